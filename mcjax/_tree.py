@@ -1,0 +1,76 @@
+"""Arithmetic on parameter pytrees and the names of their leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._types import Params
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """A leaf's path as a person writes it: `params/Dense_0/kernel`."""
+    return "/".join(_key(k) for k in path)
+
+
+def _key(key: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+def named_leaves(tree: Params) -> list[tuple[str, Any]]:
+    """(path name, leaf) in the order of `jax.tree.leaves`."""
+    return [(path_name(p), v) for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]]
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether a leaf is a floating-point or complex array: what a path can interpolate."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def linear_combination(coefficients: Sequence[Any], trees: Sequence[Params]) -> Params:
+    """Σ_k c_k θ_k leaf by leaf, in each leaf's dtype (at least float32 inside).
+
+    Leaves that are not floating-point (counters, keys) are taken from the first tree.
+    """
+
+    def combine(*leaves):
+        if not is_inexact(leaves[0]):
+            return leaves[0]
+        dtype = jnp.promote_types(leaves[0].dtype, jnp.float32)
+        terms = [jnp.asarray(c, dtype) * x.astype(dtype) for c, x in zip(coefficients, leaves)]
+        return sum(terms[1:], terms[0]).astype(leaves[0].dtype)
+
+    return jax.tree.map(combine, *trees)
+
+
+def stack(trees: Sequence[Params]) -> Params:
+    """The trees stacked along a new leading axis of every leaf."""
+    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(v) for v in leaves]), *trees)
+
+
+def unstack(tree: Params, n: int) -> list[Params]:
+    """The n trees of which `tree` is the stack."""
+    return [jax.tree.map(lambda v, i=i: v[i], tree) for i in range(n)]
+
+
+def squared_distance(a: Params, b: Params) -> jax.Array:
+    """‖a − b‖² over all floating-point leaves."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    terms = [
+        jnp.sum(jnp.abs(jnp.asarray(x, jnp.float32) - jnp.asarray(y, jnp.float32)) ** 2)
+        for x, y in pairs
+        if is_inexact(x)
+    ]
+    return sum(terms, jnp.zeros(()))
+
+
+def to_numpy(tree: Params) -> Params:
+    """Every array of the tree on the host."""
+    return jax.tree.map(np.asarray, tree)

@@ -1,0 +1,107 @@
+"""One view of arrays for permuting and for matching: every factor on an axis of its own.
+
+Concatenations are sliced, families are split along the axis they follow and products are
+unflattened, until a block's dimensions are atoms (or uniform). The same recursion serves
+parameters (to permute or to compare them) and activations (to compare them).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from .axes import Atom, Axes, Concat, Family, Uniform, size
+
+
+@dataclasses.dataclass(frozen=True)
+class Dim:
+    """One dimension of a block: its factor and the axis of the array it came from."""
+
+    factor: Atom | Uniform | Concat | Family
+    axis: int
+    only: int | None = None  # the block holds only this index of a fixed atom
+
+    @property
+    def size(self) -> int:
+        return self.factor.size if self.only is None else 1
+
+
+Block = tuple[Dim, ...]
+
+
+def map_blocks(function: Callable[[Any, Block], Any], array, axes: Axes):
+    """Apply `function(block, dims)` to every block of `array` and put the results together.
+
+    `function` returns an array of the block's shape. Works on NumPy and on JAX arrays.
+    """
+    dims = tuple(Dim(f, i) for i, expr in enumerate(axes) for f in expr)
+    return _map(function, array, dims).reshape(np.shape(array))
+
+
+def _map(function, array, dims: Block):
+    array = array.reshape(tuple(d.size for d in dims))
+    for i, dim in enumerate(dims):
+        if isinstance(dim.factor, Concat):
+            lengths = [size(p) for p in dim.factor.parts]
+            pieces = _pieces(array, i, lengths)
+            inner = [
+                (*dims[:i], *(Dim(f, dim.axis) for f in part), *dims[i + 1 :])
+                for part in dim.factor.parts
+            ]
+            return _assemble(function, array, pieces, inner, i)
+        if isinstance(dim.factor, Family):
+            along = dependee(dim.factor.key, dim, dims)
+            key = dims[along]
+            if key.only is not None:
+                member = tuple(Dim(f, dim.axis) for f in dim.factor.members[key.only])
+                return _map(function, array, (*dims[:i], *member, *dims[i + 1 :]))
+            inner = [
+                (*dims[:along], dataclasses.replace(key, only=k), *dims[along + 1 :])
+                for k in range(key.size)
+            ]
+            return _assemble(function, array, _pieces(array, along, [1] * key.size), inner, along)
+    return function(array, dims)
+
+
+def _pieces(array, axis: int, lengths: list[int]):
+    ends = np.cumsum(lengths)
+    index = [slice(None)] * array.ndim
+    pieces = []
+    for end, length in zip(ends, lengths, strict=True):
+        index[axis] = slice(int(end - length), int(end))
+        pieces.append(array[tuple(index)])
+    return pieces
+
+
+def _assemble(function, array, pieces, inner: list[Block], axis: int):
+    done = [_map(function, p, d).reshape(p.shape) for p, d in zip(pieces, inner, strict=True)]
+    concatenate = np.concatenate if isinstance(array, np.ndarray) else jnp.concatenate
+    return concatenate(done, axis=axis)
+
+
+def blocks(array, axes: Axes) -> list[tuple[Any, Block]]:
+    """Every block of `array` with its dimensions."""
+    found: list[tuple[Any, Block]] = []
+
+    def keep(block, dims):
+        found.append((block, dims))
+        return block
+
+    map_blocks(keep, array, axes)
+    return found
+
+
+def dependee(key: Atom, dim: Dim, dims: Block) -> int:
+    """The dimension that `dim` depends on: on its own axis before it, else the only one."""
+    position = next(i for i, d in enumerate(dims) if d is dim)
+    own = [i for i, d in enumerate(dims[:position]) if d.factor is key and d.axis == dim.axis]
+    if len(own) == 1:
+        return own[0]
+    everywhere = [i for i, d in enumerate(dims) if d.factor is key]
+    if len(everywhere) != 1:
+        raise AssertionError(f"dependence of {dim} on {key} is ambiguous")
+    return everywhere[0]

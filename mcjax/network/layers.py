@@ -1,0 +1,120 @@
+"""The layers of a network: every contraction of data with a parameter, its bias and its units."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from .analysis import Analysis
+from .axes import Atom, atoms
+from .program import Equation, Operand, Program
+
+# Primitives that only show an array in another shape or type.
+VIEWS = {
+    "reshape", "transpose", "squeeze", "expand_dims", "broadcast_in_dim", "convert_element_type",
+    "copy", "copy_p", "stop_gradient", "slice", "split", "unstack", "reduce_precision",
+}  # fmt: skip
+_KINDS = {"dot_general": "dense", "conv_general_dilated": "convolution", "gather": "embedding"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contraction:
+    """A contraction as the program knows it: leaves and values by number."""
+
+    equation: Equation
+    kind: str
+    weight: int
+    bias: int | None
+    input: int | None
+    output: int
+    preactivation: int
+
+
+def contractions(program: Program, leaves: Mapping[int, int]) -> list[Contraction]:
+    """Every contraction with exactly one operand that is a view of a parameter leaf.
+
+    **Arguments:**
+    - `leaves`: program input → number of the parameter leaf
+    """
+    finder = _Finder(dict(leaves))
+    finder.visit(program)
+    return finder.contractions()
+
+
+class _Finder:
+    def __init__(self, source: dict[int, int]) -> None:
+        self.source = source  # value → the leaf it is a view of
+        self.found: list[Equation] = []
+        self.consumers: dict[int, list[Equation]] = {}
+
+    def leaf(self, operand: Operand) -> int | None:
+        return self.source.get(operand) if isinstance(operand, int) else None
+
+    def visit(self, program: Program) -> None:
+        for equation in program.equations:
+            for operand in equation.inputs:
+                if isinstance(operand, int):
+                    self.consumers.setdefault(operand, []).append(equation)
+            if equation.name in VIEWS and self.leaf(equation.inputs[0]) is not None:
+                leaf = self.source[equation.inputs[0]]  # type: ignore[index]
+                self.source.update(dict.fromkeys(equation.outputs, leaf))
+            if equation.name in _KINDS:
+                self.found.append(equation)
+            self._enter(equation)
+
+    def _enter(self, equation: Equation) -> None:
+        if equation.name == "scan":
+            n_const, n_carry = equation.params["num_consts"], equation.params["num_carry"]
+            for i, (outer, inner) in enumerate(
+                zip(equation.inputs, equation.bodies[0].inputs, strict=True)
+            ):
+                leaf = self.leaf(outer)
+                if leaf is not None and not n_const <= i < n_const + n_carry:
+                    self.source[inner] = leaf
+            self.visit(equation.bodies[0])
+
+    def contractions(self) -> list[Contraction]:
+        out = []
+        for equation in self.found:
+            kind = _KINDS[equation.name]
+            weights = [i for i, o in enumerate(equation.inputs[:2]) if self.leaf(o) is not None]
+            if kind == "embedding":
+                weights = [i for i in weights if i == 0]
+            if len(weights) != 1:
+                continue
+            position = weights[0]
+            data = equation.inputs[1 - position]
+            bias, preactivation = self.bias(equation.outputs[0])
+            if kind == "embedding" or not isinstance(data, int):
+                data = None
+            leaf = self.source[equation.inputs[position]]  # type: ignore[index]
+            out.append(
+                Contraction(equation, kind, leaf, bias, data, equation.outputs[0], preactivation)
+            )
+        return out
+
+    def bias(self, value: int) -> tuple[int | None, int]:
+        """(bias leaf, pre-activation): the leaf first added to a contraction's result."""
+        current, direct = value, True
+        for _ in range(8):
+            users = self.consumers.get(current, [])
+            sums = [e for e in users if e.name in ("add", "add_any")]
+            for equation in sums:
+                other = [o for o in equation.inputs if o != current]
+                leaf = self.leaf(other[0]) if len(other) == 1 else None
+                if leaf is not None:
+                    return leaf, equation.outputs[0] if direct else value
+            if len(users) != 1:
+                break
+            if sums:
+                direct = False
+            elif users[0].name not in ("reshape", "transpose", "convert_element_type", "squeeze"):
+                break
+            current = users[0].outputs[0]
+        return None, value
+
+
+def units(analysis: Analysis, value: int) -> Sequence[Atom]:
+    """The free atoms on the axes of a value."""
+    found = dict.fromkeys(a for e in analysis.of(value) for a in atoms(e) if not a.fixed)
+    return list(found)

@@ -1,0 +1,276 @@
+"""`mcjax.trace`: from a pure function and its parameters to a `Network`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check
+from .._types import ApplyFn, Params
+from .analysis import Analysis, analyse
+from .axes import Algebra, Atom, Axes, Concat, Factor, Family, atoms
+from .layers import Contraction, contractions, units
+from .network import Group, Layer, Network, Place, names_of_leaves
+from .program import Constant, Program, make_program
+from .verify import verify
+
+# Endings of leaf names that say "this is the weight": dropped from a layer's name.
+_WEIGHT_NAMES = ("kernel", "weight", "w", "embedding")
+
+
+def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> Network:
+    """Discover a model's unit groups and layers from its jaxpr, and verify them by execution.
+
+    Every axis of every array in the program gets an *axis expression*; contractions,
+    element-wise operations, normalisations and reshapes tie them together, what mixes positions
+    fixes them. What remains free is a group: its units can be permuted without changing the
+    function (tatro2020, Sec. 3; ferbach2023).
+
+    **Arguments:**
+    - `apply_fn`: pure function (params, x) → outputs, in evaluation mode
+    - `params`: any pytree with float leaves
+    - `x`: inputs batched on axis 0 (arrays or `jax.ShapeDtypeStruct`s); two examples are used
+    - `check`: run the function under random permutations of all groups
+
+    **Returns:** a `Network`.
+
+    **Raises:** `ValueError` for NaN parameters, no float leaf, an empty batch, or a function
+    that is not pure; `RuntimeError` if a group found does not survive execution (a bug in mcjax:
+    please report it).
+
+        >>> import jax, jax.numpy as jnp, mcjax
+        >>> params = {"w1": jnp.ones((3, 5)), "b1": jnp.ones(5), "w2": jnp.ones((5, 2))}
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"] + p["b1"]) @ p["w2"]
+        >>> mcjax.trace(f, params, jnp.ones((4, 3))).groups["w1"].size
+        5
+    """
+    _check.parameters(params, "params")
+    _check.batched(x, "x")
+    x = jax.tree.map(lambda v: v[:2] if hasattr(v, "__getitem__") else _two(v), x)
+    leaves, treedef = jax.tree.flatten(params)
+    types = tuple(jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)) for v in leaves)
+    program = trace_program(apply_fn, treedef, types, x)
+    _check_pure(program, trace_program(apply_fn, treedef, types, x))
+
+    algebra = Algebra()
+    names = names_of_leaves(params)
+    leaf_axes = [_leaf_axes(algebra, t) for t in types]
+    _fix_unused(algebra, program, leaf_axes)
+    inputs = [_fixed_axes(algebra, np.shape(v), i) for i, v in enumerate(jax.tree.leaves(x))]
+    analysis = analyse(algebra, program, [*leaf_axes, *inputs])
+    resolved = tuple(tuple(map(algebra.resolve, axes)) for axes in leaf_axes)
+
+    found = contractions(program, {v: i for i, v in enumerate(program.inputs[: len(leaves)])})
+    layer_names = _unique([_layer_name(names[c.weight]) for c in found])
+    groups = _groups(analysis, resolved, names, found, layer_names)
+    layers = _layers(analysis, resolved, names, found, layer_names, groups)
+    network = Network(
+        apply_fn=apply_fn,
+        analysis=analysis,
+        groups=groups,
+        layers=layers,
+        leaf_axes=resolved,
+        leaf_names=names,
+        treedef=treedef,
+        leaf_types=types,
+        input_types=jax.tree.map(lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), x),
+        verified=check,
+    )
+    if check:
+        verify(network, params, x)
+    return network
+
+
+def trace_program(apply_fn: ApplyFn, treedef, types: Sequence[Any], x: Any) -> Program:
+    """The program of `apply_fn` on flat parameters followed by the flat inputs."""
+    x_leaves, x_treedef = jax.tree.flatten(x)
+
+    def flat(*arguments):
+        params = jax.tree.unflatten(treedef, arguments[: len(types)])
+        return apply_fn(params, jax.tree.unflatten(x_treedef, arguments[len(types) :]))
+
+    return make_program(flat, *types, *x_leaves)
+
+
+def _two(v: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((min(v.shape[0], 2), *v.shape[1:]), v.dtype)
+
+
+def _check_pure(first: Program, second: Program) -> None:
+    """Two traces of a pure function are the same program with the same constants."""
+
+    def summary(program: Program):
+        return [
+            (e.name, [program.shape(o) for o in e.inputs]) for e in program.all_equations()
+        ]
+
+    same = summary(first) == summary(second)
+    if same:
+        pairs = zip(first.all_equations(), second.all_equations(), strict=True)
+        same = all(
+            _same_constant(a, b)
+            for e, f in pairs
+            for a, b in zip(e.inputs, f.inputs, strict=True)
+            if isinstance(a, Constant) and isinstance(b, Constant)
+        )
+    if not same:
+        raise ValueError(
+            "apply_fn is not pure: tracing it twice with the same arguments gave two different "
+            "programs. It must depend on (params, x) alone, not on Python state, global counters "
+            "or NumPy's random numbers"
+        )
+
+
+def _same_constant(a: Constant, b: Constant) -> bool:
+    try:
+        return np.array_equal(np.asarray(a.value), np.asarray(b.value), equal_nan=True)
+    except TypeError:
+        return np.shape(a.value) == np.shape(b.value)
+
+
+def _leaf_axes(algebra: Algebra, leaf: jax.ShapeDtypeStruct) -> Axes:
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return tuple(algebra.atom(n, why="not floating-point") for n in leaf.shape)
+    axes = tuple(algebra.atom(n) for n in leaf.shape)
+    everything = frozenset(f for e in axes for f in e if isinstance(f, Atom))
+    for expr in axes:
+        for atom in atoms(expr):
+            # Until proved otherwise, an axis may be permuted differently for each index of others.
+            atom.over = everything - {atom}
+    return axes
+
+
+def _fixed_axes(algebra: Algebra, shape: tuple[int, ...], i: int) -> Axes:
+    names = ["batch", *[f"axis {d} of an input" for d in range(1, len(shape))]]
+    return tuple(algebra.atom(n, why=names[d]) for d, n in enumerate(shape))
+
+
+def _fix_unused(algebra: Algebra, program: Program, leaf_axes: Sequence[Axes]) -> None:
+    used = {o for e in program.equations for o in e.inputs} | set(program.outputs)
+    for value, axes in zip(program.inputs, leaf_axes, strict=False):
+        if value not in used:
+            for expr in axes:
+                algebra.fix(expr, "a parameter that the function does not use")
+
+
+# -- names ---------------------------------------------------------------------------------
+
+
+def _layer_name(leaf: str) -> str:
+    parts = leaf.split("/")
+    if len(parts) > 1 and parts[0] == "params":
+        parts = parts[1:]
+    if len(parts) > 1 and parts[-1] == "value":  # nnx variables
+        parts = parts[:-1]
+    if len(parts) > 1 and parts[-1] in _WEIGHT_NAMES:
+        parts = parts[:-1]
+    return "/".join(parts)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, a repeated one with `:1`, `:2`, … behind it."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        n = seen.get(name, 0)
+        seen[name] = n + 1
+        out.append(name if n == 0 else f"{name}:{n}")
+    return out
+
+
+# -- groups and layers ---------------------------------------------------------------------
+
+
+def _groups(
+    analysis: Analysis,
+    leaf_axes: Sequence[Axes],
+    leaf_names: Sequence[str],
+    found: Sequence[Contraction],
+    layer_names: Sequence[str],
+) -> dict[str, Group]:
+    """Every free atom on a parameter axis, named after the first layer that writes it."""
+    places: dict[Atom, list[Place]] = {}
+    for leaf, axes in zip(leaf_names, leaf_axes, strict=True):
+        for axis, expr in enumerate(axes):
+            for atom in atoms(expr):
+                if not atom.fixed:
+                    places.setdefault(atom, []).append(Place(leaf, axis))
+    names: dict[Atom, str] = {}
+    for contraction, name in zip(found, layer_names, strict=True):
+        for atom in units(analysis, contraction.output):
+            if atom in places:
+                names.setdefault(atom, name)
+    for atom, where in places.items():
+        names.setdefault(atom, _layer_name(where[0].leaf))
+    ordered = [a for a in names if a in places]
+    unique = dict(zip(ordered, _unique([names[a] for a in ordered]), strict=True))
+    outer = {a: _outer(analysis, a, leaf_axes) for a in ordered}
+    return {
+        unique[a]: Group(
+            name=unique[a],
+            size=a.size,
+            shape=(*(int(o.size) for o in outer[a]), int(a.size)),
+            over=tuple(unique.get(o) for o in outer[a]),
+            places=tuple(dict.fromkeys(places[a])),
+            atom=a,
+            outer=outer[a],
+        )
+        for a in ordered
+    }
+
+
+def _outer(analysis: Analysis, atom: Atom, leaf_axes: Sequence[Axes]) -> tuple[Atom, ...]:
+    """The atoms a group depends on, outermost first."""
+    over = analysis.algebra.outer(atom)
+    if not over:
+        return ()
+    for axes in leaf_axes:
+        order = list(_flat(f for e in axes for f in e))
+        if atom in order:
+            return tuple(sorted(over, key=lambda o: order.index(o) if o in order else -1))
+    return tuple(sorted(over, key=lambda o: o.index))
+
+
+def _flat(factors) -> Any:
+    factor: Factor
+    for factor in factors:
+        if isinstance(factor, Concat):
+            for part in factor.parts:
+                yield from _flat(part)
+        elif isinstance(factor, Family):
+            for member in factor.members:
+                yield from _flat(member)
+        else:
+            yield factor
+
+
+def _layers(
+    analysis: Analysis,
+    leaf_axes: Sequence[Axes],
+    leaf_names: Sequence[str],
+    found: Sequence[Contraction],
+    layer_names: Sequence[str],
+    groups: dict[str, Group],
+) -> tuple[Layer, ...]:
+    by_atom = {g.atom: g.name for g in groups.values()}
+    out = []
+    for contraction, name in zip(found, layer_names, strict=True):
+        written = [a for a in units(analysis, contraction.output) if a in by_atom]
+        in_weight = {a for e in leaf_axes[contraction.weight] for a in atoms(e)}
+        read = units(analysis, contraction.input) if contraction.input is not None else ()
+        out.append(
+            Layer(
+                name=name,
+                kind=contraction.kind,
+                weight=leaf_names[contraction.weight],
+                bias=None if contraction.bias is None else leaf_names[contraction.bias],
+                groups_in=tuple(by_atom[a] for a in read if a in by_atom and a in in_weight),
+                groups_out=tuple(by_atom[a] for a in written if a in in_weight),
+                contraction=contraction,
+            )
+        )
+    return tuple(out)
