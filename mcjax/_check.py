@@ -100,3 +100,10 @@ def batched(x: Any, name: str) -> int:
     if length == 0:
         raise ValueError(f"{name} is an empty batch")
     return length
+
+
+def positive(value: int, name: str) -> int:
+    """`value` if it is a positive integer."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)

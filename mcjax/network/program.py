@@ -92,7 +92,7 @@ class _Inliner:
         env = dict(zip(jaxpr.invars, inputs, strict=True))
         env |= {v: Constant(c) for v, c in zip(jaxpr.constvars, constants, strict=True)}
         outputs = self.emit(jaxpr, env, equations)
-        return Program(inputs, outputs, _used(equations, outputs), self.avals)
+        return Program(inputs, outputs, used(equations, outputs), self.avals)
 
     def emit(self, jaxpr, env, equations) -> tuple[Operand, ...]:
         def read(var) -> Operand:
@@ -119,7 +119,7 @@ class _Inliner:
         return tuple(read(v) for v in jaxpr.outvars)
 
 
-def _used(equations: Sequence[Equation], outputs: Sequence[Operand]) -> tuple[Equation, ...]:
+def used(equations: Sequence[Equation], outputs: Sequence[Operand]) -> tuple[Equation, ...]:
     """The equations that the outputs need."""
     needed = set(outputs)
     kept = []
@@ -165,6 +165,27 @@ def flatten(closed_jaxpr) -> Program:
 def make_program(function: Callable, *args) -> Program:
     """Trace `function(*args)` (arrays or `jax.ShapeDtypeStruct`s) into a `Program`."""
     return flatten(jax.make_jaxpr(function)(*args))
+
+
+def trace_program(apply_fn: Callable, treedef, types: Sequence[Any], x: Any) -> tuple[Program, Any]:
+    """The program of `apply_fn` on flat parameters followed by flat inputs, and its output tree.
+
+    **Arguments:**
+    - `treedef`, `types`: structure and leaf types of the parameters
+    - `x`: inputs (arrays, tracers or `jax.ShapeDtypeStruct`s)
+    """
+    x_leaves, x_treedef = jax.tree.flatten(x)
+    x_types = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in x_leaves]
+    out_tree = None
+
+    def flat(*arguments):
+        nonlocal out_tree
+        params = jax.tree.unflatten(treedef, arguments[: len(types)])
+        outputs = apply_fn(params, jax.tree.unflatten(x_treedef, arguments[len(types) :]))
+        leaves, out_tree = jax.tree.flatten(outputs)
+        return leaves
+
+    return make_program(flat, *types, *x_types), out_tree
 
 
 def run(

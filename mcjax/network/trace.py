@@ -15,7 +15,7 @@ from .analysis import Analysis, analyse
 from .axes import Algebra, Atom, Axes, Concat, Factor, Family, atoms
 from .layers import Contraction, contractions, units
 from .network import Group, Layer, Network, Place, names_of_leaves
-from .program import Constant, Program, make_program
+from .program import Constant, Program, trace_program
 from .verify import verify
 
 # Endings of leaf names that say "this is the weight": dropped from a layer's name.
@@ -50,11 +50,11 @@ def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> N
     """
     _check.parameters(params, "params")
     _check.batched(x, "x")
-    x = jax.tree.map(lambda v: v[:2] if hasattr(v, "__getitem__") else _two(v), x)
+    x = jax.tree.map(_two, x)
     leaves, treedef = jax.tree.flatten(params)
     types = tuple(jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)) for v in leaves)
-    program = trace_program(apply_fn, treedef, types, x)
-    _check_pure(program, trace_program(apply_fn, treedef, types, x))
+    program, _ = trace_program(apply_fn, treedef, types, x)
+    _check_pure(program, trace_program(apply_fn, treedef, types, x)[0])
 
     algebra = Algebra()
     names = names_of_leaves(params)
@@ -85,19 +85,10 @@ def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> N
     return network
 
 
-def trace_program(apply_fn: ApplyFn, treedef, types: Sequence[Any], x: Any) -> Program:
-    """The program of `apply_fn` on flat parameters followed by the flat inputs."""
-    x_leaves, x_treedef = jax.tree.flatten(x)
-
-    def flat(*arguments):
-        params = jax.tree.unflatten(treedef, arguments[: len(types)])
-        return apply_fn(params, jax.tree.unflatten(x_treedef, arguments[len(types) :]))
-
-    return make_program(flat, *types, *x_leaves)
-
-
-def _two(v: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((min(v.shape[0], 2), *v.shape[1:]), v.dtype)
+def _two(v: Any) -> Any:
+    if isinstance(v, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((min(v.shape[0], 2), *v.shape[1:]), v.dtype)
+    return jnp.asarray(v[:2])
 
 
 def _check_pure(first: Program, second: Program) -> None:

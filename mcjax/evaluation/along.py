@@ -1,0 +1,206 @@
+"""`mcjax.evaluate`: loss, accuracy and any metric along a path, over a whole data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check
+from .._files import write_atomically
+from .._types import ApplyFn, Metric
+from ..path import Path
+from .barrier import barrier
+from .batch_norm import estimate_along, statistics_pairs
+from .metrics import accuracy, cross_entropy
+from .sharding import sharded_sweep
+from .sweep import Plan, sweep
+
+DEFAULT_METRICS: Mapping[str, Metric] = {"loss": cross_entropy, "accuracy": accuracy}
+# Examples at a time: small enough that a chunk's activations stay near the cores.
+_CHUNK = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Metrics along a path: the result of `mcjax.evaluate`.
+
+    - `t`: (T,) points in [0, 1]
+    - `values`: metric name → (T,) means over the data
+    - `lengths`: (T − 1,) distances ‖θ(t_{i+1}) − θ(t_i)‖ in parameter space
+    - `metadata`: what produced it (number of examples, versions, …)
+    """
+
+    t: np.ndarray
+    values: Mapping[str, np.ndarray]
+    lengths: np.ndarray
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        values = self.__dict__.get("values", {})
+        if name in values:
+            return values[name]
+        raise AttributeError(f"this curve has no {name!r}; it has {', '.join(values)}")
+
+    def _get(self, metric: str) -> np.ndarray:
+        if metric not in self.values:
+            raise ValueError(f"unknown metric {metric!r}; the curve has {', '.join(self.values)}")
+        return self.values[metric]
+
+    def barrier(self, convention: str = "chord", metric: str = "loss") -> float:
+        """The barrier of a metric that rises: see `mcjax.evaluation.barrier`."""
+        return barrier(self.t, self._get(metric), convention)
+
+    def worst(self, metric: str = "accuracy") -> float:
+        """The lowest value along the path (`"loss"`: the highest)."""
+        values = self._get(metric)
+        return float(values.max() if metric == "loss" else values.min())
+
+    def mean(self, metric: str = "loss") -> float:
+        """∫ m(θ(t)) ‖θ'(t)‖ dt / ∫ ‖θ'(t)‖ dt by the trapezoidal rule (tatro2020, Eq. 1)."""
+        values = np.asarray(self._get(metric), np.float64)
+        total = self.lengths.sum()
+        if values.size < 2 or total == 0:
+            return float(values.mean())
+        return float(np.sum(self.lengths * (values[1:] + values[:-1]) / 2) / total)
+
+    def summary(self) -> str:
+        """The curve in a few lines of text."""
+        lines = [f"{len(self.t)} points, length {self.lengths.sum():.4g}"]
+        for name, values in self.values.items():
+            lines.append(
+                f"{name:>10}: {values[0]:.4f} at t=0, {values[-1]:.4f} at t=1, "
+                f"worst {self.worst(name):.4f}, mean {self.mean(name):.4f}"
+            )
+        if "loss" in self.values and len(self.t) > 1 and self.t[0] == 0 and self.t[-1] == 1:
+            chord, endpoint = self.barrier(), self.barrier("endpoint")
+            lines.append(f"   barrier: {chord:.4f} above the chord, {endpoint:.4f} above the ends")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The curve as plain lists and numbers."""
+        return {
+            "t": self.t.tolist(),
+            **{k: v.tolist() for k, v in self.values.items()},
+            "lengths": self.lengths.tolist(),
+            "metadata": dict(self.metadata),
+        }
+
+    def save(self, path: str | FilePath) -> None:
+        """Write the curve as JSON, atomically."""
+        write_atomically(path, json.dumps(self.to_dict(), indent=1).encode())
+
+    def plot(self, path: str | FilePath) -> None:
+        """Draw loss and accuracy along the path into a picture file."""
+        from ..report.figure import draw_curves
+
+        draw_curves({"path": {"data": self}}, path)
+
+
+def evaluate(
+    path: Path,
+    apply_fn: ApplyFn,
+    data: tuple[Any, Any],
+    t: int | Any = 25,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    statistics: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
+    chunk: int = _CHUNK,
+    t_batch: int | None = None,
+) -> Curve:
+    """Metrics of the networks along a path, each over the whole data set.
+
+    m(t) = 1/N Σ_n metric(f(θ(t), x_n), y_n). Compiled once for given shapes; memory is bounded
+    by `chunk`; what is linear in the path's points (a first layer on data) is computed once for
+    all t.
+
+    **Arguments:**
+    - `path`: a `Path` (or any function t ↦ params registered as a pytree)
+    - `apply_fn`: (params, x) → outputs; keep it the same object to compile only once
+    - `data`: (x, y), both batched on axis 0
+    - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1]
+    - `metrics`: name → function (outputs, y) → one value for each example; default loss
+      (cross-entropy) and accuracy
+    - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
+      usually the training inputs); default: the x of `data`. Only used where the parameters
+      hold such statistics (leaves `mean` and `var` side by side in `batch_stats`)
+    - `mesh`: devices to share the work; its axes may be named `"t"` and `"data"`
+    - `chunk`: examples at a time
+    - `t_batch`: points at a time, vmapped; default 1 on a CPU, all on an accelerator
+
+    **Returns:** a `Curve`. A single t gives a curve of one point.
+
+    **Raises:** `ValueError` for an empty batch, x and y of different lengths, t outside [0, 1]
+    or metrics that do not return one value for each example.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: x @ p["w"]
+        >>> path = mcjax.path.Linear({"w": jnp.eye(2)}, {"w": -jnp.eye(2)})
+        >>> curve = mcjax.evaluate(path, f, (jnp.eye(2), jnp.array([0, 1])), t=3)
+        >>> curve.accuracy.tolist()
+        [1.0, 0.5, 0.0]
+    """
+    x, y = data
+    n = _check.batched(x, "x")
+    if _check.batched(y, "y") != n:
+        raise ValueError(f"x and y have different lengths: {n} and {_check.batched(y, 'y')}")
+    _check.positive(chunk, "chunk")
+    ts = time_grid(t)
+    plan = Plan(
+        apply_fn=apply_fn,
+        metrics=tuple((DEFAULT_METRICS if metrics is None else metrics).items()),
+        chunk=min(chunk, n),
+        t_batch=_default_t_batch(t_batch, len(ts)),
+    )
+    if not plan.metrics:
+        raise ValueError("metrics is empty")
+    points = jnp.asarray(ts, jnp.result_type(float))
+    replaced = {}
+    if statistics_pairs(jax.eval_shape(path.at, points[0])):
+        replaced = estimate_along(path, apply_fn, x if statistics is None else statistics, points,
+                                  chunk=chunk)  # fmt: skip
+    if mesh is None:
+        x, y = jax.tree.map(jnp.asarray, (x, y))
+        sums = sweep(plan, path, points, replaced, x, y, jnp.ones(n, jnp.float32))
+    else:
+        sums = sharded_sweep(mesh, plan, path, points, replaced, x, y)
+    values = {k: np.asarray(v, np.float64) / n for k, v in sums.items()}
+    lengths = np.asarray(_lengths(path, points), np.float64)
+    return Curve(ts, values, lengths, {"examples": n, "jax": jax.__version__})
+
+
+def time_grid(t: int | Any) -> np.ndarray:
+    """t as an array of points: a number n ≥ 2 gives n evenly spaced ones, 1 gives t = 0."""
+    if isinstance(t, int | np.integer) and not isinstance(t, bool):
+        if t < 1:
+            raise ValueError(f"t: a number of points must be at least 1, got {t}")
+        return np.linspace(0.0, 1.0, int(t))
+    ts = np.asarray(t, np.float64).reshape(-1)
+    if ts.size == 0:
+        raise ValueError("t holds no points")
+    _check.interval(ts)
+    return ts
+
+
+def _default_t_batch(t_batch: int | None, n: int) -> int:
+    if t_batch is not None:
+        return _check.positive(t_batch, "t_batch")
+    # On a CPU one t at a time keeps the activations in cache: 2.3 times faster than vmap.
+    return 1 if jax.default_backend() == "cpu" else n
+
+
+@jax.jit
+def _lengths(path: Path, ts: jax.Array) -> jax.Array:
+    from .._tree import squared_distance
+
+    def step(i):
+        return jnp.sqrt(squared_distance(path.at(ts[i]), path.at(ts[i + 1])))
+
+    return jax.lax.map(step, jnp.arange(ts.shape[0] - 1))

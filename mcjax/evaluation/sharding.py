@@ -1,0 +1,93 @@
+"""A sweep shared by the devices of a mesh, on one host or several."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ..path import Path
+from .sweep import Plan, sweep
+
+AXES = ("t", "data")
+
+
+def sharded_sweep(
+    mesh: Mesh, plan: Plan, path: Path, ts: jax.Array, replaced: dict[int, jax.Array], x, y
+) -> dict[str, jax.Array]:
+    """`sweep` with t and the data shared by a mesh with axes named `"t"` and/or `"data"`.
+
+    Both are padded to a multiple of the mesh's axes; padded examples weigh nothing. Every host
+    passes the same arrays and gets the whole result.
+    """
+    unknown = [a for a in mesh.axis_names if a not in AXES]
+    if unknown or not mesh.axis_names:
+        raise ValueError(
+            f"mesh: axes must be named 't' and/or 'data', got {tuple(mesh.axis_names)}"
+        )
+    names = tuple(mesh.axis_names)
+    t_axis, data_axis = (a if a in names else None for a in AXES)
+    n_t, n_data = (mesh.shape[a] if a else 1 for a in (t_axis, data_axis))
+    n = len(jax.tree.leaves(x)[0])
+    weights = _pad(np.ones(n, np.float32), n_data, "zero")
+    x, y = jax.tree.map(lambda v: _pad(np.asarray(v), n_data, "edge"), (x, y))
+    points = _pad(np.asarray(ts), n_t, "edge")
+    replaced = {i: _pad(np.asarray(v), n_t, "edge") for i, v in replaced.items()}
+    local = -(-n // n_data)
+    plan = Plan(plan.apply_fn, plan.metrics, min(plan.chunk, local), plan.t_batch)
+
+    place = partial(_place, mesh)
+    sums = _sweep_on(mesh, plan, t_axis, data_axis)(
+        jax.tree.map(lambda v: place(np.asarray(v), PartitionSpec()), path),
+        place(points, PartitionSpec(t_axis)),
+        {i: place(v, PartitionSpec(t_axis)) for i, v in replaced.items()},
+        *jax.tree.map(lambda v: place(v, PartitionSpec(data_axis)), (x, y, weights)),
+    )
+    return {k: np.asarray(v)[: len(ts)] for k, v in sums.items()}  # type: ignore[misc]
+
+
+_compiled: dict[Any, Any] = {}
+
+
+def _sweep_on(mesh: Mesh, plan: Plan, t_axis: str | None, data_axis: str | None):
+    """The sharded sweep for a mesh and a plan, made once so that it is compiled once."""
+    key = (mesh, plan)
+    if key not in _compiled:
+
+        def local(path, ts, replaced, x, y, weights):
+            sums = sweep(plan, path, ts, replaced, x, y, weights)
+            if data_axis:
+                sums = jax.lax.psum(sums, data_axis)
+            if t_axis:
+                sums = jax.lax.all_gather(sums, t_axis, tiled=True)
+            return sums
+
+        in_t, in_data = PartitionSpec(t_axis), PartitionSpec(data_axis)
+        _compiled[key] = jax.jit(
+            jax.shard_map(
+                local,
+                mesh=mesh,
+                in_specs=(PartitionSpec(), in_t, in_t, in_data, in_data, in_data),
+                out_specs=PartitionSpec(),
+                check_vma=False,
+            )
+        )
+    return _compiled[key]
+
+
+def _place(mesh: Mesh, array: np.ndarray, spec: PartitionSpec) -> jax.Array:
+    sharding = NamedSharding(mesh, spec)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _pad(array: np.ndarray, multiple: int, how: str) -> np.ndarray:
+    missing = -len(array) % multiple
+    if not missing:
+        return array
+    tail = np.zeros_like(array[:1]) if how == "zero" else array[-1:]
+    return np.concatenate([array, np.repeat(tail, missing, axis=0)])
+
+

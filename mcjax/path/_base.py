@@ -1,0 +1,89 @@
+"""The contract of a path."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar, Self
+
+import jax
+from jax.tree_util import GetAttrKey
+
+from .. import _check
+from .._tree import linear_combination
+from .._types import Params
+
+
+class Path(abc.ABC):
+    """t in [0, 1] ↦ parameters.
+
+    - `path(t)` has the structure, shapes and dtypes of the end points, and equals them exactly
+      at t = 0 and t = 1;
+    - it works under `jit`, `vmap` and `grad`, in t and in the path's own arrays: a path is a
+      pytree whose children are the attributes named in `fields`;
+    - a concrete t outside [0, 1] raises `ValueError`.
+
+    A new path sets `fields` and writes `at(t)`, or, where it is a linear combination of fixed
+    points, derives from `Combination`. Adding it to `tests/paths.py` gives it every contract
+    test.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not getattr(cls.at, "__isabstractmethod__", False):
+            jax.tree_util.register_pytree_with_keys(cls, cls._flatten_with_keys, cls._unflatten)
+
+    @abc.abstractmethod
+    def at(self, t: Any) -> Params:
+        """Parameters at t, which is not checked."""
+
+    def __call__(self, t: Any) -> Params:
+        """Parameters at t in [0, 1]."""
+        _check.interval(t)
+        return self.at(t)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
+
+    def _set(self, **values: Any) -> Self:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        return self
+
+    def _flatten_with_keys(self):
+        return [(GetAttrKey(f), getattr(self, f)) for f in self.fields], None
+
+    @classmethod
+    def _unflatten(cls, _: None, children: Any) -> Self:
+        # No checks here: under a transformation the children are tracers or placeholders.
+        return object.__new__(cls)._set(**dict(zip(cls.fields, children, strict=True)))
+
+    # -- training --------------------------------------------------------------------------
+
+    def free(self) -> Any:
+        """The pytree that `mcjax.fit` trains; the end points are never part of it."""
+        raise ValueError(f"a {type(self).__name__} path has no free points to fit")
+
+    def with_free(self, free: Any) -> Self:
+        """The same path with other free points."""
+        raise ValueError(f"a {type(self).__name__} path has no free points to fit")
+
+
+class Combination(Path):
+    """A path that is a linear combination of fixed points: θ(t) = Σ_k c_k(t) θ_k.
+
+    The evaluator uses this: what is linear in the parameters (a first layer on data) is computed
+    once for each point instead of once for each t.
+    """
+
+    @abc.abstractmethod
+    def basis(self) -> tuple[Params, ...]:
+        """The points θ_k, all of the full shapes."""
+
+    @abc.abstractmethod
+    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
+        """The c_k at a scalar t."""
+
+    def at(self, t: Any) -> Params:
+        return linear_combination(self.coefficients(t), self.basis())

@@ -1,0 +1,192 @@
+"""Paths that combine fixed points linearly: segment, arc, Bézier curve, polygonal chain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check
+from .._tree import is_inexact, named_leaves
+from .._types import Params
+from ._base import Combination
+
+
+def _time(t: Any) -> jax.Array:
+    """t as a float array of the default precision (a float64 t stays one)."""
+    return jnp.asarray(t, jnp.promote_types(jnp.result_type(t), jnp.result_type(float)))
+
+
+class Linear(Combination):
+    """The segment θ(t) = (1 − t) θ_A + t θ_B (anokhin2020, Eq. 5).
+
+    **Arguments:**
+    - `a`, `b`: parameters of the same structure, shapes and dtypes, all finite
+
+    **Raises:** `ValueError` naming the leaf that differs or is not finite.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> mcjax.path.Linear({"w": jnp.zeros(2)}, {"w": jnp.ones(2)})(0.25)["w"].tolist()
+        [0.25, 0.25]
+    """
+
+    fields = ("a", "b")
+    a: Params
+    b: Params
+
+    def __init__(self, a: Params, b: Params) -> None:
+        self._set(a=a, b=b)
+        _check_points((a, b), ("a", "b"))
+
+    def basis(self) -> tuple[Params, ...]:
+        return self.a, self.b
+
+    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
+        t = _time(t)
+        return 1 - t, t
+
+
+class Arc(Combination):
+    """θ(t) = µ + cos(π/2 t) (θ_A − µ) + sin(π/2 t) (θ_B − µ) (anokhin2020, Eq. 6, Prop. 1).
+
+    It keeps the covariance of neurons that are independent and Gaussian around µ, where the
+    segment shrinks it.
+
+    **Arguments:**
+    - `a`, `b`: end points
+    - `mean`: µ, a pytree whose leaves broadcast to those of `a`, or None for µ = 0.
+      `mcjax.connect("arc", …)` takes the mean over the neurons of both networks, as the paper.
+
+    **Raises:** `ValueError` naming the leaf that differs, is not finite or does not broadcast.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> arc = mcjax.path.Arc({"w": jnp.array([1., 0.])}, {"w": jnp.array([0., 1.])})
+        >>> bool(jnp.allclose(jnp.linalg.norm(arc(0.5)["w"]), 1.0))
+        True
+    """
+
+    fields = ("a", "b", "mean")
+    a: Params
+    b: Params
+    mean: Params | None
+
+    def __init__(self, a: Params, b: Params, mean: Params | None = None) -> None:
+        self._set(a=a, b=b, mean=mean)
+        _check_points((a, b), ("a", "b"))
+        if mean is not None:
+            if jax.tree.structure(mean) != jax.tree.structure(a):
+                raise ValueError("mean has a different structure than a")
+            _check.finite(mean, "mean")
+            for (name, x), m in zip(named_leaves(a), jax.tree.leaves(mean), strict=True):
+                if np.broadcast_shapes(np.shape(x), np.shape(m)) != np.shape(x):
+                    raise ValueError(
+                        f"mean: leaf {name!r} of shape {np.shape(m)} does not broadcast to "
+                        f"{np.shape(x)}"
+                    )
+
+    def basis(self) -> tuple[Params, ...]:
+        if self.mean is None:
+            return self.a, self.b
+        full = jax.tree.map(
+            lambda m, x: jnp.broadcast_to(jnp.asarray(m, x.dtype), x.shape) if is_inexact(x) else x,
+            self.mean,
+            self.a,
+        )
+        return self.a, self.b, full
+
+    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
+        t = _time(t)
+        # cos(π/2 t) = sin(π/2 (1 − t)) is exactly 0 at t = 1, so the end is exactly B.
+        cosine, sine = jnp.sin(jnp.pi / 2 * (1 - t)), jnp.sin(jnp.pi / 2 * t)
+        if self.mean is None:
+            return cosine, sine
+        return cosine, sine, 1 - cosine - sine
+
+
+class _Curve(Combination):
+    """A curve given by its points, of which the inner ones are free."""
+
+    fields = ("points",)
+    points: tuple[Params, ...]
+    least: int = 2
+
+    def __init__(self, points: Sequence[Params]) -> None:
+        points = tuple(points)
+        if len(points) < self.least:
+            raise ValueError(
+                f"points: a {type(self).__name__} needs at least {self.least} points, "
+                f"got {len(points)}"
+            )
+        self._set(points=points)
+        _check_points(points, tuple(f"points[{i}]" for i in range(len(points))))
+
+    def basis(self) -> tuple[Params, ...]:
+        return self.points
+
+    def free(self) -> tuple[Params, ...]:
+        if len(self.points) < 3:
+            raise ValueError(f"a {type(self).__name__} of two points has no free points to fit")
+        return self.points[1:-1]
+
+    def with_free(self, free: Any) -> Self:
+        points = (self.points[0], *free, self.points[-1])
+        return type(self)._unflatten(None, [points])
+
+    @classmethod
+    def between(cls, a: Params, b: Params, bends: int = 1) -> Self:
+        """A curve from a to b whose `bends` free points stand evenly on the segment."""
+        if bends < 1:
+            raise ValueError(f"bends must be at least 1, got {bends}")
+        line = Linear(a, b)
+        return cls([line.at(i / (bends + 1)) for i in range(bends + 2)])
+
+
+class Bezier(_Curve):
+    """θ(t) = Σ_k C(n, k) (1 − t)^(n−k) t^k θ_k (tatro2020, App. B; Garipov et al. 2018).
+
+    **Arguments:**
+    - `points`: n + 1 ≥ 2 parameter trees; the first and the last are the end points
+
+    **Raises:** `ValueError` naming the point and leaf that differ.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> a, c, b = ({"w": jnp.array(v)} for v in (0., 1., 0.))
+        >>> float(mcjax.path.Bezier([a, c, b])(0.5)["w"])
+        0.5
+    """
+
+    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
+        t, n = _time(t), len(self.points) - 1
+        return tuple(math.comb(n, k) * (1 - t) ** (n - k) * t**k for k in range(n + 1))
+
+
+class PolygonalChain(_Curve):
+    """Straight legs through the points, each of the same length in t (Garipov et al. 2018).
+
+    θ(t) = Σ_k max(0, 1 − |n t − k|) θ_k with n legs; anokhin2020's "Garipov (3)" and "(5)" count
+    the points.
+
+    **Arguments:**
+    - `points`: n + 1 ≥ 2 parameter trees
+
+    **Raises:** `ValueError` naming the point and leaf that differ.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> a, c, b = ({"w": jnp.array(v)} for v in (0., 1., 0.))
+        >>> float(mcjax.path.PolygonalChain([a, c, b])(0.75)["w"])
+        0.5
+    """
+
+    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
+        t, n = _time(t), len(self.points) - 1
+        return tuple(jnp.maximum(0, 1 - jnp.abs(n * t - k)) for k in range(n + 1))
+
+
+def _check_points(points: Sequence[Params], names: Sequence[str]) -> None:
+    for point, name in zip(points, names, strict=True):
+        _check.parameters(point, name)
+        _check.same_structure(points[0], point, names=(names[0], name))
