@@ -1,7 +1,7 @@
 """mcjax: connect, align, compare and merge trained networks, in JAX."""
 
-from . import path
+from . import align, path, symmetry
 from .evaluation import evaluate
 from .network.trace import trace
 
-__all__ = ["evaluate", "path", "trace"]
+__all__ = ["align", "evaluate", "path", "symmetry", "trace"]

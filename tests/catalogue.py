@@ -15,6 +15,7 @@ import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 
@@ -26,21 +27,29 @@ class Case:
     shapes: Counter
 
     def another(self, seed: int) -> Any:
-        """Parameters of the same model that are generic: no zeros, no ties."""
-        leaves, treedef = jax.tree.flatten(self.params)
-        keys = jax.random.split(jax.random.key(seed), len(leaves))
-        return jax.tree.unflatten(treedef, map(_generic, keys, leaves))
+        """Parameters of the same model that are generic: no zeros, no ties, no dead units."""
+        rng = np.random.default_rng(seed)
 
+        def generic(path, leaf):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf
+            scale = float(jnp.sqrt(jnp.mean(leaf**2))) or 0.1
+            values = np.asarray(leaf) * rng.uniform(0.7, 1.3, leaf.shape)
+            values = values + 0.3 * scale * rng.normal(size=leaf.shape)
+            if leaf.ndim == 1 and leaf.size and leaf.min() >= 1:  # scales and variances
+                values = np.abs(values) + 0.1
+            elif "bias" in jax.tree_util.keystr(path):
+                values = values + 0.5
+            return jnp.asarray(values, leaf.dtype)
 
-def _generic(key, leaf):
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
-        return leaf
-    a, b = jax.random.split(key)
-    scale = jnp.sqrt(jnp.mean(leaf**2)) + 1e-3
-    noise = jax.random.normal(a, leaf.shape, leaf.dtype) * 0.3 * scale
-    return jnp.abs(leaf + noise) if leaf.ndim == 1 and leaf.size and leaf.min() >= 1 else (
-        leaf * jax.random.uniform(b, leaf.shape, leaf.dtype, 0.7, 1.3) + noise
-    )  # fmt: skip
+        return jax.tree_util.tree_map_with_path(generic, self.params)
+
+    def inputs(self, n: int, seed: int = 3) -> Any:
+        """n inputs of the model's kind."""
+        key, shape = jax.random.key(seed), (n, *self.x.shape[1:])
+        if jnp.issubdtype(self.x.dtype, jnp.floating):
+            return jax.random.normal(key, shape)
+        return jax.random.randint(key, shape, 0, 20)
 
 
 def linen(module, x, shapes) -> Case:

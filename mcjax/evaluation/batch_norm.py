@@ -145,7 +145,9 @@ def _batch_statistics(
             env.update(zip(equation.outputs, results, strict=True))
         return env[operand]
 
-    for leaf_value in list(pending):
+    order = {o: e.index for e in program.equations for o in e.outputs}
+    # In the order of the program, so that each demand goes back one layer only.
+    for leaf_value in sorted(pending, key=lambda v: order.get(pending[v][2], -1)):
         value(leaf_value)
     return found
 

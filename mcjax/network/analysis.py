@@ -62,6 +62,7 @@ def analyse(algebra: Algebra, program: Program, inputs: Sequence[Axes]) -> Analy
     Soundness rests on the last sweep, which changed nothing: it has checked every equation
     against the final state.
     """
+    algebra.carries.clear()
     for sweeps in range(1, _MAX_SWEEPS + 1):
         algebra.changed = False
         sweep = _Sweep(algebra)

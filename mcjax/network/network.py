@@ -133,14 +133,18 @@ class Network:
         xp = np if host else jnp
         given = {self.groups[n].atom: xp.asarray(p) for n, p in permutations.items()}
         out = [
-            jnp.asarray(self._permute_leaf(given, xp.asarray(leaf), axes, xp))
-            if _touches(axes, given)
+            jnp.asarray(self.permute_leaf(given, xp.asarray(leaf), axes))
+            if touches(axes, given)
             else leaf
             for leaf, axes in zip(leaves, self.leaf_axes, strict=True)
         ]
         return jax.tree.unflatten(self.treedef, out)
 
-    def _permute_leaf(self, given: Mapping[Atom, Any], leaf, axes: Axes, xp):
+    def permute_leaf(self, given: Mapping[Atom, Any], leaf, axes: Axes):
+        """One leaf with its units permuted, on the host if it is a NumPy array."""
+        if not touches(axes, given):
+            return leaf
+        xp = np if isinstance(leaf, np.ndarray) else jnp
         vectors = [_axis_indices(expr, given, xp) for expr in axes]
         if all(v is not None for v in vectors):
             for axis, vector in enumerate(vectors):
@@ -223,7 +227,7 @@ class Network:
         return f"Network({len(self.groups)} groups, {len(self.layers)} layers)"
 
 
-def _touches(axes: Axes, given: Mapping[Atom, Any]) -> bool:
+def touches(axes: Axes, given: Mapping[Atom, Any]) -> bool:
     return any(a in given for e in axes for a in atoms(e))
 
 

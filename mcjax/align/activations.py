@@ -1,0 +1,136 @@
+"""Neuron alignment: match units by what they compute on data (tatro2020, Algorithm 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check
+from .._types import Params
+from ..network.activations import Moments, cross_moments
+from ..network.network import Network
+from .assignment import Term, clusters, solve, value_of
+from .matching import Matching
+
+STATISTICS = ("correlation", "l2", "inner")
+TAPS = ("post", "pre")
+# Variance (relative to the mean square) below which a unit counts as dead, tatro2020's ε.
+_EPSILON = 1e-5
+
+
+def match_activations(
+    network: Network,
+    a: Params,
+    b: Params,
+    x: Any,
+    statistic: str = "correlation",
+    tap: str = "post",
+    *,
+    chunk: int = 500,
+) -> Matching:
+    """Permutations that match b's units to a's by their activations (tatro2020, Eq. 2, Alg. 1).
+
+    P = argmax Σ_i s(z_i^a, z_{P(i)}^b) over the permutations of each group, where s is
+
+    - `"correlation"`: E[(z^a − µ^a)(z^b − µ^b)] / (σ^a σ^b) (Eq. 3); a unit that never varies
+      has correlation 0 with every other;
+    - `"inner"`: E[z^a z^b];
+    - `"l2"`: −E[(z^a − z^b)²], the Wasserstein-2 cost of Appendix C.
+
+    Expectations run over the batch and over all positions (space, time). A group that several
+    layers read or write (a residual stream) is matched on the sum over them (Appendix D). One
+    pass over the data with streaming moments serves all groups: matching is equivariant, so
+    nothing is run again after a layer has been permuted. Each assignment is exact (SciPy).
+
+    **Arguments:**
+    - `a`, `b`: parameters of the traced structure
+    - `x`: inputs batched on axis 0; what does not fill a last chunk is left out
+    - `tap`: `"post"`, what consumers read, or `"pre"`, what producers write
+    - `chunk`: examples at a time
+
+    **Returns:** a `Matching`.
+
+    **Raises:** `ValueError` for parameters that do not fit the network, NaN, an empty batch or
+    an unknown statistic or tap.
+    """
+    _check.one_of(statistic, STATISTICS, "statistic")
+    _check.one_of(tap, TAPS, "tap")
+    for params, name in ((a, "a"), (b, "b")):
+        network.flatten(params, name)
+        _check.finite(params, name)
+    n = _check.batched(x, "x")
+    chunk = min(_check.positive(chunk, "chunk"), n)
+    x = jax.tree.map(jnp.asarray, x)
+    moments = cross_moments(network, a, b, x, tap, chunk)
+    terms = [Term(_profit(m, statistic), m.fixed, m.units) for m in moments]
+    outer = {g.atom: g.outer for g in network.groups.values()}
+    identity = {g.atom: network.identity_permutations()[g.name] for g in network.groups.values()}
+
+    permutations, before, after = dict(identity), {}, {}
+    for cluster in clusters(outer, [t.units for t in terms]):
+        mine = [t for t in terms if set(t.units) & set(cluster)]
+        names = [network.by_atom[c].name for c in cluster]
+        label = "+".join(names)
+        before[label] = value_of(mine, identity, outer)
+        if mine:
+            solved, _ = solve(mine, {c: outer[c] for c in cluster})
+            if value_of(mine, {**identity, **solved}, outer) > before[label]:
+                permutations.update(solved)
+        after[label] = value_of(mine, permutations, outer)
+    sign = -1.0 if statistic == "l2" else 1.0
+    before, after = ({k: sign * v for k, v in d.items()} for d in (before, after))
+    return Matching(
+        permutations={network.by_atom[k].name: np.asarray(p) for k, p in permutations.items()},
+        before={**before, "total": sum(before.values())},
+        after={**after, "total": sum(after.values())},
+        method=f"activation matching ({statistic}, {tap}-activations)",
+        minimised=statistic == "l2",
+        dead=_dead(network, moments),
+        metadata={"examples": n // chunk * chunk, "statistic": statistic, "tap": tap},
+    )
+
+
+def _profit(m: Moments, statistic: str) -> np.ndarray:
+    f, u = len(m.fixed), len(m.units)
+    left = m.mean_a.reshape(m.mean_a.shape + (1,) * u)
+    right_shape = m.mean_b.shape[:f] + (1,) * u + m.mean_b.shape[f:]
+    right = m.mean_b.reshape(right_shape)
+    if statistic == "correlation":
+        scale_a = _inverse_deviation(m.var_a, m.mean_a).reshape(left.shape)
+        scale_b = _inverse_deviation(m.var_b, m.mean_b).reshape(right_shape)
+        return m.cross * scale_a * scale_b
+    inner = m.cross + left * right
+    if statistic == "inner":
+        return inner
+    square_a = (m.var_a + m.mean_a**2).reshape(left.shape)
+    square_b = (m.var_b + m.mean_b**2).reshape(right_shape)
+    return 2 * inner - square_a - square_b
+
+
+def _alive(var: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    return var > _EPSILON**2 * (var + mean**2)
+
+
+def _inverse_deviation(var: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    alive = _alive(var, mean)
+    return np.where(alive, 1 / np.sqrt(np.where(alive, var, 1)), 0)
+
+
+def _dead(network: Network, moments: list[Moments]) -> dict[str, int]:
+    """Units that never vary on any tap, in a or in b, per group that is alone on its taps."""
+    alive: dict[str, np.ndarray] = {}
+    for m in moments:
+        if len(m.units) == 1:
+            name = network.by_atom[m.units[0]].name
+            both = np.minimum(
+                _alive(m.var_a, m.mean_a).sum(-1), _alive(m.var_b, m.mean_b).sum(-1)
+            ).sum()
+            alive[name] = np.maximum(alive.get(name, 0), both)
+    return {
+        n: int(np.prod(network.groups[n].shape) - v)
+        for n, v in alive.items()
+        if np.prod(network.groups[n].shape) - v > 0
+    }

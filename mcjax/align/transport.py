@@ -1,0 +1,43 @@
+"""Optimal transport between the neurons of two networks (anokhin2020, Sec. 3.4; ferbach2023)."""
+
+from __future__ import annotations
+
+from .. import _check
+from .._types import Params
+from ..network.network import Network
+from .assignment import clusters
+from .matching import Matching
+from .parameters import inner_product, move, settle
+from .weights import _host
+
+
+def match_butterflies(network: Network, a: Params, b: Params) -> Matching:
+    """The bijection of b's neurons to a's of least squared Euclidean cost.
+
+    A neuron's *butterfly* is its incoming row, bias and outgoing weights (anokhin2020, Fig. 1);
+    P = argmin Σ_i ‖θ_i^a − θ_{P(i)}^b‖² is the optimal transport between the two empirical
+    measures of neurons, solved exactly (SciPy). In a deep network groups are matched one after
+    the other, each on those of its weights whose other ends are matched already.
+
+    **Returns:** a `Matching`; the objective is ‖θ_A − P θ_B‖² over all float parameters.
+
+    **Raises:** `ValueError` for parameters that do not fit the network or hold NaN.
+    """
+    for params, name in ((a, "a"), (b, "b")):
+        network.flatten(params, name)
+        _check.finite(params, name)
+    arrays_a, arrays_b = _host(network.flatten(a, "a")), _host(network.flatten(b, "b"))
+    outer = {g.atom: g.outer for g in network.groups.values()}
+    found = settle(network, arrays_a, arrays_b, clusters(outer))
+    norms = inner_product(arrays_a, arrays_a) + inner_product(arrays_b, arrays_b)
+    before = norms - 2 * inner_product(arrays_a, arrays_b)
+    after = norms - 2 * inner_product(arrays_a, move(network, found, arrays_b))
+    one = len(network.groups) <= 1
+    return Matching(
+        permutations={**network.identity_permutations(), **found},
+        before={"total": before},
+        after={"total": after},
+        method="optimal transport of butterflies",
+        status="exact" if one else "layer by layer",
+        minimised=True,
+    )

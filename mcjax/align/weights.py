@@ -1,0 +1,131 @@
+"""Weight matching: match units by their parameters (Ainsworth et al. 2023, Algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .. import _check
+from .._tree import is_inexact
+from .._types import Params
+from ..network.axes import Atom, atoms
+from ..network.network import Network
+from ..symmetry.permutation import compose
+from .assignment import clusters, solve, value_of
+from .matching import Matching
+from .parameters import Arrays, inner_product, move, parameter_terms, settle
+
+_MAX_SWEEPS = 100
+
+
+def match_weights(
+    network: Network, a: Params, b: Params, *, key: jax.Array | None = None, restarts: int = 1
+) -> Matching:
+    """Permutations P that maximise ⟨θ_A, P θ_B⟩ by coordinate descent (Git Re-Basin, Alg. 1).
+
+    Each step matches one group (with those inside it) exactly, all others held, on the sum over
+    every parameter that touches it; sweeps in random order until none improves. This finds local
+    optima: the first start matches layer after layer from the input with `match_butterflies`,
+    further restarts begin at the identity with other orders, and the best is kept.
+
+    **Arguments:**
+    - `a`, `b`: parameters of the traced structure
+    - `key`: order of the groups; the same key gives the same result (default `jax.random.key(0)`)
+    - `restarts`: number of starts, at least 1
+
+    **Returns:** a `Matching`; the objective is the inner product of the float parameters.
+
+    **Raises:** `ValueError` for parameters that do not fit the network or hold NaN.
+    """
+    _check.positive(restarts, "restarts")
+    for params, name in ((a, "a"), (b, "b")):
+        network.flatten(params, name)
+        _check.finite(params, name)
+    seed = jax.random.key_data(jax.random.key(0) if key is None else key)
+    rng = np.random.default_rng(np.asarray(seed).ravel().tolist())
+    arrays_a, arrays_b = (_host(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
+    outer = {g.atom: g.outer for g in network.groups.values()}
+    groups = clusters(outer)
+    before = inner_product(arrays_a, arrays_b)
+    best: tuple[float, dict[str, np.ndarray], int] = (-np.inf, {}, 0)
+    for start in range(restarts):
+        first = settle(network, arrays_a, arrays_b, groups) if start == 0 else {}
+        found, sweeps = _descend(network, arrays_a, arrays_b, groups, first, rng)
+        value = inner_product(arrays_a, move(network, found, arrays_b))
+        if value > best[0]:
+            best = (value, found, sweeps)
+    value, found, sweeps = best
+    return Matching(
+        permutations={**network.identity_permutations(), **found},
+        before={"total": before},
+        after={"total": value},
+        method="weight matching",
+        status="local optimum",
+        sweeps=sweeps,
+        metadata={"restarts": restarts},
+    )
+
+
+def _host(leaves: Sequence[Any]) -> Arrays:
+    return [
+        np.asarray(v, np.promote_types(v.dtype, np.float32)) if is_inexact(v) else None
+        for v in leaves
+    ]
+
+
+def _descend(
+    network: Network, a: Arrays, b: Arrays, groups: list[list[Atom]], first, rng
+) -> tuple[dict[str, np.ndarray], int]:
+    """Coordinate descent from given permutations: (permutations, sweeps)."""
+    found = dict(first)
+    current = move(network, found, b)
+    identity = network.identity_permutations()
+    stale = set(range(len(groups)))  # clusters whose neighbours have moved since last matched
+    neighbours = _neighbours(network, groups)
+    for sweep in range(1, _MAX_SWEEPS + 1):
+        order = [i for i in rng.permutation(len(groups)) if i in stale]
+        if not order:
+            return found, sweep - 1
+        for i in order:
+            stale.discard(i)
+            outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
+            names = [network.by_atom[atom].name for atom in groups[i]]
+            terms = parameter_terms(network, a, current, groups[i])
+            start = {atom: identity[network.by_atom[atom].name] for atom in groups[i]}
+            before = value_of(terms, start, outer)
+            solved, _ = solve(terms, outer)
+            gain = value_of(terms, solved, outer) - before
+            if gain <= 1e-6 * abs(before) + 1e-12:
+                continue
+            delta = {n: solved[network.groups[n].atom] for n in names}
+            moved = move(network, delta, current)
+            if _twice(network, groups[i]) and not inner_product(a, moved) > inner_product(a, current):
+                continue  # a group on two axes of one parameter: the linear gain was not real
+            current = moved
+            found.update(compose(network, delta, {n: found.get(n, identity[n]) for n in names}))
+            stale |= neighbours[i]
+    return found, _MAX_SWEEPS
+
+
+def _neighbours(network: Network, groups: list[list[Atom]]) -> list[set[int]]:
+    """For each cluster, those that share a parameter with it."""
+    of = {atom: i for i, cluster in enumerate(groups) for atom in cluster}
+    out: list[set[int]] = [set() for _ in groups]
+    for axes in network.leaf_axes:
+        here = [of[x] for e in axes for x in atoms(e) if x in of]
+        for i in set(here):
+            out[i] |= {j for j in here if j != i}
+            if here.count(i) > 1:
+                out[i].add(i)
+    return out
+
+
+def _twice(network: Network, cluster: list[Atom]) -> bool:
+    return any(
+        sum(x is atom for e in axes for x in atoms(e)) > 1
+        for axes in network.leaf_axes
+        for atom in cluster
+    )

@@ -1,0 +1,216 @@
+"""Activations of the unit groups, compared between two networks in one pass over the data.
+
+*Post-activations* are what a group's consumers read, *pre-activations* what its producers write
+(tatro2020, Sec. 2.2). Nothing is returned but moments: means, variances and cross moments of
+the units, accumulated chunk by chunk on the device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._types import Params
+from .analysis import Analysis, analyse
+from .axes import Atom, Axes, atoms
+from .blocks import Block, blocks
+from .layers import Contraction, contractions
+from .network import Network
+from .program import run, trace_program
+
+# Units of one array that are matched jointly; beyond, their cross moments would not fit.
+MAX_JOINT = 8192
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of the units of one activation in two networks, `a` and `b`.
+
+    - `units`: the free atoms of the unit axes, in order; `fixed`: outer fixed axes they follow
+    - `mean_a`, `mean_b`: (fixed…, units…); `var_a`, `var_b` alike
+    - `cross`: covariance, (fixed…, units of a…, units of b…)
+    """
+
+    fixed: tuple[Atom, ...]
+    units: tuple[Atom, ...]
+    mean_a: np.ndarray
+    mean_b: np.ndarray
+    var_a: np.ndarray
+    var_b: np.ndarray
+    cross: np.ndarray
+
+
+def analysis_for(network: Network, x_types: Any) -> tuple[Analysis, list[Contraction]]:
+    """The traced program for inputs of another batch length, on the network's own groups."""
+    key = tuple((v.shape, v.dtype) for v in jax.tree.leaves(x_types))
+    cache = network.__dict__.setdefault("_analyses", {})
+    if key not in cache:
+        program, _ = trace_program(network.apply_fn, network.treedef, network.leaf_types, x_types)
+        algebra = network.analysis.algebra
+        inputs = [
+            tuple(algebra.fixed(("input", key, i, d), n, "input") for d, n in enumerate(v.shape))
+            for i, v in enumerate(jax.tree.leaves(x_types))
+        ]
+        analysis = analyse(algebra, program, [*network.leaf_axes, *inputs])
+        if any(g.atom.bound is not None or g.atom.fixed for g in network.groups.values()):
+            raise RuntimeError(
+                "the model's program for this batch length has other symmetries than the traced "
+                "one: it depends on the batch length"
+            )
+        leaves = {v: i for i, v in enumerate(program.inputs[: len(network.leaf_types)])}
+        cache[key] = analysis, contractions(program, leaves)
+    return cache[key]
+
+
+def taps(network: Network, analysis: Analysis, found: list[Contraction], tap: str) -> list[int]:
+    """The values to compare: every group is on at least one, if a layer touches it."""
+    post = [c.input for c in found if c.input is not None]
+    pre = [c.preactivation for c in found]
+
+    def groups_on(values: list[int]) -> set[Atom]:
+        return {a for v in values for e in analysis.of(v) for a in atoms(e)}
+
+    first, second = (post, pre) if tap == "post" else (pre, post)
+    chosen = [v for v in dict.fromkeys(first) if _useful(network, analysis, v)]
+    seen = groups_on(chosen)
+    # Queries and keys have no consumer with a weight: they are compared where they are written.
+    for value in dict.fromkeys(second):
+        new = groups_on([value]).intersection(network.by_atom) - seen
+        if new:
+            chosen.append(value)
+            seen |= new
+    return chosen
+
+
+def _useful(network: Network, analysis: Analysis, value: int) -> bool:
+    return any(a in network.by_atom for e in analysis.of(value) for a in atoms(e))
+
+
+def cross_moments(
+    network: Network, a: Params, b: Params, x: Any, tap: str, chunk: int
+) -> list[Moments]:
+    """Moments of every tapped block of activations over all of x, in one pass."""
+    sums = _moments(network, tap, chunk, a, b, x)
+    analysis, found = analysis_for(network, _chunk_types(x, chunk))
+    out = []
+    for value, per_block in zip(taps(network, analysis, found, tap), sums, strict=True):
+        for (dims, fixed, units), s in zip(_layout(network, analysis, value), per_block,
+                                           strict=True):  # fmt: skip
+            n, *arrays = (np.asarray(v, np.float64) for v in s)
+            shape_f = tuple(dims[i].size for i in fixed)
+            shape_u = tuple(dims[i].size for i in units)
+            mean_a, mean_b, var_a, var_b, cross = arrays
+            out.append(
+                Moments(
+                    tuple(dims[i].factor for i in fixed),  # type: ignore[misc]
+                    tuple(dims[i].factor for i in units),  # type: ignore[misc]
+                    *(v.reshape(shape_f + shape_u) for v in (mean_a, mean_b)),
+                    *((v / n).reshape(shape_f + shape_u) for v in (var_a, var_b)),
+                    (cross / n).reshape(shape_f + shape_u + shape_u),
+                )
+            )
+    return out
+
+
+def _chunk_types(x: Any, chunk: int) -> Any:
+    return jax.tree.map(lambda v: jax.ShapeDtypeStruct((chunk, *v.shape[1:]), v.dtype), x)
+
+
+def _layout(network: Network, analysis: Analysis, value: int):
+    """(dims, fixed dims, unit dims) of every block of a value that holds a group."""
+    axes = _axes(analysis, value)
+    shape = [math.prod(f.size for f in e) for e in axes]
+    dummy = np.broadcast_to(np.zeros(()), shape)
+    out = []
+    for _, dims in blocks(dummy, axes):
+        units = [i for i, d in enumerate(dims) if d.factor in network.by_atom]
+        needed = {o for i in units for o in network.by_atom[dims[i].factor].outer}
+        fixed = [i for i, d in enumerate(dims) if d.factor in needed and i not in units
+                 and d.only is None]  # fmt: skip
+        out.append((dims, fixed, units))
+    return [entry for entry in out if entry[2]]
+
+
+def _axes(analysis: Analysis, value: int) -> Axes:
+    """The axes of an observed value: inside a scan, the scan's axis comes first."""
+    ambient = analysis.ambient_of(value)
+    return (ambient, *analysis.of(value)) if ambient else analysis.of(value)
+
+
+@partial(jax.jit, static_argnames=("network", "tap", "chunk"))
+def _moments(network: Network, tap: str, chunk: int, a: Params, b: Params, x: Any):
+    n = len(jax.tree.leaves(x)[0])
+    analysis, found = analysis_for(network, _chunk_types(x, chunk))
+    values = taps(network, analysis, found, tap)
+    observe = {v: (lambda array: array) for v in values}
+
+    def activations(params, cx):
+        inputs = [*jax.tree.leaves(params), *jax.tree.leaves(cx)]
+        return run(analysis.program, inputs, observe=observe)[1]
+
+    def of_chunk(first):
+        cx = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first, chunk), x)
+        seen_a, seen_b = activations(a, cx), activations(b, cx)
+        return [
+            [
+                _block_moments(x_a, x_b, layout)
+                for x_a, x_b, layout in _blocks_of(network, analysis, v, seen_a[v], seen_b[v])
+            ]
+            for v in values
+        ]
+
+    def step(total, i):
+        merged = [
+            [_merge(s, t) for s, t in zip(ss, ts, strict=True)]
+            for ss, ts in zip(total, of_chunk(i * chunk), strict=True)
+        ]
+        return merged, None
+
+    # What does not fill a chunk at the end is left out by the caller.
+    return jax.lax.scan(step, of_chunk(0), jnp.arange(1, n // chunk))[0]
+
+
+def _blocks_of(network: Network, analysis: Analysis, value: int, array_a, array_b):
+    axes = _axes(analysis, value)
+    layouts = iter(_layout(network, analysis, value))
+    for (x_a, dims), (x_b, _) in zip(blocks(array_a, axes), blocks(array_b, axes), strict=True):
+        if any(d.factor in network.by_atom for d in dims):
+            yield x_a, x_b, next(layouts)
+
+
+def _block_moments(x_a, x_b, layout: tuple[Block, list[int], list[int]]):
+    """(count, means, centred squares, centred products) of a block's units over its samples."""
+    dims, fixed, units = layout
+    samples = [i for i in range(len(dims)) if i not in fixed and i not in units]
+    n_fixed, n_units = (math.prod(dims[i].size for i in group) for group in (fixed, units))
+
+    def matrix(array):
+        moved = jnp.transpose(array, [*fixed, *samples, *units])
+        return moved.reshape(n_fixed, -1, n_units).astype(jnp.promote_types(array.dtype, jnp.float32))
+
+    m_a, m_b = matrix(x_a), matrix(x_b)
+    mean_a, mean_b = m_a.mean(1), m_b.mean(1)
+    c_a, c_b = m_a - mean_a[:, None], m_b - mean_b[:, None]
+    cross = jnp.einsum("fsu,fsv->fuv", c_a, c_b)
+    count = jnp.float32(m_a.shape[1])
+    return count, mean_a, mean_b, jnp.sum(c_a**2, 1), jnp.sum(c_b**2, 1), cross
+
+
+def _merge(s, t):
+    """Moments of two sets of samples together (Chan, Golub & LeVeque 1983)."""
+    n, m = s[0], t[0]
+    d_a, d_b, w = t[1] - s[1], t[2] - s[2], n * m / (n + m)
+    return (
+        n + m,
+        s[1] + d_a * (m / (n + m)),
+        s[2] + d_b * (m / (n + m)),
+        s[3] + t[3] + d_a**2 * w,
+        s[4] + t[4] + d_b**2 * w,
+        s[5] + t[5] + w * d_a[:, :, None] * d_b[:, None, :],
+    )
