@@ -1,7 +1,16 @@
 """mcjax: connect, align, compare and merge trained networks, in JAX."""
 
-from . import align, path, symmetry
-from .evaluation import evaluate
-from .network.trace import trace
+from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ["align", "evaluate", "path", "symmetry", "trace"]
+from . import align, checkpoints, path, symmetry
+from .evaluation import evaluate
+from .fitting import fit
+from .network.trace import trace
+from .recipes import connect
+
+try:
+    __version__ = version("mcjax")
+except PackageNotFoundError:  # run from a source tree
+    __version__ = "0+source"
+
+__all__ = ["align", "checkpoints", "connect", "evaluate", "fit", "path", "symmetry", "trace"]

@@ -1,0 +1,5 @@
+"""The papers' networks, in flax."""
+
+from .mlp import MLP
+
+__all__ = ["MLP"]

@@ -1,0 +1,31 @@
+"""Fully connected networks."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class MLP(nn.Module):
+    """x ↦ W_n φ(… φ(W_1 x + b_1) …) + b_n with φ = ReLU (anokhin2020, Sec. 3.1 and 4.1).
+
+    Weights and biases start uniform in ±1/√fan_in, as in the papers' programs.
+
+    - `hidden`: widths of the hidden layers; `outputs`: number of classes
+    """
+
+    hidden: tuple[int, ...] = (2000,)
+    outputs: int = 10
+
+    @nn.compact
+    def __call__(self, x):
+        for width in self.hidden:
+            x = nn.relu(self.dense(width, x.shape[-1])(x))
+        return self.dense(self.outputs, x.shape[-1])(x)
+
+    def dense(self, width: int, fan_in: int) -> nn.Dense:
+        def uniform(key, shape, dtype=jnp.float32):
+            return jax.random.uniform(key, shape, dtype, -1, 1) / jnp.sqrt(fan_in)
+
+        return nn.Dense(width, kernel_init=uniform, bias_init=uniform)

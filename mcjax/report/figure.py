@@ -1,0 +1,60 @@
+"""Curves along paths as a figure."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from .._files import write_atomically
+from ..evaluation import Curve
+
+# Okabe and Ito's colours: told apart by colour-blind readers too.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+_STYLES = {"data": "-", "train": "-", "test": "--"}
+
+
+def draw_curves(curves: Mapping[str, Mapping[str, Curve]], path: str | Path) -> None:
+    """Loss (left) and accuracy (right) along each path, a colour a method, a dash a split.
+
+    **Arguments:**
+    - `curves`: method label → split → `Curve`
+    - `path`: picture file; its ending says the format
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    style = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+             "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True}  # fmt: skip
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        panels = figure.subplots(1, 2)
+        names = ("loss", "accuracy")
+        for (label, splits), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
+            for split, curve in splits.items():
+                for panel, name in zip(panels, names, strict=True):
+                    if name in curve.values:
+                        scale = 100 if name == "accuracy" else 1
+                        panel.plot(curve.t, scale * np.asarray(curve.values[name]), lw=1.8,
+                                   color=colour, ls=_STYLES.get(split, "-"))  # fmt: skip
+        panels[0].set(title="Loss along the path", ylabel="cross-entropy")
+        panels[1].set(title="Accuracy along the path", ylabel="accuracy (%)")
+        for panel in panels:
+            panel.set(xlabel="t   (network A at 0, network B at 1)", xlim=(0, 1))
+        handles = [Line2D([], [], color=c, lw=1.8, label=label)
+                   for label, c in zip(curves, _cycle(len(curves)), strict=True)]  # fmt: skip
+        kinds = dict.fromkeys(s for splits in curves.values() for s in splits)
+        if len(kinds) > 1:
+            handles += [Line2D([], [], color="0.4", ls=_STYLES.get(s, "-"), label=s)
+                        for s in kinds]  # fmt: skip
+        figure.legend(handles=handles, loc="outside lower center", ncols=7, frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=150)
+    write_atomically(path, buffer.getvalue())
+
+
+def _cycle(n: int) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(n)]

@@ -1,0 +1,167 @@
+"""Training of end points: several seeds at once, resumable to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ._tree import unstack
+from ._types import ApplyFn, Params
+from .evaluation.metrics import cross_entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """SGD as anokhin2020 trains its end points (learning rate by their schedule).
+
+    The rate is constant for half of the training, then falls linearly to 1 % of it at 90 %.
+    """
+
+    epochs: int = 30
+    batch: int = 128
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+    def optimizer(self, steps: int) -> optax.GradientTransformation:
+        def schedule(step):
+            falling = (step / steps - 0.5) / 0.4
+            return self.learning_rate * (1 - 0.99 * jnp.clip(falling, 0, 1))
+
+        return optax.chain(
+            optax.add_decayed_weights(self.weight_decay), optax.sgd(schedule, self.momentum)
+        )
+
+
+def train(
+    apply_fn: ApplyFn,
+    init: Callable[[jax.Array], Params],
+    data: tuple[np.ndarray, np.ndarray],
+    seeds: Sequence[int],
+    protocol: Protocol = Protocol(),
+    *,
+    directory: str | Path | None = None,
+    progress: Callable[[int, np.ndarray], None] | None = None,
+) -> list[Params]:
+    """Networks trained from different seeds, all in one vmapped scan an epoch.
+
+    Initialisation and order of the data come from the seed alone, so a network does not depend
+    on which others are trained beside it. With a `directory` every epoch is checkpointed
+    (orbax); a call with the same arguments goes on after the last one and gives, bit for bit,
+    what an uninterrupted one gives.
+
+    **Arguments:**
+    - `init`: key → parameters
+    - `data`: (x, y), x batched on axis 0
+    - `seeds`: one network each
+    - `progress`: called after each epoch with (epoch, mean loss of each network)
+
+    **Returns:** a list of parameters, one for each seed.
+
+    **Raises:** `ValueError` if the data are fewer than one batch, or `directory` holds the
+    checkpoints of another run.
+    """
+    x, y = map(jnp.asarray, data)
+    steps = len(x) // protocol.batch
+    if not steps:
+        raise ValueError(f"data: {len(x)} examples are fewer than one batch of {protocol.batch}")
+    keys = jnp.stack([jax.random.key(s) for s in seeds])
+    optimizer = _optimizer(protocol, steps)
+    params = jax.jit(jax.vmap(init))(keys)
+    state = (params, jax.vmap(optimizer.init)(params))
+    checkpoints = None if directory is None else _Checkpoints(directory, seeds, protocol)
+    first = 0
+    if checkpoints is not None:
+        first, state = checkpoints.restore(state)
+    for epoch in range(first, protocol.epochs):
+        state, losses = _epoch(apply_fn, protocol, state, keys, epoch, x, y)
+        if checkpoints is not None:
+            checkpoints.save(epoch + 1, state)
+        if progress is not None:
+            progress(epoch, np.asarray(losses))
+    if checkpoints is not None:
+        checkpoints.close()
+    return unstack(state[0], len(seeds))
+
+
+_optimizers: dict[tuple[Protocol, int], optax.GradientTransformation] = {}
+
+
+def _optimizer(protocol: Protocol, steps: int) -> optax.GradientTransformation:
+    """The same object for the same protocol, so that nothing is compiled twice."""
+    key = (protocol, steps)
+    if key not in _optimizers:
+        _optimizers[key] = protocol.optimizer(steps * protocol.epochs)
+    return _optimizers[key]
+
+
+@partial(jax.jit, static_argnames=("apply_fn", "protocol"), donate_argnames=("state",))
+def _epoch(apply_fn: ApplyFn, protocol: Protocol, state: Any, keys, epoch, x, y):
+    steps = len(x) // protocol.batch
+    optimizer = _optimizer(protocol, steps)
+
+    def order(key):
+        shuffled = jax.random.permutation(jax.random.fold_in(key, epoch + 1), len(x))
+        return shuffled[: steps * protocol.batch].reshape(steps, protocol.batch)
+
+    def loss_fn(params, indices):
+        return jnp.mean(cross_entropy(apply_fn(params, x[indices]), y[indices]))
+
+    def step(state, indices):
+        params, opt_state = state
+        loss, gradient = jax.value_and_grad(loss_fn)(params, indices)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), loss
+
+    state, losses = jax.lax.scan(jax.vmap(step), state, jnp.stack([order(k) for k in keys], 1))
+    return state, jnp.mean(losses, 0)
+
+
+class _Checkpoints:
+    """The state after each epoch, by orbax; only the last is kept."""
+
+    def __init__(self, directory: str | Path, seeds: Sequence[int], protocol: Protocol) -> None:
+        import orbax.checkpoint as ocp
+
+        self.ocp = ocp
+        self.run = {"seeds": list(seeds), **dataclasses.asdict(protocol)}
+        folder = Path(directory).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=1)
+        self.manager = ocp.CheckpointManager(folder, options=options)
+
+    def restore(self, state: Any) -> tuple[int, Any]:
+        epoch = self.manager.latest_step()
+        if epoch is None:
+            return 0, state
+        restored = self.manager.restore(
+            epoch,
+            args=self.ocp.args.Composite(
+                state=self.ocp.args.StandardRestore(state), run=self.ocp.args.JsonRestore()
+            ),
+        )
+        if restored["run"] != self.run:
+            raise ValueError(
+                f"the checkpoints in {self.manager.directory} are of another run: "
+                f"{restored['run']}, not {self.run}; choose another folder"
+            )
+        return epoch, restored["state"]
+
+    def save(self, epoch: int, state: Any) -> None:
+        args = self.ocp.args
+        self.manager.save(
+            epoch,
+            args=args.Composite(state=args.StandardSave(state), run=args.JsonSave(self.run)),
+        )
+        self.manager.wait_until_finished()  # the next epoch reuses the state's memory
+
+    def close(self) -> None:
+        self.manager.close()
