@@ -46,9 +46,9 @@ class Comparison:
     metadata: Mapping[str, Any]
 
     def endpoints(self, split: str) -> float | None:
-        """The lower accuracy of the two end points, in percent."""
+        """The mean accuracy of the two end points, in percent."""
         curve = self.rows[0].curves.get(split)
-        return None if curve is None else 100 * float(min(curve.accuracy[0], curve.accuracy[-1]))
+        return None if curve is None else 50 * float(curve.accuracy[0] + curve.accuracy[-1])
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, as plain lists and numbers."""

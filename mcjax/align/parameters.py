@@ -123,11 +123,11 @@ def settle(
 
 
 def _settled_weight(network: Network, cluster: list[Atom], settled: set[Atom]) -> float:
-    """Settled parameters for each unit of a cluster: how surely it can be matched now."""
-    total = 0.0
+    """Settled parameters for each unit of a cluster's least known group: how sure it is now."""
+    known = dict.fromkeys(cluster, 0.0)
     for axes, leaf in zip(network.leaf_axes, network.leaf_types, strict=True):
-        here = [t for e in axes for t in atoms(e) if t in network.by_atom]
-        others = [t for t in here if t not in cluster]
-        if any(t in cluster for t in here) and set(others) <= settled:
-            total += math.prod(leaf.shape)
-    return total / max(sum(t.size for t in cluster), 1)
+        here = {t for e in axes for t in atoms(e) if t in network.by_atom}
+        if here - set(cluster) <= settled:
+            for atom in here.intersection(cluster):
+                known[atom] += math.prod(leaf.shape) / atom.size
+    return min(known.values())
