@@ -15,12 +15,12 @@ from ._types import Params
 def save(path: str | Path, params: Params) -> None:
     """Write a parameter tree as safetensors, leaves named by their paths; atomically.
 
-        >>> import numpy as np, tempfile, os
-        >>> from mcjax import checkpoints
-        >>> file = os.path.join(tempfile.mkdtemp(), "a.safetensors")
-        >>> checkpoints.save(file, {"w": np.ones(2)})
-        >>> checkpoints.load(file)["w"].tolist()
-        [1.0, 1.0]
+    >>> import numpy as np, tempfile, os
+    >>> from mcjax import checkpoints
+    >>> file = os.path.join(tempfile.mkdtemp(), "a.safetensors")
+    >>> checkpoints.save(file, {"w": np.ones(2)})
+    >>> checkpoints.load(file)["w"].tolist()
+    [1.0, 1.0]
     """
     from safetensors.numpy import save as to_bytes
 

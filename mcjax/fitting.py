@@ -104,11 +104,12 @@ def fit(
 
 def _blocks(batches: Any) -> Iterator[Any]:
     """Stacks of batches, each to be scanned over."""
-    leaves = jax.tree.leaves(batches)
-    if leaves and all(hasattr(v, "shape") for v in leaves) and not isinstance(batches, list):
-        _check.batched(batches, "batches")
-        yield jax.tree.map(jnp.asarray, batches)
-        return
+    if not isinstance(batches, Iterator | list):
+        leaves = jax.tree.leaves(batches)
+        if leaves and all(hasattr(v, "shape") for v in leaves):
+            _check.batched(batches, "batches")
+            yield jax.tree.map(jnp.asarray, batches)
+            return
     if not isinstance(batches, Iterable):
         raise ValueError(
             f"batches must be a pytree of arrays or an iterable of batches, got {type(batches)}"

@@ -384,7 +384,8 @@ MODELS: dict[str, Callable[[], Case]] = {
         ResNet20(), images(), [(16,)] * 4 + [(32,)] * 4 + [(64,)] * 4
     ),
     "resnet20-pad": lambda: linen(
-        ResNet20(shortcut="pad"), images(),
+        ResNet20(shortcut="pad"),
+        images(),
         [(16,)] * 4 + [(32,)] * 3 + [(8,)] * 2 + [(64,)] * 3 + [(16,)] * 2,
     ),
     "inception": lambda: linen(Inception(), images(), [(6,), (3,), (4,), (5,), (2,), (7,)]),

@@ -36,7 +36,9 @@ def wrong_groups(seed: int, steps: int = 9) -> tuple[int, str | None]:
             permutations = {n: rng.permuted(identity[n], axis=-1) for n in chosen}
             actual = run(network.permute(permutations, params), x)
             for y, z in zip(expected, actual, strict=True):
-                if not np.allclose(y, z, rtol=1e-7, atol=1e-7 * (1 + np.abs(y).max()), equal_nan=True):
+                if not np.allclose(
+                    y, z, rtol=1e-7, atol=1e-7 * (1 + np.abs(y).max()), equal_nan=True
+                ):
                     return len(names), f"{chosen}\n{network.explain()}"
         return len(names), None
 
@@ -53,7 +55,9 @@ def main(count: int, first: int = 0) -> int:
             failures.append(seed)
             print(f"seed {seed}: {wrong}", flush=True)
         if seed % 500 == 499:
-            print(f"{seed + 1 - first} programs, {groups} groups, {len(failures)} wrong", flush=True)
+            print(
+                f"{seed + 1 - first} programs, {groups} groups, {len(failures)} wrong", flush=True
+            )
             jax.clear_caches()
     print(f"{count} programs, {groups} groups, {len(failures)} wrong or crashed {failures[:20]}")
     return bool(failures)

@@ -118,7 +118,7 @@ def batched_dense(b: Builder) -> None:
 @operation(2)
 def bias(b: Builder) -> None:
     i = b.pick()
-    w = b.param(*b.pool[i].shape[-int(b.rng.integers(1, 3)):])
+    w = b.param(*b.pool[i].shape[-int(b.rng.integers(1, 3)) :])
     multiply = b.rng.random() < 0.4
     b.add(lambda p, v: v[i] * p[w] if multiply else v[i] + p[w])
 
@@ -255,6 +255,7 @@ def split(b: Builder) -> None:
 def rotate_half(b: Builder) -> None:
     i = b.pick()
     if b.pool[i].shape[-1] % 2 == 0:
+
         def rotary(p, v):
             first, second = jnp.split(v[i], 2, -1)
             return jnp.concatenate([-second, first], -1)

@@ -173,9 +173,7 @@ def reduce_term(
     grid = np.ogrid[tuple(slice(a.size) for a in names)]
     grid = [np.asarray(g) for g in (grid if isinstance(grid, list | tuple) else [grid])]
     index = dict(zip(names, grid, strict=True))
-    matched = [
-        found[a][(*(index[o] for o in outer[a]), index[a])] for a in names[f:]
-    ]
+    matched = [found[a][(*(index[o] for o in outer[a]), index[a])] for a in names[f:]]
     picked = profit[(*grid, *matched)]  # (fixed…, gone…, kept of a…, kept of b…)
     picked = picked.sum(tuple(range(f, f + len(gone))))
     return Term(picked, term.fixed, tuple(term.units[k] for k in kept))

@@ -102,7 +102,9 @@ def _descend(
                 continue
             delta = {n: solved[network.groups[n].atom] for n in names}
             moved = move(network, delta, current)
-            if _twice(network, groups[i]) and not inner_product(a, moved) > inner_product(a, current):
+            if _twice(network, groups[i]) and not inner_product(a, moved) > inner_product(
+                a, current
+            ):
                 continue  # a group on two axes of one parameter: the linear gain was not real
             current = moved
             found.update(compose(network, delta, {n: found.get(n, identity[n]) for n in names}))

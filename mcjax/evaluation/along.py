@@ -171,7 +171,7 @@ def evaluate(
         sums = sweep(plan, path, points, replaced, x, y, jnp.ones(n, jnp.float32))
     else:
         sums = sharded_sweep(mesh, plan, path, points, replaced, x, y)
-    values = {k: np.asarray(v, np.float64) / n for k, v in sums.items()}
+    values = {k: np.asarray(sums[k], np.float64) / n for k, _ in plan.metrics}
     lengths = np.asarray(_lengths(path, points), np.float64)
     return Curve(ts, values, lengths, {"examples": n, "jax": jax.__version__})
 

@@ -40,9 +40,7 @@ def statistics_pairs(params: Params) -> list[tuple[int, int]]:
     return pairs
 
 
-def estimate_batch_norm(
-    apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int = 500
-) -> Params:
+def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int = 500) -> Params:
     """The parameters with batch-normalisation statistics estimated from x.
 
     Each batch of `chunk` examples is normalised by its own statistics; mean and (biased) variance

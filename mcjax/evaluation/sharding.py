@@ -89,5 +89,3 @@ def _pad(array: np.ndarray, multiple: int, how: str) -> np.ndarray:
         return array
     tail = np.zeros_like(array[:1]) if how == "zero" else array[-1:]
     return np.concatenate([array, np.repeat(tail, missing, axis=0)])
-
-

@@ -192,7 +192,9 @@ def _block_moments(x_a, x_b, layout: tuple[Block, list[int], list[int]]):
 
     def matrix(array):
         moved = jnp.transpose(array, [*fixed, *samples, *units])
-        return moved.reshape(n_fixed, -1, n_units).astype(jnp.promote_types(array.dtype, jnp.float32))
+        return moved.reshape(n_fixed, -1, n_units).astype(
+            jnp.promote_types(array.dtype, jnp.float32)
+        )
 
     m_a, m_b = matrix(x_a), matrix(x_b)
     mean_a, mean_b = m_a.mean(1), m_b.mean(1)

@@ -155,9 +155,7 @@ def _mix_dims(call: Call, dims: set[int]) -> list[Axes]:
     why = f"{call.equation.name} along it"
     shape = call.out_shape()
     return [
-        tuple(
-            call.mix(e, d, shape[d], why) if d in dims else e for d, e in enumerate(call.axes[0])
-        )
+        tuple(call.mix(e, d, shape[d], why) if d in dims else e for d, e in enumerate(call.axes[0]))
     ]
 
 
@@ -299,9 +297,7 @@ def concatenate(call: Call) -> list[Axes]:
             continue
         if stacked and key is not None and not all(e == others[d][0] for e in others[d]):
             # A stack of different units: they may differ for each index of the fixed axis.
-            members = [
-                e for i, e in enumerate(others[d]) for _ in range(call.shape(i)[dim])
-            ]
+            members = [e for i, e in enumerate(others[d]) for _ in range(call.shape(i)[dim])]
             out[d] = algebra.family(key, members)
         else:
             out[d] = algebra.join_all(others[d])
@@ -392,9 +388,7 @@ def _take(call: Call, axes: Axes, dim: int, which: range, out: int = 0) -> Axes:
     return (*axes[:dim], new, *axes[dim + 1 :])
 
 
-def _take_lead(
-    call: Call, axes: Axes, dim: int, head, tail: Expr, lead: range, out: int
-) -> Axes:
+def _take_lead(call: Call, axes: Axes, dim: int, head, tail: Expr, lead: range, out: int) -> Axes:
     """Keep positions `lead` of the first factor of axis `dim`."""
     algebra = call.algebra
     if lead == range(head.size):
@@ -628,9 +622,7 @@ def _close_carry(call: Call, carry: list[Axes], results: list[Axes]) -> None:
 
 @rule("cond")
 def cond(call: Call) -> list[Axes]:
-    results = [
-        call.descend(body, call.axes[1:], call.ambient) for body in call.equation.bodies
-    ]
+    results = [call.descend(body, call.axes[1:], call.ambient) for body in call.equation.bodies]
     return [
         tuple(call.algebra.join_all(list(exprs)) for exprs in zip(*axes, strict=True))
         for axes in zip(*results, strict=True)
@@ -664,9 +656,7 @@ def _varies(value) -> tuple[bool, ...]:
         return (True,) * len(np.shape(value))
     if array.size == 0 or array.dtype == object:
         return (True,) * array.ndim
-    return tuple(
-        not bool(np.all(array == np.take(array, [0], axis=d))) for d in range(array.ndim)
-    )
+    return tuple(not bool(np.all(array == np.take(array, [0], axis=d))) for d in range(array.ndim))
 
 
 def apply(

@@ -95,9 +95,7 @@ def _check_pure(first: Program, second: Program) -> None:
     """Two traces of a pure function are the same program with the same constants."""
 
     def summary(program: Program):
-        return [
-            (e.name, [program.shape(o) for o in e.inputs]) for e in program.all_equations()
-        ]
+        return [(e.name, [program.shape(o) for o in e.inputs]) for e in program.all_equations()]
 
     same = summary(first) == summary(second)
     if same:

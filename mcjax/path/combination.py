@@ -128,13 +128,17 @@ class _Curve(Combination):
         return self.points
 
     def free(self) -> tuple[Params, ...]:
+        """The inner points, with None for leaves that are not floating-point."""
         if len(self.points) < 3:
             raise ValueError(f"a {type(self).__name__} of two points has no free points to fit")
-        return self.points[1:-1]
+        return jax.tree.map(lambda v: v if is_inexact(v) else None, self.points[1:-1])
 
     def with_free(self, free: Any) -> Self:
-        points = (self.points[0], *free, self.points[-1])
-        return type(self)._unflatten(None, [points])
+        inner = jax.tree.map(
+            lambda new, old: old if new is None else new,
+            free, self.points[1:-1], is_leaf=lambda v: v is None,
+        )  # fmt: skip
+        return type(self)._unflatten(None, [(self.points[0], *inner, self.points[-1])])
 
     @classmethod
     def between(cls, a: Params, b: Params, bends: int = 1) -> Self:

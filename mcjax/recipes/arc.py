@@ -21,8 +21,7 @@ def neuron_mean(network: Network, a: Params, b: Params) -> Params:
     **Returns:** a pytree whose leaves broadcast to those of `a`.
     """
     writers = {
-        layer.weight: {network.groups[g].atom for g in layer.groups_out}
-        for layer in network.layers
+        layer.weight: {network.groups[g].atom for g in layer.groups_out} for layer in network.layers
     }
     means = []
     leaves = zip(network.flatten(a, "a"), network.flatten(b, "b"), strict=True)

@@ -106,4 +106,3 @@ def _entries(network: Network, group: Group, q: Any, p: dict[str, Any]) -> Any:
 
 
 __all__ = ["apply", "compose", "identity", "invert", "random"]
-

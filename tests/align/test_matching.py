@@ -112,9 +112,7 @@ def test_one_hidden_layer_is_matched_optimally():
     """Brute force over all 120 permutations of five neurons."""
     a, b = random_mlp((4, 5, 3), 0), random_mlp((4, 5, 3), 1)
     network = mcjax.trace(mlp, a, inputs(2, 4))
-    rows = [
-        np.concatenate([p[0]["w"], p[0]["b"][None], np.asarray(p[1]["w"]).T]) for p in (a, b)
-    ]
+    rows = [np.concatenate([p[0]["w"], p[0]["b"][None], np.asarray(p[1]["w"]).T]) for p in (a, b)]
     best = min(
         np.sum((rows[0] - rows[1][:, list(p)]) ** 2) for p in itertools.permutations(range(5))
     )

@@ -48,7 +48,9 @@ def test_groups_form_a_group(model):
     params = case.another(1)
     p, q = (network.random_permutations(jax.random.key(k)) for k in (5, 6))
     product = network.permute(mcjax.symmetry.compose(network, p, q), params)
-    jax.tree.map(np.testing.assert_array_equal, product, network.permute(p, network.permute(q, params)))
+    jax.tree.map(
+        np.testing.assert_array_equal, product, network.permute(p, network.permute(q, params))
+    )
     back = network.permute(mcjax.symmetry.invert(network, p), network.permute(p, params))
     jax.tree.map(np.testing.assert_array_equal, back, params)
 

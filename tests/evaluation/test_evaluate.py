@@ -1,0 +1,271 @@
+"""Sweeps against a plain loop in NumPy's float64, and everything that must not change them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mcjax
+from mcjax.evaluation import barrier, cross_entropy, estimate_batch_norm
+from mcjax.path import Arc, Bezier, Linear
+
+from ..catalogue import MODELS, ResNet20, linen
+from ..paths import PATHS
+
+
+def mlp(p, x):
+    return jax.nn.relu(x @ p["w1"] + p["b1"]) @ p["w2"] + p["b2"]
+
+
+def params(seed, d=40):
+    rng = np.random.default_rng(seed)
+    shapes = {"w1": (d, 12), "b1": (12,), "w2": (12, 3), "b2": (3,)}
+    return {
+        k: jnp.asarray(rng.normal(size=s) / s[0] ** 0.5, jnp.float32) for k, s in shapes.items()
+    }
+
+
+def data(n=103, d=40):
+    rng = np.random.default_rng(5)
+    return rng.normal(size=(n, d)).astype(np.float32), rng.integers(0, 3, n)
+
+
+def oracle(p, x, y):
+    """(mean loss, accuracy) in float64."""
+    p = {k: np.asarray(v, np.float64) for k, v in p.items()}
+    z = np.maximum(x @ p["w1"] + p["b1"], 0) @ p["w2"] + p["b2"]
+    log_p = z - np.log(np.exp(z).sum(1, keepdims=True))
+    return -log_p[np.arange(len(y)), y].mean(), (z.argmax(1) == y).mean()
+
+
+KINDS = {
+    "linear": lambda: Linear(params(0), params(1)),
+    "arc": lambda: Arc(params(0), params(1), jax.tree.map(lambda v: v.mean(), params(2))),
+    "bezier": lambda: Bezier([params(0), params(2), params(1)]),
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_against_numpy(kind):
+    path, (x, y) = KINDS[kind](), data()
+    curve = mcjax.evaluate(path, mlp, (x, y), t=7, chunk=16)
+    np.testing.assert_array_equal(curve.t, np.linspace(0, 1, 7))
+    for i, t in enumerate(curve.t):
+        loss, accuracy = oracle(path(t), x, y)
+        assert curve.loss[i] == pytest.approx(loss, rel=1e-4)
+        assert curve.accuracy[i] == pytest.approx(accuracy, abs=1e-6)
+
+
+@settings(max_examples=8, deadline=None)
+@given(n=st.integers(1, 40), chunk=st.integers(1, 50), t_batch=st.sampled_from([1, 2, 5]))
+def test_chunks_do_not_matter(n, chunk, t_batch):
+    path, (x, y) = KINDS["linear"](), data(n)
+    curve = mcjax.evaluate(path, mlp, (x, y), t=3, chunk=chunk, t_batch=t_batch)
+    for i, t in enumerate(curve.t):
+        assert curve.loss[i] == pytest.approx(oracle(path(t), x, y)[0], rel=1e-4)
+
+
+def test_first_layer_in_the_paths_basis_is_used():
+    """The shared part computes X W_k once: the compiled sweep holds no product per t with X."""
+    from mcjax.network.linear import linear_part
+    from mcjax.network.program import make_program
+
+    leaves, treedef = jax.tree.flatten(params(0))
+    program = make_program(
+        lambda *a: mlp(jax.tree.unflatten(treedef, a[:-1]), a[-1]), *leaves, data()[0]
+    )
+    part = linear_part(program, len(leaves))
+    (value,) = part.frontier
+    assert program.shape(value) == (103, 12)
+    names = [e.name for e in part.program.equations]
+    assert names.count("dot_general") == 1
+    assert "add" in names  # the bias too
+
+
+def test_linear_part_of_a_convolution_and_of_nothing():
+    from mcjax.network.linear import linear_part
+    from mcjax.network.program import make_program
+
+    f = lambda w, x: jnp.tanh(jax.lax.conv(x, w, (1, 1), "SAME"))
+    program = make_program(f, jnp.ones((4, 8, 3, 3)), jnp.ones((2, 8, 5, 5)))
+    assert program.shape(linear_part(program, 1).frontier[0]) == (2, 4, 5, 5)
+    program = make_program(lambda w, x: jnp.tanh(w * x), jnp.ones(3), jnp.ones((2, 3)))
+    assert linear_part(program, 1) is None
+
+
+def test_own_metrics_and_trees_as_inputs():
+    path, (x, y) = KINDS["linear"](), data()
+    model = lambda p, x: {"logits": mlp(p, x["image"]), "norm": jnp.sum(x["image"] ** 2, -1)}
+    metrics = {"mean_logit": lambda out, y: out["logits"].mean(-1) + 0 * out["norm"]}
+    curve = mcjax.evaluate(path, model, ({"image": x}, y), t=[0.0, 0.5], metrics=metrics)
+    expected = np.asarray(mlp(path(0.5), x)).mean()
+    assert curve.values["mean_logit"][1] == pytest.approx(expected, rel=1e-4)
+    assert curve.mean_logit.shape == (2,)
+
+
+def test_one_t_and_given_ts():
+    path, d = KINDS["linear"](), data()
+    assert mcjax.evaluate(path, mlp, d, t=1).t.tolist() == [0.0]
+    curve = mcjax.evaluate(path, mlp, d, t=[0.25])
+    assert curve.loss.shape == (1,)
+    assert curve.mean() == pytest.approx(curve.loss[0])
+
+
+@pytest.mark.parametrize("name", list(PATHS))
+def test_lengths(name):
+    """Distances between points, and the arc-length weighted mean, against NumPy."""
+    path = PATHS[name]()
+    f = lambda p, x: x[:, None] * p["layer"]["w"].sum() + jnp.zeros((1, 2))
+    x, y = np.ones(4, np.float32), np.zeros(4, int)
+    curve = mcjax.evaluate(path, f, (x, y), t=5)
+    points = [np.concatenate([np.ravel(v) for v in jax.tree.leaves(path(t))]) for t in curve.t]
+    expected = [np.linalg.norm(b - a) for a, b in zip(points[:-1], points[1:], strict=True)]
+    np.testing.assert_allclose(curve.lengths, expected, rtol=1e-5)
+    middle = (curve.loss[1:] + curve.loss[:-1]) / 2
+    assert curve.mean() == pytest.approx(np.average(middle, weights=expected), rel=1e-5)
+
+
+def test_barriers():
+    t, loss = [0, 0.25, 0.5, 1], [1.0, 2.0, 5.0, 3.0]
+    assert barrier(t, loss) == pytest.approx(5 - 2)
+    assert barrier(t, loss, "endpoint") == pytest.approx(5 - 3)
+    assert barrier([0, 0.5, 1], [1, 0, 1]) == 0  # never negative: the ends are on the chord
+    with pytest.raises(ValueError, match="rising from 0 to 1"):
+        barrier([0, 0.5], [1, 2])
+    with pytest.raises(ValueError, match="convention must be one of"):
+        barrier(t, loss, "mean")
+
+
+def test_nothing_is_compiled_twice():
+    path, d = KINDS["linear"](), data()
+    run = lambda p: mcjax.evaluate(p, mlp, d, t=5)
+    run(path)
+    with jax.log_compiles(), _counted() as count:
+        run(Linear(params(3), params(4)))
+    assert count == []
+
+
+class _counted:
+    """Names of what jax compiles inside the block."""
+
+    def __enter__(self):
+        import logging
+
+        self.names: list[str] = []
+        self.handler = logging.Handler()
+        self.handler.emit = lambda r: (
+            self.names.append(r.getMessage()) if "Compiling" in r.getMessage() else None
+        )
+        self.logger = logging.getLogger("jax")
+        self.logger.addHandler(self.handler)
+        return self.names
+
+    def __exit__(self, *_):
+        self.logger.removeHandler(self.handler)
+
+
+# -- batch normalisation -------------------------------------------------------------------
+
+
+def resnet():
+    case = linen(ResNet20((4, 6, 8), blocks=1), jnp.zeros((2, 8, 8, 3)), [])
+    x = case.inputs(96)
+    y = np.random.default_rng(0).integers(0, 10, 96)
+    return case, x, y
+
+
+def test_statistics_against_training_mode():
+    """The estimate is what flax computes in training mode, batch after batch."""
+    import flax.linen as nn
+
+    class Model(nn.Module):
+        train: bool = False
+
+        @nn.compact
+        def __call__(self, x):
+            for width in (5, 4):
+                x = nn.Dense(width)(x)
+                x = nn.relu(nn.BatchNorm(use_running_average=not self.train, momentum=0.0)(x))
+            return nn.Dense(2)(x)
+
+    x = jax.random.normal(jax.random.key(0), (30, 3))
+    variables = Model().init(jax.random.key(1), x)
+    found = estimate_batch_norm(Model().apply, variables, x, chunk=10)["batch_stats"]
+    batches = [
+        Model(train=True).apply(variables, x[i : i + 10], mutable=["batch_stats"])[1]["batch_stats"]
+        for i in (0, 10, 20)
+    ]
+    expected = jax.tree.map(lambda *v: sum(v) / 3, *batches)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5), found, expected
+    )
+
+
+def test_statistics_along_a_path_reproduce_the_end_points():
+    case, x, y = resnet()
+    a, b = (estimate_batch_norm(case.apply_fn, case.another(s), x, chunk=32) for s in (1, 2))
+    network = mcjax.trace(case.apply_fn, a, x)
+    moved = network.permute(network.random_permutations(jax.random.key(0)), b)
+    curve = mcjax.evaluate(Linear(a, moved), case.apply_fn, (x, y), t=3, chunk=32)
+    for i, end in ((0, a), (2, moved), (2, b)):
+        loss = float(jnp.mean(cross_entropy(case.apply_fn(end, x), jnp.asarray(y))))
+        assert curve.loss[i] == pytest.approx(loss, rel=1e-4)
+    middle = estimate_batch_norm(case.apply_fn, Linear(a, moved)(0.5), x, chunk=32)
+    loss = float(jnp.mean(cross_entropy(case.apply_fn(middle, x), jnp.asarray(y))))
+    assert curve.loss[1] == pytest.approx(loss, rel=1e-4)
+
+
+def test_statistics_of_a_model_without_any():
+    with pytest.raises(ValueError, match="no batch-normalisation statistics"):
+        estimate_batch_norm(mlp, params(0), data()[0])
+
+
+def test_vgg_with_batch_norm_runs():
+    case = MODELS["vgg-bn"]()
+    y = np.zeros(64, int)
+    path = Linear(case.another(0), case.another(1))
+    curve = mcjax.evaluate(path, case.apply_fn, (case.inputs(64), y), t=3)
+    assert np.isfinite(curve.loss).all()
+
+
+# -- results and bad input -----------------------------------------------------------------
+
+
+def test_curve_saves_and_summarises(tmp_path):
+    import json
+
+    curve = mcjax.evaluate(KINDS["linear"](), mlp, data(), t=5)
+    curve.save(tmp_path / "curve.json")
+    again = json.loads((tmp_path / "curve.json").read_text())
+    np.testing.assert_allclose(again["loss"], curve.loss)
+    assert "barrier" in curve.summary()
+    curve.plot(tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(AttributeError, match="has no 'recall'; it has loss, accuracy"):
+        _ = curve.recall
+    with pytest.raises(ValueError, match="unknown metric 'recall'"):
+        curve.barrier(metric="recall")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": (data()[0], data()[1][:50])}, "x and y have different lengths: 103 and 50"),
+        ({"data": (data()[0][:0], data()[1][:0])}, "x is an empty batch"),
+        ({"t": [0, 1.5]}, r"t must lie in \[0, 1\], got 1.5"),
+        ({"t": []}, "t holds no points"),
+        ({"t": 0}, "at least 1, got 0"),
+        ({"chunk": -1}, "chunk must be a positive integer"),
+        ({"metrics": {}}, "metrics is empty"),
+        ({"metrics": {"m": lambda z, y: z}}, r"metrics\['m'\] returned shape \(103, 3\)"),
+        ({"metrics": {"m": lambda z, y: z.mean()}}, r"metrics\['m'\] returned shape \(\)"),
+    ],
+)
+def test_bad_arguments(change, message):
+    arguments = {"path": KINDS["linear"](), "apply_fn": mlp, "data": data(), "t": 3} | change
+    with pytest.raises(ValueError, match=message):
+        mcjax.evaluate(**arguments)

@@ -1,0 +1,210 @@
+"""The contract of every path (tests/paths.py), then each family against its closed form."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mcjax
+from mcjax.path import Arc, Bezier, Linear, PolygonalChain
+
+from ..paths import PATHS, mean, tree
+
+DTYPES = [jnp.float16, jnp.bfloat16, jnp.float32]
+
+
+@pytest.fixture(params=list(PATHS))
+def make(request):
+    return PATHS[request.param]
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exact_at_the_ends(make, dtype):
+    path = make(dtype)
+    for t, end in ((0, 0), (0.0, 0), (1, 1), (1.0, 1), (jnp.float32(1), 1)):
+        assert_equal(path(t), tree(end, dtype))
+        assert_equal(jax.jit(lambda p, t: p(t))(path, t), tree(end, dtype))
+
+
+def test_exact_at_the_ends_in_float64(make):
+    with jax.enable_x64(True):
+        assert_equal(make(jnp.float64)(1.0), tree(1, jnp.float64))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_structure_shapes_dtypes(make, dtype):
+    like = lambda v: (v.shape, v.dtype)
+    assert jax.tree.map(like, make(dtype)(0.3)) == jax.tree.map(like, tree(0, dtype))
+
+
+def test_jit_vmap_and_loop_agree(make):
+    path, ts = make(), jnp.linspace(0, 1, 7)
+    stacked = jax.vmap(path)(ts)
+    compiled = jax.jit(lambda p, t: p(t))
+    for i, t in enumerate(ts):
+        for other in (path(t), compiled(path, t)):
+            jax.tree.map(
+                lambda s, o: np.testing.assert_allclose(s[i], o, rtol=1e-6, atol=1e-6),
+                stacked, other,
+            )  # fmt: skip
+
+
+def test_gradient_in_t_against_finite_differences(make):
+    with jax.enable_x64(True):
+        path, t, h = make(jnp.float64), 0.3, 1e-6
+        f = lambda t: sum(jnp.sum(jnp.sin(v)) for v in jax.tree.leaves(path.at(t)))
+        assert float(jax.grad(f)(t)) == pytest.approx(
+            float(f(t + h) - f(t - h)) / (2 * h), rel=1e-6
+        )
+
+
+def test_gradient_in_the_path_against_finite_differences(make):
+    with jax.enable_x64(True):
+        path, h = make(jnp.float64), 1e-6
+        f = lambda p: sum(jnp.sum(jnp.cos(v)) for v in jax.tree.leaves(p.at(0.4)))
+        floats, treedef = jax.tree.flatten(path)
+        index = [i for i, v in enumerate(floats) if jnp.issubdtype(v.dtype, jnp.floating)]
+
+        def of(values):
+            full = list(floats)
+            for i, v in zip(index, values, strict=True):
+                full[i] = v
+            return f(jax.tree.unflatten(treedef, full))
+
+        values = [floats[i] for i in index]
+        gradient = jax.grad(of)(values)
+        shifted = lambda s: of([v + s * jnp.ones_like(v) for v in values])
+        numeric = float(shifted(h) - shifted(-h)) / (2 * h)
+        assert float(sum(map(jnp.sum, gradient))) == pytest.approx(numeric, rel=1e-6)
+
+
+@pytest.mark.parametrize("t", [-0.001, 1.001, float("nan"), np.array([0.5, 2.0])])
+def test_t_outside(make, t):
+    with pytest.raises(ValueError, match=r"t must lie in \[0, 1\], got"):
+        make()(t)
+
+
+def test_immutable_and_a_pytree(make):
+    path = make()
+    with pytest.raises(AttributeError, match="immutable"):
+        path.a = 1
+    again = jax.tree.unflatten(jax.tree.structure(path), jax.tree.leaves(path))
+    assert type(again) is type(path)
+    assert_equal(again(0.3), path(0.3))
+
+
+def test_integer_leaves_stay(make):
+    assert make()(0.5)["list"][1] == 7
+
+
+def test_fit_moves_free_points_only(make):
+    path = make()
+    loss = lambda p, batch: jnp.sum((p["layer"]["w"] - batch) ** 2)
+    run = lambda: mcjax.fit(
+        path, loss, jnp.ones((20, 3, 4)), optax.sgd(0.05), key=jax.random.key(0)
+    )
+    try:
+        path.free()
+    except ValueError:
+        with pytest.raises(ValueError, match="no free points"):
+            run()
+        return
+    fitted = run()
+    assert_equal(fitted.path(0.0), path(0.0))
+    assert_equal(fitted.path(1.0), path(1.0))
+    assert not np.array_equal(fitted.path(0.5)["layer"]["w"], path(0.5)["layer"]["w"])
+
+
+# -- closed forms --------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(t=st.floats(0, 1))
+def test_closed_forms(t):
+    a, b, c = (np.asarray(tree(k)["layer"]["w"], np.float64) for k in (0, 1, 2))
+    value = lambda path: np.asarray(path(t)["layer"]["w"], np.float64)
+    close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)
+    close(value(Linear(tree(0), tree(1))), (1 - t) * a + t * b)
+    cosine, sine = math.cos(math.pi / 2 * t), math.sin(math.pi / 2 * t)
+    close(value(Arc(tree(0), tree(1))), cosine * a + sine * b)
+    mu = 0.5
+    arc = Arc(tree(0), tree(1), mean=mean())
+    close(value(arc), mu + cosine * (a - mu) + sine * (b - mu))
+    bezier = Bezier([tree(0), tree(2), tree(1)])
+    close(value(bezier), (1 - t) ** 2 * a + 2 * t * (1 - t) * c + t**2 * b)
+    chain = PolygonalChain([tree(0), tree(2), tree(1)])
+    close(
+        value(chain), (1 - 2 * t) * a + 2 * t * c if t < 0.5 else (2 - 2 * t) * c + (2 * t - 1) * b
+    )
+
+
+def test_arc_keeps_the_variance_of_gaussian_neurons():
+    """Proposition 1, on 200,000 draws: the segment halves the variance, the arc keeps it."""
+    x, y = np.random.default_rng(0).normal(size=(2, 200_000)).astype(np.float32)
+    a, b = {"w": jnp.asarray(x)}, {"w": jnp.asarray(y)}
+    assert float(jnp.var(Arc(a, b)(0.5)["w"])) == pytest.approx(1, abs=0.02)
+    assert float(jnp.var(Linear(a, b)(0.5)["w"])) == pytest.approx(0.5, abs=0.02)
+
+
+def test_between_starts_on_the_segment():
+    chain = PolygonalChain.between(tree(0), tree(1), bends=3)
+    assert len(chain.points) == 5
+    line = Linear(tree(0), tree(1))
+    for t in (0.1, 0.5, 0.9):
+        np.testing.assert_allclose(
+            chain(t)["layer"]["w"], line(t)["layer"]["w"], rtol=1e-5, atol=1e-6
+        )
+
+
+# -- bad input -----------------------------------------------------------------------------
+
+
+def changed(**layer):
+    t = tree(1)
+    return {**t, "layer": {**t["layer"], **layer}}
+
+
+@pytest.mark.parametrize(
+    ("b", "message"),
+    [
+        ({"layer": tree(1)["layer"]}, "leaf 'list/0' is in a but not in b"),
+        (changed(extra=jnp.ones(1)), "leaf 'layer/extra' is in b but not in a"),
+        (changed(w=jnp.ones((3, 5))), r"leaf 'layer/w': b has shape \(3, 5\), expected \(3, 4\)"),
+        (
+            changed(b=jnp.ones(4, jnp.float16)),
+            "leaf 'layer/b': b has dtype float16, expected float32",
+        ),
+        (changed(b=jnp.full(4, jnp.nan)), "b: leaf 'layer/b' holds 4 NaN or infinite values of 4"),
+        ({"n": jnp.arange(3)}, "b has no floating-point leaf"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Linear, Arc])
+def test_end_points_that_do_not_match(kind, b, message):
+    with pytest.raises(ValueError, match=message):
+        kind(tree(0), b)
+
+
+@pytest.mark.parametrize("kind", [Bezier, PolygonalChain])
+def test_curves_name_the_point(kind):
+    with pytest.raises(ValueError, match="needs at least 2 points, got 1"):
+        kind([tree(0)])
+    with pytest.raises(ValueError, match=r"points\[1\] has shape \(3, 5\)"):
+        kind([tree(0), changed(w=jnp.ones((3, 5))), tree(1)])
+
+
+def test_mean_that_does_not_broadcast():
+    bad = mean()
+    bad["layer"]["w"] = jnp.ones((2, 1))
+    with pytest.raises(ValueError, match="mean: leaf 'layer/w'|broadcast"):
+        Arc(tree(0), tree(1), mean=bad)
