@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ._files import write_atomically
@@ -33,8 +34,7 @@ def load(path: str | Path) -> Params:
 
     **Raises:** `ValueError` for a missing, cut-off or foreign file; a pickle is never opened.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as from_bytes
+    from safetensors import SafetensorError, deserialize
 
     path = Path(path)
     if not path.is_file():
@@ -46,12 +46,26 @@ def load(path: str | Path) -> Params:
             "parameters as safetensors instead"
         )
     try:
-        flat = from_bytes(content)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        flat = {
+            name: np.frombuffer(v["data"], _dtype(v["dtype"])).reshape(v["shape"])
+            for name, v in deserialize(content)
+        }
+    except (SafetensorError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is no whole safetensors file: {error}") from error
     if not flat:
         raise ValueError(f"{path} holds no arrays")
     return _nest(flat)
+
+
+def _dtype(name: str) -> np.dtype:
+    """NumPy's dtype for a safetensors one: `F32`, `BF16`, `I64`, `BOOL`, …"""
+    if name in ("BF16", "BOOL"):
+        return jnp.dtype({"BF16": jnp.bfloat16, "BOOL": jnp.bool_}[name])
+    kinds = {"F": "float", "I": "int", "U": "uint", "C": "complex"}
+    kind, bits = name.rstrip("0123456789"), name.lstrip("FIUC")
+    if kind not in kinds or not bits.isdigit():
+        raise ValueError(f"it holds an array of type {name}, which mcjax does not know")
+    return np.dtype(kinds[kind] + bits)
 
 
 def _nest(flat: dict[str, np.ndarray]) -> Any:

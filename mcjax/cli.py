@@ -92,8 +92,10 @@ def _explain(command: Explain) -> None:
     from .checkpoints import load
     from .network.trace import trace
 
-    arrays = _arrays(command.inputs, ("x",))
-    print(trace(_model(command.model), load(command.network), arrays["x"]).explain())
+    x = _arrays(command.inputs, ("x",))["x"]
+    apply_fn, params = _model(command.model), load(command.network)
+    _check_model(apply_fn, params, x, logits=False)
+    print(trace(apply_fn, params, x).explain())
 
 
 def _connect(command: Connect) -> None:
@@ -128,6 +130,7 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     arrays = _arrays(command.inputs, ("x", "y"))
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
     a, b = load(first), load(second)
+    _check_model(apply_fn, a, arrays["x"])
     study = {"apply_fn": apply_fn, "a": a, "b": b, "train": (arrays["x"], arrays["y"]),
              "test": test, "metadata": {"networks": [str(first), str(second)]}}  # fmt: skip
     out = command.out or Path("mcjax-runs") / f"{first.stem}-{second.stem}"
@@ -233,6 +236,22 @@ def _model(name: str) -> Any:
     if not callable(found):
         raise ValueError(f"--model: {name!r} is not a function")
     return found
+
+
+def _check_model(apply_fn: Any, params: Any, x: Any, logits: bool = True) -> None:
+    """Say in one line what the user's function makes of parameters and inputs."""
+    import jax
+
+    try:
+        out = jax.eval_shape(apply_fn, params, x[:2])
+    except Exception as error:  # anything may go wrong in a user's function
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"--model: the function fails on these parameters and inputs: "
+            f"{type(error).__name__}: {line}"
+        ) from error
+    if logits and getattr(out, "ndim", 0) != 2:
+        raise ValueError(f"--model must return logits of shape (batch, classes), got {out}")
 
 
 def _arrays(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:

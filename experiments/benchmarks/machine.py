@@ -1,0 +1,106 @@
+"""What the machine can do, and the networks the benchmarks run on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def processor() -> str:
+    """The processor's or accelerator's name."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return device.device_kind
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':')[1].strip()}, {os.cpu_count()} cores"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def matrix_rate() -> float:
+    """Measured rate of a float32 matrix product, in FLOP/s."""
+    n = 3000 if jax.default_backend() == "cpu" else 12000
+    a = jnp.ones((n, n), jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    return 2 * n**3 / best_of(lambda: product(a), 5)
+
+
+def best_of(function: Callable[[], Any], repeats: int = 3) -> float:
+    """Shortest wall-clock time of a call, its result waited for; one call before to warm up."""
+    jax.block_until_ready(function())
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def once(function: Callable[[], Any]) -> float:
+    """Wall-clock time of one cold call."""
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
+
+
+def mlp(params, x):
+    """A plain multilayer perceptron on a list of layers."""
+    for layer in params[:-1]:
+        x = jax.nn.relu(x @ layer["w"] + layer["b"])
+    return x @ params[-1]["w"] + params[-1]["b"]
+
+
+def random_mlp(sizes: tuple[int, ...], seed: int):
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "w": jnp.asarray(rng.normal(size=(m, n)) * (2 / m) ** 0.5, jnp.float32),
+            "b": jnp.asarray(rng.normal(size=n) * 0.1, jnp.float32),
+        }
+        for m, n in itertools.pairwise(sizes)
+    ]
+
+
+def multiply_adds(sizes: tuple[int, ...]) -> int:
+    """Of one forward pass of one example."""
+    return sum(m * n for m, n in itertools.pairwise(sizes))
+
+
+def images(n: int) -> tuple[jax.Array, jax.Array]:
+    """Random inputs of MNIST's size."""
+    rng = np.random.default_rng(0)
+    x = rng.random((n, 784), np.float32)
+    return jnp.asarray(x), jnp.asarray(rng.integers(0, 10, n))
+
+
+def in_a_process(module: str, *arguments: str) -> dict[str, Any]:
+    """Run `python -m module arguments` and read the JSON on its last line.
+
+    A process of its own gives a cold start and a peak of memory that is the work's alone.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    if out.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{out.stderr[-2000:]}")
+    return json.loads(out.stdout.strip().splitlines()[-1])
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process so far, in bytes."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

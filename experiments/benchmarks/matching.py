@@ -1,0 +1,69 @@
+"""Activation and weight matching of 784-512-512-512-10."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import jax
+import numpy as np
+import scipy.optimize
+
+import mcjax
+from mcjax.align import assignment, match_activations, match_weights
+
+from .machine import best_of, images, matrix_rate, mlp, multiply_adds, once, random_mlp
+
+SIZES = (784, 512, 512, 512, 10)
+N = 10_000
+
+
+def networks():
+    """Two networks and the trace; b is a permuted, noisy a, as two trained networks are alike."""
+    x, _ = images(N)
+    a = random_mlp(SIZES, 0)
+    network = mcjax.trace(mlp, a, x[:2])
+    b = random_mlp(SIZES, 1)
+    b = jax.tree.map(lambda u, v: 0.5**0.5 * (u + v), a, b)
+    return network, a, network.permute(network.random_permutations(jax.random.key(0)), b), x
+
+
+def activations() -> dict[str, float]:
+    network, a, b, x = networks()
+
+    def match():
+        return match_activations(network, a, b, x).permutations
+
+    cold = once(match)
+    warm = best_of(match, 5)
+    moments = sum(n * n for n in SIZES[1:-1])
+    least = 2 * N * (2 * (multiply_adds(SIZES) - SIZES[-2] * SIZES[-1]) + moments)
+    return {"seconds": warm, "cold": cold, "floor": least / matrix_rate()}
+
+
+def weights() -> dict[str, float]:
+    """Time of weight matching and the share of it that SciPy's assignment takes."""
+    network, a, b, _ = networks()
+    spent = [0.0]
+
+    def timed(*arguments, **options):
+        start = time.perf_counter()
+        result = scipy.optimize.linear_sum_assignment(*arguments, **options)
+        spent[0] += time.perf_counter() - start
+        return result
+
+    match_weights(network, a, b)
+    assignment.linear_sum_assignment = timed
+    totals, shares = [], []
+    for _ in range(5):
+        spent[0] = 0.0
+        start = time.perf_counter()
+        match_weights(network, a, b)
+        totals.append(time.perf_counter() - start)
+        shares.append(spent[0] / totals[-1])
+    return {"seconds": min(totals), "share": float(np.median(shares))}
+
+
+if __name__ == "__main__":
+    print(json.dumps({"activations": activations, "weights": weights}[sys.argv[1]]()))
