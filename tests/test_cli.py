@@ -46,7 +46,10 @@ def here(tmp_path, monkeypatch):
 def test_the_main_job(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "results"
-    assert main(["connect", "--epochs", "3", "--hidden", "24", "--points", "5", "--out", str(out)]) == 0
+    assert (
+        main(["connect", "--epochs", "3", "--hidden", "24", "--points", "5", "--out", str(out)])
+        == 0
+    )
     shown = capsys.readouterr().out
     for method in METHODS.values():
         assert method.label.split()[0] in shown
@@ -94,7 +97,10 @@ def mistakes(name):
     return {
         "one file": (["connect", "a.safetensors"], "expected two files"),
         "no model": ([*own, *data], "need --model"),
-        "missing file": (["connect", "a.safetensors", "no.safetensors", *model, *data], "no file no"),
+        "missing file": (
+            ["connect", "a.safetensors", "no.safetensors", *model, *data],
+            "no file no",
+        ),
         "missing data": ([*own, *model, "--inputs", "no.npz"], "there is no file no.npz"),
         "missing module": ([*own, "--model", "no_such_module:f", *data], "cannot import"),
         "missing function": ([*own, "--model", f"{name}:f", *data], "has no 'f'"),

@@ -25,7 +25,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 # Fixed axes up to this length are enumerated, so that what depends on them may differ
 # index by index; a longer one severs the dependence (conservative).
-_ENUMERATED = 128
+ENUMERATED = 128
 
 
 class Atom:
@@ -295,7 +295,7 @@ class Algebra:
         if all(size(p) == inner for p in factor.parts):
             count = len(factor.parts)
             key = self.fixed(("stack", factor.parts), count, "index of a stack of blocks")
-            if len(key) != 1 or not isinstance(key[0], Atom) or count > _ENUMERATED:
+            if len(key) != 1 or not isinstance(key[0], Atom) or count > ENUMERATED:
                 return None
             return key, self.family(key[0], factor.parts)
         pieces = [self.split_expr(p, size(p) // inner) for p in factor.parts]
@@ -484,7 +484,7 @@ class Algebra:
 
     def select(self, axes: Axes, key: Atom, new: Expr, which: Sequence[int]) -> Axes:
         """The other axes of an array of which only the indices `which` of `key` are kept."""
-        if key.size > _ENUMERATED:
+        if key.size > ENUMERATED:
             # Too many to tell apart: what depends on the key must be the same for all.
             return tuple(self._sever(e, key) for e in axes)
         self._enumerate(axes, key)

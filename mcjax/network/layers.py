@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from .analysis import Analysis
 from .axes import Atom, atoms
-from .program import Equation, Operand, Program
+from .program import Equation, Operand, Program, scan_counts
 
 # Primitives that only show an array in another shape or type.
 VIEWS = {
@@ -60,11 +60,11 @@ class _Finder:
                 self.source.update(dict.fromkeys(equation.outputs, leaf))
             if equation.name in _KINDS:
                 self.found.append(equation)
-            self._enter(equation)
+            self._enter(program, equation)
 
-    def _enter(self, equation: Equation) -> None:
+    def _enter(self, program: Program, equation: Equation) -> None:
         if equation.name == "scan":
-            n_const, n_carry = equation.params["num_consts"], equation.params["num_carry"]
+            n_const, n_carry = scan_counts(program, equation)
             for i, (outer, inner) in enumerate(
                 zip(equation.inputs, equation.bodies[0].inputs, strict=True)
             ):

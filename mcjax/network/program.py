@@ -74,6 +74,19 @@ class Program:
                 yield from body.all_equations()
 
 
+def scan_counts(program: Program, equation: Equation) -> tuple[int, int]:
+    """(constants, carries) of a scan, from the ranks of its operands and its body's.
+
+    JAX 0.10 and 0.12 name these numbers differently; what is scanned has one axis more outside.
+    """
+    body = equation.bodies[0]
+    pairs = zip(equation.outputs, body.outputs, strict=True)
+    n_carry = sum(len(program.shape(o)) == len(body.shape(i)) for o, i in pairs)
+    pairs = zip(equation.inputs, body.inputs, strict=True)
+    n_scanned = sum(len(program.shape(o)) != len(body.shape(i)) for o, i in pairs)
+    return len(equation.inputs) - n_carry - n_scanned, n_carry
+
+
 class _Inliner:
     def __init__(self) -> None:
         self.values = itertools.count()
@@ -225,7 +238,7 @@ def run(
         arguments = [read(o) for o in equation.inputs]
         inside = _observed_inside(equation, observe)
         if inside:
-            results, seen = _scan(equation, arguments, inside)
+            results, seen = _scan(program, equation, arguments, inside)
             observed.update(seen)
         else:
             results = equation.primitive.bind(*arguments, **equation.params)
@@ -246,10 +259,10 @@ def _observed_inside(equation: Equation, observe: Mapping[int, Callable]) -> dic
     return {v: f for v, f in observe.items() if v in values}
 
 
-def _scan(equation: Equation, arguments, observe):
+def _scan(program: Program, equation: Equation, arguments, observe):
     """Run a scan through the interpreter so that its body can be observed."""
     params, body = equation.params, equation.bodies[0]
-    n_const, n_carry = params["num_consts"], params["num_carry"]
+    n_const, n_carry = scan_counts(program, equation)
     constants = arguments[:n_const]
     init, xs = arguments[n_const : n_const + n_carry], arguments[n_const + n_carry :]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .axes import Algebra, Atom, Axes, Concat, Expr, Family, Uniform, atoms, size
-from .program import Constant, Equation, Operand, Program
+from .axes import ENUMERATED, Algebra, Atom, Axes, Concat, Expr, Family, Uniform, atoms, size
+from .program import Constant, Equation, Operand, Program, scan_counts
 
 
 @dataclasses.dataclass
@@ -283,30 +283,35 @@ def _pour(
 
 @rule("concatenate")
 def concatenate(call: Call) -> list[Axes]:
-    dim = call.params["dimension"]
-    algebra = call.algebra
-    rank = len(call.axes[0])
-    along = algebra.concat([algebra.resolve(axes[dim]) for axes in call.axes])
-    others = [[algebra.resolve(axes[d]) for axes in call.axes] for d in range(rank)]
-    out: list[Expr] = [()] * rank
-    out[dim] = along
-    key = along[0] if len(along) == 1 and isinstance(along[0], Atom) and along[0].fixed else None
-    stacked = key is not None and all(n <= 128 for n in (key.size,))
-    for d in range(rank):
-        if d == dim:
-            continue
-        if stacked and key is not None and not all(e == others[d][0] for e in others[d]):
-            # A stack of different units: they may differ for each index of the fixed axis.
-            members = [e for i, e in enumerate(others[d]) for _ in range(call.shape(i)[dim])]
-            out[d] = algebra.family(key, members)
-        else:
-            out[d] = algebra.join_all(others[d])
-    return [tuple(out)]
+    lengths = [call.shape(i)[call.params["dimension"]] for i in range(len(call.axes))]
+    return [_lay_along(call.algebra, call.axes, call.params["dimension"], lengths)]
 
 
 @rule("stack")
 def stack(call: Call) -> list[Axes]:
-    return call.fix_all("stack")
+    dim = call.params["axis"]
+    opened: list[Axes] = [(*axes[:dim], (), *axes[dim:]) for axes in call.axes]
+    return [_lay_along(call.algebra, opened, dim, [1] * len(opened))]
+
+
+def _lay_along(
+    algebra: Algebra, operands: Sequence[Axes], dim: int, lengths: Sequence[int]
+) -> Axes:
+    """The axes of arrays laid one after the other along `dim`."""
+    columns = [[algebra.resolve(axes[d]) for axes in operands] for d in range(len(operands[0]))]
+    along = algebra.concat(columns[dim])
+    key = along[0] if len(along) == 1 else None
+    out: list[Expr] = []
+    for d, column in enumerate(columns):
+        if d == dim:
+            out.append(along)
+        elif isinstance(key, Atom) and key.fixed and key.size <= ENUMERATED:
+            # A stack of different units: they may differ for each index of the fixed axis.
+            members = [e for e, n in zip(column, lengths, strict=True) for _ in range(n)]
+            out.append(algebra.family(key, members))
+        else:
+            out.append(algebra.join_all(column))
+    return tuple(out)
 
 
 @rule("tile")
@@ -566,7 +571,7 @@ def convolution(call: Call) -> list[Axes]:
 @rule("scan")
 def scan(call: Call) -> list[Axes]:
     p, algebra = call.params, call.algebra
-    n_const, n_carry = p["num_consts"], p["num_carry"]
+    n_const, n_carry = scan_counts(call.program, call.equation)
     body = call.equation.bodies[0]
     index = algebra.fixed((call.equation.index, "scan"), p["length"], "scanned axis")
     for axes in call.axes[n_const + n_carry :]:

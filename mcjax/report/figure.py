@@ -33,12 +33,13 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], path: str | Path) -> 
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         panels = figure.subplots(1, 2)
         names = ("loss", "accuracy")
-        for (label, splits), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
+        for k, (splits, colour) in enumerate(zip(curves.values(), _cycle(len(curves)))):
+            width = 2.6 - 1.3 * k / max(len(curves) - 1, 1)  # a curve under another shows beside it
             for split, curve in splits.items():
                 for panel, name in zip(panels, names, strict=True):
                     if name in curve.values:
                         scale = 100 if name == "accuracy" else 1
-                        panel.plot(curve.t, scale * np.asarray(curve.values[name]), lw=1.8,
+                        panel.plot(curve.t, scale * np.asarray(curve.values[name]), lw=width,
                                    color=colour, ls=_STYLES.get(split, "-"))  # fmt: skip
         panels[0].set(title="Loss along the path", ylabel="cross-entropy")
         panels[1].set(title="Accuracy along the path", ylabel="accuracy (%)")

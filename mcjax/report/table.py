@@ -30,7 +30,7 @@ def _cells(comparison: Comparison) -> list[tuple[str, ...]]:
 def terminal_table(comparison: Comparison, title: str) -> Table:
     """A `rich` table: a row a method, the end points last."""
     table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for column in _COLUMNS:
         table.add_column(column, justify="right")
     cells = _cells(comparison)
