@@ -125,7 +125,8 @@ def test_mistakes_are_one_line_and_status_2(here, which, capsys, monkeypatch, tm
         pickle.dump({"w": 1}, file)
     np.savez("x.npz", x=np.zeros((4, 6), np.float32))
     checkpoints.save("c.safetensors", {"w1": np.ones((6, 9), np.float32),
-                                       "b1": np.ones(9, np.float32), "w2": np.ones((9, 3), np.float32)})  # fmt: skip
+                                       "b1": np.ones(9, np.float32), 
+                                       "w2": np.ones((9, 3), np.float32)})  # fmt: skip
     arguments, message = mistakes(here)[which]
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]

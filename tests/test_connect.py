@@ -10,7 +10,7 @@ import pytest
 import mcjax
 from mcjax.recipes import METHODS
 
-from .catalogue import MODELS, MLP, linen, vectors
+from .catalogue import MLP, MODELS, linen, vectors
 
 
 @pytest.mark.parametrize("method", list(METHODS))

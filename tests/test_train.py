@@ -67,16 +67,16 @@ def test_against_a_plain_loop():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, params)
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     pass
 
 
 def test_resuming_gives_the_same_bits(tmp_path):
     def stop(epoch, _):
         if epoch == 1:
-            raise Interrupted
+            raise InterruptedRunError
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         run(tmp_path / "run", progress=stop)
     seen = []
     resumed = run(tmp_path / "run", progress=lambda epoch, _: seen.append(epoch))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from .axes import Algebra, Axes, Expr, atoms
-from .program import Constant, Equation, Operand, Program
+from .algebra import Algebra
+from .axes import Axes, Expr
+from .dependence import break_cycles, check
+from .program import Constant, Operand, Program
 from .rules import apply, constant_axes
 
 # Models settle in two or three sweeps, random programs in up to thirteen.
@@ -40,7 +42,7 @@ class _Sweep:
 
     def run(self, program: Program, inputs: Sequence[Axes], ambient: Expr) -> list[Axes]:
         for value, axes in zip(program.inputs, inputs, strict=True):
-            self.axes[value] = self.algebra.check(axes, ambient)
+            self.axes[value] = check(self.algebra, axes, ambient)
             self.ambient[value] = ambient
         for equation in program.equations:
             operands = [self.read(o, (equation.index, i)) for i, o in enumerate(equation.inputs)]
@@ -70,7 +72,7 @@ def analyse(algebra: Algebra, program: Program, inputs: Sequence[Axes]) -> Analy
         for axes in outputs:
             for expr in axes:
                 algebra.fix(expr, "an output of the model")
-        if not algebra.changed and not algebra.break_cycles():
+        if not algebra.changed and not break_cycles(algebra):
             return Analysis(algebra, program, sweep.axes, sweep.ambient, sweeps)
     for axes in inputs:  # no fixed point: nothing is claimed
         for expr in axes:
@@ -78,4 +80,4 @@ def analyse(algebra: Algebra, program: Program, inputs: Sequence[Axes]) -> Analy
     return Analysis(algebra, program, sweep.axes, sweep.ambient, _MAX_SWEEPS)
 
 
-__all__ = ["Analysis", "Equation", "analyse", "atoms"]
+__all__ = ["Analysis", "analyse"]

@@ -11,8 +11,9 @@ import numpy as np
 
 from .. import _check
 from .._types import ApplyFn, Params
+from .algebra import Algebra
 from .analysis import Analysis, analyse
-from .axes import Algebra, Atom, Axes, Concat, Factor, Family, atoms
+from .axes import Atom, Axes, Concat, Factor, Family, atoms
 from .layers import Contraction, contractions, units
 from .network import Group, Layer, Network, Place, names_of_leaves
 from .program import Constant, Program, trace_program

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,7 +125,7 @@ def test_lengths(name):
     x, y = np.ones(4, np.float32), np.zeros(4, int)
     curve = mcjax.evaluate(path, f, (x, y), t=5)
     points = [np.concatenate([np.ravel(v) for v in jax.tree.leaves(path(t))]) for t in curve.t]
-    expected = [np.linalg.norm(b - a) for a, b in zip(points[:-1], points[1:], strict=True)]
+    expected = [np.linalg.norm(b - a) for a, b in itertools.pairwise(points)]
     np.testing.assert_allclose(curve.lengths, expected, rtol=1e-5)
     middle = (curve.loss[1:] + curve.loss[:-1]) / 2
     assert curve.mean() == pytest.approx(np.average(middle, weights=expected), rel=1e-5)
@@ -144,12 +146,12 @@ def test_nothing_is_compiled_twice():
     path, d = KINDS["linear"](), data()
     run = lambda p: mcjax.evaluate(p, mlp, d, t=5)
     run(path)
-    with jax.log_compiles(), _counted() as count:
+    with jax.log_compiles(), Compiled() as count:
         run(Linear(params(3), params(4)))
     assert count == []
 
 
-class _counted:
+class Compiled:
     """Names of what jax compiles inside the block."""
 
     def __enter__(self):

@@ -130,7 +130,7 @@ def test_nan():
 
 
 def test_integer_parameters():
-    with pytest.raises(ValueError, match="no floating-point leaf .*int32"):
+    with pytest.raises(ValueError, match=r"no floating-point leaf .*int32"):
         mcjax.trace(mlp, jax.tree.map(lambda v: v.astype(jnp.int32), params()), X)
 
 

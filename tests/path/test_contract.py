@@ -206,5 +206,5 @@ def test_curves_name_the_point(kind):
 def test_mean_that_does_not_broadcast():
     bad = mean()
     bad["layer"]["w"] = jnp.ones((2, 1))
-    with pytest.raises(ValueError, match="mean: leaf 'layer/w'|broadcast"):
+    with pytest.raises(ValueError, match=r"mean: leaf 'layer/w'|broadcast"):
         Arc(tree(0), tree(1), mean=bad)

@@ -1,0 +1,163 @@
+"""Reshapes, broadcasts, concatenations and padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..algebra import ENUMERATED, Algebra
+from ..axes import Atom, Axes, Expr, Uniform, size
+from ._call import Call, rule
+
+
+@rule("transpose")
+def transpose(call: Call) -> list[Axes]:
+    return [tuple(call.axes[0][d] for d in call.params["permutation"])]
+
+
+@rule("squeeze")
+def squeeze(call: Call) -> list[Axes]:
+    rank = len(call.axes[0])
+    gone = {d % rank for d in call.params["dimensions"]}
+    return [tuple(e for d, e in enumerate(call.axes[0]) if d not in gone)]
+
+
+@rule("expand_dims")
+def expand_dims(call: Call) -> list[Axes]:
+    out = list(call.axes[0])
+    for dim in sorted(call.params["dimensions"]):
+        out.insert(dim, ())
+    return [tuple(out)]
+
+
+@rule("broadcast_in_dim")
+def broadcast(call: Call) -> list[Axes]:
+    shape = call.out_shape()
+    out: list[Expr] = [() if n == 1 else (Uniform(n),) for n in shape]
+    for source, target in enumerate(call.params["broadcast_dimensions"]):
+        if call.shape(0)[source] == shape[target]:
+            out[target] = call.axes[0][source]
+    return [tuple(out)]
+
+
+@rule("iota")
+def iota(call: Call) -> list[Axes]:
+    along = call.params["dimension"]
+    return [
+        tuple(
+            call.new(d, n, "iota") if d == along else call.algebra.resolve((Uniform(n),))
+            for d, n in enumerate(call.out_shape())
+        )
+    ]
+
+
+@rule("empty", "empty2", "full_like")
+def constant_fill(call: Call) -> list[Axes]:
+    return [tuple(call.algebra.resolve((Uniform(n),)) for n in call.out_shape())]
+
+
+@rule("reshape")
+def reshape(call: Call) -> list[Axes]:
+    if call.params.get("dimensions") is not None:
+        return call.fix_all("reshape with dimensions")
+    source, target = call.shape(0), call.out_shape()
+    if 0 in source:
+        return call.fix_all("an empty array")
+    out: list[Expr] = [()] * len(target)
+    for first, last, start, stop in _segments(source, target):
+        stream: Expr = tuple(f for e in call.axes[0][first:last] for f in e)
+        if not _pour(call.algebra, stream, target, out, start, stop):
+            why = "reshape that cuts across units"
+            call.algebra.fix(stream, why)
+            for d in range(start, stop):
+                out[d] = call.new(d, target[d], why)
+    return [tuple(out)]
+
+
+def _segments(source: Sequence[int], target: Sequence[int]):
+    """Runs of source and target axes between common cumulative sizes."""
+    i = j = 0
+    while i < len(source) or j < len(target):
+        first, start, a, b = i, j, 1, 1
+        if i < len(source):
+            a, i = source[i], i + 1
+        if j < len(target):
+            b, j = target[j], j + 1
+        while a != b:
+            if a < b:
+                a, i = a * source[i], i + 1
+            else:
+                b, j = b * target[j], j + 1
+        yield first, i, start, j
+
+
+def _pour(
+    algebra: Algebra, stream: Expr, target: Sequence[int], out: list[Expr], start: int, stop: int
+) -> bool:
+    """Fill target axes start…stop with the factors of a stream; False if one does not split."""
+    rest = algebra.resolve(stream)
+    for d in range(start, stop):
+        pieces = algebra.split_expr(rest, target[d])
+        if pieces is None:
+            return False
+        out[d], rest = pieces
+        rest = algebra.resolve(rest)
+    for d in range(start, stop):
+        out[d] = algebra.resolve(out[d])
+    return True
+
+
+@rule("concatenate")
+def concatenate(call: Call) -> list[Axes]:
+    lengths = [call.shape(i)[call.params["dimension"]] for i in range(len(call.axes))]
+    return [_lay_along(call.algebra, call.axes, call.params["dimension"], lengths)]
+
+
+@rule("stack")
+def stack(call: Call) -> list[Axes]:
+    dim = call.params["axis"]
+    opened: list[Axes] = [(*axes[:dim], (), *axes[dim:]) for axes in call.axes]
+    return [_lay_along(call.algebra, opened, dim, [1] * len(opened))]
+
+
+def _lay_along(
+    algebra: Algebra, operands: Sequence[Axes], dim: int, lengths: Sequence[int]
+) -> Axes:
+    """The axes of arrays laid one after the other along `dim`."""
+    columns = [[algebra.resolve(axes[d]) for axes in operands] for d in range(len(operands[0]))]
+    along = algebra.concat(columns[dim])
+    key = along[0] if len(along) == 1 else None
+    out: list[Expr] = []
+    for d, column in enumerate(columns):
+        if d == dim:
+            out.append(along)
+        elif isinstance(key, Atom) and key.fixed and key.size <= ENUMERATED:
+            # A stack of different units: they may differ for each index of the fixed axis.
+            members = [e for e, n in zip(column, lengths, strict=True) for _ in range(n)]
+            out.append(algebra.family(key, members))
+        else:
+            out.append(algebra.join_all(column))
+    return tuple(out)
+
+
+@rule("tile")
+def tile(call: Call) -> list[Axes]:
+    out = []
+    for expr, reps in zip(call.axes[0], call.params["reps"], strict=True):
+        out.append(call.algebra.resolve((Uniform(reps), *expr)) if reps > 1 else expr)
+    return [tuple(out)]
+
+
+@rule("pad")
+def pad(call: Call) -> list[Axes]:
+    if call.axes[1]:
+        return call.fix_all("pad with an array")
+    out: list[Expr] = []
+    for d, (low, high, interior) in enumerate(call.params["padding_config"]):
+        expr = call.axes[0][d]
+        if low < 0 or high < 0 or interior:
+            out.append(call.mix(expr, d, call.out_shape()[d], "cropped or dilated by pad"))
+        else:
+            parts = [(Uniform(low),), expr, (Uniform(high),)]
+            parts = [call.algebra.resolve(p) for p in parts if size(p)]
+            out.append(call.algebra.concat(parts))
+    return [tuple(out)]

@@ -1,0 +1,179 @@
+"""Slices, splits, gathers and scatters."""
+
+from __future__ import annotations
+
+from ..axes import Atom, Axes, Concat, Expr, Family, Uniform, size
+from ..dependence import select
+from ._call import Call, rule
+
+
+@rule("slice")
+def static_slice(call: Call) -> list[Axes]:
+    p, axes = call.params, tuple(call.axes[0])
+    strides = p["strides"] or (1,) * len(axes)
+    for d in range(len(axes)):
+        which = range(p["start_indices"][d], p["limit_indices"][d], strides[d])
+        axes = _take(call, axes, d, which)
+    return [axes]
+
+
+@rule("split")
+def split(call: Call) -> list[Axes]:
+    dim, start, out = call.params["axis"], 0, []
+    for i, n in enumerate(call.params["sizes"]):
+        axes = tuple(map(call.algebra.resolve, call.axes[0]))
+        out.append(_take(call, axes, dim, range(start, start + n), i))
+        start += n
+    return [tuple(map(call.algebra.resolve, axes)) for axes in out]
+
+
+@rule("unstack")
+def unstack(call: Call) -> list[Axes]:
+    dim, out = call.params["axis"], []
+    for i in range(len(call.equation.outputs)):
+        axes = tuple(map(call.algebra.resolve, call.axes[0]))
+        axes = _take(call, axes, dim, range(i, i + 1), i)
+        out.append((*axes[:dim], *axes[dim + 1 :]))
+    return out
+
+
+def _take(call: Call, axes: Axes, dim: int, which: range, out: int = 0) -> Axes:
+    """The axes of an array of which only positions `which` along `dim` are kept."""
+    algebra = call.algebra
+    axes = tuple(map(algebra.resolve, axes))
+    expr = axes[dim]
+    if which == range(size(expr)):
+        return axes
+    if not expr or len(which) == 0:
+        return (*axes[:dim], (Uniform(0),), *axes[dim + 1 :])
+    head, tail = expr[0], expr[1:]
+    inner = size(tail)
+    aligned = which.step == 1 and which.start % inner == 0 and which.stop % inner == 0
+    if aligned or inner == 1:
+        lead = range(which.start // inner, which.stop // inner, which.step)
+        return _take_lead(call, axes, dim, head, tail, lead, out)
+    if which.start // inner == which[-1] // inner:
+        index = which.start // inner
+        axes = _take_lead(call, axes, dim, head, tail, range(index, index + 1), out)
+        shift = index * inner
+        rest = range(which.start - shift, which.stop - shift, which.step)
+        return _take(call, axes, dim, rest, out)
+    new = call.mix(expr, dim, len(which), "slice across units", out)
+    return (*axes[:dim], new, *axes[dim + 1 :])
+
+
+def _take_lead(call: Call, axes: Axes, dim: int, head, tail: Expr, lead: range, out: int) -> Axes:
+    """Keep positions `lead` of the first factor of axis `dim`."""
+    algebra = call.algebra
+    if lead == range(head.size):
+        return axes
+    if isinstance(head, Uniform):
+        kept: Expr = algebra.resolve((Uniform(len(lead)),))
+        return (*axes[:dim], algebra.resolve(kept + tail), *axes[dim + 1 :])
+    if isinstance(head, Atom) and (head.fixed or len(lead) == 1 or lead.step != 1):
+        algebra.fix((head,), "indexed")
+        kept = algebra.positions(head, lead)
+        others = (*axes[:dim], tail, *axes[dim + 1 :])
+        others = select(algebra, others, head, kept, lead)
+        return (*others[:dim], algebra.resolve(kept + others[dim]), *others[dim + 1 :])
+    if isinstance(head, Concat) and lead.step != 1:
+        new = call.mix((head,), dim, len(lead), "strided slice", out)
+        return (*axes[:dim], algebra.resolve(new + tail), *axes[dim + 1 :])
+    if isinstance(head, Family):
+        members = []
+        for i, m in enumerate(head.members):
+            (taken,) = _take(call, (m,), 0, lead, (out, i))  # type: ignore[arg-type]
+            members.append(taken)
+        kept = algebra.family(head.key, members)
+        return (*axes[:dim], algebra.resolve(kept + tail), *axes[dim + 1 :])
+    kept = (head,)
+    for at, keep in ((lead.stop, 0), (lead.start, 1)):
+        kept = algebra.resolve(kept)
+        if at in (0, size(kept)):
+            continue
+        pieces = algebra.cut(kept, at)
+        if pieces is None:
+            new = call.mix((head,), dim, len(lead), "slice across units", out)
+            return (*axes[:dim], algebra.resolve(new + tail), *axes[dim + 1 :])
+        kept = pieces[keep]
+    axes = tuple(map(algebra.resolve, axes))
+    return (*axes[:dim], algebra.resolve(kept + algebra.resolve(tail)), *axes[dim + 1 :])
+
+
+@rule("dynamic_slice")
+def dynamic_slice(call: Call) -> list[Axes]:
+    shape, sizes = call.shape(0), call.params["slice_sizes"]
+    return [
+        tuple(
+            e if n == k else call.mix(e, d, k, "dynamic slice")
+            for d, (e, n, k) in enumerate(zip(call.axes[0], shape, sizes, strict=True))
+        )
+    ]
+
+
+@rule("dynamic_update_slice")
+def dynamic_update_slice(call: Call) -> list[Axes]:
+    out = []
+    for d, (e, u) in enumerate(zip(call.axes[0], call.axes[1], strict=True)):
+        n, k = call.shape(0)[d], call.shape(1)[d]
+        if n == k:
+            out.append(call.algebra.join(e, u))
+        else:
+            call.algebra.fix(u, "dynamic update slice")
+            out.append(call.mix(e, d, n, "dynamic update slice"))
+    return [tuple(out)]
+
+
+@rule("gather")
+def gather(call: Call) -> list[Axes]:
+    dims, sizes = call.params["dimension_numbers"], call.params["slice_sizes"]
+    operand, indices = call.axes
+    algebra, shape = call.algebra, call.shape(0)
+    batching = tuple(getattr(dims, "operand_batching_dims", ()))
+    index_batching = tuple(getattr(dims, "start_indices_batching_dims", ()))
+    algebra.fix(indices[-1], "gather indices")
+    for b, i in zip(batching, index_batching, strict=True):
+        algebra.join(operand[b], indices[i])
+    kept = [d for d in range(len(shape)) if d not in (*dims.collapsed_slice_dims, *batching)]
+    batch = [algebra.resolve(e) for e in indices[:-1]]
+    out: list[Expr] = []
+    for d, n in enumerate(call.out_shape()):
+        if d not in dims.offset_dims:
+            out.append(batch.pop(0))
+            continue
+        source = kept.pop(0)
+        if sizes[source] == shape[source]:
+            out.append(operand[source])
+        else:
+            out.append(call.mix(operand[source], d, n, "gather along it"))
+    for d in dims.collapsed_slice_dims:
+        if shape[d] != 1:
+            algebra.fix(operand[d], "gather along it")
+    return [tuple(map(algebra.resolve, out))]
+
+
+@rule("scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul", "scatter_min",
+      "scatter_max", "scatter-min", "scatter-max")  # fmt: skip
+def scatter(call: Call) -> list[Axes]:
+    dims = call.params["dimension_numbers"]
+    operand, indices, updates = call.axes
+    algebra, shape, update_shape = call.algebra, call.shape(0), call.shape(2)
+    if getattr(dims, "operand_batching_dims", ()):
+        return call.fix_all("batched scatter")
+    why = "scatter along it"
+    for expr in indices:
+        algebra.fix(expr, why)
+    windows = [d for d in range(len(shape)) if d not in dims.inserted_window_dims]
+    source = dict(zip(windows, dims.update_window_dims, strict=True))
+    out = []
+    for d, n in enumerate(shape):
+        if d in source and update_shape[source[d]] == n:
+            out.append(algebra.join(operand[d], updates[source[d]]))
+        else:
+            if d in source:
+                algebra.fix(updates[source[d]], why)
+            out.append(call.mix(operand[d], d, n, why))
+    for d in range(len(update_shape)):
+        if d not in dims.update_window_dims:
+            algebra.fix(updates[d], why)
+    return [tuple(map(algebra.resolve, out))]
