@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def _floats(pixels: np.ndarray) -> np.ndarray:
 def _digits() -> Dataset:
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     x = (digits.images[order, :, :, None] / 16).astype(np.float32)
     y = digits.target[order].astype(np.int32)
@@ -105,7 +106,7 @@ def _decode(name: str, split: str, folder: Path | None) -> tuple[np.ndarray, np.
     from tqdm import tqdm
 
     try:
-        source = tfds.data_source(name, data_dir=folder, split=split)
+        source: Any = tfds.data_source(name, data_dir=folder, split=split)
     except Exception as error:  # TFDS raises many kinds, down to plain AssertionError
         raise ValueError(
             f"TFDS could not open {name!r}: {error}. Name a folder that holds it with data_dir "

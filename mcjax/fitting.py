@@ -140,12 +140,9 @@ def _steps(loss_fn, optimizer, samples: int, path: Path, free: Any, state: Any, 
 
         def objective(free):
             moved = path.with_free(free)
+            if samples == 1:  # no batched products where there is nothing to batch
+                return loss_fn(moved.at(ts[0]), batch)
             return jnp.mean(jax.vmap(lambda t: loss_fn(moved.at(t), batch))(ts))
-
-        if samples == 1:  # no batched products where there is nothing to batch
-
-            def objective(free):
-                return loss_fn(path.with_free(free).at(ts[0]), batch)
 
         loss, gradient = jax.value_and_grad(objective)(free)
         updates, opt_state = optimizer.update(gradient, opt_state, free)

@@ -13,7 +13,7 @@ from ..network.blocks import Block, blocks
 from ..network.network import Network
 from .assignment import Term, solve
 
-Arrays = Sequence[np.ndarray | None]  # the float leaves on the host
+Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 
 
 def inner_product(a: Arrays, b: Arrays) -> float:
@@ -76,7 +76,7 @@ def _occurrences(dims: Block, mine: set[Atom]) -> list[list[int]]:
 
 
 def _term(network: Network, block_a: Any, block_b: Any, dims: Block, units: list[int]) -> Term:
-    needed = {o for i in units for o in network.by_atom[dims[i].factor].outer}  # type: ignore[index]
+    needed = {o for i in units for o in network.group_of(dims[i]).outer}
     own = {dims[i].factor for i in units}
     fixed = [
         i for i, d in enumerate(dims)

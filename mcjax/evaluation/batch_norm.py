@@ -22,6 +22,9 @@ from ..network.program import Equation, Program
 from ..path import Path
 from .sweep import Model, _chunk_starts, _chunk_types, _slice, replace_leaves, shared_part
 
+# (mean leaf, variance leaf) → (the value that is normalised, the axes of its batch)
+Normalised = dict[tuple[int, int], tuple[int, tuple[int, ...]]]
+
 _MEANS = {"mean": "var", "running_mean": "running_var", "moving_mean": "moving_variance"}
 
 
@@ -110,7 +113,7 @@ def _estimate(apply_fn: ApplyFn, chunk: int, path: Path, ts: jax.Array, x: Any):
 
 
 def _batch_statistics(
-    model: Model, params: Params, x: Any, given: dict[int, Any], normalised: dict[int, Any]
+    model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalised
 ) -> dict[int, jax.Array]:
     """Statistics of one batch: evaluate on demand, each layer by the statistics of its input."""
     program = model.program
@@ -152,7 +155,7 @@ def _batch_statistics(
 
 def _normalised_values(
     program: Program, pairs: list[tuple[int, int]], names: list[str]
-) -> dict[tuple[int, int], tuple[int, tuple[int, ...]]]:
+) -> Normalised:
     """(mean, variance) → (h, the axes to average over), from `h − view(mean)` in the program."""
     source = {v: i for i, v in enumerate(program.inputs)}
     wanted = dict(pairs)

@@ -35,7 +35,7 @@ def sharded_sweep(
     weights = _pad(np.ones(n, np.float32), n_data, "zero")
     x, y = jax.tree.map(lambda v: _pad(np.asarray(v), n_data, "edge"), (x, y))
     points = _pad(np.asarray(ts), n_t, "edge")
-    replaced = {i: _pad(np.asarray(v), n_t, "edge") for i, v in replaced.items()}
+    leaves = {i: _pad(np.asarray(v), n_t, "edge") for i, v in replaced.items()}
     local = -(-n // n_data)
     plan = Plan(plan.apply_fn, plan.metrics, min(plan.chunk, local), plan.t_batch)
 
@@ -43,8 +43,8 @@ def sharded_sweep(
     sums = _sweep_on(mesh, plan, t_axis, data_axis)(
         jax.tree.map(lambda v: place(np.asarray(v), PartitionSpec()), path),
         place(points, PartitionSpec(t_axis)),
-        {i: place(v, PartitionSpec(t_axis)) for i, v in replaced.items()},
-        *jax.tree.map(lambda v: place(v, PartitionSpec(data_axis)), (x, y, weights)),
+        {i: place(v, PartitionSpec(t_axis)) for i, v in leaves.items()},
+        *jax.tree.map(lambda v: place(np.asarray(v), PartitionSpec(data_axis)), (x, y, weights)),
     )
     return {k: np.asarray(v)[: len(ts)] for k, v in sums.items()}  # type: ignore[misc]
 
@@ -78,7 +78,7 @@ def _sweep_on(mesh: Mesh, plan: Plan, t_axis: str | None, data_axis: str | None)
     return _compiled[key]
 
 
-def _place(mesh: Mesh, array: np.ndarray, spec: PartitionSpec) -> jax.Array:
+def _place(mesh: Mesh, array: Any, spec: PartitionSpec) -> jax.Array:
     sharding = NamedSharding(mesh, spec)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 

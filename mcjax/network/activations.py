@@ -102,17 +102,18 @@ def cross_moments(
     for value, per_block in zip(taps(network, analysis, found, tap), sums, strict=True):
         for (dims, fixed, units), s in zip(_layout(network, analysis, value), per_block,
                                            strict=True):  # fmt: skip
-            n, *arrays = (np.asarray(v, np.float64) for v in s)
+            n, mean_a, mean_b, var_a, var_b, cross = (np.asarray(v, np.float64) for v in s)
             shape_f = tuple(dims[i].size for i in fixed)
             shape_u = tuple(dims[i].size for i in units)
-            mean_a, mean_b, var_a, var_b, cross = arrays
             out.append(
                 Moments(
-                    tuple(dims[i].factor for i in fixed),  # type: ignore[misc]
-                    tuple(dims[i].factor for i in units),  # type: ignore[misc]
-                    *(v.reshape(shape_f + shape_u) for v in (mean_a, mean_b)),
-                    *((v / n).reshape(shape_f + shape_u) for v in (var_a, var_b)),
-                    (cross / n).reshape(shape_f + shape_u + shape_u),
+                    fixed=tuple(dims[i].factor for i in fixed),  # type: ignore[misc]
+                    units=tuple(network.group_of(dims[i]).atom for i in units),
+                    mean_a=mean_a.reshape(shape_f + shape_u),
+                    mean_b=mean_b.reshape(shape_f + shape_u),
+                    var_a=(var_a / n).reshape(shape_f + shape_u),
+                    var_b=(var_b / n).reshape(shape_f + shape_u),
+                    cross=(cross / n).reshape(shape_f + shape_u + shape_u),
                 )
             )
     return out
@@ -130,7 +131,7 @@ def _layout(network: Network, analysis: Analysis, value: int):
     out = []
     for _, dims in blocks(dummy, axes):
         units = [i for i, d in enumerate(dims) if d.factor in network.by_atom]
-        needed = {o for i in units for o in network.by_atom[dims[i].factor].outer}
+        needed = {o for i in units for o in network.group_of(dims[i]).outer}
         fixed = [i for i, d in enumerate(dims) if d.factor in needed and i not in units
                  and d.only is None]  # fmt: skip
         out.append((dims, fixed, units))

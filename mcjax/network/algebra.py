@@ -247,17 +247,16 @@ class Algebra:
 
     def cut(self, expr: Expr, at: int) -> tuple[Expr, Expr] | None:
         """The axis cut into its first `at` positions and the others; None where it has no seam."""
-        expr = self.resolve(expr)
-        if len(expr) > 1:
-            head, tail = expr[0], expr[1:]
+        head, *rest = self.resolve(expr)
+        tail: Expr = tuple(rest)
+        if tail:
             inner = size(tail)
             pieces = self.cut((head,), at // inner) if at % inner == 0 else None
             if pieces is None:
                 return None
             tail = self.resolve(tail)
             return self.resolve(pieces[0] + tail), self.resolve(pieces[1] + tail)
-        (factor,) = expr
-        n = factor.size
+        factor, n = head, head.size
         if isinstance(factor, Uniform):
             return self.resolve((Uniform(at),)), self.resolve((Uniform(n - at),))
         if isinstance(factor, Atom):

@@ -16,7 +16,7 @@ from .._tree import named_leaves
 from .._types import ApplyFn, Params, Permutations
 from .analysis import Analysis
 from .axes import Atom, Axes, Concat, Expr, Factor, Family, atoms
-from .blocks import Block, dependee, map_blocks
+from .blocks import Block, Dim, dependee, map_blocks
 from .layers import Contraction
 
 
@@ -86,6 +86,10 @@ class Network:
     def by_atom(self) -> Mapping[Atom, Group]:
         return {g.atom: g for g in self.groups.values()}
 
+    def group_of(self, dim: Dim) -> Group:
+        """The group that a dimension of a block holds."""
+        return self.by_atom[dim.factor]  # type: ignore[index]
+
     # -- permutations ----------------------------------------------------------------------
 
     def identity_permutations(self) -> dict[str, np.ndarray]:
@@ -144,16 +148,16 @@ class Network:
         """One leaf with its units permuted, on the host if it is a NumPy array."""
         if not touches(axes, given):
             return leaf
-        xp = np if isinstance(leaf, np.ndarray) else jnp
+        xp: Any = np if isinstance(leaf, np.ndarray) else jnp
         vectors = [_axis_indices(expr, given, xp) for expr in axes]
         if all(v is not None for v in vectors):
             for axis, vector in enumerate(vectors):
-                if vector.size:
+                if vector is not None and vector.size:
                     leaf = xp.take(leaf, vector, axis=axis)
             return leaf
 
         def move(block, dims: Block):
-            todo = [(i, self.by_atom[d.factor]) for i, d in enumerate(dims) if d.factor in given]
+            todo = [(i, self.group_of(d)) for i, d in enumerate(dims) if d.factor in given]
             for i, group in sorted(todo, key=lambda pair: len(pair[1].outer)):
                 block = _take_block(block, dims, i, group, given[group.atom], xp)
             return block

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.core
 from jax.extend import core as jex
 
 # Calls that only wrap a jaxpr: inlined. The parameter that holds the jaxpr varies.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,7 +28,7 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], path: str | Path) -> 
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    style = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+    style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
              "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True}  # fmt: skip
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
