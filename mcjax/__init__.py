@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import align, checkpoints, path, symmetry
+from . import align, checkpoints, evaluation, path, recipes, symmetry
 from .evaluation import evaluate
 from .fitting import fit
 from .network.trace import trace
@@ -13,4 +13,15 @@ try:
 except PackageNotFoundError:  # run from a source tree
     __version__ = "0+source"
 
-__all__ = ["align", "checkpoints", "connect", "evaluate", "fit", "path", "symmetry", "trace"]
+__all__ = [
+    "align",
+    "checkpoints",
+    "connect",
+    "evaluate",
+    "evaluation",
+    "fit",
+    "path",
+    "recipes",
+    "symmetry",
+    "trace",
+]

@@ -103,6 +103,17 @@ def batched(x: Any, name: str) -> int:
     return length
 
 
+def hashable(function: Any, name: str) -> None:
+    """Raise unless a function can be the key of a compiled program."""
+    try:
+        hash(function)
+    except TypeError:
+        raise ValueError(
+            f"{name} cannot be hashed ({type(function).__name__}), so nothing could be compiled "
+            "for it once and for all; wrap it in a function"
+        ) from None
+
+
 def positive(value: int, name: str) -> int:
     """`value` if it is a positive integer."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:

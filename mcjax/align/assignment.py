@@ -149,12 +149,18 @@ def _without(items: tuple[Atom, ...], k: int) -> tuple[Atom, ...]:
 
 def _sum(terms: Iterable[Term]) -> list[Term]:
     """Terms over the same units added up."""
-    grouped: dict[tuple, Term] = {}
+    grouped: dict[tuple, list[Term]] = {}
     for t in terms:
-        key = (t.fixed, t.units)
-        old = grouped.get(key)
-        grouped[key] = t if old is None else Term(old.profit + t.profit, t.fixed, t.units)
-    return list(grouped.values())
+        grouped.setdefault((t.fixed, t.units), []).append(t)
+    out = []
+    for (fixed, units), same in grouped.items():
+        total = same[0].profit
+        if len(same) > 1:
+            total = same[0].profit + same[1].profit
+        for t in same[2:]:
+            total += t.profit
+        out.append(Term(total, fixed, units))
+    return out
 
 
 def reduce_term(

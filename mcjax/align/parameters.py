@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
 from ..network.network import Network
 from .assignment import Term, solve
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
+# After so many updates a product is computed afresh, so that rounding does not add up.
+_MAX_UPDATES = 16
+
+
+def float_arrays(leaves: Sequence[Any]) -> Arrays:
+    """The float leaves on the host, in at least float32."""
+    return [
+        np.asarray(v, np.promote_types(v.dtype, np.float32)) if is_inexact(v) else None
+        for v in leaves
+    ]
 
 
 def inner_product(a: Arrays, b: Arrays) -> float:
@@ -31,31 +43,96 @@ def move(network: Network, permutations: Mapping[str, np.ndarray], arrays: Array
     ]
 
 
-def parameter_terms(
-    network: Network,
-    a: Arrays,
-    b: Arrays,
-    cluster: Sequence[Atom],
-    settled: Collection[Atom] | None = None,
-) -> list[Term]:
-    """⟨unit of a, unit of b⟩ over every parameter that touches a cluster of groups.
+class Products:
+    """⟨unit of a, unit of b⟩ over the parameters that touch each cluster of groups.
 
-    **Arguments:**
-    - `settled`: groups already matched; parameters that touch any other are left out (None:
-      all count, as in coordinate descent)
+    Late in a descent few units still move, so products are kept and only the columns that have
+    changed since are added up again.
     """
-    mine = set(cluster)
-    terms = []
-    for x, y, axes in zip(a, b, network.leaf_axes, strict=True):
-        if x is None or y is None or not any(t in mine for e in axes for t in atoms(e)):
-            continue
-        for (block_a, dims), (block_b, _) in zip(blocks(x, axes), blocks(y, axes), strict=True):
-            for units in _occurrences(dims, mine):
-                others = {d.factor for i, d in enumerate(dims) if i not in units}
-                free = others.intersection(network.by_atom)
-                if settled is None or free <= set(settled):
-                    terms.append(_term(network, block_a, block_b, dims, units))
-    return terms
+
+    def __init__(self, network: Network, a: Arrays, groups: Sequence[Sequence[Atom]]) -> None:
+        self.network, self.a, self.groups = network, a, groups
+        self.kept: list[dict[Hashable, _Kept]] = [{} for _ in groups]
+
+    def terms(self, b: Arrays, i: int, settled: Collection[Atom] | None = None) -> list[Term]:
+        """The terms of cluster i against network b.
+
+        **Arguments:**
+        - `settled`: groups already matched; parameters that touch any other are left out (None:
+          all count, as in coordinate descent)
+        """
+        terms = []
+        for leaf, block_a, block_b, dims, units, key in self._blocks(b, i):
+            others = {d.factor for j, d in enumerate(dims) if j not in units}
+            if settled is None or others.intersection(self.network.by_atom) <= set(settled):
+                kept = self.kept[i].setdefault(key, _Kept())
+                layout = _Layout.of(self.network, dims, units)
+                product = kept.times(layout.matrix(block_a), layout.matrix(block_b), leaf)
+                terms.append(layout.term(product))
+        return terms
+
+    def moved(self, i: int, permutations: Mapping[str, np.ndarray], b: Arrays) -> None:
+        """Cluster i has been permuted, which gave b: so are the kept products."""
+        if len(self.groups[i]) > 1 or self.network.by_atom[self.groups[i][0]].outer:
+            self.kept[i].clear()
+            return
+        (permutation,) = permutations.values()
+        for leaf, _, block_b, dims, units, key in self._blocks(b, i):
+            if len(units) < sum(d.factor in self.groups[i] for d in dims):
+                self.kept[i].pop(key, None)  # it stands on another axis of the block too
+            elif key in self.kept[i]:
+                layout = _Layout.of(self.network, dims, units)
+                self.kept[i][key].permute(permutation, layout.matrix(block_b), leaf)
+
+    def _blocks(self, b: Arrays, i: int) -> Iterator[tuple[Any, Any, Any, Block, list[int], Any]]:
+        """(leaf of b, block of a, block of b, dims, unit dims, key) wherever cluster i stands."""
+        mine = set(self.groups[i])
+        leaves = zip(self.a, b, self.network.leaf_axes, strict=True)
+        for number, (x, y, axes) in enumerate(leaves):
+            if x is None or y is None or not any(t in mine for e in axes for t in atoms(e)):
+                continue
+            pairs = zip(blocks(x, axes), blocks(y, axes), strict=True)
+            for k, ((block_a, dims), (block_b, _)) in enumerate(pairs):
+                for units in _occurrences(dims, mine):
+                    yield y, block_a, block_b, dims, units, (number, k, *units)
+
+
+class _Kept:
+    """A product B Aᵀ, kept with the B it is of (b's units first: permuting them is cheap)."""
+
+    def __init__(self) -> None:
+        self.b: np.ndarray | None = None
+        self.leaf: Any = None
+        self.product: Any = None
+        self.updates = 0
+
+    def times(self, a: np.ndarray, b: np.ndarray, leaf: Any) -> np.ndarray:
+        """a bᵀ for each index of the first axis."""
+        if self.leaf is not leaf:
+            if not self._update(a, b):
+                self.product, self.updates = _times(b, a), 0
+            self.b, self.leaf = b, leaf
+        return self.product.swapaxes(1, 2)
+
+    def _update(self, a: np.ndarray, b: np.ndarray) -> bool:
+        """Add what has changed in b to the product; False if that is most of it."""
+        if self.b is None or self.updates >= _MAX_UPDATES:
+            return False
+        changed = np.flatnonzero((b != self.b).any((0, 1)))
+        if 2 * len(changed) >= b.shape[2]:
+            return False
+        difference = b[:, :, changed] - self.b[:, :, changed]
+        self.product = self.product + _times(difference, a[:, :, changed])
+        self.updates += 1
+        return True
+
+    def permute(self, permutation: np.ndarray, b: np.ndarray, leaf: Any) -> None:
+        self.b, self.leaf = b, leaf
+        self.product = self.product[:, permutation]
+
+
+def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.real(a @ (np.conj(b) if np.iscomplexobj(b) else b).swapaxes(1, 2))
 
 
 def _occurrences(dims: Block, mine: set[Atom]) -> list[list[int]]:
@@ -75,30 +152,44 @@ def _occurrences(dims: Block, mine: set[Atom]) -> list[list[int]]:
     return out
 
 
-def _term(network: Network, block_a: Any, block_b: Any, dims: Block, units: list[int]) -> Term:
-    needed = {o for i in units for o in network.group_of(dims[i]).outer}
-    own = {dims[i].factor for i in units}
-    fixed = [
-        i for i, d in enumerate(dims)
-        if d.factor in needed - own and i not in units and d.only is None
-    ]  # fmt: skip
-    rest = [i for i in range(len(dims)) if i not in units and i not in fixed]
-    shape_f, shape_u = (tuple(dims[i].size for i in group) for group in (fixed, units))
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """How a block is read as matrices: (outer fixed axes, units, everything else)."""
 
-    def matrix(block: np.ndarray) -> np.ndarray:
-        moved = np.transpose(block, [*fixed, *units, *rest])
-        return moved.reshape(math.prod(shape_f), math.prod(shape_u), -1)
+    dims: Block
+    fixed: tuple[int, ...]
+    units: tuple[int, ...]
 
-    profit = matrix(block_a) @ np.conj(matrix(block_b)).swapaxes(1, 2)
-    return Term(
-        np.real(profit).reshape(shape_f + shape_u + shape_u),
-        tuple(dims[i].factor for i in fixed),  # type: ignore[misc]
-        tuple(dims[i].factor for i in units),  # type: ignore[misc]
-    )
+    @classmethod
+    def of(cls, network: Network, dims: Block, units: list[int]) -> _Layout:
+        needed = {o for i in units for o in network.group_of(dims[i]).outer}
+        own = {dims[i].factor for i in units}
+        fixed = [
+            i for i, d in enumerate(dims)
+            if d.factor in needed - own and i not in units and d.only is None
+        ]  # fmt: skip
+        return cls(dims, tuple(fixed), tuple(units))
+
+    def shape(self, which: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(self.dims[i].size for i in which)
+
+    def matrix(self, block: np.ndarray) -> np.ndarray:
+        rest = [i for i in range(len(self.dims)) if i not in (*self.fixed, *self.units)]
+        moved = np.transpose(block, [*self.fixed, *self.units, *rest])
+        shape = (math.prod(self.shape(self.fixed)), math.prod(self.shape(self.units)), -1)
+        return moved.reshape(shape)
+
+    def term(self, product: np.ndarray) -> Term:
+        fixed, units = self.shape(self.fixed), self.shape(self.units)
+        return Term(
+            product.reshape(fixed + units + units),
+            tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
+            tuple(self.dims[i].factor for i in self.units),  # type: ignore[misc]
+        )
 
 
 def settle(
-    network: Network, a: Arrays, b: Arrays, groups: list[list[Atom]]
+    network: Network, products: Products, b: Arrays, groups: list[list[Atom]]
 ) -> dict[str, np.ndarray]:
     """Match cluster after cluster, each on the parameters whose other units are settled.
 
@@ -111,12 +202,13 @@ def settle(
     while todo:
         weights = [_settled_weight(network, groups[i], settled) for i in todo]
         i = todo.pop(int(np.argmax(weights)))
-        terms = parameter_terms(network, a, b, groups[i], settled)
+        terms = products.terms(b, i, settled)
         outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
         if terms:
             solved, _ = solve(terms, outer)
             delta = {network.by_atom[atom].name: solved[atom] for atom in groups[i]}
             b = move(network, delta, b)
+            products.moved(i, delta, b)
             found.update(delta)
         settled |= set(groups[i])
     return found

@@ -7,8 +7,7 @@ from .._types import Params
 from ..network.network import Network
 from .assignment import clusters
 from .matching import Matching
-from .parameters import inner_product, move, settle
-from .weights import _host
+from .parameters import Products, float_arrays, inner_product, move, settle
 
 
 def match_butterflies(network: Network, a: Params, b: Params) -> Matching:
@@ -26,9 +25,13 @@ def match_butterflies(network: Network, a: Params, b: Params) -> Matching:
     for params, name in ((a, "a"), (b, "b")):
         network.flatten(params, name)
         _check.finite(params, name)
-    arrays_a, arrays_b = _host(network.flatten(a, "a")), _host(network.flatten(b, "b"))
+    arrays_a, arrays_b = (
+        float_arrays(network.flatten(a, "a")),
+        float_arrays(network.flatten(b, "b")),
+    )
     outer = {g.atom: g.outer for g in network.groups.values()}
-    found = settle(network, arrays_a, arrays_b, clusters(outer))
+    groups = clusters(outer)
+    found = settle(network, Products(network, arrays_a, groups), arrays_b, groups)
     norms = inner_product(arrays_a, arrays_a) + inner_product(arrays_b, arrays_b)
     before = norms - 2 * inner_product(arrays_a, arrays_b)
     after = norms - 2 * inner_product(arrays_a, move(network, found, arrays_b))

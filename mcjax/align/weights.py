@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import jax
 import numpy as np
 
 from .. import _check
-from .._tree import is_inexact
 from .._types import Params
 from ..network.axes import Atom, atoms
 from ..network.network import Network
 from ..symmetry.permutation import compose
 from .assignment import clusters, solve, value_of
 from .matching import Matching
-from .parameters import Arrays, inner_product, move, parameter_terms, settle
+from .parameters import Arrays, Products, float_arrays, inner_product, move, settle
 
 _MAX_SWEEPS = 100
 
@@ -46,14 +42,15 @@ def match_weights(
         _check.finite(params, name)
     seed = jax.random.key_data(jax.random.key(0) if key is None else key)
     rng = np.random.default_rng(np.asarray(seed).ravel().tolist())
-    arrays_a, arrays_b = (_host(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
+    arrays_a, arrays_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
     outer = {g.atom: g.outer for g in network.groups.values()}
     groups = clusters(outer)
     before = inner_product(arrays_a, arrays_b)
     best: tuple[float, dict[str, np.ndarray], int] = (-np.inf, {}, 0)
     for start in range(restarts):
-        first = settle(network, arrays_a, arrays_b, groups) if start == 0 else {}
-        found, sweeps = _descend(network, arrays_a, arrays_b, groups, first, rng)
+        products = Products(network, arrays_a, groups)
+        first = settle(network, products, arrays_b, groups) if start == 0 else {}
+        found, sweeps = _descend(network, products, arrays_b, groups, first, rng)
         value = inner_product(arrays_a, move(network, found, arrays_b))
         if value > best[0]:
             best = (value, found, sweeps)
@@ -69,15 +66,8 @@ def match_weights(
     )
 
 
-def _host(leaves: Sequence[Any]) -> Arrays:
-    return [
-        np.asarray(v, np.promote_types(v.dtype, np.float32)) if is_inexact(v) else None
-        for v in leaves
-    ]
-
-
 def _descend(
-    network: Network, a: Arrays, b: Arrays, groups: list[list[Atom]], first, rng
+    network: Network, products: Products, b: Arrays, groups: list[list[Atom]], first, rng
 ) -> tuple[dict[str, np.ndarray], int]:
     """Coordinate descent from given permutations: (permutations, sweeps)."""
     found = dict(first)
@@ -93,20 +83,20 @@ def _descend(
             stale.discard(i)
             outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
             names = [network.by_atom[atom].name for atom in groups[i]]
-            terms = parameter_terms(network, a, current, groups[i])
+            terms = products.terms(current, i)
             start = {atom: identity[network.by_atom[atom].name] for atom in groups[i]}
             before = value_of(terms, start, outer)
-            solved, _ = solve(terms, outer)
-            gain = value_of(terms, solved, outer) - before
-            if gain <= 1e-6 * abs(before) + 1e-12:
+            solved, value = solve(terms, outer)
+            if value - before <= 1e-6 * abs(before) + 1e-12:
                 continue
             delta = {n: solved[network.groups[n].atom] for n in names}
             moved = move(network, delta, current)
-            if _twice(network, groups[i]) and not inner_product(a, moved) > inner_product(
-                a, current
-            ):
-                continue  # a group on two axes of one parameter: the linear gain was not real
+            if _twice(network, groups[i]):
+                gain = inner_product(products.a, moved) - inner_product(products.a, current)
+                if gain <= 0:
+                    continue  # a group on two axes of one parameter: the gain was not real
             current = moved
+            products.moved(i, delta, current)
             found.update(compose(network, delta, {n: found.get(n, identity[n]) for n in names}))
             stale |= neighbours[i]
     return found, _MAX_SWEEPS

@@ -147,6 +147,7 @@ def evaluate(
         >>> curve.accuracy.tolist()
         [1.0, 0.5, 0.0]
     """
+    _check.hashable(apply_fn, "apply_fn")
     x, y = data
     n = _check.batched(x, "x")
     if _check.batched(y, "y") != n:

@@ -49,6 +49,7 @@ def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> N
         >>> mcjax.trace(f, params, jnp.ones((4, 3))).groups["w1"].size
         5
     """
+    _check.hashable(apply_fn, "apply_fn")
     _check.parameters(params, "params")
     _check.batched(x, "x")
     x = jax.tree.map(_two, x)

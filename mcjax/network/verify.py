@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # A wrong group moves the outputs by the order of their size; rounding by far less.
 _TOLERANCE = {8: 1e-8, 4: 2e-3, 2: 0.2}
 # Two examples are run once: what counts is the time to compile.
+_KEPT = 8
 _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
@@ -31,12 +33,7 @@ def verify(network: Network, params: Any, x: Any) -> None:
     rng = np.random.default_rng(0)
     leaves = generic(jax.tree.leaves(params))
     inputs = generic_inputs(x)
-    program = network.analysis.program
-
-    def outputs(*arguments):
-        return run(program, arguments)[0]
-
-    compiled = jax.jit(outputs).lower(*leaves, *inputs).compile(compiler_options=_options())
+    compiled = _compiled(network, leaves, inputs)
     expected = compiled(*leaves, *inputs)
 
     def deviation(names: list[str]) -> float:
@@ -53,6 +50,28 @@ def verify(network: Network, params: Any, x: Any) -> None:
         f"({', '.join(wrong) or 'only jointly'}). Either apply_fn is not deterministic "
         "(dropout, random numbers, training mode), or this is a bug in mcjax: please report it"
     )
+
+
+_cache: OrderedDict[Any, Any] = OrderedDict()
+
+
+def _compiled(network: Network, leaves: list[jax.Array], inputs: list[jax.Array]):
+    """The model compiled for its outputs alone; the last few are kept, so that tracing a model
+    again compiles nothing."""
+    program = network.analysis.program
+    types = tuple((v.shape, v.dtype) for v in (*leaves, *inputs))
+    names = tuple(e.name for e in program.all_equations())
+    key = (network.apply_fn, network.treedef, types, names)
+    if key not in _cache:
+
+        def outputs(*arguments):
+            return run(program, arguments)[0]
+
+        lowered = jax.jit(outputs).lower(*leaves, *inputs)
+        _cache[key] = lowered.compile(compiler_options=_options())
+        while len(_cache) > _KEPT:
+            _cache.popitem(last=False)
+    return _cache[key]
 
 
 def _options() -> dict[str, Any]:

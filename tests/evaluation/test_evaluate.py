@@ -117,6 +117,46 @@ def test_one_t_and_given_ts():
     assert curve.mean() == pytest.approx(curve.loss[0])
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision(dtype):
+    """Points, outputs and metrics in half precision; the sums in float32."""
+    x, y = data()
+    a, b = (jax.tree.map(lambda v: v.astype(dtype), params(s)) for s in (0, 1))
+    curve = mcjax.evaluate(Linear(a, b), mlp, (x.astype(dtype), y), t=3)
+    for i, t in enumerate(curve.t):
+        point = jax.tree.map(lambda v: v.astype(jnp.float32), Linear(a, b)(t))
+        assert curve.loss[i] == pytest.approx(oracle(point, x, y)[0], rel=0.03)
+
+
+def test_float64():
+    with jax.enable_x64(True):
+        x, y = data()
+        a, b = (jax.tree.map(lambda v: v.astype(jnp.float64), params(s)) for s in (0, 1))
+        curve = mcjax.evaluate(Linear(a, b), mlp, (x.astype(np.float64), y), t=3)
+        assert curve.loss[1] == pytest.approx(oracle(Linear(a, b)(0.5), x, y)[0], rel=1e-6)
+
+
+def test_integer_inputs_reach_the_model_as_they_are():
+    """Pixels as bytes: nothing is scaled behind the user's back."""
+    x = np.random.default_rng(0).integers(0, 255, (20, 40)).astype(np.uint8)
+    y = np.zeros(20, int)
+    path = KINDS["linear"]()
+    whole = mcjax.evaluate(path, mlp, (x, y), t=2)
+    floats = mcjax.evaluate(path, mlp, (x.astype(np.float32), y), t=2)
+    np.testing.assert_allclose(whole.loss, floats.loss, rtol=1e-5)
+
+
+def test_function_that_cannot_be_hashed():
+    class Model:
+        __hash__ = None
+
+        def __call__(self, p, x):
+            return mlp(p, x)
+
+    with pytest.raises(ValueError, match=r"apply_fn cannot be hashed \(Model\)"):
+        mcjax.evaluate(KINDS["linear"](), Model(), data())
+
+
 @pytest.mark.parametrize("name", list(PATHS))
 def test_lengths(name):
     """Distances between points, and the arc-length weighted mean, against NumPy."""
@@ -140,34 +180,6 @@ def test_barriers():
         barrier([0, 0.5], [1, 2])
     with pytest.raises(ValueError, match="convention must be one of"):
         barrier(t, loss, "mean")
-
-
-def test_nothing_is_compiled_twice():
-    path, d = KINDS["linear"](), data()
-    run = lambda p: mcjax.evaluate(p, mlp, d, t=5)
-    run(path)
-    with jax.log_compiles(), Compiled() as count:
-        run(Linear(params(3), params(4)))
-    assert count == []
-
-
-class Compiled:
-    """Names of what jax compiles inside the block."""
-
-    def __enter__(self):
-        import logging
-
-        self.names: list[str] = []
-        self.handler = logging.Handler()
-        self.handler.emit = lambda r: (
-            self.names.append(r.getMessage()) if "Compiling" in r.getMessage() else None
-        )
-        self.logger = logging.getLogger("jax")
-        self.logger.addHandler(self.handler)
-        return self.names
-
-    def __exit__(self, *_):
-        self.logger.removeHandler(self.handler)
 
 
 # -- batch normalisation -------------------------------------------------------------------
