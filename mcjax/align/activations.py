@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from .. import _check
 from .._types import Params
 from ..network.activations import Moments, cross_moments
+from ..network.axes import Atom
 from ..network.network import Network
 from .assignment import Term, clusters, solve, value_of
 from .matching import Matching
@@ -64,33 +66,63 @@ def match_activations(
     n = _check.batched(x, "x")
     chunk = min(_check.positive(chunk, "chunk"), n)
     x = jax.tree.map(jnp.asarray, x)
-    moments = cross_moments(network, a, b, x, tap, chunk)
-    terms = [Term(_profit(m, statistic), m.fixed, m.units) for m in moments]
-    outer = {g.atom: g.outer for g in network.groups.values()}
-    identity = {g.atom: network.identity_permutations()[g.name] for g in network.groups.values()}
-
-    permutations, before, after = dict(identity), {}, {}
-    for cluster in clusters(outer, [t.units for t in terms]):
-        mine = [t for t in terms if set(t.units) & set(cluster)]
-        names = [network.by_atom[c].name for c in cluster]
-        label = "+".join(names)
-        before[label] = value_of(mine, identity, outer)
-        if mine:
-            solved, _ = solve(mine, {c: outer[c] for c in cluster})
-            if value_of(mine, {**identity, **solved}, outer) > before[label]:
-                permutations.update(solved)
-        after[label] = value_of(mine, permutations, outer)
+    state = _State(network, dict(network.identity_permutations()))
+    while state.match(a, b, x, statistic, tap, chunk):
+        pass  # once, unless groups stand only on arrays too large to be matched jointly
     sign = -1.0 if statistic == "l2" else 1.0
-    before, after = ({k: sign * v for k, v in d.items()} for d in (before, after))
+    before, after = (
+        {k: sign * v for k, v in {**d, "total": sum(d.values())}.items()}
+        for d in (state.before, state.after)
+    )
     return Matching(
-        permutations={network.by_atom[k].name: np.asarray(p) for k, p in permutations.items()},
-        before={**before, "total": sum(before.values())},
-        after={**after, "total": sum(after.values())},
+        permutations=state.permutations,
+        before=before,
+        after=after,
         method=f"activation matching ({statistic}, {tap}-activations)",
         minimised=statistic == "l2",
-        dead=_dead(network, moments),
+        dead=state.dead,
         metadata={"examples": n // chunk * chunk, "statistic": statistic, "tap": tap},
     )
+
+
+@dataclasses.dataclass
+class _State:
+    """What has been matched so far."""
+
+    network: Network
+    permutations: dict[str, np.ndarray]
+    settled: tuple[str, ...] = ()
+    before: dict[str, float] = dataclasses.field(default_factory=dict)
+    after: dict[str, float] = dataclasses.field(default_factory=dict)
+    dead: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def match(self, a: Params, b: Params, x: Any, statistic: str, tap: str, chunk: int) -> bool:
+        """Match what can be matched in one pass; True if that has opened the way for more."""
+        network = self.network
+        done = {n: self.permutations[n] for n in self.settled}
+        moved = network.permute(done, b) if done else b
+        moments = cross_moments(network, a, moved, x, tap, chunk, self.settled)
+        terms = [Term(_profit(m, statistic), m.fixed, m.units) for m in moments]
+        self.dead |= _dead(network, moments)
+        outer = {g.atom: g.outer for g in network.groups.values() if g.name not in self.settled}
+        new: list[str] = []
+        for cluster in clusters(outer, [t.units for t in terms]):
+            mine = [t for t in terms if set(t.units) & set(cluster)]
+            if mine:
+                self._solve(mine, {c: outer[c] for c in cluster})
+                new += [network.by_atom[c].name for c in cluster]
+        self.settled += tuple(new)
+        return bool(new) and len(self.settled) < len(network.groups)
+
+    def _solve(self, terms: list[Term], outer: dict[Atom, tuple[Atom, ...]]) -> None:
+        names = {c: self.network.by_atom[c].name for c in outer}
+        identity = {c: self.permutations[n] for c, n in names.items()}
+        label = "+".join(names.values())
+        solved, value = solve(terms, outer)
+        self.before[label] = value_of(terms, identity, outer)
+        self.after[label] = max(value, self.before[label])
+        if value > self.before[label]:
+            self.permutations.update({n: np.asarray(solved[c]) for c, n in names.items()})
 
 
 def _profit(m: Moments, statistic: str) -> np.ndarray:

@@ -93,29 +93,35 @@ def _useful(network: Network, analysis: Analysis, value: int) -> bool:
 
 
 def cross_moments(
-    network: Network, a: Params, b: Params, x: Any, tap: str, chunk: int
+    network: Network, a: Params, b: Params, x: Any, tap: str, chunk: int, settled: tuple[str, ...]
 ) -> list[Moments]:
-    """Moments of every tapped block of activations over all of x, in one pass."""
-    sums = _moments(network, tap, chunk, a, b, x)
+    """Moments of every tapped block of activations over all of x, in one pass.
+
+    **Arguments:**
+    - `settled`: groups already matched in b; their units count as samples. Blocks with more
+      than `MAX_JOINT` other units are left out.
+    """
+    sums = _moments(network, tap, chunk, settled, a, b, x)
     analysis, found = analysis_for(network, _chunk_types(x, chunk))
+    layouts = _layouts(network, analysis, found, tap, settled)
+    used = [layout for group in layouts.values() for layout in group if layout is not None]
     out = []
-    for value, per_block in zip(taps(network, analysis, found, tap), sums, strict=True):
-        for (dims, fixed, units), s in zip(_layout(network, analysis, value), per_block,
-                                           strict=True):  # fmt: skip
-            n, mean_a, mean_b, var_a, var_b, cross = (np.asarray(v, np.float64) for v in s)
-            shape_f = tuple(dims[i].size for i in fixed)
-            shape_u = tuple(dims[i].size for i in units)
-            out.append(
-                Moments(
-                    fixed=tuple(dims[i].factor for i in fixed),  # type: ignore[misc]
-                    units=tuple(network.group_of(dims[i]).atom for i in units),
-                    mean_a=mean_a.reshape(shape_f + shape_u),
-                    mean_b=mean_b.reshape(shape_f + shape_u),
-                    var_a=(var_a / n).reshape(shape_f + shape_u),
-                    var_b=(var_b / n).reshape(shape_f + shape_u),
-                    cross=(cross / n).reshape(shape_f + shape_u + shape_u),
-                )
+    for layout, s in zip(used, sums, strict=True):
+        n, mean_a, mean_b, var_a, var_b, cross = (np.asarray(v, np.float64) for v in s)
+        dims = layout.dims
+        shape_f = tuple(dims[i].size for i in layout.fixed)
+        shape_u = tuple(dims[i].size for i in layout.units)
+        out.append(
+            Moments(
+                fixed=tuple(dims[i].factor for i in layout.fixed),  # type: ignore[misc]
+                units=tuple(network.group_of(dims[i]).atom for i in layout.units),
+                mean_a=mean_a.reshape(shape_f + shape_u),
+                mean_b=mean_b.reshape(shape_f + shape_u),
+                var_a=(var_a / n).reshape(shape_f + shape_u),
+                var_b=(var_b / n).reshape(shape_f + shape_u),
+                cross=(cross / n).reshape(shape_f + shape_u + shape_u),
             )
+        )
     return out
 
 
@@ -123,19 +129,45 @@ def _chunk_types(x: Any, chunk: int) -> Any:
     return jax.tree.map(lambda v: jax.ShapeDtypeStruct((chunk, *v.shape[1:]), v.dtype), x)
 
 
-def _layout(network: Network, analysis: Analysis, value: int):
-    """(dims, fixed dims, unit dims) of every block of a value that holds a group."""
-    axes = _axes(analysis, value)
-    shape = [math.prod(f.size for f in e) for e in axes]
-    dummy = np.broadcast_to(np.zeros(()), shape)
-    out = []
-    for _, dims in blocks(dummy, axes):
-        units = [i for i, d in enumerate(dims) if d.factor in network.by_atom]
-        needed = {o for i in units for o in network.group_of(dims[i]).outer}
-        fixed = [i for i, d in enumerate(dims) if d.factor in needed and i not in units
-                 and d.only is None]  # fmt: skip
-        out.append((dims, fixed, units))
-    return [entry for entry in out if entry[2]]
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """A block's dimensions: those of the units compared, and the fixed axes they follow."""
+
+    dims: Block
+    fixed: tuple[int, ...]
+    units: tuple[int, ...]
+
+
+def _layouts(
+    network: Network,
+    analysis: Analysis,
+    found: list[Contraction],
+    tap: str,
+    settled: tuple[str, ...],
+) -> dict[int, list[_Layout | None]]:
+    """For every tapped value a layout for each of its blocks, None where nothing is compared."""
+    out = {}
+    for value in taps(network, analysis, found, tap):
+        axes = _axes(analysis, value)
+        shape = [math.prod(f.size for f in e) for e in axes]
+        dummy = np.broadcast_to(np.zeros(()), shape)
+        out[value] = [_layout(network, dims, settled) for _, dims in blocks(dummy, axes)]
+    return out
+
+
+def _layout(network: Network, dims: Block, settled: tuple[str, ...]) -> _Layout | None:
+    units = tuple(
+        i
+        for i, d in enumerate(dims)
+        if d.factor in network.by_atom and network.group_of(d).name not in settled
+    )
+    if not units or math.prod(dims[i].size for i in units) > MAX_JOINT:
+        return None
+    needed = {o for i in units for o in network.group_of(dims[i]).outer}
+    fixed = tuple(
+        i for i, d in enumerate(dims) if d.factor in needed and i not in units and d.only is None
+    )
+    return _Layout(dims, fixed, units)
 
 
 def _axes(analysis: Analysis, value: int) -> Axes:
@@ -144,12 +176,14 @@ def _axes(analysis: Analysis, value: int) -> Axes:
     return (ambient, *analysis.of(value)) if ambient else analysis.of(value)
 
 
-@partial(jax.jit, static_argnames=("network", "tap", "chunk"))
-def _moments(network: Network, tap: str, chunk: int, a: Params, b: Params, x: Any):
+@partial(jax.jit, static_argnames=("network", "tap", "chunk", "settled"))
+def _moments(
+    network: Network, tap: str, chunk: int, settled: tuple[str, ...], a: Params, b: Params, x: Any
+):
     n = len(jax.tree.leaves(x)[0])
     analysis, found = analysis_for(network, _chunk_types(x, chunk))
-    values = taps(network, analysis, found, tap)
-    observe = {v: (lambda array: array) for v in values}
+    layouts = _layouts(network, analysis, found, tap, settled)
+    observe = {v: (lambda array: array) for v in layouts if any(layouts[v])}
 
     def activations(params, cx):
         inputs = [*jax.tree.leaves(params), *jax.tree.leaves(cx)]
@@ -159,35 +193,28 @@ def _moments(network: Network, tap: str, chunk: int, a: Params, b: Params, x: An
         cx = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first, chunk), x)
         seen_a, seen_b = activations(a, cx), activations(b, cx)
         return [
-            [
-                _block_moments(x_a, x_b, layout)
-                for x_a, x_b, layout in _blocks_of(network, analysis, v, seen_a[v], seen_b[v])
-            ]
-            for v in values
+            _block_moments(block_a, block_b, layout)
+            for v in observe
+            for (block_a, _), (block_b, _), layout in zip(
+                blocks(seen_a[v], _axes(analysis, v)),
+                blocks(seen_b[v], _axes(analysis, v)),
+                layouts[v],
+                strict=True,
+            )
+            if layout is not None
         ]
 
     def step(total, i):
-        merged = [
-            [_merge(s, t) for s, t in zip(ss, ts, strict=True)]
-            for ss, ts in zip(total, of_chunk(i * chunk), strict=True)
-        ]
-        return merged, None
+        pairs = zip(total, of_chunk(i * chunk), strict=True)
+        return [_merge(s, t) for s, t in pairs], None
 
-    # What does not fill a chunk at the end is left out by the caller.
+    # What does not fill a chunk at the end is left out.
     return jax.lax.scan(step, of_chunk(0), jnp.arange(1, n // chunk))[0]
 
 
-def _blocks_of(network: Network, analysis: Analysis, value: int, array_a, array_b):
-    axes = _axes(analysis, value)
-    layouts = iter(_layout(network, analysis, value))
-    for (x_a, dims), (x_b, _) in zip(blocks(array_a, axes), blocks(array_b, axes), strict=True):
-        if any(d.factor in network.by_atom for d in dims):
-            yield x_a, x_b, next(layouts)
-
-
-def _block_moments(x_a, x_b, layout: tuple[Block, list[int], list[int]]):
+def _block_moments(x_a, x_b, layout: _Layout):
     """(count, means, centred squares, centred products) of a block's units over its samples."""
-    dims, fixed, units = layout
+    dims, fixed, units = layout.dims, layout.fixed, layout.units
     samples = [i for i in range(len(dims)) if i not in fixed and i not in units]
     n_fixed, n_units = (math.prod(dims[i].size for i in group) for group in (fixed, units))
 
