@@ -13,6 +13,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 
+def _option(metavar: str, default: str = "") -> Any:
+    """How an option's value and default read in the help."""
+    hint = f"(default: {default})" if default else ""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
 @dataclasses.dataclass
 class Connect:
     """Join two networks by low-loss paths and show the loss along them.
@@ -22,40 +28,46 @@ class Connect:
     your own. Prints a table; writes a figure, every number as JSON and the parameters.
     """
 
-    networks: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Two safetensors files to connect (then --model and --inputs are needed)."""
-    model: str | None = None
-    """Your model, `package.module:apply_fn`, a pure function (params, x) -> logits."""
-    inputs: Path | None = None
-    """Your data: an .npz file with x and y (and x_test, y_test)."""
+    networks: Annotated[tyro.conf.Positional[tuple[Path, ...]], _option("[A B]")] = ()
+    """Two safetensors files to connect; they need --model and --inputs."""
+    model: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    """Your model as package.module:apply_fn, a pure function (params, x) -> logits."""
+    inputs: Annotated[Path | None, _option("FILE.npz")] = None
+    """Your data: arrays x and y, and x_test and y_test if you have them."""
     data: Literal["digits", "mnist", "cifar10"] = "digits"
     """Data set to train on."""
-    data_dir: Path | None = None
-    """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
-    hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers (default: 512 for digits, else the papers' 2000)."""
-    epochs: int | None = None
-    """Epochs of training (default: the papers': MNIST 30, CIFAR-10 400; digits 60)."""
+    data_dir: Annotated[Path | None, _option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
+    """TFDS folder."""
+    hidden: Annotated[
+        tuple[int, ...] | None, _option("WIDTH …", "512 for digits, else the papers' 2000")
+    ] = None
+    """Widths of the hidden layers."""
+    epochs: Annotated[int | None, _option("N", "digits 60; the papers': mnist 30, cifar10 400")] = (
+        None
+    )
+    """Epochs of training."""
     seeds: tuple[int, int] = (0, 1)
     """Seeds of the two networks."""
-    methods: tuple[str, ...] = ()
-    """Methods to use (default: all)."""
+    methods: Annotated[tuple[str, ...], _option("NAME …", "all")] = ()
+    """Methods to use: linear, arc, ot, weight-matching, activation-matching."""
     points: int = 25
     """Number of t along each path."""
-    out: Path | None = None
-    """Folder of the results (default: a name from the arguments in mcjax-runs)."""
+    out: Annotated[Path | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = (
+        None
+    )
+    """Folder of the results."""
 
 
 @dataclasses.dataclass
 class Explain:
     """Show the unit groups and layers found in a model, and why what is fixed is fixed."""
 
-    network: tyro.conf.Positional[Path]
+    network: Annotated[tyro.conf.Positional[Path], _option("A")]
     """Safetensors file with the parameters."""
-    model: str
-    """Your model, `package.module:apply_fn`, a pure function (params, x) -> outputs."""
-    inputs: Path
-    """An .npz file with x."""
+    model: Annotated[str, _option("MODULE:FUNCTION")]
+    """Your model as package.module:apply_fn, a pure function (params, x) -> outputs."""
+    inputs: Annotated[Path, _option("FILE.npz")]
+    """Your data: an array x."""
 
 
 Command = Annotated[

@@ -122,7 +122,7 @@ def evaluate(
     all t.
 
     **Arguments:**
-    - `path`: a `Path` (or any function t ↦ params registered as a pytree)
+    - `path`: a `Path`
     - `apply_fn`: (params, x) → outputs; keep it the same object to compile only once
     - `data`: (x, y), both batched on axis 0
     - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1]

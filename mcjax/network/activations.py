@@ -92,6 +92,50 @@ def _useful(network: Network, analysis: Analysis, value: int) -> bool:
     return any(a in network.by_atom for e in analysis.of(value) for a in atoms(e))
 
 
+def _observed(
+    network: Network, analysis: Analysis, params: Params, x: Any, values: list[int]
+) -> dict[int, Any]:
+    """The given values of the program on x."""
+    leaves = [*network.flatten(params, "params"), *jax.tree.leaves(x)]
+    observe = {v: (lambda array: array) for v in values}
+    return run(analysis.program, list(map(jnp.asarray, leaves)), observe=observe)[1]
+
+
+def _types(x: Any) -> Any:
+    return jax.tree.map(lambda v: jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)), x)
+
+
+def group_activations(
+    network: Network, params: Params, x: Any, tap: str
+) -> dict[str, tuple[Any, ...]]:
+    """See `Network.activations`."""
+    analysis, found = analysis_for(network, _types(x))
+    values = taps(network, analysis, found, tap)
+    seen = _observed(network, analysis, params, x, values)
+    out: dict[str, list[Any]] = {name: [] for name in network.groups}
+    for value in values:
+        for block, dims in blocks(seen[value], _axes(analysis, value)):
+            here = [network.group_of(d) for d in dims if d.factor in network.by_atom]
+            for group in dict.fromkeys(here):
+                wanted = [*group.outer, group.atom]
+                at = [next(i for i, d in enumerate(dims) if d.factor is a) for a in wanted]
+                samples = [i for i in range(len(dims)) if i not in at]
+                moved = jnp.transpose(block, [*samples, *at])
+                out[group.name].append(moved.reshape(-1, *(dims[i].size for i in at)))
+    return {name: tuple(arrays) for name, arrays in out.items()}
+
+
+def layer_values(network: Network, params: Params, x: Any, which: str) -> dict[str, Any]:
+    """See `Network.layer_inputs` and `Network.layer_outputs`."""
+    analysis, found = analysis_for(network, _types(x))
+    named = [
+        (layer.name, getattr(c, which)) for layer, c in zip(network.layers, found, strict=True)
+    ]
+    values = [v for _, v in named if v is not None]
+    seen = _observed(network, analysis, params, x, values)
+    return {name: seen[v] for name, v in named if v is not None}
+
+
 def cross_moments(
     network: Network, a: Params, b: Params, x: Any, tap: str, chunk: int, settled: tuple[str, ...]
 ) -> list[Moments]:

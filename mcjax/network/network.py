@@ -196,6 +196,48 @@ class Network:
                 )
         return leaves
 
+    # -- activations -----------------------------------------------------------------------
+
+    def activations(
+        self, params: Params, x: Any, tap: str = "post"
+    ) -> dict[str, tuple[jax.Array, ...]]:
+        """What each group's units compute on x, wherever a layer reads or writes them.
+
+        Post-activations are what consumers read, pre-activations what producers write; a group
+        without such a layer (queries and keys have no consumer) comes from the other side. Works
+        under jit and vmap.
+
+        **Arguments:**
+        - `x`: inputs batched on axis 0
+        - `tap`: `"post"` or `"pre"`
+
+        **Returns:** group name → arrays of shape (samples, *group.shape), one for each array
+        that holds the group; batch, space, time and other units are samples.
+
+            >>> import jax, jax.numpy as jnp, mcjax
+            >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+            >>> params = {"w1": jnp.ones((3, 5)), "w2": jnp.ones((5, 2))}
+            >>> network = mcjax.trace(f, params, jnp.ones((4, 3)))
+            >>> network.activations(params, jnp.ones((4, 3)))["w1"][0].shape
+            (4, 5)
+        """
+        from .activations import group_activations
+
+        _check.one_of(tap, ("post", "pre"), "tap")
+        return group_activations(self, params, x, tap)
+
+    def layer_inputs(self, params: Params, x: Any) -> dict[str, jax.Array]:
+        """Layer name → what the layer's weight is applied to (inside a scan, stacked first)."""
+        from .activations import layer_values
+
+        return layer_values(self, params, x, "input")
+
+    def layer_outputs(self, params: Params, x: Any) -> dict[str, jax.Array]:
+        """Layer name → its pre-activation, the bias added where it follows directly."""
+        from .activations import layer_values
+
+        return layer_values(self, params, x, "preactivation")
+
     # -- what was understood ---------------------------------------------------------------
 
     def explain(self) -> str:
