@@ -2,6 +2,7 @@
 
 A program carries a pool of arrays of shape (batch, …) and applies random operations to random
 members of it; parameters are made on demand. Sizes are few, so that axes meet by accident.
+Thresholds are not zero: a sum that vanishes but for rounding would decide by its rounding.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def nonlinearity(b: Builder) -> None:
 @operation(3)
 def combine(b: Builder) -> None:
     i, j = b.pick(), b.pick()
-    f = [jnp.add, jnp.multiply, jnp.maximum, lambda a, c: jnp.where(a > 0, a, c)][
+    f = [jnp.add, jnp.multiply, jnp.maximum, lambda a, c: jnp.where(a > 0.0123, a, c)][
         int(b.rng.integers(4))
     ]
     b.add(lambda p, v: f(v[i], v[j]))
@@ -363,7 +364,7 @@ def loop(b: Builder) -> None:
 def branch(b: Builder) -> None:
     i = b.pick()
     w = b.param(b.pool[i].shape[-1], b.pool[i].shape[-1])
-    b.add(lambda p, v: jax.lax.cond(v[i].sum() > 0, lambda h: h @ p[w], lambda h: h * 2.0, v[i]))
+    b.add(lambda p, v: jax.lax.cond(v[i].sum() > 0.0123, lambda h: h @ p[w], lambda h: h * 2.0, v[i]))
 
 
 @operation(1)

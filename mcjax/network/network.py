@@ -177,8 +177,8 @@ class Network:
                     f"permutations[{name!r}] has shape {np.shape(indices)}, expected {group.shape}"
                 )
             if _check.is_concrete(indices):
-                array = np.asarray(indices)
-                if not np.array_equal(np.sort(array, -1), self.identity_permutations()[name]):
+                ordered = np.sort(np.asarray(indices), -1)
+                if not (ordered == np.arange(group.size)).all():
                     raise ValueError(
                         f"permutations[{name!r}] is no permutation of 0 … {group.size - 1}"
                     )

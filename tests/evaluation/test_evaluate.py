@@ -272,6 +272,7 @@ def test_curve_saves_and_summarises(tmp_path):
         ({"data": (data()[0][:0], data()[1][:0])}, "x is an empty batch"),
         ({"t": [0, 1.5]}, r"t must lie in \[0, 1\], got 1.5"),
         ({"t": []}, "t holds no points"),
+        ({"path": params(0)}, "path must be a mcjax Path, got dict"),
         ({"t": 0}, "at least 1, got 0"),
         ({"chunk": -1}, "chunk must be a positive integer"),
         ({"metrics": {}}, "metrics is empty"),
