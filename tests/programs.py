@@ -364,7 +364,9 @@ def loop(b: Builder) -> None:
 def branch(b: Builder) -> None:
     i = b.pick()
     w = b.param(b.pool[i].shape[-1], b.pool[i].shape[-1])
-    b.add(lambda p, v: jax.lax.cond(v[i].sum() > 0.0123, lambda h: h @ p[w], lambda h: h * 2.0, v[i]))
+    b.add(
+        lambda p, v: jax.lax.cond(v[i].sum() > 0.0123, lambda h: h @ p[w], lambda h: h * 2.0, v[i])
+    )
 
 
 @operation(1)

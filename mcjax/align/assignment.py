@@ -56,7 +56,7 @@ def solve(
     roots = list(dict.fromkeys(o for a in outer for o in outer[a] if o not in inside))
     roots += [a for a in outer if not outer[a]]
     if len(roots) == 1:
-        return _solve_root(roots[0], _sum(terms), outer, exact)
+        return _solve_root(roots[0], add_up(terms), outer, exact)
     found = {
         a: np.broadcast_to(np.arange(a.size), (*(o.size for o in outer[a]), a.size)).copy()
         for a in outer
@@ -73,13 +73,13 @@ def solve(
                 # Nothing to go by yet: let the others differ for each pair of this root's units.
                 relaxed = {a: (root, *outer[a]) if a in others else outer[a] for a in
                            (*family, *others) if a in outer}  # fmt: skip
-                solved, _ = _solve_root(root, _sum(mine), relaxed, exact)
+                solved, _ = _solve_root(root, add_up(mine), relaxed, exact)
                 solved = {a: p for a, p in solved.items() if a in family}
             else:
                 chosen = usable if turn == 0 else mine
                 reduced = [reduce_term(t, set(t.units) - family, found, outer) for t in chosen]
                 mine_outer = {a: outer[a] for a in outer if a in family}
-                solved, _ = _solve_root(root, _sum(reduced), mine_outer, exact)
+                solved, _ = _solve_root(root, add_up(reduced), mine_outer, exact)
             found.update(solved)
             ready |= family
         value = sum(_value(t, found, outer) for t in terms)
@@ -147,7 +147,7 @@ def _without(items: tuple[Atom, ...], k: int) -> tuple[Atom, ...]:
     return (*items[:k], *items[k + 1 :])
 
 
-def _sum(terms: Iterable[Term]) -> list[Term]:
+def add_up(terms: Iterable[Term]) -> list[Term]:
     """Terms over the same units added up."""
     grouped: dict[tuple, list[Term]] = {}
     for t in terms:

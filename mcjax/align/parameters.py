@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
 from ..network.network import Network
-from .assignment import Term, solve
+from .assignment import Term, add_up, solve
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 # After so many updates a product is computed afresh, so that rounding does not add up.
@@ -52,7 +52,7 @@ class Products:
 
     def __init__(self, network: Network, a: Arrays, groups: Sequence[Sequence[Atom]]) -> None:
         self.network, self.a, self.groups = network, a, groups
-        self.kept: list[dict[Hashable, _Kept]] = [{} for _ in groups]
+        self.places = [list(_places(network, a, cluster)) for cluster in groups]
 
     def terms(self, b: Arrays, i: int, settled: Collection[Atom] | None = None) -> list[Term]:
         """The terms of cluster i against network b.
@@ -61,60 +61,53 @@ class Products:
         - `settled`: groups already matched; parameters that touch any other are left out (None:
           all count, as in coordinate descent)
         """
-        terms = []
-        for leaf, block_a, block_b, dims, units, key in self._blocks(b, i):
-            others = {d.factor for j, d in enumerate(dims) if j not in units}
-            if settled is None or others.intersection(self.network.by_atom) <= set(settled):
-                kept = self.kept[i].setdefault(key, _Kept())
-                layout = _Layout.of(self.network, dims, units)
-                product = kept.times(layout.matrix(block_a), layout.matrix(block_b), leaf)
-                terms.append(layout.term(product))
-        return terms
+        places = self.places[i]
+        if settled is not None:
+            places = [p for p in places if p.others <= set(settled)]
+        return add_up([p.layout.term(p.times(self._matrix(p, b), b[p.leaf])) for p in places])
 
     def moved(self, i: int, permutations: Mapping[str, np.ndarray], b: Arrays) -> None:
         """Cluster i has been permuted, which gave b: so are the kept products."""
-        if len(self.groups[i]) > 1 or self.network.by_atom[self.groups[i][0]].outer:
-            self.kept[i].clear()
-            return
-        (permutation,) = permutations.values()
-        for leaf, _, block_b, dims, units, key in self._blocks(b, i):
-            if len(units) < sum(d.factor in self.groups[i] for d in dims):
-                self.kept[i].pop(key, None)  # it stands on another axis of the block too
-            elif key in self.kept[i]:
-                layout = _Layout.of(self.network, dims, units)
-                self.kept[i][key].permute(permutation, layout.matrix(block_b), leaf)
+        one = len(self.groups[i]) == 1 and not self.network.by_atom[self.groups[i][0]].outer
+        for place in self.places[i]:
+            if one and place.alone and place.product is not None:
+                (permutation,) = permutations.values()
+                place.b, place.array = self._matrix(place, b), b[place.leaf]
+                place.product = place.product[:, permutation]
+            else:
+                place.b = place.array = None  # it is computed afresh
 
-    def _blocks(self, b: Arrays, i: int) -> Iterator[tuple[Any, Any, Any, Block, list[int], Any]]:
-        """(leaf of b, block of a, block of b, dims, unit dims, key) wherever cluster i stands."""
-        mine = set(self.groups[i])
-        leaves = zip(self.a, b, self.network.leaf_axes, strict=True)
-        for number, (x, y, axes) in enumerate(leaves):
-            if x is None or y is None or not any(t in mine for e in axes for t in atoms(e)):
-                continue
-            pairs = zip(blocks(x, axes), blocks(y, axes), strict=True)
-            for k, ((block_a, dims), (block_b, _)) in enumerate(pairs):
-                for units in _occurrences(dims, mine):
-                    yield y, block_a, block_b, dims, units, (number, k, *units)
+    def _matrix(self, place: _Place, b: Arrays) -> np.ndarray:
+        found = blocks(b[place.leaf], self.network.leaf_axes[place.leaf])
+        return place.layout.matrix(found[place.block][0])
 
 
-class _Kept:
-    """A product B Aᵀ, kept with the B it is of (b's units first: permuting them is cheap)."""
+class _Place:
+    """A block of a parameter that holds a cluster, and its product B Aᵀ for the last B seen.
 
-    def __init__(self) -> None:
+    The product has b's units first, so that permuting them is cheap.
+    """
+
+    def __init__(
+        self, leaf: int, block: int, layout: _Layout, others: set[Any], alone: bool, a: np.ndarray
+    ) -> None:
+        self.leaf, self.block, self.layout, self.a = leaf, block, layout, a
+        self.others = others  # groups on the block's other dimensions
+        self.alone = alone  # the cluster stands on no other axis of the block
         self.b: np.ndarray | None = None
-        self.leaf: Any = None
+        self.array: Any = None  # the leaf that b is a view of
         self.product: Any = None
         self.updates = 0
 
-    def times(self, a: np.ndarray, b: np.ndarray, leaf: Any) -> np.ndarray:
+    def times(self, b: np.ndarray, array: Any) -> np.ndarray:
         """a bᵀ for each index of the first axis."""
-        if self.leaf is not leaf:
-            if not self._update(a, b):
-                self.product, self.updates = _times(b, a), 0
-            self.b, self.leaf = b, leaf
+        if self.array is not array:
+            if not self._update(b):
+                self.product, self.updates = _times(b, self.a), 0
+            self.b, self.array = b, array
         return self.product.swapaxes(1, 2)
 
-    def _update(self, a: np.ndarray, b: np.ndarray) -> bool:
+    def _update(self, b: np.ndarray) -> bool:
         """Add what has changed in b to the product; False if that is most of it."""
         if self.b is None or self.updates >= _MAX_UPDATES:
             return False
@@ -123,13 +116,23 @@ class _Kept:
             if 2 * len(changed) >= b.shape[2]:
                 return False
         difference = b[:, :, changed] - self.b[:, :, changed]
-        self.product = self.product + _times(difference, a[:, :, changed])
+        self.product = self.product + _times(difference, self.a[:, :, changed])
         self.updates += 1
         return True
 
-    def permute(self, permutation: np.ndarray, b: np.ndarray, leaf: Any) -> None:
-        self.b, self.leaf = b, leaf
-        self.product = self.product[:, permutation]
+
+def _places(network: Network, a: Arrays, cluster: Sequence[Atom]) -> Iterator[_Place]:
+    mine = set(cluster)
+    for leaf, (array, axes) in enumerate(zip(a, network.leaf_axes, strict=True)):
+        if array is None or not any(t in mine for e in axes for t in atoms(e)):
+            continue
+        for k, (block, dims) in enumerate(blocks(array, axes)):
+            for units in _occurrences(dims, mine):
+                layout = _Layout.of(network, dims, units)
+                rest = {d.factor for j, d in enumerate(dims) if j not in units}
+                others = rest.intersection(network.by_atom)
+                alone = not rest.intersection(mine)
+                yield _Place(leaf, k, layout, others, alone, layout.matrix(block))
 
 
 def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -191,11 +194,13 @@ class _Layout:
 
 def settle(
     network: Network, products: Products, b: Arrays, groups: list[list[Atom]]
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], Arrays]:
     """Match cluster after cluster, each on the parameters whose other units are settled.
 
     The next cluster is always the one with the most settled parameters, so the order runs from
     the inputs (and outputs) inwards. For one hidden layer this is the exact optimum.
+
+    **Returns:** (permutations, b permuted)
     """
     settled: set[Atom] = set()
     found: dict[str, np.ndarray] = {}
@@ -212,7 +217,7 @@ def settle(
             products.moved(i, delta, b)
             found.update(delta)
         settled |= set(groups[i])
-    return found
+    return found, b
 
 
 def _settled_weight(network: Network, cluster: list[Atom], settled: set[Atom]) -> float:

@@ -7,7 +7,7 @@ from .._types import Params
 from ..network.network import Network
 from .assignment import clusters
 from .matching import Matching
-from .parameters import Products, float_arrays, inner_product, move, settle
+from .parameters import Products, float_arrays, inner_product, settle
 
 
 def match_butterflies(network: Network, a: Params, b: Params) -> Matching:
@@ -31,10 +31,10 @@ def match_butterflies(network: Network, a: Params, b: Params) -> Matching:
     )
     outer = {g.atom: g.outer for g in network.groups.values()}
     groups = clusters(outer)
-    found = settle(network, Products(network, arrays_a, groups), arrays_b, groups)
+    found, moved = settle(network, Products(network, arrays_a, groups), arrays_b, groups)
     norms = inner_product(arrays_a, arrays_a) + inner_product(arrays_b, arrays_b)
     before = norms - 2 * inner_product(arrays_a, arrays_b)
-    after = norms - 2 * inner_product(arrays_a, move(network, found, arrays_b))
+    after = norms - 2 * inner_product(arrays_a, moved)
     one = len(network.groups) <= 1
     return Matching(
         permutations={**network.identity_permutations(), **found},

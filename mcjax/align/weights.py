@@ -49,9 +49,9 @@ def match_weights(
     best: tuple[float, dict[str, np.ndarray], int] = (-np.inf, {}, 0)
     for start in range(restarts):
         products = Products(network, arrays_a, groups)
-        first = settle(network, products, arrays_b, groups) if start == 0 else {}
-        found, sweeps = _descend(network, products, arrays_b, groups, first, rng)
-        value = inner_product(arrays_a, move(network, found, arrays_b))
+        first = settle(network, products, arrays_b, groups) if start == 0 else ({}, arrays_b)
+        found, aligned, sweeps = _descend(network, products, groups, *first, rng)
+        value = inner_product(arrays_a, aligned)
         if value > best[0]:
             best = (value, found, sweeps)
     value, found, sweeps = best
@@ -67,18 +67,21 @@ def match_weights(
 
 
 def _descend(
-    network: Network, products: Products, b: Arrays, groups: list[list[Atom]], first, rng
-) -> tuple[dict[str, np.ndarray], int]:
-    """Coordinate descent from given permutations: (permutations, sweeps)."""
-    found = dict(first)
-    current = move(network, found, b)
+    network: Network,
+    products: Products,
+    groups: list[list[Atom]],
+    found: dict[str, np.ndarray],
+    current: Arrays,
+    rng: np.random.Generator,
+) -> tuple[dict[str, np.ndarray], Arrays, int]:
+    """Coordinate descent from permutations and b permuted: (permutations, b permuted, sweeps)."""
     identity = network.identity_permutations()
     stale = set(range(len(groups)))  # clusters whose neighbours have moved since last matched
     neighbours = _neighbours(network, groups)
     for sweep in range(1, _MAX_SWEEPS + 1):
         order = [i for i in rng.permutation(len(groups)) if i in stale]
         if not order:
-            return found, sweep - 1
+            return found, current, sweep - 1
         for i in order:
             stale.discard(i)
             outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
@@ -99,7 +102,7 @@ def _descend(
             products.moved(i, delta, current)
             found.update(compose(network, delta, {n: found.get(n, identity[n]) for n in names}))
             stale |= neighbours[i]
-    return found, _MAX_SWEEPS
+    return found, current, _MAX_SWEEPS
 
 
 def _neighbours(network: Network, groups: list[list[Atom]]) -> list[set[int]]:
