@@ -47,6 +47,10 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     Decoded images are cached in `MCJAX_CACHE_DIR` (default `~/.cache/mcjax`).
 
     **Raises:** `ValueError` for an unknown name or a folder that does not hold the data set.
+
+        >>> from mcjax.data import load
+        >>> load("digits").flat().x_train.shape
+        (1437, 64)
     """
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; there are {', '.join(NAMES)}")

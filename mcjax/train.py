@@ -68,6 +68,16 @@ def train(
 
     **Raises:** `ValueError` if the data are fewer than one batch, or `directory` holds the
     checkpoints of another run.
+
+        >>> import numpy as np
+        >>> from mcjax.models import MLP
+        >>> from mcjax.train import Protocol, train
+        >>> x, y = np.eye(8, dtype=np.float32), np.arange(8) % 2
+        >>> model = MLP((4,), 2)
+        >>> a, b = train(model.apply, lambda key: model.init(key, x), (x, y), seeds=(0, 1),
+        ...              protocol=Protocol(epochs=1, batch=4))
+        >>> a["params"]["Dense_0"]["kernel"].shape
+        (8, 4)
     """
     x, y = map(jnp.asarray, data)
     steps = len(x) // protocol.batch

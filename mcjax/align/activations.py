@@ -57,6 +57,15 @@ def match_activations(
 
     **Raises:** `ValueError` for parameters that do not fit the network, NaN, an empty batch or
     an unknown statistic or tap.
+
+        >>> import jax, jax.numpy as jnp, numpy as np, mcjax
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+        >>> w1, w2 = (jnp.asarray(np.random.default_rng(i).normal(size=(4, 4))) for i in range(2))
+        >>> a, b = {"w1": w1, "w2": w2}, {"w1": w1[:, ::-1], "w2": w2[::-1]}
+        >>> x = jnp.asarray(np.random.default_rng(2).normal(size=(50, 4)))
+        >>> network = mcjax.trace(f, a, x)
+        >>> mcjax.align.match_activations(network, a, b, x, "l2", "pre").permutations["w1"].tolist()
+        [3, 2, 1, 0]
     """
     _check.one_of(statistic, STATISTICS, "statistic")
     _check.one_of(tap, TAPS, "tap")

@@ -21,6 +21,16 @@ def match_butterflies(network: Network, a: Params, b: Params) -> Matching:
     **Returns:** a `Matching`; the objective is ‖θ_A − P θ_B‖² over all float parameters.
 
     **Raises:** `ValueError` for parameters that do not fit the network or hold NaN.
+
+        >>> import jax, jax.numpy as jnp, numpy as np, mcjax
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+        >>> w1, w2 = (jnp.asarray(np.random.default_rng(i).normal(size=(4, 4))) for i in range(2))
+        >>> a, b = {"w1": w1, "w2": w2}, {"w1": w1[:, ::-1], "w2": w2[::-1]}
+        >>> x = jnp.asarray(np.random.default_rng(2).normal(size=(50, 4)))
+        >>> network = mcjax.trace(f, a, x)
+        >>> matching = mcjax.align.match_butterflies(network, a, b)
+        >>> matching.permutations["w1"].tolist(), matching.after["total"] < 1e-5
+        ([3, 2, 1, 0], True)
     """
     for params, name in ((a, "a"), (b, "b")):
         network.flatten(params, name)

@@ -57,6 +57,14 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
 
     **Raises:** `ValueError` if no statistics are found in `params`, or the model does not
     subtract the mean in a way that can be recognised.
+
+        >>> import jax.numpy as jnp
+        >>> from mcjax.evaluation import estimate_batch_norm
+        >>> f = lambda p, x: (x - p["mean"]) / jnp.sqrt(p["var"] + 1e-5) * p["scale"]
+        >>> params = {"mean": jnp.zeros(1), "var": jnp.ones(1), "scale": jnp.ones(1)}
+        >>> found = estimate_batch_norm(f, params, jnp.array([[1.0], [3.0]]))
+        >>> found["mean"].tolist(), found["var"].tolist()
+        ([2.0], [1.0])
     """
     if not statistics_pairs(params):
         raise ValueError("params hold no batch-normalisation statistics (leaves mean and var)")

@@ -13,6 +13,13 @@ class MLP(nn.Module):
     Weights and biases start uniform in ±1/√fan_in, as in the papers' programs.
 
     - `hidden`: widths of the hidden layers; `outputs`: number of classes
+
+        >>> import jax, jax.numpy as jnp
+        >>> from mcjax.models import MLP
+        >>> model = MLP((5,), 3)
+        >>> params = model.init(jax.random.key(0), jnp.ones((1, 4)))
+        >>> model.apply(params, jnp.ones((2, 4))).shape
+        (2, 3)
     """
 
     hidden: tuple[int, ...] = (2000,)

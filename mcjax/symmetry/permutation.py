@@ -34,6 +34,14 @@ def compose(network: Network, first: Permutations, second: Permutations) -> dict
     group q[outer p[i], p[i, j]]. Groups that are absent from both stay absent.
 
     **Raises:** `ValueError` for what is no permutation of the network's groups.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
+        >>> params = {"w1": jnp.ones((2, 3)), "w2": jnp.ones((3, 1))}
+        >>> network = mcjax.trace(f, params, jnp.ones((2, 2)))
+        >>> turn = {"w1": np.array([1, 2, 0])}
+        >>> mcjax.symmetry.compose(network, turn, turn)["w1"].tolist()
+        [2, 0, 1]
     """
     network.check_permutations(first)
     network.check_permutations(second)
@@ -47,6 +55,13 @@ def invert(network: Network, permutations: Permutations) -> dict[str, Any]:
     """The permutations that undo: `compose(p, invert(p))` is the identity.
 
     **Raises:** `ValueError` for what is no permutation of the network's groups.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
+        >>> params = {"w1": jnp.ones((2, 3)), "w2": jnp.ones((3, 1))}
+        >>> network = mcjax.trace(f, params, jnp.ones((2, 2)))
+        >>> mcjax.symmetry.invert(network, {"w1": np.array([1, 2, 0])})["w1"].tolist()
+        [2, 0, 1]
     """
     network.check_permutations(permutations)
     p = _complete(network, permutations)
