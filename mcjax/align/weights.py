@@ -49,8 +49,10 @@ def match_weights(
     for params, name in ((a, "a"), (b, "b")):
         network.flatten(params, name)
         _check.finite(params, name)
-    seed = jax.random.key_data(jax.random.key(0) if key is None else key)
-    rng = np.random.default_rng(np.asarray(seed).ravel().tolist())
+    key = jax.random.key(0) if key is None else key
+    if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.key_data(key)  # old-style keys are their data
+    rng = np.random.default_rng(np.asarray(key).ravel().tolist())
     arrays_a, arrays_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
     outer = {g.atom: g.outer for g in network.groups.values()}
     groups = clusters(outer)

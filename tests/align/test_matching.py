@@ -173,6 +173,8 @@ def test_weight_matching_is_reproducible_and_restarts_help():
     for name in network.groups:
         np.testing.assert_array_equal(once.permutations[name], twice.permutations[name])
     assert once.after["total"] >= match_weights(network, a, b, key=key).after["total"]
+    old_style = match_weights(network, a, b, key=jax.random.key_data(key), restarts=3)
+    assert old_style.after == once.after
     aligned = network.permute(once.permutations, b)
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(aligned), strict=True)
     inner = sum(float(np.vdot(x, y)) for x, y in pairs)
