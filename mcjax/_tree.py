@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ._types import Params
 
@@ -69,8 +68,3 @@ def squared_distance(a: Params, b: Params) -> jax.Array:
         if is_inexact(x)
     ]
     return sum(terms, jnp.zeros(()))
-
-
-def to_numpy(tree: Params) -> Params:
-    """Every array of the tree on the host."""
-    return jax.tree.map(np.asarray, tree)

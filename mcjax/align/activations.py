@@ -69,9 +69,7 @@ def match_activations(
     """
     _check.one_of(statistic, STATISTICS, "statistic")
     _check.one_of(tap, TAPS, "tap")
-    for params, name in ((a, "a"), (b, "b")):
-        network.flatten(params, name)
-        _check.finite(params, name)
+    network.check_parameters(a=a, b=b)
     n = _check.batched(x, "x")
     chunk = min(_check.positive(chunk, "chunk"), n)
     x = jax.tree.map(jnp.asarray, x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .. import _check
 from .._types import Params
 from ..network.network import Network
 from .assignment import clusters
@@ -32,9 +31,7 @@ def match_butterflies(network: Network, a: Params, b: Params) -> Matching:
         >>> matching.permutations["w1"].tolist(), matching.after["total"] < 1e-5
         ([3, 2, 1, 0], True)
     """
-    for params, name in ((a, "a"), (b, "b")):
-        network.flatten(params, name)
-        _check.finite(params, name)
+    network.check_parameters(a=a, b=b)
     arrays_a, arrays_b = (
         float_arrays(network.flatten(a, "a")),
         float_arrays(network.flatten(b, "b")),

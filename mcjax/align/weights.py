@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
@@ -46,11 +47,9 @@ def match_weights(
         [3, 2, 1, 0]
     """
     _check.positive(restarts, "restarts")
-    for params, name in ((a, "a"), (b, "b")):
-        network.flatten(params, name)
-        _check.finite(params, name)
+    network.check_parameters(a=a, b=b)
     key = jax.random.key(0) if key is None else key
-    if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)  # old-style keys are their data
     rng = np.random.default_rng(np.asarray(key).ravel().tolist())
     arrays_a, arrays_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))

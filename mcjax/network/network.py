@@ -196,6 +196,12 @@ class Network:
                 )
         return leaves
 
+    def check_parameters(self, **trees: Params) -> None:
+        """Raise unless each tree has the traced structure and shapes and finite floats."""
+        for name, params in trees.items():
+            self.flatten(params, name)
+            _check.parameters(params, name)
+
     # -- activations -----------------------------------------------------------------------
 
     def activations(

@@ -108,9 +108,7 @@ def connect(
         True
     """
     _check.one_of(method, tuple(METHODS), "method")
-    for params, name in ((a, "a"), (b, "b")):
-        network.flatten(params, name)
-        _check.parameters(params, name)
+    network.check_parameters(a=a, b=b)
     _check.same_structure(a, b)
     recipe = METHODS[method]
     if recipe.needs_data and x is None:

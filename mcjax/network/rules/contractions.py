@@ -46,8 +46,7 @@ def convolution(call: Call) -> list[Axes]:
             algebra.fix(channels, "convolution groups")
             algebra.fix(ins, "convolution groups")
         else:
-            joined = algebra.join(channels, algebra.resolve(grouped[0] + algebra.resolve(ins)))
-            del joined
+            algebra.join(channels, algebra.resolve(grouped[0] + algebra.resolve(ins)))
         check(algebra, rhs, call.ambient)
     shape = call.out_shape()
     out: list[Expr] = [()] * len(shape)

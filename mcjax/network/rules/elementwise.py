@@ -114,8 +114,3 @@ def window(call: Call) -> list[Axes]:
     if len(call.equation.outputs) != 1:
         return call.fix_all("a window over several operands")
     return _mix_dims(call, dims)
-
-
-@rule("cumred_reduce_window", "select_and_gather_add")
-def unsupported_window(call: Call) -> list[Axes]:
-    return call.fix_all(f"primitive {call.equation.name!r}")
