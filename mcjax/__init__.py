@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import align, checkpoints, evaluation, path, recipes, symmetry
+from . import adjust, align, checkpoints, evaluation, path, recipes, symmetry
 from .evaluation import evaluate
 from .fitting import fit
 from .network.trace import trace
@@ -14,6 +14,7 @@ except PackageNotFoundError:  # run from a source tree
     __version__ = "0+source"
 
 __all__ = [
+    "adjust",
     "align",
     "checkpoints",
     "connect",

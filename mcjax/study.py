@@ -13,7 +13,7 @@ import numpy as np
 from ._types import ApplyFn, Params
 from .evaluation import Curve, evaluate
 from .network.trace import trace
-from .path import Path
+from .path import Legs, Path
 from .recipes import METHODS, connect
 
 Data = tuple[Any, Any]
@@ -90,18 +90,25 @@ def compare(
     progress("tracing the model")
     network = trace(apply_fn, a, jax.tree.map(lambda v: v[:2], train[0]))
     sample = jax.tree.map(lambda v: v[:10_000], train[0])
+    inputs = {"no": None, "sample": sample, "all": train[0]}
     splits = {"train": train} | ({} if test is None else {"test": test})
     rows, paths = [], {}
     for name in methods:
         progress(f"{METHODS[name].label}: constructing")
-        path = connect(name, network, a, b, x=sample, key=key)
+        path = connect(name, network, a, b, x=inputs[METHODS[name].inputs], key=key)
         paths[name] = path
         curves = {}
         for split, data in splits.items():
             progress(f"{METHODS[name].label}: {split} loss along the path")
-            curves[split] = evaluate(path, apply_fn, data, t, statistics=sample)
+            curves[split] = evaluate(path, apply_fn, data, grid(path, t), statistics=sample)
         rows.append(Row(name, METHODS[name].label, curves))
     return Comparison(tuple(rows), paths, {**machine(), **(metadata or {})})
+
+
+def grid(path: Path, t: int) -> int | np.ndarray:
+    """t points; on a path of several legs steps of 0.1 within each, as in anokhin2020."""
+    several = isinstance(path, Legs) and len(path.legs) > 1
+    return path.grid(10) if several else t
 
 
 def steps(methods: Sequence[str], test: bool) -> int:

@@ -16,6 +16,7 @@ LEVELS = [
     {"network"},
     {"symmetry"},
     {"align", "path"},
+    {"adjust"},
     {"recipes", "fitting", "evaluation"},
     {"data", "models", "train", "checkpoints", "study"},
     {"report", "cli"},

@@ -9,7 +9,8 @@ are solved in turns.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -19,12 +20,42 @@ from ..network.axes import Atom
 # Inner assignments of more units than this are bounded, not solved, while outer pairs are scored.
 _EXACT_INNER = 256
 _MAX_TURNS = 30
+_EPSILON = 0.01
+_SINKHORN_ITERATIONS = 2000
+
+
+Assign = Callable[[np.ndarray], tuple[np.ndarray, float]]
 
 
 def assign(profit: np.ndarray) -> tuple[np.ndarray, float]:
     """The permutation p that maximises Σ_i profit[i, p[i]], and its value (SciPy, exact)."""
     rows, columns = linear_sum_assignment(profit, maximize=True)
     return columns, float(profit[rows, columns].sum())
+
+
+def assign_by_sinkhorn(profit: np.ndarray) -> tuple[np.ndarray, float]:
+    """The permutation nearest to the entropic transport plan (ott-jax), and its value.
+
+    The plan minimises ⟨C, Π⟩ − ε H(Π) with C the costs and ε 1 % of their mean; it is rounded by
+    an exact assignment on it. A plan that has not converged warns.
+    """
+    from ott.geometry.geometry import Geometry
+    from ott.solvers import linear
+
+    cost = np.asarray(profit.max() - profit, np.float32)
+    geometry = Geometry(cost, epsilon=max(_EPSILON * float(cost.mean()), 1e-30))
+    result = linear.solve(geometry, max_iterations=_SINKHORN_ITERATIONS)
+    if not bool(result.converged):
+        warnings.warn(
+            f"Sinkhorn has not converged after {_SINKHORN_ITERATIONS} iterations; its plan is "
+            "rounded all the same, solver='exact' is safe",
+            stacklevel=2,
+        )
+    columns, _ = assign(np.asarray(result.matrix))
+    return columns, float(profit[np.arange(len(columns)), columns].sum())
+
+
+SOLVERS: dict[str, Assign] = {"exact": assign, "sinkhorn": assign_by_sinkhorn}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,12 +71,17 @@ Permutations = dict[Atom, np.ndarray]
 
 
 def solve(
-    terms: Sequence[Term], outer: Mapping[Atom, tuple[Atom, ...]], *, exact: bool = True
+    terms: Sequence[Term],
+    outer: Mapping[Atom, tuple[Atom, ...]],
+    *,
+    exact: bool = True,
+    assigner: Assign = assign,
 ) -> tuple[Permutations, float]:
     """Permutations that maximise the sum of all terms, and the value reached.
 
     **Arguments:**
     - `outer`: every atom to match → the atoms its permutation depends on, outermost first
+    - `assigner`: solves a single assignment
     - `exact`: False bounds the value of large assignments from above instead of solving them
 
     **Returns:** atom → index array of shape (*outer sizes, size), value. Exact for a single
@@ -56,7 +92,7 @@ def solve(
     roots = list(dict.fromkeys(o for a in outer for o in outer[a] if o not in inside))
     roots += [a for a in outer if not outer[a]]
     if len(roots) == 1:
-        return _solve_root(roots[0], add_up(terms), outer, exact)
+        return _solve_root(roots[0], add_up(terms), outer, exact, assigner)
     found = {
         a: np.broadcast_to(np.arange(a.size), (*(o.size for o in outer[a]), a.size)).copy()
         for a in outer
@@ -73,13 +109,13 @@ def solve(
                 # Nothing to go by yet: let the others differ for each pair of this root's units.
                 relaxed = {a: (root, *outer[a]) if a in others else outer[a] for a in
                            (*family, *others) if a in outer}  # fmt: skip
-                solved, _ = _solve_root(root, add_up(mine), relaxed, exact)
+                solved, _ = _solve_root(root, add_up(mine), relaxed, exact, assigner)
                 solved = {a: p for a, p in solved.items() if a in family}
             else:
                 chosen = usable if turn == 0 else mine
                 reduced = [reduce_term(t, set(t.units) - family, found, outer) for t in chosen]
                 mine_outer = {a: outer[a] for a in outer if a in family}
-                solved, _ = _solve_root(root, add_up(reduced), mine_outer, exact)
+                solved, _ = _solve_root(root, add_up(reduced), mine_outer, exact, assigner)
             found.update(solved)
             ready |= family
         value = sum(_value(t, found, outer) for t in terms)
@@ -95,36 +131,42 @@ def dependents(root: Atom, outer: Mapping[Atom, tuple[Atom, ...]]) -> set[Atom]:
 
 
 def _solve_root(
-    root: Atom, terms: Sequence[Term], outer: Mapping[Atom, tuple[Atom, ...]], exact: bool
+    root: Atom,
+    terms: Sequence[Term],
+    outer: Mapping[Atom, tuple[Atom, ...]],
+    exact: bool,
+    assigner: Assign,
 ) -> tuple[Permutations, float]:
+    def inside(terms: list[Term], exact: bool) -> tuple[Permutations, float]:
+        return solve(terms, inner, exact=exact, assigner=assigner)
+
     inner = {a: tuple(o for o in outer[a] if o is not root) for a in dependents(root, outer)}
     own = [t for t in terms if root in (*t.units, *t.fixed)]
     if not own:
         n = root.size
-        rest, value = solve(terms, inner, exact=exact) if inner else ({}, 0.0)
+        rest, value = inside(list(terms), exact) if inner else ({}, 0.0)
         stacked = {a: _stack([rest[a]] * n, root, outer[a]) for a in rest}
         return ({root: np.arange(n)} if root in outer else {}) | stacked, value
     if root not in outer:  # a fixed axis: each of its indices is a problem of its own
-        solved = [solve([_at(t, root, i, i) for t in own], inner, exact=exact)
-                  for i in range(root.size)]  # fmt: skip
+        solved = [inside([_at(t, root, i, i) for t in own], exact) for i in range(root.size)]
         stacked = {a: _stack([s[a] for s, _ in solved], root, outer[a]) for a in inner}
         return stacked, sum(v for _, v in solved)
     if not inner:
         profit = sum(t.profit.sum(tuple(range(len(t.fixed)))) for t in own)
         if not exact and root.size > _EXACT_INNER:
             return {root: np.arange(root.size)}, float(np.max(profit, 1).sum())  # type: ignore[arg-type]
-        permutation, value = assign(np.asarray(profit))
+        permutation, value = assigner(np.asarray(profit))
         return {root: permutation}, value
     n = root.size
     small = all(a.size <= _EXACT_INNER for a in inner)
     pairs = [
-        [solve([_at(t, root, i, j) for t in own], inner, exact=small) for j in range(n)]
+        [inside([_at(t, root, i, j) for t in own], small) for j in range(n)]
         for i in range(n)
     ]
-    chosen, value = assign(np.array([[v for _, v in row] for row in pairs]))
+    chosen, value = assigner(np.array([[v for _, v in row] for row in pairs]))
     best = [pairs[i][j][0] for i, j in enumerate(chosen)]
     if not small:
-        best = [solve([_at(t, root, i, j) for t in own], inner)[0] for i, j in enumerate(chosen)]
+        best = [inside([_at(t, root, i, j) for t in own], True)[0] for i, j in enumerate(chosen)]
     stacked = {a: _stack([p[a] for p in best], root, outer[a]) for a in inner}
     return {root: chosen} | stacked, value
 

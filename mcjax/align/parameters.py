@@ -13,7 +13,7 @@ from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
 from ..network.network import Network
-from .assignment import Term, add_up, solve
+from .assignment import Assign, Term, add_up, assign, solve
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 # After so many updates a product is computed afresh, so that rounding does not add up.
@@ -193,16 +193,21 @@ class _Layout:
 
 
 def settle(
-    network: Network, products: Products, b: Arrays, groups: list[list[Atom]]
+    network: Network,
+    products: Products,
+    b: Arrays,
+    groups: list[list[Atom]],
+    assigner: Assign = assign,
 ) -> tuple[dict[str, np.ndarray], Arrays]:
     """Match cluster after cluster, each on the parameters whose other units are settled.
 
     The next cluster is always the one with the most settled parameters, so the order runs from
-    the inputs (and outputs) inwards. For one hidden layer this is the exact optimum.
+    the inputs (and outputs) inwards. For one hidden layer this is the exact optimum. Groups in
+    no cluster count as settled.
 
     **Returns:** (permutations, b permuted)
     """
-    settled: set[Atom] = set()
+    settled = set(network.by_atom).difference(*groups)
     found: dict[str, np.ndarray] = {}
     todo = list(range(len(groups)))
     while todo:
@@ -211,7 +216,7 @@ def settle(
         terms = products.terms(b, i, settled)
         outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
         if terms:
-            solved, _ = solve(terms, outer)
+            solved, _ = solve(terms, outer, assigner=assigner)
             delta = {network.by_atom[atom].name: solved[atom] for atom in groups[i]}
             b = move(network, delta, b)
             products.moved(i, delta, b)

@@ -11,13 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from .. import _check
 from .._files import write_atomically
 from .._types import ApplyFn, Metric
-from ..path import Path
+from ..network.batch_norm import statistics_pairs
+from ..path import Legs, Path
 from .barrier import barrier
-from .batch_norm import estimate_along, statistics_pairs
+from .batch_norm import estimate_along
 from .metrics import accuracy, cross_entropy
 from .sharding import sharded_sweep
 from .sweep import Plan, sweep
@@ -112,7 +114,7 @@ def evaluate(
     *,
     metrics: Mapping[str, Metric] | None = None,
     statistics: Any = None,
-    mesh: jax.sharding.Mesh | None = None,
+    mesh: Mesh | None = None,
     chunk: int = _CHUNK,
     t_batch: int | None = None,
 ) -> Curve:
@@ -166,19 +168,32 @@ def evaluate(
     )
     if not plan.metrics:
         raise ValueError("metrics is empty")
-    points = jnp.asarray(ts, jnp.result_type(float))
-    replaced = {}
-    if statistics_pairs(jax.eval_shape(path.at, points[0])):
-        replaced = estimate_along(path, apply_fn, x if statistics is None else statistics, points,
-                                  chunk=chunk)  # fmt: skip
     if mesh is None:
         x, y = jax.tree.map(jnp.asarray, (x, y))
-        sums = sweep(plan, path, points, replaced, x, y, jnp.ones(n, jnp.float32))
-    else:
-        sums = sharded_sweep(mesh, plan, path, points, replaced, x, y)
-    values = {k: np.asarray(sums[k], np.float64) / n for k, _ in plan.metrics}
+    batch_norm = x if statistics is None else statistics
+    legs = path.places(ts) if isinstance(path, Legs) else [(0, np.arange(len(ts)), ts)]
+    values = {k: np.empty(len(ts)) for k, _ in plan.metrics}
+    for number, which, where in legs:
+        leg = path.legs[number] if isinstance(path, Legs) else path
+        sums = _sums(plan, leg, jnp.asarray(where, jnp.result_type(float)), batch_norm, mesh, x, y)
+        for k, found in sums.items():
+            values[k][which] = np.asarray(found, np.float64) / n
+    points = jnp.asarray(ts, jnp.result_type(float))
     lengths = np.asarray(_lengths(path, points), np.float64)
     return Curve(ts, values, lengths, {"examples": n, "jax": jax.__version__})
+
+
+def _sums(
+    plan: Plan, path: Path, points: jax.Array, batch_norm: Any, mesh: Mesh | None, x: Any, y: Any
+) -> dict[str, jax.Array]:
+    """The sums of metrics over the data at points of a path that is no sequence of legs."""
+    replaced = {}
+    if statistics_pairs(jax.eval_shape(path.at, points[0])):
+        replaced = estimate_along(path, plan.apply_fn, batch_norm, points, chunk=plan.chunk)
+    if mesh is not None:
+        return sharded_sweep(mesh, plan, path, points, replaced, x, y)
+    n = len(jax.tree.leaves(x)[0])
+    return sweep(plan, path, points, replaced, x, y, jnp.ones(n, jnp.float32))
 
 
 def time_grid(t: int | Any) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""What of a program is linear in the parameters: computed once for each point of a path."""
+"""What of a program the points of a path share: computed once, not once for each t."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 
@@ -21,63 +21,78 @@ _WORTHWHILE = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LinearPart:
-    """`frontier`: values linear in the parameters; `program` computes them from leaves and x."""
+class Part:
+    """`frontier`: values worth sharing; `program` computes them from leaves and x."""
 
     program: Program
     frontier: tuple[int, ...]
 
 
-def linear_part(program: Program, n_leaves: int) -> LinearPart | None:
-    """The values that are linear in the parameter leaves, hold data and are worth sharing.
+def shared_values(
+    program: Program, n_leaves: int, linear: Collection[int], fixed: Collection[int]
+) -> tuple[Part | None, Part | None]:
+    """What the points of a path have in common on the same data.
 
-    With θ(t) = Σ_k c_k(t) θ_k such a value is Σ_k c_k(t) value(θ_k). None if there is none.
+    **Arguments:**
+    - `linear`: numbers of the leaves that combine fixed points, θ(t) = Σ_k c_k(t) θ_k
+    - `fixed`: numbers of the leaves that do not depend on t
+
+    **Returns:** (the values that do not depend on t, the values linear in the `linear` leaves,
+    for which value(t) = Σ_k c_k(t) value(θ_k)); None where nothing is worth it.
     """
-    kinds: dict[int, str] = {}  # "data", "linear", "other"
-    work: dict[int, float] = {}  # multiply-adds behind a linear value that holds data
+    kinds: dict[int, str] = {}  # "fixed", "linear", "other"
+    work: dict[int, float] = {}  # multiply-adds behind a value
     for i, value in enumerate(program.inputs):
         inexact = jnp.issubdtype(program.avals[value].dtype, jnp.inexact)
-        kinds[value] = "data" if i >= n_leaves else "linear" if inexact else "other"
+        if i >= n_leaves or i in fixed:
+            kinds[value] = "fixed"
+        else:
+            kinds[value] = "linear" if i in linear and inexact else "other"
     for equation in program.equations:
         kind, flops = _classify(program, equation, kinds, work)
         for value in equation.outputs:
             kinds[value] = kind
-            if kind == "linear" and flops:
+            if kind != "other" and flops:
                 work[value] = flops
-    frontier = dict.fromkeys(
-        o
-        for equation in program.equations
-        if any(kinds[v] == "other" for v in equation.outputs)
-        for o in equation.inputs
-        if o in work
-    )
-    frontier |= dict.fromkeys(o for o in program.outputs if o in work)
-    worthwhile = tuple(
-        v
-        for v in frontier
-        if isinstance(v, int) and work[v] >= _WORTHWHILE * math.prod(program.shape(v))
-    )
-    if not worthwhile:
-        return None
-    part = dataclasses.replace(
-        program, outputs=worthwhile, equations=used(program.equations, worthwhile)
-    )
-    return LinearPart(part, worthwhile)
+
+    def part(kind: str) -> Part | None:
+        read = [
+            o
+            for equation in program.equations
+            if any(kinds[v] != kind for v in equation.outputs)
+            for o in equation.inputs
+        ]
+        frontier = tuple(
+            v
+            for v in dict.fromkeys([*read, *program.outputs])
+            if isinstance(v, int)
+            and kinds[v] == kind
+            and work.get(v, 0.0) >= _WORTHWHILE * max(1, math.prod(program.shape(v)))
+        )
+        if not frontier:
+            return None
+        equations = used(program.equations, frontier)
+        return Part(dataclasses.replace(program, outputs=frontier, equations=equations), frontier)
+
+    return part("fixed"), part("linear")
 
 
 def _classify(
     program: Program, equation: Equation, kinds: dict[int, str], work: dict[int, float]
 ) -> tuple[str, float]:
     def kind_of(operand: Operand) -> str:
-        return kinds[operand] if isinstance(operand, int) else "data"
+        return kinds[operand] if isinstance(operand, int) else "fixed"
 
     inputs = [kind_of(o) for o in equation.inputs]
     linear = [o for o, k in zip(equation.inputs, inputs, strict=True) if k == "linear"]
-    flops = sum(work.get(o, 0.0) for o in linear if isinstance(o, int))
     if "other" in inputs:
         return "other", 0.0
+    behind = linear or equation.inputs
+    flops = sum(work.get(o, 0.0) for o in behind if isinstance(o, int))
     if not linear:
-        return "data", 0.0
+        if equation.name in _CONTRACTIONS:
+            flops += _multiply_adds(program, equation)
+        return "fixed", flops
     name = equation.name
     if name in _LINEAR_UNARY and len(inputs) == 1:
         return "linear", flops

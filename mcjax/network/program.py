@@ -231,7 +231,7 @@ def run(
         if value in observe:
             observed[value] = observe[value](env[value])
 
-    for value in program.inputs:
+    for value in (*program.inputs, *(given or ())):
         note(value)
     for equation in program.equations:
         if all(o in env for o in equation.outputs):

@@ -2,5 +2,7 @@
 
 from ._base import Path
 from .combination import Arc, Bezier, Linear, PolygonalChain
+from .legs import Knots, Legs, Partial
+from .swaps import Swaps
 
-__all__ = ["Arc", "Bezier", "Linear", "Path", "PolygonalChain"]
+__all__ = ["Arc", "Bezier", "Knots", "Legs", "Linear", "Partial", "Path", "PolygonalChain", "Swaps"]

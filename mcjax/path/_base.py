@@ -6,11 +6,17 @@ import abc
 from typing import Any, ClassVar, Self
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import GetAttrKey
 
 from .. import _check
 from .._tree import linear_combination
 from .._types import Params
+
+
+def time(t: Any) -> jax.Array:
+    """t as a float array of the default precision (a float64 t stays one)."""
+    return jnp.asarray(t, jnp.promote_types(jnp.result_type(t), jnp.result_type(float)))
 
 
 class Path(abc.ABC):
@@ -19,7 +25,8 @@ class Path(abc.ABC):
     - `path(t)` has the structure, shapes and dtypes of the end points, and equals them exactly
       at t = 0 and t = 1;
     - it works under `jit`, `vmap` and `grad`, in t and in the path's own arrays: a path is a
-      pytree whose children are the attributes named in `fields`;
+      pytree whose children are the attributes named in `fields` (those in `static` are hashable
+      and belong to its structure);
     - a concrete t outside [0, 1] raises `ValueError`.
 
     A new path sets `fields` and writes `at(t)`, or, where it is a linear combination of fixed
@@ -28,6 +35,7 @@ class Path(abc.ABC):
     """
 
     fields: ClassVar[tuple[str, ...]] = ()
+    static: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -52,12 +60,14 @@ class Path(abc.ABC):
         return self
 
     def _flatten_with_keys(self):
-        return [(GetAttrKey(f), getattr(self, f)) for f in self.fields], None
+        children = [(GetAttrKey(f), getattr(self, f)) for f in self.fields]
+        return children, tuple(getattr(self, f) for f in self.static)
 
     @classmethod
-    def _unflatten(cls, _: None, children: Any) -> Self:
+    def _unflatten(cls, static: tuple[Any, ...], children: Any) -> Self:
         # No checks here: under a transformation the children are tracers or placeholders.
-        return object.__new__(cls)._set(**dict(zip(cls.fields, children, strict=True)))
+        names, values = (*cls.fields, *cls.static), (*children, *static)
+        return object.__new__(cls)._set(**dict(zip(names, values, strict=True)))
 
     # -- training --------------------------------------------------------------------------
 

@@ -13,12 +13,7 @@ import numpy as np
 from .. import _check
 from .._tree import is_inexact, named_leaves
 from .._types import Params
-from ._base import Combination
-
-
-def _time(t: Any) -> jax.Array:
-    """t as a float array of the default precision (a float64 t stays one)."""
-    return jnp.asarray(t, jnp.promote_types(jnp.result_type(t), jnp.result_type(float)))
+from ._base import Combination, time
 
 
 class Linear(Combination):
@@ -46,7 +41,7 @@ class Linear(Combination):
         return self.a, self.b
 
     def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
-        t = _time(t)
+        t = time(t)
         return 1 - t, t
 
 
@@ -99,7 +94,7 @@ class Arc(Combination):
         return self.a, self.b, full
 
     def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
-        t = _time(t)
+        t = time(t)
         # cos(π/2 t) = sin(π/2 (1 − t)) is exactly 0 at t = 1, so the end is exactly B.
         cosine, sine = jnp.sin(jnp.pi / 2 * (1 - t)), jnp.sin(jnp.pi / 2 * t)
         if self.mean is None:
@@ -138,7 +133,7 @@ class _Curve(Combination):
             lambda new, old: old if new is None else new,
             free, self.points[1:-1], is_leaf=lambda v: v is None,
         )  # fmt: skip
-        return type(self)._unflatten(None, [(self.points[0], *inner, self.points[-1])])
+        return type(self)._unflatten((), [(self.points[0], *inner, self.points[-1])])
 
     @classmethod
     def between(cls, a: Params, b: Params, bends: int = 1) -> Self:
@@ -164,7 +159,7 @@ class Bezier(_Curve):
     """
 
     def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
-        t, n = _time(t), len(self.points) - 1
+        t, n = time(t), len(self.points) - 1
         return tuple(math.comb(n, k) * (1 - t) ** (n - k) * t**k for k in range(n + 1))
 
 
@@ -186,7 +181,7 @@ class PolygonalChain(_Curve):
     """
 
     def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
-        t, n = _time(t), len(self.points) - 1
+        t, n = time(t), len(self.points) - 1
         return tuple(jnp.maximum(0, 1 - jnp.abs(n * t - k)) for k in range(n + 1))
 
 

@@ -1,5 +1,5 @@
 """The papers' named methods: `mcjax.connect(method, …)` returns a path."""
 
-from .connect import METHODS, Method, connect
+from .connect import METHODS, Connection, Method, connect, construct
 
-__all__ = ["METHODS", "Method", "connect"]
+__all__ = ["METHODS", "Connection", "Method", "connect", "construct"]

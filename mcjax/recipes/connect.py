@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from .. import _check
 from .._types import Params
 from ..align import match_activations, match_butterflies, match_weights
 from ..network.network import Network
-from ..path import Arc, Linear, Path
+from ..path import Arc, Legs, Linear, Path, Swaps
 from .arc import neuron_mean
+from .layerwise import Layerwise, Leg
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Two networks to connect, and what a method may need for it; see `connect`."""
+
+    network: Network
+    a: Params
+    b: Params
+    x: Any
+    key: jax.Array
+    points: int
+    solver: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection:
+    """A path and how it came about.
+
+    - `path`: from A to B, or to B with its units in another order
+    - `permutations`: group name → index array; the path ends at
+      `network.permute(permutations, b)` (empty: at B)
+    - `legs`: rank and residual of every weight adjustment
+    """
+
+    path: Path
+    permutations: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    legs: tuple[Leg, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,48 +51,82 @@ class Method:
     """A way to connect two networks.
 
     - `label`: the name a table shows
-    - `build`: (network, a, b, x, key) → path
-    - `needs_data`: whether it looks at inputs
+    - `build`: `Problem` → `Connection`
+    - `inputs`: whether it looks at inputs: `"no"`, `"sample"` (some thousands are enough) or
+      `"all"` (as many as there are)
     - `moves_end`: whether the path ends at B with its units permuted (the same function as B)
     - `source`: paper and section
     """
 
     label: str
-    build: Callable[[Network, Params, Params, Any, jax.Array], Path]
-    needs_data: bool
-    moves_end: bool
+    build: Callable[[Problem], Connection]
     source: str
+    inputs: str = "no"
+    moves_end: bool = False
 
 
-def _linear(network: Network, a: Params, b: Params, x: Any, key: jax.Array) -> Path:
-    return Linear(a, b)
+def _linear(problem: Problem) -> Connection:
+    return Connection(Linear(problem.a, problem.b))
 
 
-def _arc(network: Network, a: Params, b: Params, x: Any, key: jax.Array) -> Path:
-    return Arc(a, b, mean=neuron_mean(network, a, b))
+def _arc(problem: Problem) -> Connection:
+    network, a, b = problem.network, problem.a, problem.b
+    return Connection(Arc(a, b, mean=neuron_mean(network, a, b)))
 
 
-def _transport(network: Network, a: Params, b: Params, x: Any, key: jax.Array) -> Path:
-    return Linear(a, network.permute(match_butterflies(network, a, b).permutations, b))
+def _aligned(match: Callable[[Problem], Any]) -> Callable[[Problem], Connection]:
+    """The segment to B aligned by a matching."""
+
+    def build(problem: Problem) -> Connection:
+        permutations = match(problem).permutations
+        moved = problem.network.permute(permutations, problem.b)
+        return Connection(Linear(problem.a, moved), permutations)
+
+    return build
 
 
-def _weights(network: Network, a: Params, b: Params, x: Any, key: jax.Array) -> Path:
-    return Linear(a, network.permute(match_weights(network, a, b, key=key).permutations, b))
+def _layerwise(motion: str, adjusting: bool) -> Callable[[Problem], Connection]:
+    def build(problem: Problem) -> Connection:
+        p = problem
+        steps = Layerwise(p.network, p.a, p.b, p.x, motion, adjusting, p.points, p.solver)
+        path = steps.path()
+        return Connection(path, steps.permutations, tuple(steps.status))
 
-
-def _activations(network: Network, a: Params, b: Params, x: Any, key: jax.Array) -> Path:
-    return Linear(a, network.permute(match_activations(network, a, b, x).permutations, b))
+    return build
 
 
 METHODS: dict[str, Method] = {
-    "linear": Method("Linear", _linear, False, False, "anokhin2020, Eq. 5"),
-    "arc": Method("Arc", _arc, False, False, "anokhin2020, Eq. 6"),
-    "ot": Method("OT", _transport, False, True, "anokhin2020, Sec. 3.4"),
+    "linear": Method("Linear", _linear, "anokhin2020, Eq. 5"),
+    "arc": Method("Arc", _arc, "anokhin2020, Eq. 6"),
+    "ot": Method(
+        "OT",
+        _aligned(lambda p: match_butterflies(p.network, p.a, p.b, solver=p.solver)),
+        "anokhin2020, Sec. 3.4",
+        moves_end=True,
+    ),
+    **{
+        f"{motion}+{how}": Method(
+            f"{label} + {suffix}",
+            _layerwise(motion, how == "wa"),
+            f"anokhin2020, {section}",
+            inputs="all",
+            moves_end=motion == "ot",
+        )
+        for how, suffix, section in (("butterfly", "B-fly", "Sec. 4.1"), ("wa", "WA", "Sec. 3.5"))
+        for motion, label in (("linear", "Linear"), ("arc", "Arc"), ("ot", "OT"))
+    },
     "weight-matching": Method(
-        "Weight matching", _weights, False, True, "Ainsworth et al. 2023, Alg. 1"
+        "Weight matching",
+        _aligned(lambda p: match_weights(p.network, p.a, p.b, key=p.key)),
+        "Ainsworth et al. 2023, Alg. 1",
+        moves_end=True,
     ),
     "activation-matching": Method(
-        "Activation matching", _activations, True, True, "tatro2020, Alg. 1"
+        "Activation matching",
+        _aligned(lambda p: match_activations(p.network, p.a, p.b, p.x)),
+        "tatro2020, Alg. 1",
+        inputs="sample",
+        moves_end=True,
     ),
 }
 
@@ -75,26 +139,38 @@ def connect(
     *,
     x: Any = None,
     key: jax.Array | None = None,
+    points: int = 11,
+    solver: str = "exact",
+    swaps: bool = False,
 ) -> Path:
     """Join two trained networks by a path, with a method of the literature.
 
     - `"linear"`: the segment (anokhin2020, Eq. 5)
     - `"arc"`: the arc around the mean neuron (Eq. 6)
-    - `"ot"`: the segment to B with its neurons transported to A's (Sec. 3.4, first stage)
+    - `"ot"`: the segment to B with its neurons transported to A's (Sec. 3.4)
+    - `"linear+wa"`, `"arc+wa"`, `"ot+wa"`: layer by layer; what is written into a layer moves by
+      the first method, what reads it is adjusted by least squares (Sec. 3.5 and 4)
+    - `"linear+butterfly"`, `"arc+butterfly"`, `"ot+butterfly"`: layer by layer, both move by the
+      first method (Sec. 4.1); for one hidden layer the same as the method without
     - `"weight-matching"`: the segment to B aligned by its weights (Git Re-Basin)
     - `"activation-matching"`: the segment to B aligned by activations (tatro2020, Alg. 1)
 
-    The last three end at `path(1.0)`, which is B with its units in another order: the same
-    function as B.
+    With `"ot…"` and the matchings the path ends at B with its units in another order, the same
+    function as B, unless `swaps` brings them back.
 
     **Arguments:**
     - `method`: a name in `mcjax.recipes.METHODS`
     - `network`: `mcjax.trace(apply_fn, a, x)`
     - `a`, `b`: the two parameter trees
-    - `x`: inputs, for methods that look at activations
+    - `x`: inputs, for methods that look at activations; for weight adjustment the training
+      inputs, more of them than a layer has units
     - `key`: for methods with random choices
+    - `points`: number of t of a leg at which weights are adjusted
+    - `solver`: of transport, `"exact"` or `"sinkhorn"`
+    - `swaps`: end exactly at B, by the swap stage `mcjax.path.Swaps` as the last leg
 
-    **Returns:** a `Path`; evaluate it with `mcjax.evaluate`.
+    **Returns:** a `Path`; evaluate it with `mcjax.evaluate`. `mcjax.recipes.construct` returns
+    the permutations and the state of each weight adjustment besides.
 
     **Raises:** `ValueError` for an unknown method, parameters that do not fit the network, NaN,
     or inputs that are missing.
@@ -107,10 +183,50 @@ def connect(
         >>> bool(jnp.allclose(path(0.5)["w1"], a["w1"]))
         True
     """
+    return construct(
+        method, network, a, b, x=x, key=key, points=points, solver=solver, swaps=swaps
+    ).path
+
+
+def construct(
+    method: str,
+    network: Network,
+    a: Params,
+    b: Params,
+    *,
+    x: Any = None,
+    key: jax.Array | None = None,
+    points: int = 11,
+    solver: str = "exact",
+    swaps: bool = False,
+) -> Connection:
+    """`connect`, with how the path came about: see there for the arguments.
+
+    **Returns:** a `Connection`.
+
+        >>> import jax, jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+        >>> a, b = ({"w1": s * jnp.eye(3), "w2": jnp.ones((3, 2))} for s in (1., 2.))
+        >>> network = mcjax.trace(f, a, jnp.ones((2, 3)))
+        >>> made = mcjax.recipes.construct("linear+wa", network, a, b, x=jnp.eye(3), points=3)
+        >>> [s.rank for s in made.legs[0].layers["w2"]]
+        [3, 3, 3]
+    """
     _check.one_of(method, tuple(METHODS), "method")
     network.check_parameters(a=a, b=b)
     _check.same_structure(a, b)
     recipe = METHODS[method]
-    if recipe.needs_data and x is None:
-        raise ValueError(f"method {method!r} looks at activations: pass inputs as x=…")
-    return recipe.build(network, a, b, x, jax.random.key(0) if key is None else key)
+    if recipe.inputs != "no":
+        if x is None:
+            raise ValueError(f"method {method!r} looks at activations: pass inputs as x=…")
+        _check.batched(x, "x")
+        _check.finite(x, "x")
+    if _check.positive(points, "points") < 2:
+        raise ValueError("points must be at least 2: both ends of a leg")
+    key = jax.random.key(0) if key is None else key
+    made = recipe.build(Problem(network, a, b, x, key, points, solver))
+    moved = any((p != np.arange(p.shape[-1])).any() for p in made.permutations.values())
+    if not (swaps and moved):
+        return made
+    stage = Swaps(network, b, made.permutations)
+    return dataclasses.replace(made, path=Legs([made.path, stage]), permutations={})

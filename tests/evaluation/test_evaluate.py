@@ -73,14 +73,15 @@ def test_chunks_do_not_matter(n, chunk, t_batch):
 
 def test_first_layer_in_the_paths_basis_is_used():
     """The shared part computes X W_k once: the compiled sweep holds no product per t with X."""
-    from mcjax.network.linear import linear_part
+    from mcjax.network.linear import shared_values
     from mcjax.network.program import make_program
 
     leaves, treedef = jax.tree.flatten(params(0))
     program = make_program(
         lambda *a: mlp(jax.tree.unflatten(treedef, a[:-1]), a[-1]), *leaves, data()[0]
     )
-    part = linear_part(program, len(leaves))
+    once, part = shared_values(program, len(leaves), range(len(leaves)), ())
+    assert once is None
     (value,) = part.frontier
     assert program.shape(value) == (103, 12)
     names = [e.name for e in part.program.equations]
@@ -88,15 +89,15 @@ def test_first_layer_in_the_paths_basis_is_used():
     assert "add" in names  # the bias too
 
 
-def test_linear_part_of_a_convolution_and_of_nothing():
-    from mcjax.network.linear import linear_part
+def test_shared_values_of_a_convolution_and_of_nothing():
+    from mcjax.network.linear import shared_values
     from mcjax.network.program import make_program
 
     f = lambda w, x: jnp.tanh(jax.lax.conv(x, w, (1, 1), "SAME"))
     program = make_program(f, jnp.ones((4, 8, 3, 3)), jnp.ones((2, 8, 5, 5)))
-    assert program.shape(linear_part(program, 1).frontier[0]) == (2, 4, 5, 5)
+    assert program.shape(shared_values(program, 1, (0,), ())[1].frontier[0]) == (2, 4, 5, 5)
     program = make_program(lambda w, x: jnp.tanh(w * x), jnp.ones(3), jnp.ones((2, 3)))
-    assert linear_part(program, 1) is None
+    assert shared_values(program, 1, (0,), ()) == (None, None)
 
 
 def test_own_metrics_and_trees_as_inputs():

@@ -1,0 +1,155 @@
+"""`mcjax.adjust`: weights that make a network's layer reproduce another network's outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check
+from .._types import Params
+from ..network.network import Network
+from ..path import Partial, Path
+from .form import matrix_form
+from .moments import Wanted, moments_along
+from .solve import Solution, solve
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerStatus:
+    """How a layer's least squares came out.
+
+    - `units`: inputs of the layer; `rank`: how many of them are independent on the data (the
+      least over a batch of problems); `residual`: ‖XW − Y‖² / ‖Y‖² (the largest)
+    """
+
+    units: int
+    rank: int
+    residual: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Adjustment:
+    """Adjusted parameters, and a status for each layer solved."""
+
+    params: Params
+    layers: Mapping[str, LayerStatus]
+    samples: int
+
+    def summary(self) -> str:
+        """A line a layer."""
+        width = max(map(len, self.layers))
+        return "\n".join(
+            f"{name:<{width}}  rank {s.rank} of {s.units}, relative residual {s.residual:.3g}"
+            for name, s in self.layers.items()
+        )
+
+
+def adjust(
+    network: Network, params: Params, like: Params, x: Any, *, layers: Sequence[str]
+) -> Adjustment:
+    """Solve layers so that on x they output what they do in another network.
+
+    W = argmin ‖W X(θ) − W' X(θ')‖² for each layer, with X(θ) the layer's inputs in the network
+    θ = `params` and W', X(θ') weights and inputs in θ' = `like` (anokhin2020, Eq. 10: W' X(θ')
+    X(θ)⁺). Biases stay. Everything else of `params` stays too; several layers are solved on the
+    inputs they have if those before them reproduce theirs.
+
+    **Arguments:**
+    - `network`: `mcjax.trace(apply_fn, params, x)`
+    - `params`: parameters with the inputs to work with
+    - `like`: parameters with the outputs to reproduce
+    - `x`: inputs batched on axis 0; more of them than the layers have units
+    - `layers`: names in `network.layers`
+
+    **Returns:** an `Adjustment`. Rank deficiency (dead or duplicated units, few samples) is
+    handled and in its status; fewer samples than units warn, as what fits them need not hold
+    for others.
+
+    **Raises:** `ValueError` for a layer that is unknown or cannot be solved for (an embedding, a
+    layer in a loop, a weight with other uses), parameters that do not fit, an empty batch.
+
+        >>> import jax, jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+        >>> x, w = jnp.eye(4), jnp.ones((4, 1))
+        >>> a, b = {"w1": jnp.eye(4), "w2": w}, {"w1": 2 * jnp.eye(4), "w2": w}
+        >>> done = mcjax.adjust.adjust(mcjax.trace(f, a, x), a, b, x, layers=["w2"])
+        >>> done.params["w2"].round(4).ravel().tolist()
+        [2.0, 2.0, 2.0, 2.0]
+    """
+    network.check_parameters(params=params, like=like)
+    n = _check.batched(x, "x")
+    _check.finite(x, "x")
+    wanted = [Wanted(layer_number(network, name), 0) for name in layers]
+    if not wanted:
+        raise ValueError("layers is empty: there is nothing to solve for")
+    solved = solve_along(network, Partial(params, ()), [0.0], wanted, (like,), x)
+    status = {name: s for name, s in zip(layers, solved.status[0], strict=True)}
+    few = [name for name, s in status.items() if n < s.units]
+    if few:
+        warnings.warn(
+            f"{n} samples for the {status[few[0]].units} units of layer {few[0]!r}: the fit is "
+            "exact on them and means little elsewhere; pass more inputs",
+            stacklevel=2,
+        )
+    leaves = network.flatten(params, "params")
+    for i, values in solved.leaves.items():
+        leaves[i] = values[0]
+    return Adjustment(jax.tree.unflatten(network.treedef, leaves), status, n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Solved:
+    """Layers solved at many t: leaf number → (T, …) weights, and for each t and layer a status."""
+
+    leaves: Mapping[int, jax.Array]
+    status: list[list[LayerStatus]]
+
+
+def solve_along(
+    network: Network,
+    path: Path,
+    ts: Sequence[float],
+    wanted: Sequence[Wanted],
+    references: Sequence[Params],
+    x: Any,
+    *,
+    forced: Sequence[Wanted] = (),
+) -> Solved:
+    """Solve layers at each t of a path; see `moments_along` for the arguments."""
+    program, found = network.analysis.program, [network.layers[w.layer] for w in wanted]
+    layouts = [matrix_form(program, layer, layer.contraction) for layer in found]
+    base = network.flatten(path.at(float(ts[0])), "path")
+    leaves: dict[int, list[np.ndarray]] = {c.contraction.weight: [] for c in found}
+    status: list[list[LayerStatus]] = []
+    normals = moments_along(network, path, ts, wanted, references, x, forced=forced)
+    for at_t in normals:
+        status.append([])
+        for layer, form, batch in zip(found, layouts, at_t, strict=True):
+            solutions = [solve(normal) for normal in batch]
+            number = layer.contraction.weight
+            weights = np.stack([s.weights for s in solutions])
+            leaves[number].append(form.place(base[number], weights))
+            status[-1].append(_status(form.index.shape[1], solutions))
+    stacked = {
+        i: jnp.asarray(np.stack(v), network.leaf_types[i].dtype) for i, v in leaves.items()
+    }
+    return Solved(stacked, status)
+
+
+def _status(units: int, solutions: Sequence[Solution]) -> LayerStatus:
+    rank, residual = min(s.rank for s in solutions), max(s.residual for s in solutions)
+    return LayerStatus(units, rank, residual)
+
+
+def layer_number(network: Network, name: str) -> int:
+    """The position of a layer in `network.layers`."""
+    names = [layer.name for layer in network.layers]
+    if name not in names:
+        raise ValueError(f"layers: unknown layer {name!r}; the layers are {', '.join(names)}")
+    return names.index(name)

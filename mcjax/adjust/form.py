@@ -1,0 +1,183 @@
+"""A layer read as matrices: outputs = inputs · weights, for each index of a batch.
+
+The batch holds what weight and data share (experts, the groups of a convolution); samples are
+everything else on the data's side (images, positions, tokens), inputs what is contracted (units,
+or the patches of a convolution), outputs the weight's remaining axes.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..network.layers import VIEWS, Contraction
+from ..network.network import Layer
+from ..network.program import Equation, Program, used
+
+_IDENTITIES = {"convert_element_type", "reduce_precision", "copy", "copy_p", "stop_gradient"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MatrixForm(abc.ABC):
+    """Y = X W of a layer, with X (batch, samples, inputs) and W (batch, inputs, outputs).
+
+    - `index`: (batch, inputs, outputs) where each entry of W stands in the flattened weight leaf
+    - `key`: layers with the same key have the same X
+    """
+
+    index: np.ndarray
+    key: Any
+
+    @abc.abstractmethod
+    def inputs(self, x: jax.Array) -> jax.Array:
+        """X, from what the layer reads."""
+
+    @abc.abstractmethod
+    def outputs(self, y: jax.Array) -> jax.Array:
+        """Y (batch, samples, outputs), from the layer's own output (before its bias)."""
+
+    def place(self, leaf: Any, weights: np.ndarray) -> np.ndarray:
+        """The weight leaf with W written into it."""
+        flat = np.array(leaf).reshape(-1)
+        flat[self.index] = weights
+        return flat.reshape(np.shape(leaf))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Dense(MatrixForm):
+    data_order: tuple[int, ...]  # (batch, samples, contracted)
+    output_order: tuple[int, ...]  # (batch, samples, outputs)
+
+    @classmethod
+    def of(cls, program: Program, c: Contraction, index: np.ndarray) -> _Dense:
+        weight = _weight_position(c)
+        contracting, batching = c.equation.params["dimension_numbers"]
+
+        def split(position: int, rank: int):
+            batch, contracted = batching[position], contracting[position]
+            free = [d for d in range(rank) if d not in (*batch, *contracted)]
+            return list(batch), free, list(contracted)
+
+        batch, free, contracted = split(weight, index.ndim)
+        sizes = [math.prod(index.shape[d] for d in dims) for dims in (batch, contracted, free)]
+        matrix = np.transpose(index, [*batch, *contracted, *free]).reshape(sizes)
+        x_batch, x_free, x_contracted = split(1 - weight, len(program.shape(c.input)))
+        data_order = (*x_batch, *x_free, *x_contracted)
+        # The primitive's output has the batch first, then the left and the right free axes.
+        n, left = len(batch), len(free if weight == 0 else x_free)
+        rank = n + len(free) + len(x_free)
+        lefts, rights = range(n, n + left), range(n + left, rank)
+        order = (*range(n), *rights, *lefts) if weight == 0 else tuple(range(rank))
+        return cls(matrix, (c.input, data_order, n, len(contracted)), data_order, order)
+
+    def inputs(self, x: jax.Array) -> jax.Array:
+        n, width, _ = self.index.shape
+        return jnp.transpose(x, self.data_order).reshape(n, -1, width)
+
+    def outputs(self, y: jax.Array) -> jax.Array:
+        n, _, width = self.index.shape
+        return jnp.transpose(y, self.output_order).reshape(n, -1, width)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Convolution(MatrixForm):
+    window: tuple[int, ...]
+    params: Any
+
+    @classmethod
+    def of(cls, c: Contraction, index: np.ndarray) -> _Convolution:
+        params = c.equation.params
+        spec, groups = params["dimension_numbers"].rhs_spec, params["feature_group_count"]
+        moved = np.transpose(index, spec)  # (outputs, channels, window…)
+        matrix = np.swapaxes(moved.reshape(groups, moved.shape[0] // groups, -1), 1, 2)
+        window = moved.shape[2:]
+        names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
+        key = (c.input, groups, window, *(tuple(params[k]) for k in names))
+        return cls(matrix, key, window, params)
+
+    def inputs(self, x: jax.Array) -> jax.Array:
+        """Patches, channels before positions in the window."""
+        groups, width, _ = self.index.shape
+        params = self.params
+        x = jnp.transpose(x, params["dimension_numbers"].lhs_spec)
+        pairs = zip(params["padding"], params["lhs_dilation"], strict=True)
+        config = [(0, 0, 0), (0, 0, 0), *((low, high, d - 1) for (low, high), d in pairs)]
+        x = jax.lax.pad(x, jnp.zeros((), x.dtype), config)
+        strides, dilation = params["window_strides"], params["rhs_dilation"]
+        spans = [d * (w - 1) for d, w in zip(dilation, self.window, strict=True)]
+        counts = [(n - a - 1) // s + 1 for n, a, s in zip(x.shape[2:], spans, strides, strict=True)]
+        reach = [(n - 1) * s + 1 for n, s in zip(counts, strides, strict=True)]
+        pieces = []
+        for offset in itertools.product(*map(range, self.window)):
+            first = [o * d for o, d in zip(offset, dilation, strict=True)]
+            last = [a + r for a, r in zip(first, reach, strict=True)]
+            piece = jax.lax.slice(x, (0, 0, *first), (*x.shape[:2], *last), (1, 1, *strides))
+            pieces.append(piece)
+        patches = jnp.stack(pieces, 2).reshape(x.shape[0], groups, width, -1)
+        return jnp.transpose(patches, (1, 0, 3, 2)).reshape(groups, -1, width)
+
+    def outputs(self, y: jax.Array) -> jax.Array:
+        n, _, width = self.index.shape
+        moved = jnp.transpose(y, self.params["dimension_numbers"].out_spec)
+        moved = moved.reshape(moved.shape[0], n, width, -1)
+        return jnp.transpose(moved, (1, 0, 3, 2)).reshape(n, -1, width)
+
+
+def matrix_form(program: Program, layer: Layer, c: Contraction) -> MatrixForm:
+    """The form of a layer in a program, where `c` is its contraction.
+
+    **Raises:** `ValueError` saying why the layer's weights cannot be solved for.
+    """
+    if c.input is None:
+        raise ValueError(f"layer {layer.name!r} looks up rows: it has no inputs to solve on")
+    if c.equation not in program.equations:
+        raise ValueError(f"layer {layer.name!r} is inside a loop: each turn has other inputs")
+    index = _leaf_index(program, layer, c)
+    if c.kind == "dense":
+        return _Dense.of(program, c, index)
+    if c.equation.params["batch_group_count"] != 1:
+        raise ValueError(f"layer {layer.name!r} is a convolution with batch groups")
+    return _Convolution.of(c, index)
+
+
+def _weight_position(c: Contraction) -> int:
+    return 1 if c.equation.inputs[0] == c.input else 0
+
+
+def _leaf_index(program: Program, layer: Layer, c: Contraction) -> np.ndarray:
+    """Where each entry of the weight operand stands in the flattened leaf."""
+    leaf, operand = program.inputs[c.weight], c.equation.inputs[_weight_position(c)]
+    chain = used(program.equations, (operand,))
+    views = {leaf, *(o for e in chain for o in e.outputs)}
+    elsewhere = any(
+        views.intersection(e.inputs)
+        for e in program.equations
+        if e is not c.equation and e not in chain
+    )
+    if elsewhere or views.intersection(program.outputs) or any(e.name not in VIEWS for e in chain):
+        raise ValueError(f"the weight of layer {layer.name!r} has other uses in the model")
+    shape = program.shape(leaf)
+    env: dict[Any, Any] = {leaf: np.arange(math.prod(shape), dtype=np.int32).reshape(shape)}
+    for equation in chain:
+        env.update(_view(equation, env[equation.inputs[0]]))
+    index = np.asarray(env[operand])
+    if len(np.unique(index)) != index.size:
+        raise ValueError(f"the weight of layer {layer.name!r} is used more than once in it")
+    return index
+
+
+def _view(equation: Equation, source: np.ndarray) -> dict[int, np.ndarray]:
+    """A view of an index array; changes of type leave it as it is."""
+    if equation.name in _IDENTITIES:
+        return {equation.outputs[0]: source}
+    with jax.ensure_compile_time_eval():
+        results = equation.primitive.bind(jnp.asarray(source), **equation.params)
+    results = results if equation.primitive.multiple_results else [results]
+    return dict(zip(equation.outputs, map(np.asarray, results), strict=True))

@@ -1,0 +1,238 @@
+"""Second moments of layers' inputs along a path, streamed over the data.
+
+Products are taken in the arrays' precision chunk by chunk and added up with Kahan's compensation,
+which is float64 for sums of this length and needs no float64 on the device. The Gram matrix is
+symmetric: only blocks on and above its diagonal are computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check
+from .._tree import named_leaves
+from .._types import Params
+from ..network import chunks
+from ..network.activations import analysis_for
+from ..network.batch_norm import batch_statistics, normalised_values, statistics_pairs
+from ..network.model import Model, replace_leaves
+from ..network.network import Network
+from ..network.program import Program, run
+from ..path import Path
+from ..path.sharing import shared_part
+from .form import MatrixForm, matrix_form
+from .solve import Normal
+
+_CHUNK = 2000
+_SAMPLE_BYTES = 128 << 20  # of a layer's samples at a time
+_MOMENT_BYTES = 384 << 20  # of moments at a time
+_BLOCKS = 4  # of a Gram matrix: 5/8 of the full product
+_WORTH_BLOCKS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A layer (by number) and the network whose outputs there it should reproduce."""
+
+    layer: int
+    like: int
+
+
+def moments_along(
+    network: Network,
+    path: Path,
+    ts: Sequence[float],
+    wanted: Sequence[Wanted],
+    references: Sequence[Params],
+    x: Any,
+    *,
+    forced: Sequence[Wanted] = (),
+    chunk: int | None = None,
+) -> list[list[list[Normal]]]:
+    """Normal equations of layers of the networks along a path.
+
+    The inputs of a layer are those at t; the outputs it should have are those of a reference
+    network. Where layers are solved at once, each is given the inputs that it has if those
+    before it succeed: their outputs are *forced* to be the wanted ones.
+
+    **Arguments:**
+    - `wanted`: layers to solve for; all of them are forced
+    - `references`: the networks whose outputs are wanted
+    - `forced`: layers whose outputs are forced besides
+
+    **Returns:** for each t and wanted layer a list over the layer's batch.
+    """
+    n = _check.batched(x, "x")
+    x = jax.tree.map(jnp.asarray, x)
+    wanted, forced = tuple(wanted), (*wanted, *forced)
+    chunk = _even(n, _chunk_size(network, wanted) if chunk is None else chunk)
+    at_once = _even_up(len(ts), max(1, _MOMENT_BYTES // _moment_bytes(network, wanted)))
+    points = jnp.asarray(np.asarray(ts), jnp.result_type(float))
+    out: list[list[list[Normal]]] = []
+    for first in range(0, len(ts), at_once):
+        some = jnp.resize(points[first : first + at_once], at_once)  # one shape: one compilation
+        sums = _sums(network, wanted, forced, chunk, path, some, tuple(references), x)
+        exact = jax.tree.map(lambda total, lost: np.float64(total) - np.float64(lost), *sums)
+        out += [_normals(exact, t) for t in range(min(at_once, len(ts) - first))]
+    return out
+
+
+def _normals(sums: Any, t: int) -> list[list[Normal]]:
+    """The normal equations at point number t."""
+    grams, which, crosses, energies = sums[0], sums[1], sums[2], sums[3]
+    whole = [_whole([block[t] for block in blocks]) for blocks in grams]
+    return [
+        [Normal(g, c, float(e)) for g, c, e in zip(whole[int(w)], cross[t], energy, strict=True)]
+        for w, cross, energy in zip(which, crosses, energies, strict=True)
+    ]
+
+
+def forms(network: Network, x_types: Any, wanted: Sequence[Wanted]) -> list[MatrixForm]:
+    """The forms of layers for inputs of given types."""
+    analysis, found = analysis_for(network, x_types)
+    return [matrix_form(analysis.program, network.layers[w.layer], found[w.layer]) for w in wanted]
+
+
+@partial(jax.jit, static_argnames=("network", "wanted", "forced", "chunk"))
+def _sums(
+    network: Network,
+    wanted: tuple[Wanted, ...],
+    forced: tuple[Wanted, ...],
+    chunk: int,
+    path: Path,
+    ts: jax.Array,
+    references: tuple[Params, ...],
+    x: Any,
+) -> tuple[Any, Any]:
+    """(sums, what Kahan's compensation takes off them): Gram blocks of every distinct input,
+    which of them a wanted layer has, its cross moments and its energy."""
+    analysis, found = analysis_for(network, chunks.types(x, chunk))
+    program, n_leaves = analysis.program, len(network.leaf_types)
+    model = Model(program, None, network.treedef, n_leaves)
+    layers = forms(network, chunks.types(x, chunk), wanted)
+    distinct = list(dict.fromkeys(f.key for f in layers))
+    readers = {f.key: (f, found[w.layer].input) for f, w in zip(layers, wanted, strict=True)}
+    pairs = statistics_pairs(jax.tree.unflatten(network.treedef, network.leaf_types))
+    normalised = normalised_values(program, pairs, list(network.leaf_names)) if pairs else {}
+    shared = shared_part(path, model, {i for pair in pairs for i in pair})
+
+    def one_chunk(sums, i):
+        cx = chunks.take(x, i * chunk, chunk)
+        given = _outputs(program, [found[w.layer].output for w in forced], forced, references, cx)
+        targets = [f.outputs(given[found[w.layer].output]) for f, w in
+                   zip(layers, wanted, strict=True)]  # fmt: skip
+        values = shared.values(cx, given)
+
+        def at(t):
+            known = shared.at(t, values)
+            params = path.at(t)
+            if pairs:
+                statistics = batch_statistics(model, params, cx, known, normalised)
+                params = replace_leaves(params, statistics)
+            leaves = [*jax.tree.leaves(params), *jax.tree.leaves(cx)]
+            observe = {v: (lambda array: array) for _, v in readers.values()}
+            seen = run(program, leaves, given=known, observe=observe)[1]
+            inputs = {key: _wide(f.inputs(seen[v])) for key, (f, v) in readers.items()}
+            crosses = [jnp.einsum("bsi,bso->bio", inputs[f.key], _wide(y))
+                       for f, y in zip(layers, targets, strict=True)]  # fmt: skip
+            return [_gram_blocks(inputs[key]) for key in distinct], crosses
+
+        grams, crosses = jax.lax.map(at, ts)
+        energies = [jnp.sum(jnp.square(_wide(y)), (1, 2)) for y in targets]
+        return _add(sums, (grams, crosses, energies)), None
+
+    n_chunks = len(jax.tree.leaves(x)[0]) // chunk
+    zero = jax.eval_shape(lambda: one_chunk(None, 0)[0])
+    zero = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), zero)
+    total, lost = jax.lax.scan(one_chunk, zero, jnp.arange(n_chunks))[0]
+    which = jnp.array([distinct.index(f.key) for f in layers])
+    with_index = lambda sums, index: (sums[0], index, *sums[1:])
+    return with_index(total, which), with_index(lost, 0 * which)
+
+
+def _outputs(
+    program: Program,
+    values: Sequence[int],
+    wanted: Sequence[Wanted],
+    references: Sequence[Params],
+    x: Any,
+) -> dict[int, jax.Array]:
+    """What the reference networks compute at the layers' outputs."""
+    out = {}
+    for number in dict.fromkeys(w.like for w in wanted):
+        mine = [v for v, w in zip(values, wanted, strict=True) if w.like == number]
+        leaves = [*jax.tree.leaves(references[number]), *jax.tree.leaves(x)]
+        out |= run(program, leaves, observe={v: (lambda array: array) for v in mine})[1]
+    return out
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _add(sums: Any, new: Any) -> Any:
+    """Kahan's sum: (total, lost) with total − lost the sum to twice the precision."""
+    if sums is None:  # the structure only
+        return new, new
+    total, lost = sums
+    corrected = jax.tree.map(jnp.subtract, new, lost)
+    after = jax.tree.map(jnp.add, total, corrected)
+    lost = jax.tree.map(lambda a, t, c: (a - t) - c, after, total, corrected)
+    return after, lost
+
+
+def _gram_blocks(x: jax.Array) -> list[jax.Array]:
+    """The block rows of XᵀX from the diagonal on."""
+    return [jnp.einsum("bsi,bsj->bij", x[..., i:j], x[..., i:]) for i, j in _edges(x.shape[-1])]
+
+
+def _whole(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    width = blocks[0].shape[-1]
+    out = np.zeros((len(blocks[0]), width, width))
+    for (i, j), block in zip(_edges(width), blocks, strict=True):
+        out[:, i:j, i:] = block
+        out[:, i:, i:j] = block.swapaxes(1, 2)
+    return out
+
+
+def _edges(width: int) -> list[tuple[int, int]]:
+    ends = np.linspace(0, width, (_BLOCKS if width >= _WORTH_BLOCKS else 1) + 1).astype(int)
+    return [(int(i), int(j)) for i, j in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def _even(n: int, most: int) -> int:
+    """The chunk of at most `most` that leaves out fewest of n."""
+    return n // -(-n // most)
+
+
+def _even_up(n: int, most: int) -> int:
+    return -(-n // -(-n // most))
+
+
+def _chunk_size(network: Network, wanted: Sequence[Wanted]) -> int:
+    """Examples whose samples at every wanted layer fit in memory."""
+    program = network.analysis.program
+    batch = jax.tree.leaves(network.input_types)[0].shape[0]
+    bytes_ = 1
+    for form, w in zip(_traced_forms(network, wanted), wanted, strict=True):
+        outputs = np.prod(program.shape(network.layers[w.layer].contraction.output))
+        bytes_ = max(bytes_, int(4 * outputs / form.index.shape[2] * form.index.shape[1] / batch))
+    return int(np.clip(_SAMPLE_BYTES // bytes_, 1, _CHUNK))
+
+
+def _moment_bytes(network: Network, wanted: Sequence[Wanted]) -> int:
+    shapes = {f.key: f.index.shape for f in _traced_forms(network, wanted)}
+    return sum(8 * batch * inputs**2 for batch, inputs, _ in shapes.values())
+
+
+def _traced_forms(network: Network, wanted: Sequence[Wanted]) -> list[MatrixForm]:
+    program = network.analysis.program
+    layers = [network.layers[w.layer] for w in wanted]
+    return [matrix_form(program, layer, layer.contraction) for layer in layers]

@@ -1,0 +1,75 @@
+"""Least squares from normal equations, aware of rank (anokhin2020, Eq. 9 and 10)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import scipy.linalg
+
+# Relative to a unit's own second moment. Products in float32, added up in float64, leave errors
+# around 1e-8 of it: a smaller ridge would invert them, a larger one cost residual.
+_RIDGE = 1e-9
+# Pivots below this share of the unit's second moment are rounding, not information.
+_RANK_TOLERANCE = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """Second moments of a layer's inputs X and of X with the outputs Y that it should have.
+
+    - `gram`: XᵀX, (inputs, inputs); `cross`: XᵀY, (inputs, outputs); `energy`: ‖Y‖²
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    energy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """W = X⁺Y, the rank of X and the relative residual ‖XW − Y‖² / ‖Y‖²."""
+
+    weights: np.ndarray
+    rank: int
+    residual: float
+
+
+def solve(normal: Normal) -> Solution:
+    """min_W ‖X W − Y‖², the solution of (nearly) least norm.
+
+    Units are scaled to second moment one; dead units get weight zero, duplicated ones share
+    theirs. A Cholesky factorisation with a ridge of 1e-9 serves as long as the moments are
+    positive definite to rounding; if not, eigenvalues below 1e-7 of the largest are cut off.
+
+        >>> x = np.array([[1.0, 1.0], [2.0, 2.0]])  # a duplicated unit
+        >>> solution = solve(Normal(x.T @ x, x.T @ x[:, :1], 5.0))
+        >>> solution.weights.round(6).ravel().tolist(), solution.rank
+        ([0.5, 0.5], 1)
+    """
+    power = np.diagonal(normal.gram)
+    alive = np.flatnonzero(power > 0)
+    weights = np.zeros(normal.cross.shape)
+    if not len(alive):
+        return Solution(weights, 0, 1.0 if normal.energy else 0.0)
+    scale = 1 / np.sqrt(power[alive])
+    scaled = normal.gram[np.ix_(alive, alive)] * scale * scale[:, None]
+    target = normal.cross[alive] * scale[:, None]
+    rank = int(scipy.linalg.lapack.dpstrf(scaled, tol=_RANK_TOLERANCE)[2])
+    try:
+        ridged = scaled + _RIDGE * np.eye(len(scaled))
+        solved = scipy.linalg.cho_solve(scipy.linalg.cho_factor(ridged, overwrite_a=True), target)
+    except np.linalg.LinAlgError:
+        values, vectors = scipy.linalg.eigh(scaled)
+        kept = values > _RANK_TOLERANCE * values[-1]
+        solved = vectors[:, kept] @ ((vectors[:, kept].T @ target) / values[kept, None])
+    weights[alive] = solved * scale[:, None]
+    return Solution(weights, rank, residual(normal, weights))
+
+
+def residual(normal: Normal, weights: np.ndarray) -> float:
+    """‖XW − Y‖² / ‖Y‖², from the moments alone; 0 where Y is zero."""
+    if not normal.energy:
+        return 0.0
+    square = np.sum(weights * (normal.gram @ weights - 2 * normal.cross)) + normal.energy
+    return max(float(square) / normal.energy, 0.0)

@@ -1,0 +1,30 @@
+"""A data set taken a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def starts(n: int, chunk: int) -> Callable:
+    """Chunk number → (first example, how many of it an earlier chunk has had).
+
+    The last chunk is moved back so that it is full: nothing is padded or copied.
+    """
+
+    def start(i):
+        first = jnp.minimum(i * chunk, n - chunk)
+        return first, i * chunk - first
+
+    return start
+
+
+def types(x: Any, chunk: int) -> Any:
+    return jax.tree.map(lambda v: jax.ShapeDtypeStruct((chunk, *v.shape[1:]), v.dtype), x)
+
+
+def take(tree: Any, first, size: int) -> Any:
+    return jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first, size), tree)
