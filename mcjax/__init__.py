@@ -1,12 +1,16 @@
 """mcjax: connect, align, compare and merge trained networks, in JAX."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from . import adjust, align, checkpoints, evaluation, path, recipes, symmetry
 from .evaluation import evaluate
 from .fitting import fit
 from .network.trace import trace
 from .recipes import connect
+
+if TYPE_CHECKING:
+    from . import flows
 
 try:
     __version__ = version("mcjax")
@@ -21,8 +25,18 @@ __all__ = [
     "evaluate",
     "evaluation",
     "fit",
+    "flows",
     "path",
     "recipes",
     "symmetry",
     "trace",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`mcjax.flows` is imported when asked for: flowjax takes a while."""
+    if name == "flows":
+        from importlib import import_module
+
+        return import_module(".flows", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._files import write_atomically
+
+if TYPE_CHECKING:
+    import jax
 
 NAMES = ("digits", "mnist", "cifar10")
 
@@ -35,6 +39,41 @@ class Dataset:
             x_train=self.x_train.reshape(len(self.x_train), -1),
             x_test=self.x_test.reshape(len(self.x_test), -1),
         )
+
+    def standardised(self, mean: Sequence[float], std: Sequence[float]) -> Dataset:
+        """The same with (x − mean) / std for each channel."""
+        mean_, std_ = np.float32(mean), np.float32(std)
+        return dataclasses.replace(
+            self, x_train=(self.x_train - mean_) / std_, x_test=(self.x_test - mean_) / std_
+        )
+
+
+# The mean and standard deviation of ImageNet's channels, which the papers standardise with.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def crop_and_flip(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Random crops of images padded by 4 pixels, half of them mirrored (the papers' CIFAR-10).
+
+    **Arguments:**
+    - `x`: (N, H, W, C)
+
+        >>> import jax, jax.numpy as jnp
+        >>> from mcjax.data import crop_and_flip
+        >>> crop_and_flip(jax.random.key(0), jnp.ones((2, 32, 32, 3))).shape
+        (2, 32, 32, 3)
+    """
+    import jax
+    import jax.numpy as jnp
+
+    n, height, width, _ = x.shape
+    shifts, mirror = jax.random.split(key)
+    down, right = jax.random.randint(shifts, (2, n, 1), 0, 9)
+    rows, columns = down + jnp.arange(height), right + jnp.arange(width)
+    mirrored = jax.random.bernoulli(mirror, 0.5, (n, 1))
+    columns = jnp.where(mirrored, columns[:, ::-1], columns)
+    padded = jnp.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    return padded[jnp.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:

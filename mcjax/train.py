@@ -15,30 +15,9 @@ import optax
 
 from ._tree import unstack
 from ._types import ApplyFn, Params
-from .evaluation.metrics import cross_entropy
+from .protocol import Protocol, cross_entropy_of
 
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """SGD as anokhin2020 trains its end points (learning rate by their schedule).
-
-    The rate is constant for half of the training, then falls linearly to 1 % of it at 90 %.
-    """
-
-    epochs: int = 30
-    batch: int = 128
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-
-    def optimizer(self, steps: int) -> optax.GradientTransformation:
-        def schedule(step):
-            falling = (step / steps - 0.5) / 0.4
-            return self.learning_rate * (1 - 0.99 * jnp.clip(falling, 0, 1))
-
-        return optax.chain(
-            optax.add_decayed_weights(self.weight_decay), optax.sgd(schedule, self.momentum)
-        )
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def train(
@@ -48,6 +27,7 @@ def train(
     seeds: Sequence[int],
     protocol: Protocol = Protocol(),
     *,
+    augment: Augment | None = None,
     directory: str | Path | None = None,
     progress: Callable[[int, np.ndarray], None] | None = None,
 ) -> list[Params]:
@@ -62,6 +42,7 @@ def train(
     - `init`: key → parameters
     - `data`: (x, y), x batched on axis 0
     - `seeds`: one network each
+    - `augment`: (key, batch of x) → batch of x, as `mcjax.data.crop_and_flip`
     - `progress`: called after each epoch with (epoch, mean loss of each network)
 
     **Returns:** a list of parameters, one for each seed.
@@ -92,7 +73,7 @@ def train(
     if checkpoints is not None:
         first, state = checkpoints.restore(state)
     for epoch in range(first, protocol.epochs):
-        state, losses = _epoch(apply_fn, protocol, state, keys, epoch, x, y)
+        state, losses = _epoch(apply_fn, protocol, augment, state, keys, epoch, x, y)
         if checkpoints is not None:
             checkpoints.save(epoch + 1, state)
         if progress is not None:
@@ -113,8 +94,8 @@ def _optimizer(protocol: Protocol, steps: int) -> optax.GradientTransformation:
     return _optimizers[key]
 
 
-@partial(jax.jit, static_argnames=("apply_fn", "protocol"), donate_argnames=("state",))
-def _epoch(apply_fn: ApplyFn, protocol: Protocol, state: Any, keys, epoch, x, y):
+@partial(jax.jit, static_argnames=("apply_fn", "protocol", "augment"), donate_argnames=("state",))
+def _epoch(apply_fn: ApplyFn, protocol: Protocol, augment, state: Any, keys, epoch, x, y):
     steps = len(x) // protocol.batch
     optimizer = _optimizer(protocol, steps)
 
@@ -122,16 +103,23 @@ def _epoch(apply_fn: ApplyFn, protocol: Protocol, state: Any, keys, epoch, x, y)
         shuffled = jax.random.permutation(jax.random.fold_in(key, epoch + 1), len(x))
         return shuffled[: steps * protocol.batch].reshape(steps, protocol.batch)
 
-    def loss_fn(params, indices):
-        return jnp.mean(cross_entropy(apply_fn(params, x[indices]), y[indices]))
+    def loss_fn(params, key, indices):
+        batch = x[indices] if augment is None else augment(key, x[indices])
+        return cross_entropy_of(apply_fn)(params, (batch, y[indices]))
 
-    def step(state, indices):
+    def step(state, number, key, indices):
         params, opt_state = state
-        loss, gradient = jax.value_and_grad(loss_fn)(params, indices)
+        key = jax.random.fold_in(jax.random.fold_in(key, epoch + 1), number + 1)
+        loss, gradient = jax.value_and_grad(loss_fn)(params, key, indices)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss
 
-    state, losses = jax.lax.scan(jax.vmap(step), state, jnp.stack([order(k) for k in keys], 1))
+    def steps_of_all(state, batch):
+        number, indices = batch
+        return jax.vmap(step, (0, None, 0, 0))(state, number, keys, indices)
+
+    orders = jnp.stack([order(k) for k in keys], 1)
+    state, losses = jax.lax.scan(steps_of_all, state, (jnp.arange(steps), orders))
     return state, jnp.mean(losses, 0)
 
 

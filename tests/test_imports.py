@@ -12,12 +12,12 @@ import mcjax
 ROOT = Path(mcjax.__file__).parent
 # Lowest first; a module may import its own place and those before it.
 LEVELS = [
-    {"_types", "_tree", "_check", "_files"},
+    {"_types", "_tree", "_check", "_files", "metrics"},
     {"network"},
     {"symmetry"},
     {"align", "path"},
     {"adjust"},
-    {"recipes", "fitting", "evaluation"},
+    {"recipes", "fitting", "evaluation", "flows", "protocol", "ensemble"},
     {"data", "models", "train", "checkpoints", "study"},
     {"report", "cli"},
 ]

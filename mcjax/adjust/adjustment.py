@@ -136,9 +136,7 @@ def solve_along(
             weights = np.stack([s.weights for s in solutions])
             leaves[number].append(form.place(base[number], weights))
             status[-1].append(_status(form.index.shape[1], solutions))
-    stacked = {
-        i: jnp.asarray(np.stack(v), network.leaf_types[i].dtype) for i, v in leaves.items()
-    }
+    stacked = {i: jnp.asarray(np.stack(v), network.leaf_types[i].dtype) for i, v in leaves.items()}
     return Solved(stacked, status)
 
 

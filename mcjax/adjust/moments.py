@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._tree import named_leaves
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for

@@ -159,10 +159,7 @@ def _solve_root(
         return {root: permutation}, value
     n = root.size
     small = all(a.size <= _EXACT_INNER for a in inner)
-    pairs = [
-        [inside([_at(t, root, i, j) for t in own], small) for j in range(n)]
-        for i in range(n)
-    ]
+    pairs = [[inside([_at(t, root, i, j) for t in own], small) for j in range(n)] for i in range(n)]
     chosen, value = assigner(np.array([[v for _, v in row] for row in pairs]))
     best = [pairs[i][j][0] for i, j in enumerate(chosen)]
     if not small:

@@ -16,11 +16,12 @@ from jax.sharding import Mesh
 from .. import _check
 from .._files import write_atomically
 from .._types import ApplyFn, Metric
+from ..metrics import accuracy, cross_entropy
 from ..network.batch_norm import statistics_pairs
 from ..path import Legs, Path
+from ..path.legs import Known
 from .barrier import barrier
 from .batch_norm import estimate_along
-from .metrics import accuracy, cross_entropy
 from .sharding import sharded_sweep
 from .sweep import Plan, sweep
 
@@ -28,6 +29,7 @@ DEFAULT_METRICS: Mapping[str, Metric] = {"loss": cross_entropy, "accuracy": accu
 # Examples at a time: small enough that a chunk's activations stay near the cores.
 _CHUNK = 500
 _T_BATCH_BYTES = 2 << 30
+_KNOWN_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +177,7 @@ def evaluate(
     values = {k: np.empty(len(ts)) for k, _ in plan.metrics}
     for number, which, where in legs:
         leg = path.legs[number] if isinstance(path, Legs) else path
-        sums = _sums(plan, leg, jnp.asarray(where, jnp.result_type(float)), batch_norm, mesh, x, y)
+        sums = _sums(plan, leg, where, batch_norm, mesh, x, y)
         for k, found in sums.items():
             values[k][which] = np.asarray(found, np.float64) / n
     points = jnp.asarray(ts, jnp.result_type(float))
@@ -184,16 +186,26 @@ def evaluate(
 
 
 def _sums(
-    plan: Plan, path: Path, points: jax.Array, batch_norm: Any, mesh: Mesh | None, x: Any, y: Any
-) -> dict[str, jax.Array]:
+    plan: Plan, path: Path, ts: np.ndarray, batch_norm: Any, mesh: Mesh | None, x: Any, y: Any
+) -> dict[str, np.ndarray]:
     """The sums of metrics over the data at points of a path that is no sequence of legs."""
+    if path.costly:
+        size = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(jax.eval_shape(path.at, 0.0)))
+        groups = -(-len(ts) * size // _KNOWN_BYTES)
+        parts = [
+            _sums(plan, Known(path, some), some, batch_norm, mesh, x, y)
+            for some in np.array_split(ts, groups)
+        ]
+        return {k: np.concatenate([np.asarray(p[k]) for p in parts]) for k in parts[0]}
+    points = jnp.asarray(ts, jnp.result_type(float))
     replaced = {}
     if statistics_pairs(jax.eval_shape(path.at, points[0])):
         replaced = estimate_along(path, plan.apply_fn, batch_norm, points, chunk=plan.chunk)
     if mesh is not None:
         return sharded_sweep(mesh, plan, path, points, replaced, x, y)
     n = len(jax.tree.leaves(x)[0])
-    return sweep(plan, path, points, replaced, x, y, jnp.ones(n, jnp.float32))
+    sums = sweep(plan, path, points, replaced, x, y, jnp.ones(n, jnp.float32))
+    return {k: np.asarray(v) for k, v in sums.items()}
 
 
 def time_grid(t: int | Any) -> np.ndarray:

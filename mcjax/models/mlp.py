@@ -12,6 +12,8 @@ class MLP(nn.Module):
 
     Weights and biases start uniform in ±1/√fan_in, as in the papers' programs.
 
+    Images are flattened.
+
     - `hidden`: widths of the hidden layers; `outputs`: number of classes
 
         >>> import jax, jax.numpy as jnp
@@ -27,6 +29,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
             x = nn.relu(self.dense(width, x.shape[-1])(x))
         return self.dense(self.outputs, x.shape[-1])(x)

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from .._tree import named_leaves
-from .._types import Params
+from .._types import ApplyFn, Params
 from .layers import VIEWS
-from .model import Model
+from .model import Model, replace_leaves
 from .program import Equation, Program
 
 # (mean leaf, variance leaf) → (the value that is normalised, the axes of its batch)
@@ -36,6 +36,25 @@ def statistics_pairs(params: Params) -> list[tuple[int, int]]:
             if partner in index:
                 pairs.append((i, index[partner]))
     return pairs
+
+
+def in_training_mode(apply_fn: ApplyFn) -> ApplyFn:
+    """The model with batch normalisation by the statistics of the batch it is given.
+
+    (A model without such statistics stays as it is.)
+    """
+
+    def apply(params: Params, x: Any) -> Any:
+        pairs = statistics_pairs(params)
+        if not pairs:
+            return apply_fn(params, x)
+        model = Model.of(apply_fn, params, x)
+        names = [name for name, _ in named_leaves(params)]
+        normalised = normalised_values(model.program, pairs, names)
+        statistics = batch_statistics(model, params, x, {}, normalised)
+        return apply_fn(replace_leaves(params, statistics), x)
+
+    return apply
 
 
 def batch_statistics(

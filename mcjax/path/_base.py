@@ -36,6 +36,8 @@ class Path(abc.ABC):
 
     fields: ClassVar[tuple[str, ...]] = ()
     static: ClassVar[tuple[str, ...]] = ()
+    # Whether a point costs so much that a sweep computes each once and keeps it.
+    costly: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

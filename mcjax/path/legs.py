@@ -54,6 +54,34 @@ class Knots(Path):
         return jax.tree.map(between, self.points)
 
 
+class Known(Path):
+    """Points of a costly path, computed once: θ(t) is the point at the nearest of given t.
+
+    **Arguments:**
+    - `path`: any path
+    - `ts`: the t to compute, in increasing order
+    """
+
+    fields = ("ts", "points")
+    ts: jax.Array
+    points: Params
+
+    def __init__(self, path: Path, ts: Any) -> None:
+        times = jnp.asarray(ts, jnp.result_type(float))
+        self._set(ts=times, points=_points(path, times))
+
+    def at(self, t: Any) -> Params:
+        k = jnp.argmin(jnp.abs(self.ts - time(t)))
+        return jax.tree.map(
+            lambda v: jax.lax.dynamic_index_in_dim(v, k, keepdims=False), self.points
+        )
+
+
+@jax.jit
+def _points(path: Path, ts: jax.Array) -> Params:
+    return jax.lax.map(path.at, ts)
+
+
 class Partial(Path):
     """Some leaves move, each set along a path of its own; the others stay as in `base`.
 

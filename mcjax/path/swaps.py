@@ -48,6 +48,7 @@ class Swaps(Path):
 
     fields = ("end", "starts", "rounds")
     static = ("network", "groups")
+    costly = True
     end: Params
     starts: tuple[Any, ...]
     rounds: tuple[Any, ...]

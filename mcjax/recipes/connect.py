@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -14,8 +14,13 @@ from .._types import Params
 from ..align import match_activations, match_butterflies, match_weights
 from ..network.network import Network
 from ..path import Arc, Legs, Linear, Path, Swaps
+from ..protocol import Protocol
 from .arc import neuron_mean
+from .garipov import train_chain
 from .layerwise import Layerwise, Leg
+
+if TYPE_CHECKING:  # flowjax takes a while to import
+    from ..flows import ConnectionModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,9 @@ class Problem:
     key: jax.Array
     points: int
     solver: str
+    y: Any
+    protocol: Protocol | None
+    model: ConnectionModel | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Method:
       `"all"` (as many as there are)
     - `moves_end`: whether the path ends at B with its units permuted (the same function as B)
     - `source`: paper and section
+    - `needs`: what else it needs: `"labels"` (it trains) or a connection `"model"`
     """
 
     label: str
@@ -63,6 +72,7 @@ class Method:
     source: str
     inputs: str = "no"
     moves_end: bool = False
+    needs: str = ""
 
 
 def _linear(problem: Problem) -> Connection:
@@ -95,6 +105,32 @@ def _layerwise(motion: str, adjusting: bool) -> Callable[[Problem], Connection]:
     return build
 
 
+def _flow(name: str) -> Callable[[Problem], Connection]:
+    def build(problem: Problem) -> Connection:
+        model = problem.model
+        if model is None or model.method != name:
+            given = "none was given" if model is None else f"model is for {model.method!r}"
+            raise ValueError(
+                f"method {name!r} needs a connection model trained for it, and {given}: train one "
+                "with mcjax.flows and pass it as model=…"
+            )
+        return Connection(model.connect(problem.network, problem.a, problem.b))
+
+    return build
+
+
+def _chain(bends: int) -> Callable[[Problem], Connection]:
+    def build(problem: Problem) -> Connection:
+        p = problem
+        if p.y is None:
+            raise ValueError("a trained chain needs labels: pass them as y=…")
+        protocol = Protocol(epochs=60) if p.protocol is None else p.protocol
+        path = train_chain(p.network.apply_fn, p.a, p.b, bends, (p.x, p.y), protocol, p.key)
+        return Connection(path)
+
+    return build
+
+
 METHODS: dict[str, Method] = {
     "linear": Method("Linear", _linear, "anokhin2020, Eq. 5"),
     "arc": Method("Arc", _arc, "anokhin2020, Eq. 6"),
@@ -114,6 +150,24 @@ METHODS: dict[str, Method] = {
         )
         for how, suffix, section in (("butterfly", "B-fly", "Sec. 4.1"), ("wa", "WA", "Sec. 3.5"))
         for motion, label in (("linear", "Linear"), ("arc", "Arc"), ("ot", "OT"))
+    },
+    **{
+        f"garipov-{bends + 2}": Method(
+            f"Garipov ({bends + 2})",
+            _chain(bends),
+            "Garipov et al. 2018",
+            inputs="all",
+            needs="labels",
+        )
+        for bends in (1, 3)
+    },
+    **{
+        name: Method(label, _flow(name), "anokhin2020, Sec. 3.3", needs="model")
+        for name, label in (
+            ("iaf-flow", "IAF flow"),
+            ("realnvp-flow", "RealNVP flow"),
+            ("realnvp-bijection", "RealNVP bijection"),
+        )
     },
     "weight-matching": Method(
         "Weight matching",
@@ -138,10 +192,13 @@ def connect(
     b: Params,
     *,
     x: Any = None,
+    y: Any = None,
     key: jax.Array | None = None,
     points: int = 11,
     solver: str = "exact",
     swaps: bool = False,
+    protocol: Protocol | None = None,
+    model: ConnectionModel | None = None,
 ) -> Path:
     """Join two trained networks by a path, with a method of the literature.
 
@@ -152,6 +209,9 @@ def connect(
       the first method, what reads it is adjusted by least squares (Sec. 3.5 and 4)
     - `"linear+butterfly"`, `"arc+butterfly"`, `"ot+butterfly"`: layer by layer, both move by the
       first method (Sec. 4.1); for one hidden layer the same as the method without
+    - `"garipov-3"`, `"garipov-5"`: chains with one and three trained bends (Garipov et al. 2018)
+    - `"iaf-flow"`, `"realnvp-flow"`, `"realnvp-bijection"`: by a connection model of
+      `mcjax.flows` (Sec. 3.3)
     - `"weight-matching"`: the segment to B aligned by its weights (Git Re-Basin)
     - `"activation-matching"`: the segment to B aligned by activations (tatro2020, Alg. 1)
 
@@ -164,10 +224,13 @@ def connect(
     - `a`, `b`: the two parameter trees
     - `x`: inputs, for methods that look at activations; for weight adjustment the training
       inputs, more of them than a layer has units
+    - `y`: labels of x, for methods that train
     - `key`: for methods with random choices
     - `points`: number of t of a leg at which weights are adjusted
     - `solver`: of transport, `"exact"` or `"sinkhorn"`
     - `swaps`: end exactly at B, by the swap stage `mcjax.path.Swaps` as the last leg
+    - `protocol`: of methods that train; default: 60 epochs of anokhin2020's SGD
+    - `model`: for methods that need a connection model
 
     **Returns:** a `Path`; evaluate it with `mcjax.evaluate`. `mcjax.recipes.construct` returns
     the permutations and the state of each weight adjustment besides.
@@ -184,8 +247,9 @@ def connect(
         True
     """
     return construct(
-        method, network, a, b, x=x, key=key, points=points, solver=solver, swaps=swaps
-    ).path
+        method, network, a, b, x=x, y=y, key=key, points=points, solver=solver, swaps=swaps,
+        protocol=protocol, model=model,
+    ).path  # fmt: skip
 
 
 def construct(
@@ -195,10 +259,13 @@ def construct(
     b: Params,
     *,
     x: Any = None,
+    y: Any = None,
     key: jax.Array | None = None,
     points: int = 11,
     solver: str = "exact",
     swaps: bool = False,
+    protocol: Protocol | None = None,
+    model: ConnectionModel | None = None,
 ) -> Connection:
     """`connect`, with how the path came about: see there for the arguments.
 
@@ -224,7 +291,7 @@ def construct(
     if _check.positive(points, "points") < 2:
         raise ValueError("points must be at least 2: both ends of a leg")
     key = jax.random.key(0) if key is None else key
-    made = recipe.build(Problem(network, a, b, x, key, points, solver))
+    made = recipe.build(Problem(network, a, b, x, key, points, solver, y, protocol, model))
     moved = any((p != np.arange(p.shape[-1])).any() for p in made.permutations.values())
     if not (swaps and moved):
         return made

@@ -85,9 +85,7 @@ class Plan:
         for cluster in clusters(outer, [link for link in links if len(link) > 1]):
             groups = frozenset(cluster)
             writers = tuple(n for n in self.solvable if self.writes(n) & groups)
-            readers = tuple(
-                n for n in self.solvable if self.reads(n) & groups and n not in writers
-            )
+            readers = tuple(n for n in self.solvable if self.reads(n) & groups and n not in writers)
             out.append(Stage(groups, readers, writers))
         order = list(outer)
         return tuple(sorted(out, key=lambda s: min(map(order.index, s.groups))))

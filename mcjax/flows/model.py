@@ -1,0 +1,169 @@
+"""A global connection model: trained on a set of networks, it connects any two like them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import paramax
+
+from .._files import write_atomically
+from .._tree import linear_combination
+from .._types import Params
+from ..network.network import Network
+from ..path import Path
+from ..path._base import time
+from .architecture import Architecture, skeleton, with_arrays
+from .rows import Rows
+
+
+class FlowPath(Path):
+    """ψ(t) = ν⁻¹[cos(π/2 t) ν(X) + sin(π/2 t) ν(Y)] for the neurons X, Y of two networks (Eq. 7).
+
+    ν(X) and ν(Y) are computed once. Parameters that belong to no neuron go along a segment.
+    Made by `ConnectionModel.connect`.
+    """
+
+    fields = ("a", "b", "latent_a", "latent_b", "arrays")
+    static = ("architecture", "rows")
+    costly = True
+    a: Params
+    b: Params
+    latent_a: Mapping[str, jax.Array]
+    latent_b: Mapping[str, jax.Array]
+    arrays: Mapping[str, list[jax.Array]]
+    architecture: Architecture
+    rows: Rows
+
+    def __init__(
+        self, a: Params, b: Params, arrays: Mapping[str, list[jax.Array]],
+        architecture: Architecture, rows: Rows,
+    ) -> None:  # fmt: skip
+        self._set(a=a, b=b, arrays=dict(arrays), architecture=architecture, rows=rows)
+        for dim in rows.dims.values():
+            skeleton(architecture, dim)
+        for name, params in (("latent_a", a), ("latent_b", b)):
+            found = {g: _to_latent(architecture, self.arrays[g], r)
+                     for g, r in rows.take(params).items()}  # fmt: skip
+            self._set(**{name: found})
+
+    def at(self, t: Any) -> Params:
+        t = time(t)
+        cosine, sine = jnp.sin(jnp.pi / 2 * (1 - t)), jnp.sin(jnp.pi / 2 * t)
+        rows = {
+            g: _from_latent(
+                self.architecture, self.arrays[g], cosine * self.latent_a[g] + sine * latent
+            )
+            for g, latent in self.latent_b.items()
+        }
+        line = linear_combination((1 - t, t), (self.a, self.b))
+        leaves, treedef = jax.tree.flatten(line)
+        moved = self.rows.put(rows, leaves)
+        # ν⁻¹(ν(X)) is X to rounding only.
+        exact = [jnp.where((t == 0) | (t == 1), end, inside)
+                 for end, inside in zip(leaves, moved, strict=True)]  # fmt: skip
+        return jax.tree.unflatten(treedef, exact)
+
+
+def _bijection(architecture: Architecture, arrays: list[jax.Array], dim: int) -> Any:
+    return paramax.unwrap(with_arrays(architecture, dim, arrays))
+
+
+def _to_latent(architecture: Architecture, arrays: list[jax.Array], rows: jax.Array) -> jax.Array:
+    return jax.vmap(_bijection(architecture, arrays, rows.shape[1]).transform)(rows)
+
+
+def _from_latent(architecture: Architecture, arrays: list[jax.Array], z: jax.Array) -> jax.Array:
+    return jax.vmap(_bijection(architecture, arrays, z.shape[1]).inverse)(z)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectionModel:
+    """A trained ν for each group of a network.
+
+    - `method`: the recipe that it is for: `"iaf-flow"`, `"realnvp-flow"`, `"realnvp-bijection"`
+    - `architecture`: of every ν; `arrays`: group name → its arrays; `rows`: what makes up a neuron
+    - `losses`: (steps,) training loss; `metadata`: how it was trained
+    """
+
+    method: str
+    architecture: Architecture
+    rows: Rows
+    arrays: Mapping[str, list[jax.Array]]
+    losses: np.ndarray
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def connect(self, network: Network, a: Params, b: Params) -> FlowPath:
+        """The path between two networks of the kind that the model was trained on.
+
+        **Raises:** `ValueError` where neurons have rows of another length than the model's.
+        """
+        network.check_parameters(a=a, b=b)
+        rows = Rows.of(network)
+        if rows != self.rows:
+            raise ValueError(
+                f"the connection model is for neurons with rows of {_describe(self.rows)}; this "
+                f"network has {_describe(rows)}: train a model on networks of its architecture"
+            )
+        return FlowPath(a, b, self.arrays, self.architecture, self.rows)
+
+    def save(self, file: str | FilePath) -> None:
+        """Write the model as safetensors, atomically."""
+        from safetensors.numpy import save
+
+        tensors = {
+            f"{group}/{i}": np.asarray(v)
+            for group, arrays in self.arrays.items()
+            for i, v in enumerate(arrays)
+        }
+        record = {
+            "method": self.method,
+            "architecture": dataclasses.asdict(self.architecture),
+            "rows": [[g, [dataclasses.astuple(c) for c in cs]] for g, cs in self.rows.columns],
+            "metadata": dict(self.metadata),
+        }
+        tensors["losses"] = np.asarray(self.losses, np.float32)
+        write_atomically(file, save(tensors, {"connection_model": json.dumps(record)}))
+
+    @classmethod
+    def load(cls, file: str | FilePath) -> Self:
+        """Read a model that `save` has written.
+
+        **Raises:** `ValueError` for a file that is none.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        from .rows import Column
+
+        try:
+            with safe_open(file, "numpy") as opened:
+                record = json.loads((opened.metadata() or {})["connection_model"])
+                tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(f"{file} holds no connection model: {error}") from None
+        columns = tuple(
+            (g, tuple(Column(leaf, axis, tuple(shape)) for leaf, axis, shape in cs))
+            for g, cs in record["rows"]
+        )
+        losses = tensors.pop("losses")
+        arrays = {
+            g: [jnp.asarray(tensors[f"{g}/{i}"]) for i in range(_count(tensors, g))]
+            for g, _ in columns
+        }
+        architecture = Architecture(**record["architecture"])
+        return cls(record["method"], architecture, Rows(columns), arrays, losses,
+                   record["metadata"])  # fmt: skip
+
+
+def _count(tensors: Mapping[str, Any], group: str) -> int:
+    return sum(k.rpartition("/")[0] == group for k in tensors)
+
+
+def _describe(rows: Rows) -> str:
+    return ", ".join(f"{n} ({group})" for group, n in rows.dims.items()) or "no neurons"
