@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from . import adjust, align, checkpoints, evaluation, path, recipes, symmetry
+from . import adjust, align, checkpoints, ensemble, evaluation, path, recipes, symmetry
 from .evaluation import evaluate
 from .fitting import fit
 from .network.trace import trace
@@ -22,6 +22,7 @@ __all__ = [
     "align",
     "checkpoints",
     "connect",
+    "ensemble",
     "evaluate",
     "evaluation",
     "fit",

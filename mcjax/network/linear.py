@@ -91,7 +91,7 @@ def _classify(
     flops = sum(work.get(o, 0.0) for o in behind if isinstance(o, int))
     if not linear:
         if equation.name in _CONTRACTIONS:
-            flops += _multiply_adds(program, equation)
+            flops += multiply_adds(program, equation)
         return "fixed", flops
     name = equation.name
     if name in _LINEAR_UNARY and len(inputs) == 1:
@@ -103,11 +103,11 @@ def _classify(
     if name == "div" and inputs[0] == "linear" and len(linear) == 1:
         return "linear", flops
     if name in _CONTRACTIONS and len(linear) == 1 and not flops:
-        return "linear", _multiply_adds(program, equation)
+        return "linear", multiply_adds(program, equation)
     return "other", 0.0
 
 
-def _multiply_adds(program: Program, equation: Equation) -> float:
+def multiply_adds(program: Program, equation: Equation) -> float:
     out = math.prod(program.shape(equation.outputs[0]))
     if equation.name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]

@@ -2,7 +2,18 @@
 
 from ._base import Path
 from .combination import Arc, Bezier, Linear, PolygonalChain
-from .legs import Knots, Legs, Partial
+from .legs import Knots, Known, Legs, Partial
 from .swaps import Swaps
 
-__all__ = ["Arc", "Bezier", "Knots", "Legs", "Linear", "Partial", "Path", "PolygonalChain", "Swaps"]
+__all__ = [
+    "Arc",
+    "Bezier",
+    "Knots",
+    "Known",
+    "Legs",
+    "Linear",
+    "Partial",
+    "Path",
+    "PolygonalChain",
+    "Swaps",
+]

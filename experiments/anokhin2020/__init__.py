@@ -1,0 +1,1 @@
+"""The tables and figures of Anokhin and Yarotsky, "Low-loss connection of weight vectors" (2020)."""

@@ -1,0 +1,198 @@
+"""What every table needs: networks, paths between pairs of them, and a table beside the paper's.
+
+Whatever takes time is written to a folder as soon as it is there (checkpoints, connection models,
+one JSON for each pair and method), so that an interrupted study goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+import mcjax
+from mcjax._files import write_atomically
+from mcjax.data import Dataset
+from mcjax.evaluation import Curve
+from mcjax.path import Known, Legs
+from mcjax.protocol import Protocol
+from mcjax.recipes import METHODS, construct
+from mcjax.report.figure import draw_curves
+from mcjax.study import machine
+from mcjax.train import train
+
+# Methods that are not in the tables of the paper need no number beside ours.
+Paper = Mapping[str, Any]
+
+
+@dataclasses.dataclass
+class Study:
+    """Networks of one kind on one data set, and everything that is done with them.
+
+    - `model`: a flax module; `data`: images; `augment`: of the training batches
+    - `protocol`: of the end points; `chain`: of the trained chains
+    - `folder`: where what was computed is kept
+    """
+
+    name: str
+    model: Any
+    data: Dataset
+    protocol: Protocol
+    chain: Protocol
+    folder: Path
+    augment: Any = None
+    points: int = 21
+
+    def __post_init__(self) -> None:
+        self.apply = self.model.apply
+        self.train_data = (self.data.x_train, self.data.y_train)
+        self.test_data = (self.data.x_test, self.data.y_test)
+
+    def networks(self, seeds: Sequence[int], kind: str) -> list[Any]:
+        """Trained networks, all in one vmapped scan, resumed from their last epoch."""
+        with tqdm(total=self.protocol.epochs, desc=f"{self.name}: training {len(seeds)} {kind}",
+                  leave=False) as bar:  # fmt: skip
+
+            def progress(epoch: int, losses: np.ndarray) -> None:
+                bar.n = epoch + 1
+                bar.set_postfix_str(f"loss {losses.mean():.4f}")
+
+            return train(
+                self.apply, lambda key: self.model.init(key, self.data.x_train[:1]),
+                self.train_data, seeds, self.protocol, augment=self.augment,
+                directory=self.folder / kind, progress=progress,
+            )  # fmt: skip
+
+    def trace(self, params: Any) -> mcjax.network.network.Network:
+        return mcjax.trace(self.apply, params, self.data.x_train[:2])
+
+    def measure(
+        self, pair: int, method: str, a: Any, b: Any, models: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The curves of a path between two networks, from the folder if they are there."""
+        file = self.folder / f"pair{pair}-{method}.json"
+        if file.exists():
+            return json.loads(file.read_text())
+        x, y = self.train_data
+        start = time.perf_counter()
+        network = self.trace(a)
+        made = construct(
+            method, network, a, b, x=x[:10_000] if METHODS[method].inputs == "sample" else x, y=y,
+            key=jax.random.key(pair), protocol=self.chain, model=(models or {}).get(method),
+        )  # fmt: skip
+        path, built = made.path, time.perf_counter()
+        t: Any = path.grid(10) if isinstance(path, Legs) else np.linspace(0, 1, self.points)
+        if path.costly:
+            path = Known(path, t)
+        curves = {
+            split: mcjax.evaluate(path, self.apply, data, t, statistics=x[:10_000])
+            for split, data in (("train", self.train_data), ("test", self.test_data))
+        }
+        record = {
+            "method": method, "pair": pair, "curves": {s: c.to_dict() for s, c in curves.items()},
+            "seconds": {"construct": built - start, "evaluate": time.perf_counter() - built},
+            "adjusted": [
+                {n: [dataclasses.asdict(s) for s in status] for n, status in leg.layers.items()}
+                for leg in made.legs
+            ],
+            "peak_memory_GB": peak_memory(),
+        }  # fmt: skip
+        write_atomically(file, json.dumps(record).encode())
+        return record
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+Results = dict[str, list[dict[str, Any]]]
+
+
+def measure_all(
+    study: Study, networks: Sequence[Any], methods: Sequence[str],
+    models: Mapping[str, Any] | None = None,
+) -> Results:  # fmt: skip
+    """Method → one record for each disjoint pair of the networks."""
+    pairs = range(len(networks) // 2)
+    work = [(m, p) for m in methods for p in pairs]
+    out: Results = {m: [] for m in methods}
+    bar = tqdm(work, leave=False)
+    for method, pair in bar:
+        bar.set_description(f"{study.name}: {METHODS[method].label}, pair {pair}")
+        a, b = networks[2 * pair : 2 * pair + 2]
+        out[method].append(study.measure(pair, method, a, b, models))
+    return out
+
+
+def worst(record: Mapping[str, Any], split: str) -> float:
+    """Worst accuracy along a path, in percent."""
+    return 100 * min(record["curves"][split]["accuracy"])
+
+
+def ends(record: Mapping[str, Any], split: str) -> float:
+    """Mean accuracy of the two end points, in percent."""
+    accuracy = record["curves"][split]["accuracy"]
+    return 50 * (accuracy[0] + accuracy[-1])
+
+
+def table(results: Results, paper: Paper) -> str:
+    """Ours and the paper's numbers, a row a method, the end points last."""
+    pairs = len(next(iter(results.values())))
+    lines = [
+        f"Worst accuracy (%) along the path, mean ± one standard deviation over {pairs} pairs.",
+        "", "| method | train | paper | test | paper |", "|---|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    rows: list[tuple[str, str, Callable]] = [(m, METHODS[m].label, worst) for m in results]
+    rows.append(("endpoints", "End points", ends))
+    for method, label, value in rows:
+        records = results.get(method, next(iter(results.values())))
+        cells = []
+        for split, reported in zip(("train", "test"), paper.get(method, (None, None)), strict=True):
+            ours = np.array([value(r, split) for r in records])
+            cells += [
+                spread(ours),
+                "–" if reported is None else "{:.2f} ± {:.2f}".format(*reported),
+            ]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean ± one standard deviation (of a single value only the value)."""
+    deviation = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{deviation}"
+
+
+def curves_of(results: Results, pair: int = 0) -> dict[str, dict[str, Curve]]:
+    """Method label → split → curve of one pair, to draw."""
+    out = {}
+    for method, records in results.items():
+        found = records[pair]["curves"]
+        out[METHODS[method].label] = {
+            split: Curve(np.array(c["t"]), {k: np.array(c[k]) for k in ("loss", "accuracy")},
+                         np.array(c["lengths"]))
+            for split, c in found.items()
+        }  # fmt: skip
+    return out
+
+
+def write(out: Path, name: str, study: Study, results: Results, text: str, **more: Any) -> None:
+    """JSON, Markdown and the figure of the first pair."""
+    out.mkdir(parents=True, exist_ok=True)
+    record = {
+        "machine": machine(), "data": study.data.name, "model": repr(study.model),
+        "protocol": dataclasses.asdict(study.protocol), "chain": dataclasses.asdict(study.chain),
+        "results": results, **more,
+    }  # fmt: skip
+    write_atomically(out / f"{name}.json", json.dumps(record).encode())
+    write_atomically(out / f"{name}.md", text.encode())
+    draw_curves(curves_of(results), out / f"{name}.png")

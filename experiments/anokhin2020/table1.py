@@ -1,0 +1,162 @@
+"""`python -m experiments.anokhin2020.table1`: one hidden layer of 2,000 neurons, every method.
+
+Trains end points and the networks that the learnable methods learn from by the paper's protocol,
+connects disjoint pairs with every method of Table 1 and sets the worst accuracies beside the
+paper's. Measures the loss along the swap stage besides, which the paper describes and does not
+report.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+import mcjax
+from mcjax import flows
+from mcjax.align import match_butterflies
+from mcjax.data import IMAGENET, crop_and_flip, load
+from mcjax.models import MLP
+from mcjax.path import Swaps
+from mcjax.protocol import Protocol, cross_entropy_of
+
+from .paper import TABLE1
+from .study import Study, measure_all, peak_memory, table, write
+
+METHODS = (
+    "linear", "arc", "iaf-flow", "realnvp-bijection", "linear+wa", "arc+wa", "ot", "ot+wa",
+    "garipov-3", "garipov-5",
+)  # fmt: skip
+
+
+@dataclasses.dataclass
+class Table1:
+    """Worst accuracy along paths between networks with one hidden layer (Table 1)."""
+
+    data: Literal["mnist", "cifar10"] = "mnist"
+    """Data set."""
+    quick: bool = False
+    """Digits and small networks: everything runs, in under two minutes."""
+    epochs: int | None = None
+    """Epochs of training (the paper's: mnist 30, cifar10 400); chains train half or twice as long,
+    as in the paper."""
+    pairs: int = 3
+    """Disjoint pairs of networks."""
+    population: int = 16
+    """Networks that the learnable methods learn from; 0 leaves these methods out."""
+    data_dir: Path | None = None
+    """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
+    work: Path | None = None
+    """Folder of checkpoints and partial results (default: mcjax-runs/anokhin2020/table1-DATA)."""
+    out: Path | None = None
+    """Folder of the results (default: results beside this file; with --quick the work folder)."""
+
+
+def study_of(options: Table1) -> Study:
+    """The data, network and protocols that the options ask for."""
+    name = "digits" if options.quick else options.data
+    work = options.work or Path("mcjax-runs/anokhin2020") / f"table1-{name}"
+    if options.quick:
+        data, protocol, chain = load("digits"), Protocol(20, 32), Protocol(10, 32)
+        return Study("digits", MLP((256,)), data, protocol, chain, work)
+    if name == "mnist":
+        epochs = options.epochs or 30
+        data = load("mnist", options.data_dir)
+        return Study(name, MLP((2000,)), data, Protocol(epochs), Protocol(2 * epochs), work)
+    epochs = options.epochs or 400
+    data = load("cifar10", options.data_dir).standardised(*IMAGENET)
+    chain = Protocol(max(epochs // 2, 1))
+    return Study(name, MLP((2000,)), data, Protocol(epochs), chain, work, augment=crop_and_flip)
+
+
+def connection_models(study: Study, options: Table1) -> dict[str, Any]:
+    """The learnable methods' models, trained on the population once and kept."""
+    size = 4 if options.quick else options.population
+    if not size:
+        return {}
+    first = 2 * options.pairs
+    files = {m: study.folder / f"{m}.safetensors" for m in ("realnvp-bijection", "iaf-flow")}
+    models = {m: flows.ConnectionModel.load(f) for m, f in files.items() if f.exists()}
+    if len(models) == len(files):
+        return models
+    networks = study.networks(range(first, first + size), "population")
+    network = study.trace(networks[0])
+    loss = cross_entropy_of(study.apply)
+    quick = options.quick
+    train: dict[str, tuple[int, Any]] = {
+        "realnvp-bijection": (40 if quick else 1400, lambda steps, progress: flows.train_bijection(
+            network, networks, loss, study.train_data,
+            flows.Architecture("realnvp", blocks=2 if quick else 8, width=256, depth=1),
+            steps=steps, batch=256, learning_rate=1e-3, key=jax.random.key(0), progress=progress,
+        )),
+        "iaf-flow": (40 if quick else 1000, lambda steps, progress: flows.train_flow(
+            network, networks, flows.Architecture("iaf", blocks=2 if quick else 10, depth=0),
+            steps=steps, batch=512, learning_rate=1e-3, key=jax.random.key(0), progress=progress,
+        )),
+    }  # fmt: skip
+    for method, (steps, run) in train.items():
+        if method in models:
+            continue
+        with tqdm(total=steps, desc=f"{study.name}: training {method}", leave=False) as bar:
+
+            def progress(step: int, loss: float, bar: Any = bar) -> None:
+                bar.update(step - bar.n)
+                bar.set_postfix_str(f"loss {loss:.4f}")
+
+            models[method] = run(steps, progress)
+        models[method].save(files[method])
+    return models
+
+
+def swap_stage(study: Study, a: Any, b: Any, points: int) -> list[dict[str, Any]]:
+    """The loss in the middle of swaps, for several numbers of swaps that go together."""
+    network = study.trace(a)
+    permutations = match_butterflies(network, a, b).permutations
+    rows = []
+    most = sum(np.size(p) for p in permutations.values())
+    for together in (1, 10, 100, most):
+        stage = Swaps(network, b, permutations, together=together)
+        t = np.concatenate([[0.0], stage.middles(points), [1.0]])
+        curve = mcjax.evaluate(stage, study.apply, study.train_data, t)
+        rows.append({"together": together, "legs": stage.legs, "curve": curve.to_dict()})
+    return rows
+
+
+def swap_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "", "The swap stage of OT, from the permuted B to B: training set, in the middle of swaps.",
+        "", "| swaps that go together | legs | loss at the ends | highest loss | worst accuracy (%) |",
+        "|---:|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    for row in rows:
+        loss, accuracy = row["curve"]["loss"], row["curve"]["accuracy"]
+        together = "all that are disjoint" if row is rows[-1] else str(row["together"])
+        lines.append(f"| {together} | {row['legs']} | {loss[-1]:.4f} | {max(loss):.4f} | "
+                     f"{100 * min(accuracy):.2f} |")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def main(options: Table1) -> None:
+    study = study_of(options)
+    networks = study.networks(range(2 * options.pairs), "endpoints")
+    models = connection_models(study, options)
+    methods = [m for m in METHODS if m in models or "flow" not in m and "nvp" not in m]
+    results = measure_all(study, networks, methods, models)
+    swaps = swap_stage(study, networks[0], networks[1], 5 if options.quick else 20)
+    name = "digits" if options.quick else options.data
+    text = table(results, TABLE1.get(name, {})) + swap_table(swaps)
+    text += f"\nPeak memory: {peak_memory():.2f} GB.\n"
+    out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
+    flows_used = {m: dict(v.metadata) | dataclasses.asdict(v.architecture) for m, v in
+                  models.items()}  # fmt: skip
+    write(out, f"table1-{name}", study, results, text, swaps=swaps, flows=flows_used)
+    print(text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Table1, description=__doc__))
