@@ -200,8 +200,9 @@ def _minimise(
     key: jax.Array,
     progress: Progress,
 ) -> tuple[Any, np.ndarray]:
-    """Adam on objective(arrays, given, key); only floating-point arrays are trained."""
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
+    """Adam, its rate falling along a cosine, on objective(arrays, given, key); only floating-point arrays are trained."""
+    schedule = optax.cosine_decay_schedule(learning_rate, _check.positive(steps, "steps"))
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
     free, rest = eqx.partition(arrays, eqx.is_inexact_array)
     state = optimizer.init(free)
 
@@ -217,7 +218,7 @@ def _minimise(
 
         return jax.lax.scan(step, (free, state), keys)
 
-    keys = jax.random.split(jax.random.fold_in(key, 1), _check.positive(steps, "steps"))
+    keys = jax.random.split(jax.random.fold_in(key, 1), steps)
     losses: list[np.ndarray] = []
     for first in range(0, steps, _BLOCK):
         (free, state), found = block(free, state, keys[first : first + _BLOCK], given)

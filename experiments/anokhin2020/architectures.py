@@ -1,0 +1,170 @@
+"""`python -m experiments.anokhin2020.architectures`: layer by layer on every architecture.
+
+Beyond the paper: trains two networks of every model of the trace catalogue (tests/catalogue.py)
+on real data, connects them with the layer-by-layer methods and compares the worst accuracy along
+the path with plain linear interpolation. The models are tiny (most have 5 to 16 units a layer),
+so weight adjustment has little to work with: this shows that it works, not how well it can.
+
+The data are scikit-learn's digits, projected on as many principal components as the model has
+inputs (token models: components cut into 20 levels) and on as many classes as it has outputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from tqdm import tqdm
+
+import mcjax
+from mcjax._files import write_atomically
+from mcjax.data import load
+from mcjax.evaluation import estimate_batch_norm
+from mcjax.network.batch_norm import in_training_mode, statistics_pairs
+from mcjax.path import Legs
+from mcjax.protocol import cross_entropy_of
+from mcjax.recipes import METHODS
+from mcjax.study import machine
+from tests.catalogue import MODELS, Case
+
+DEFAULT = ("linear", "linear+butterfly", "ot+butterfly", "linear+wa", "arc+wa", "ot+wa")
+
+
+@dataclasses.dataclass
+class Architectures:
+    """Worst accuracy along layer-by-layer paths on every architecture of the catalogue."""
+
+    models: tuple[str, ...] = tuple(MODELS)
+    """Names in tests/catalogue.py."""
+    methods: tuple[str, ...] = DEFAULT
+    """Methods to compare; the first is what the others should beat."""
+    pairs: int = 3
+    """Pairs of networks of each model."""
+    steps: int = 800
+    """Steps of Adam on batches of 128."""
+    out: Path = Path(__file__).parent / "results"
+    """Folder of the results."""
+
+
+def digits_for(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs of the case's kind and labels of as many classes as it has outputs."""
+    data = load("digits").flat()
+    x = np.concatenate([data.x_train, data.x_test])
+    y = np.concatenate([data.y_train, data.y_test])
+    classes = jax.eval_shape(case.apply_fn, case.params, case.x).shape[-1]
+    kept = y < classes
+    x, y = x[kept] - x[kept].mean(0), y[kept]
+    shape = case.x.shape[1:]
+    wanted = int(np.prod(shape))
+    _, _, axes = np.linalg.svd(x, full_matrices=False)
+    parts = np.resize(x @ axes[: min(wanted, 64)].T, (len(x), min(wanted, 64)))
+    parts = np.concatenate([parts] * -(-wanted // parts.shape[1]), 1)[:, :wanted]
+    parts = parts / parts.std()
+    if jnp.issubdtype(case.x.dtype, jnp.integer):
+        ranks = parts.argsort(0).argsort(0) * 20 // len(parts)
+        return ranks.reshape(-1, *shape).astype(case.x.dtype), y
+    return parts.reshape(-1, *shape).astype(np.float32), y
+
+
+def logits_of(case: Case):
+    """A classifier: outputs for each token are averaged."""
+
+    def apply(params: Any, x: Any) -> jax.Array:
+        out = case.apply_fn(params, x)
+        return out.mean(tuple(range(1, out.ndim - 1))) if out.ndim > 2 else out
+
+    return apply
+
+
+def initial(case: Case, seed: int) -> Any:
+    """Independent parameters of the case's distribution: the entries of each matrix shuffled."""
+    rng = np.random.default_rng(seed)
+
+    def shuffled(leaf: Any) -> Any:
+        if leaf.ndim < 2:
+            return leaf
+        return jnp.asarray(rng.permutation(np.asarray(leaf).ravel()).reshape(leaf.shape))
+
+    return jax.tree.map(shuffled, case.params)
+
+
+def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: int) -> Any:
+    """A network trained by Adam, normalised by batches while it is, then by its statistics."""
+    x, y = map(jnp.asarray, data)
+    loss = cross_entropy_of(in_training_mode(apply_fn))
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+    start = initial(case, seed)
+
+    @jax.jit
+    def run(params, key):
+        def step(carry, key):
+            params, state = carry
+            indices = jax.random.randint(key, (128,), 0, len(x))
+            gradient = jax.grad(loss, allow_int=True)(params, (x[indices], y[indices]))
+            updates, state = optimizer.update(gradient, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, steps))
+
+    (params, _), _ = run(start, jax.random.key(seed))
+    return estimate_batch_norm(apply_fn, params, x) if statistics_pairs(params) else params
+
+
+def compare(name: str, options: Architectures) -> dict[str, Any]:
+    """Method → worst accuracy (%) for each pair, and the end points' mean accuracy."""
+    case = MODELS[name]()
+    apply_fn, data = logits_of(case), digits_for(case)
+    out: dict[str, list[float]] = {m: [] for m in (*options.methods, "endpoints")}
+    for pair in range(options.pairs):
+        a, b = (trained(case, apply_fn, data, 2 * pair + i, options.steps) for i in range(2))
+        network = mcjax.trace(apply_fn, a, data[0][:4])
+        for method in options.methods:
+            path = mcjax.connect(method, network, a, b, x=data[0], points=6)
+            t = path.grid(4) if isinstance(path, Legs) else 21
+            curve = mcjax.evaluate(path, apply_fn, data, t, statistics=data[0])
+            out[method].append(100 * curve.worst("accuracy"))
+        out["endpoints"].append(50 * float(curve.accuracy[0] + curve.accuracy[-1]))
+    return out
+
+
+def table(found: dict[str, dict[str, list[float]]], methods: Sequence[str]) -> str:
+    labels = [*(METHODS[m].label for m in methods), "End points"]
+    lines = [
+        "Worst accuracy (%) along the path on the digits, mean over the pairs; bold where it beats "
+        "the segment.", "",
+        "| model | " + " | ".join(labels) + " |", "|---|" + "---:|" * len(labels),
+    ]  # fmt: skip
+    for name, row in found.items():
+        base = np.mean(row[methods[0]])
+        cells = [f"{np.mean(row[m]):.1f}" for m in (*methods, "endpoints")]
+        for i, m in enumerate(methods[1:], 1):
+            if np.mean(row[m]) > base:
+                cells[i] = f"**{cells[i]}**"
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(options: Architectures) -> None:
+    found = {}
+    bar = tqdm(options.models, leave=False)
+    for name in bar:
+        bar.set_description(name)
+        found[name] = compare(name, options)
+        options.out.mkdir(parents=True, exist_ok=True)
+        record = {"machine": machine(), "steps": options.steps, "results": found}
+        write_atomically(options.out / "architectures.json", json.dumps(record).encode())
+        text = table(found, options.methods)
+        write_atomically(options.out / "architectures.md", text.encode())
+    print(text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Architectures, description=__doc__))
