@@ -23,7 +23,7 @@ from .path import Partial
 from .recipes.stages import Plan
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ensemble:
     """Networks whose predictions are averaged, with the parameters that they share.
 

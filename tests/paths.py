@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mcjax.path import Arc, Bezier, Linear, Path, PolygonalChain
+import mcjax
+from mcjax._tree import stack
+from mcjax.path import (
+    Arc,
+    Bezier,
+    Knots,
+    Known,
+    Legs,
+    Linear,
+    Partial,
+    Path,
+    PolygonalChain,
+    Swaps,
+)
 
 
 def tree(seed: int, dtype=jnp.float32):
@@ -27,6 +41,29 @@ def mean(dtype=jnp.float32):
     }
 
 
+def partial(dtype=jnp.float32) -> Path:
+    """Every leaf that differs moves, in two parts."""
+    a, b = (jax.tree.leaves(tree(k, dtype)) for k in (0, 1))
+    return Partial(
+        tree(0, dtype),
+        [((1, 0), Arc([a[1], a[0]], [b[1], b[0]])), ((2,), Knots([jnp.stack([a[2], b[2]])]))],
+    )
+
+
+def swaps(dtype=jnp.float32) -> Path:
+    """A segment to the end with its units rotated, then swap by swap to the end."""
+
+    def apply_fn(p, x):
+        hidden = jnp.tanh(x @ p["layer"]["w"] + p["layer"]["b"])
+        return jnp.sum(hidden, -1) * p["list"][0]
+
+    a, b = tree(0, dtype), tree(1, dtype)
+    network = mcjax.trace(apply_fn, b, jnp.ones((2, 3), dtype))
+    (name,) = network.groups
+    rotation = {name: np.array([1, 2, 3, 0])}
+    return Legs([Linear(a, network.permute(rotation, b)), Swaps(network, b, rotation)])
+
+
 # name → (dtype → path whose ends are tree(0) and tree(1))
 PATHS: dict[str, Callable[..., Path]] = {
     "linear": lambda d=jnp.float32: Linear(tree(0, d), tree(1, d)),
@@ -37,5 +74,12 @@ PATHS: dict[str, Callable[..., Path]] = {
     "bezier-5": lambda d=jnp.float32: Bezier([tree(k, d) for k in (0, 2, 3, 4, 1)]),
     "chain-2": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(1, d)]),
     "chain-3": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(2, d), tree(1, d)]),
+    "knots": lambda d=jnp.float32: Knots(stack([tree(k, d) for k in (0, 2, 3, 1)])),
+    "known": lambda d=jnp.float32: Known(Bezier([tree(k, d) for k in (0, 2, 1)]), [0, 0.3, 1]),
+    "partial": partial,
+    "legs": lambda d=jnp.float32: Legs(
+        [Linear(tree(0, d), tree(2, d)), Bezier([tree(k, d) for k in (2, 3, 1)])]
+    ),
+    "swaps": swaps,
     "chain-5": lambda d=jnp.float32: PolygonalChain([tree(k, d) for k in (0, 2, 3, 4, 1)]),
 }

@@ -12,13 +12,21 @@ from mcjax.recipes import METHODS
 
 from .catalogue import MLP, MODELS, linen, vectors
 
+# Layer-by-layer methods that share all their code with another one are tried in slow runs only.
+TWINS = ("linear+wa", "arc+wa", "linear+butterfly", "ot+butterfly")
+PLAIN = [m for m, method in METHODS.items() if not method.needs]
 
-@pytest.mark.parametrize("method", list(METHODS))
-def test_contract_of_a_method(model, method):
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=pytest.mark.slow if m in TWINS else ()) for m in PLAIN]
+)
+def test_contract_of_a_method(model, method, request):
     """Starts at A, ends at B or at B with its units in another order (the same function)."""
     case, network = model
+    if "+" in method and "resnet20" in request.node.name and method not in TWINS:
+        pytest.skip("a minute each: tests/recipes/test_layerwise.py has them as slow tests")
     a, b, x = case.another(1), case.another(2), case.inputs(32)
-    path = mcjax.connect(method, network, a, b, x=x, key=jax.random.key(0))
+    path = mcjax.connect(method, network, a, b, x=x, key=jax.random.key(0), points=3)
     jax.tree.map(np.testing.assert_array_equal, path(0.0), a)
     if not METHODS[method].moves_end:
         jax.tree.map(np.testing.assert_array_equal, path(1.0), b)

@@ -145,7 +145,7 @@ def main(options: Table1) -> None:
     study = study_of(options)
     networks = study.networks(range(2 * options.pairs), "endpoints")
     models = connection_models(study, options)
-    methods = [m for m in METHODS if m in models or "flow" not in m and "nvp" not in m]
+    methods = [m for m in METHODS if m in models or ("flow" not in m and "nvp" not in m)]
     results = measure_all(study, networks, methods, models)
     swaps = swap_stage(study, networks[0], networks[1], 5 if options.quick else 20)
     name = "digits" if options.quick else options.data

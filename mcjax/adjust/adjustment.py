@@ -16,19 +16,21 @@ from .._types import Params
 from ..network.network import Network
 from ..path import Partial, Path
 from .form import matrix_form
-from .moments import Wanted, moments_along
-from .solve import Solution, solve
+from .moments import Wanted, moments_along, samples_per_example
+from .solve import solve
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerStatus:
     """How a layer's least squares came out.
 
-    - `units`: inputs of the layer; `rank`: how many of them are independent on the data (the
+    - `units`: inputs of the layer; `samples`: what they are seen on (in a convolution every
+      position of every image); `rank`: how many of them are independent on the data (the
       least over a batch of problems); `residual`: ‖XW − Y‖² / ‖Y‖² (the largest)
     """
 
     units: int
+    samples: int
     rank: int
     residual: float
 
@@ -39,7 +41,6 @@ class Adjustment:
 
     params: Params
     layers: Mapping[str, LayerStatus]
-    samples: int
 
     def summary(self) -> str:
         """A line a layer."""
@@ -58,7 +59,8 @@ def adjust(
     W = argmin ‖W X(θ) − W' X(θ')‖² for each layer, with X(θ) the layer's inputs in the network
     θ = `params` and W', X(θ') weights and inputs in θ' = `like` (anokhin2020, Eq. 10: W' X(θ')
     X(θ)⁺). Biases stay. Everything else of `params` stays too; several layers are solved on the
-    inputs they have if those before them reproduce theirs.
+    inputs they have if those before them reproduce theirs. Batch normalisation in `params` is by
+    the statistics of x, as in `mcjax.evaluate`.
 
     **Arguments:**
     - `network`: `mcjax.trace(apply_fn, params, x)`
@@ -83,24 +85,24 @@ def adjust(
         [2.0, 2.0, 2.0, 2.0]
     """
     network.check_parameters(params=params, like=like)
-    n = _check.batched(x, "x")
+    _check.batched(x, "x")
     _check.finite(x, "x")
     wanted = [Wanted(layer_number(network, name), 0) for name in layers]
     if not wanted:
         raise ValueError("layers is empty: there is nothing to solve for")
     solved = solve_along(network, Partial(params, ()), [0.0], wanted, (like,), x)
     status = {name: s for name, s in zip(layers, solved.status[0], strict=True)}
-    few = [name for name, s in status.items() if n < s.units]
-    if few:
-        warnings.warn(
-            f"{n} samples for the {status[few[0]].units} units of layer {few[0]!r}: the fit is "
-            "exact on them and means little elsewhere; pass more inputs",
-            stacklevel=2,
-        )
+    for name, s in status.items():
+        if s.samples < s.units:
+            warnings.warn(
+                f"{s.samples} samples for the {s.units} units of layer {name!r}: the fit is exact "
+                "on them and means little elsewhere; pass more inputs",
+                stacklevel=2,
+            )
     leaves = network.flatten(params, "params")
     for i, values in solved.leaves.items():
         leaves[i] = values[0]
-    return Adjustment(jax.tree.unflatten(network.treedef, leaves), status, n)
+    return Adjustment(jax.tree.unflatten(network.treedef, leaves), status)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +126,7 @@ def solve_along(
     """Solve layers at each t of a path; see `moments_along` for the arguments."""
     program, found = network.analysis.program, [network.layers[w.layer] for w in wanted]
     layouts = [matrix_form(program, layer, layer.contraction) for layer in found]
+    n = _check.batched(x, "x")
     base = network.flatten(path.at(float(ts[0])), "path")
     leaves: dict[int, list[np.ndarray]] = {c.contraction.weight: [] for c in found}
     status: list[list[LayerStatus]] = []
@@ -135,14 +138,11 @@ def solve_along(
             number = layer.contraction.weight
             weights = np.stack([s.weights for s in solutions])
             leaves[number].append(form.place(base[number], weights))
-            status[-1].append(_status(form.index.shape[1], solutions))
+            samples = int(n * samples_per_example(network, layer, form))
+            rank, residual = min(s.rank for s in solutions), max(s.residual for s in solutions)
+            status[-1].append(LayerStatus(form.index.shape[1], samples, rank, residual))
     stacked = {i: jnp.asarray(np.stack(v), network.leaf_types[i].dtype) for i, v in leaves.items()}
     return Solved(stacked, status)
-
-
-def _status(units: int, solutions: Sequence[Solution]) -> LayerStatus:
-    rank, residual = min(s.rank for s in solutions), max(s.residual for s in solutions)
-    return LayerStatus(units, rank, residual)
 
 
 def layer_number(network: Network, name: str) -> int:

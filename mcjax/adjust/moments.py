@@ -8,6 +8,7 @@ symmetric: only blocks on and above its diagonal are computed.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from ..network import chunks
 from ..network.activations import analysis_for
 from ..network.batch_norm import batch_statistics, normalised_values, statistics_pairs
 from ..network.model import Model, replace_leaves
-from ..network.network import Network
+from ..network.network import Layer, Network
 from ..network.program import Program, run
 from ..path import Path
 from ..path.sharing import shared_part
@@ -217,13 +218,19 @@ def _even_up(n: int, most: int) -> int:
 
 def _chunk_size(network: Network, wanted: Sequence[Wanted]) -> int:
     """Examples whose samples at every wanted layer fit in memory."""
-    program = network.analysis.program
-    batch = jax.tree.leaves(network.input_types)[0].shape[0]
-    bytes_ = 1
-    for form, w in zip(_traced_forms(network, wanted), wanted, strict=True):
-        outputs = np.prod(program.shape(network.layers[w.layer].contraction.output))
-        bytes_ = max(bytes_, int(4 * outputs / form.index.shape[2] * form.index.shape[1] / batch))
-    return int(np.clip(_SAMPLE_BYTES // bytes_, 1, _CHUNK))
+    layers = [network.layers[w.layer] for w in wanted]
+    most = max(
+        4 * samples_per_example(network, layer, form) * form.index.shape[0] * form.index.shape[1]
+        for layer, form in zip(layers, _traced_forms(network, wanted), strict=True)
+    )
+    return int(np.clip(_SAMPLE_BYTES // most, 1, _CHUNK))
+
+
+def samples_per_example(network: Network, layer: Layer, form: MatrixForm) -> float:
+    """Rows of X for each example: positions of a convolution, tokens."""
+    outputs = math.prod(network.analysis.program.shape(layer.contraction.output))
+    examples = jax.tree.leaves(network.input_types)[0].shape[0]
+    return outputs / (form.index.shape[0] * form.index.shape[2] * examples)
 
 
 def _moment_bytes(network: Network, wanted: Sequence[Wanted]) -> int:

@@ -39,8 +39,10 @@ def assign_by_sinkhorn(profit: np.ndarray) -> tuple[np.ndarray, float]:
     The plan minimises ⟨C, Π⟩ − ε H(Π) with C the costs and ε 1 % of their mean; it is rounded by
     an exact assignment on it. A plan that has not converged warns.
     """
-    from ott.geometry.geometry import Geometry
-    from ott.solvers import linear
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # ott imports jaxopt, which warns
+        from ott.geometry.geometry import Geometry
+        from ott.solvers import linear
 
     cost = np.asarray(profit.max() - profit, np.float32)
     geometry = Geometry(cost, epsilon=max(_EPSILON * float(cost.mean()), 1e-30))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import equinox as eqx
@@ -115,7 +115,7 @@ def standardised(bijection: AbstractBijection, rows: jax.Array) -> AbstractBijec
     return eqx.tree_at(lambda chain: chain.bijections[0], bijection, affine)
 
 
-@lru_cache(maxsize=None)
+@cache
 def skeleton(architecture: Architecture, dim: int) -> tuple[Any, list[Any]]:
     """(tree structure, leaves) of a bijection, with None for its arrays.
 

@@ -57,7 +57,7 @@ class Layerwise:
         self.status: list[Leg] = []
         self.permutations: dict[str, np.ndarray] = {}
 
-    def path(self) -> Path:
+    def path(self) -> Legs:
         """The whole path; `permutations` and `status` are filled on the way."""
         now, turned = self._leaves(self.a), frozenset[Atom]()
         legs: list[Path] = []
@@ -70,7 +70,7 @@ class Layerwise:
         end = self._leaves(self.b)
         if moved := _differing(now, end):
             legs.append(self._partial(now, [(moved, Linear(_pick(now, moved), _pick(end, moved)))]))
-        return Legs(legs) if legs else Linear(self.a, self.b)
+        return Legs(legs or [Linear(self.a, self.b)])
 
     # -- a stage ---------------------------------------------------------------------------
 

@@ -1,0 +1,205 @@
+"""Weight adjustment against NumPy's least squares in float64, and by its optimality condition."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mcjax
+from mcjax.adjust import adjust
+from mcjax.adjust.form import matrix_form
+from mcjax.adjust.moments import Wanted, moments_along
+from mcjax.adjust.solve import Normal, solve
+from mcjax.evaluation import estimate_batch_norm
+from mcjax.network.batch_norm import statistics_pairs
+from mcjax.path import Linear, Partial
+
+from ..catalogue import MODELS
+
+
+def normal(x, y):
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    return Normal(x.T @ x, x.T @ y, float(np.sum(y**2)))
+
+
+def residual(x, y, w):
+    return np.sum((x @ w - y) ** 2) / np.sum(y**2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(1, 12), st.integers(0, 4), st.integers(0, 4),
+    st.integers(1, 40),
+)  # fmt: skip
+def test_solve_is_numpys_least_squares(seed, units, dead, twins, samples):
+    """Whatever the rank: dead units, duplicated units, fewer samples than units."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(samples, units)) * rng.uniform(0.01, 100, units)
+    x = np.concatenate([x, np.zeros((samples, dead)), x[:, : min(twins, units)]], 1)
+    y = rng.normal(size=(samples, 3))
+    found = solve(normal(x, y))
+    oracle, _, rank, _ = np.linalg.lstsq(x, y, rcond=1e-9)
+    assert found.rank == rank
+    best = residual(x, y, oracle)
+    assert residual(x, y, found.weights) <= best + 1e-6
+    assert found.residual == pytest.approx(residual(x, y, found.weights), abs=1e-6)
+    assert np.all(found.weights[units : units + dead] == 0)
+
+
+def test_duplicated_units_share_their_weight():
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    x = np.concatenate([x, x], 1)
+    w = solve(normal(x, x @ np.ones((6, 1)))).weights
+    np.testing.assert_allclose(w, 1, atol=1e-6)
+
+
+def test_all_units_dead():
+    found = solve(normal(np.zeros((5, 4)), np.ones((5, 2))))
+    assert (found.rank, found.residual) == (0, 1.0)
+    assert np.all(found.weights == 0)
+    assert solve(normal(np.zeros((5, 4)), np.zeros((5, 2)))).residual == 0
+
+
+def test_moments_that_are_not_definite_are_cut_off():
+    """Rounding made an eigenvalue negative: Cholesky fails, the answer is still finite."""
+    x = np.random.default_rng(0).normal(size=(40, 5))
+    x[:, 4] = x[:, 3]
+    problem = normal(x, x[:, :1] * 2)
+    problem.gram[3, 4] = problem.gram[4, 3] = problem.gram[3, 3] * (1 + 1e-8)
+    found = solve(problem)
+    np.testing.assert_allclose(x @ found.weights, x[:, :1] * 2, atol=1e-5)
+    assert found.rank == 4
+
+
+def solvable(network):
+    program = network.analysis.program
+    for layer in network.layers:
+        try:
+            yield layer, matrix_form(program, layer, layer.contraction)
+        except ValueError:
+            continue
+
+
+@pytest.mark.filterwarnings("ignore:.* samples for the")
+def test_gradient_vanishes_on_every_architecture(model):
+    """The derivative of the squared error by the solved weights, from autodiff, is zero."""
+    case, network = model
+    b, a, x = case.another(1), case.another(2), case.inputs(60)
+    if statistics_pairs(b):  # it is solved with the statistics of the inputs
+        b = estimate_batch_norm(case.apply_fn, b, x)
+    names = list(network.leaf_names)
+    for layer, _ in list(solvable(network))[:4]:
+        like = jax.tree.leaves(a)
+        if layer.bias is not None:  # biases are not adjusted: compare outputs without them
+            like[names.index(layer.bias)] = jax.tree.leaves(b)[names.index(layer.bias)]
+        like = jax.tree.unflatten(network.treedef, like)
+        done = adjust(network, b, like, x, layers=[layer.name])
+        target = network.layer_outputs(like, x)[layer.name]
+        number = layer.contraction.weight
+
+        def error(weight, params=done.params, layer=layer, number=number, target=target):
+            leaves = jax.tree.leaves(params)
+            leaves[number] = weight
+            params = jax.tree.unflatten(network.treedef, leaves)
+            return jnp.sum((network.layer_outputs(params, x)[layer.name] - target) ** 2)
+
+        old, new = jax.tree.leaves(b)[number], jax.tree.leaves(done.params)[number]
+        # At the old weights the derivative is far from zero (unless they fit already).
+        before, after = (jnp.linalg.norm(jax.grad(error)(w)) for w in (old, new))
+        assert after <= 2e-3 * before + 1e-4, layer.name
+        assert error(new) <= error(old) * (1 + 1e-5)
+
+
+def test_only_the_layer_changes_and_status_says_rank():
+    case = MODELS["mlp"]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    a, b = case.another(1), case.another(2)
+    kernel = b["params"]["Dense_0"]["kernel"].at[:, 0].set(0)
+    bias = b["params"]["Dense_0"]["bias"].at[0].set(-1)
+    b["params"]["Dense_0"] = {"kernel": kernel, "bias": bias}  # unit 0 never fires
+    done = adjust(network, b, a, case.inputs(200), layers=["Dense_1"])
+    assert done.layers["Dense_1"].units == 8
+    assert done.layers["Dense_1"].rank == 7
+    assert "rank 7 of 8" in done.summary()
+    for name in ("Dense_0", "Dense_2"):
+        np.testing.assert_array_equal(
+            done.params["params"][name]["kernel"], b["params"][name]["kernel"]
+        )
+    np.testing.assert_array_equal(done.params["params"]["Dense_1"]["kernel"][0], 0)
+
+
+def test_a_network_is_adjusted_to_itself():
+    case = MODELS["convnet"]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    a, x = case.another(1), case.inputs(200)
+    names = [layer.name for layer in network.layers[1:]]
+    done = adjust(network, a, a, x, layers=names)
+    np.testing.assert_allclose(case.apply_fn(done.params, x), case.apply_fn(a, x), atol=2e-3)
+
+
+def test_chunks_do_not_matter():
+    case = MODELS["mlp"]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    path, x = Linear(case.another(1), case.another(2)), case.inputs(96)
+    found = [
+        moments_along(network, path, [0.0, 0.3, 1.0], [Wanted(1, 0)], (path.a,), x, chunk=chunk)
+        for chunk in (96, 8)
+    ]
+    for one, many in zip(*found, strict=True):
+        np.testing.assert_allclose(one[0][0].gram, many[0][0].gram, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(one[0][0].cross, many[0][0].cross, rtol=1e-4, atol=1e-4)
+
+
+def test_moments_are_numpys_in_float64():
+    """A sum over many chunks keeps what float32 would lose."""
+    f = lambda p, x: (x * p["scale"]) @ p["w"]
+    x = jnp.asarray(1 + np.random.default_rng(0).normal(size=(200_000, 2)), jnp.float32)
+    params = {"scale": jnp.ones(2), "w": jnp.ones((2, 1))}
+    network = mcjax.trace(f, params, x[:3])
+    found = moments_along(network, Partial(params, ()), [0.0], [Wanted(0, 0)], (params,), x,
+                          chunk=200)  # fmt: skip
+    wide = np.asarray(x, np.float64)
+    np.testing.assert_allclose(found[0][0][0].gram, wide.T @ wide, rtol=3e-8)
+
+
+def test_fewer_samples_than_units_warns():
+    case = MODELS["mlp"]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    with pytest.warns(UserWarning, match="3 samples for the 8 units of layer 'Dense_1'"):
+        adjust(network, case.another(1), case.another(2), case.inputs(3), layers=["Dense_1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "message"),
+    [
+        ("mlp", "Dense_9", "unknown layer 'Dense_9'; the layers are Dense_0, Dense_1"),
+        ("transformer", "Embed_0", "layer 'Embed_0' looks up rows"),
+        ("scan", "a", "layer 'a' is inside a loop"),
+        ("remat-tied-embedding", "table#2", "has other uses in the model"),
+    ],
+)
+def test_layers_that_cannot_be_solved(name, layer, message):
+    case = MODELS[name]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    if layer == "table#2":
+        layer = network.layers[-1].name
+    with pytest.raises(ValueError, match=message):
+        adjust(network, case.another(1), case.another(2), case.inputs(20), layers=[layer])
+
+
+def test_bad_inputs():
+    case = MODELS["mlp"]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    a, x = case.another(1), case.inputs(20)
+    with pytest.raises(ValueError, match="x is an empty batch"):
+        adjust(network, a, a, x[:0], layers=["Dense_1"])
+    with pytest.raises(ValueError, match="x: leaf '' holds 6 NaN"):
+        adjust(network, a, a, x.at[0].set(jnp.nan), layers=["Dense_1"])
+    with pytest.raises(ValueError, match="layers is empty"):
+        adjust(network, a, a, x, layers=[])
+    with pytest.raises(ValueError, match="different structures"):
+        adjust(network, a, {"params": {}}, x, layers=["Dense_1"])

@@ -1,0 +1,160 @@
+"""Connection models: bijections against the Jacobian, and what their paths promise."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import paramax
+import pytest
+from flowjax.bijections import MaskedAutoregressive
+
+import mcjax
+from mcjax.flows import Architecture, ConnectionModel, train_bijection, train_flow
+from mcjax.flows.architecture import arrays_of, build, skeleton, standardised, with_arrays
+from mcjax.flows.rows import Rows
+from mcjax.protocol import cross_entropy_of
+
+from ..catalogue import MLP, linen, vectors
+
+SMALL = {
+    "realnvp": Architecture("realnvp", blocks=3, width=8, depth=1),
+    "iaf": Architecture("iaf", blocks=3, width=1, depth=0),
+}
+
+
+def bijection(kind, dim=6, seed=0):
+    """One whose networks are not zero, as after training."""
+    skeleton(SMALL[kind], dim)
+    rows = jax.random.normal(jax.random.key(9), (50, dim)) * 3 + 1
+    made = standardised(build(SMALL[kind], dim, jax.random.key(seed)), rows)
+    noisy = [
+        v + 0.2 * jax.random.normal(jax.random.key(i), v.shape)
+        if jnp.issubdtype(v.dtype, jnp.floating) and i > 1 else v
+        for i, v in enumerate(arrays_of(made))
+    ]  # fmt: skip
+    return paramax.unwrap(with_arrays(SMALL[kind], dim, noisy))
+
+
+@pytest.mark.parametrize("kind", list(SMALL))
+def test_inverse_and_log_determinant(kind):
+    flow = bijection(kind)
+    x = jax.random.normal(jax.random.key(1), (6,)) * 2
+    y, log_det = flow.transform_and_log_det(x)
+    back, minus = flow.inverse_and_log_det(y)
+    np.testing.assert_allclose(back, x, atol=1e-4)
+    jacobian = jax.jacobian(flow.transform)(x)
+    assert float(log_det) == pytest.approx(np.linalg.slogdet(jacobian)[1], abs=1e-4)
+    assert float(minus) == pytest.approx(-float(log_det), abs=1e-4)
+
+
+def test_parallel_inverse_is_flowjaxs_sequential_one():
+    chain = bijection("iaf")
+    blocks = chain.bijections[1].bijection.bijections[0]
+    block = jax.tree.map(lambda v: v[0] if isinstance(v, jax.Array) and v.ndim else v, blocks)
+    y = jax.random.normal(jax.random.key(2), (6,))
+    sequential = MaskedAutoregressive.inverse_and_log_det(block, y)[0]
+    np.testing.assert_allclose(block.inverse(y), sequential, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(SMALL))
+def test_untrained_flow_is_the_arc_of_standardised_rows(kind):
+    """ν starts as the standardisation, whose path (Eq. 7) is the arc around the mean (Eq. 6)."""
+    case, network, nets, _ = population()
+    model = train_flow(network, nets, SMALL[kind], steps=1, learning_rate=0.0,
+                       key=jax.random.key(0))  # fmt: skip
+    rows = np.concatenate([np.asarray(Rows.of(network).take(p)["Dense_0"]) for p in nets])
+    path = model.connect(network, nets[0], nets[1])
+    a, b = (np.asarray(Rows.of(network).take(p)["Dense_0"]) for p in nets[:2])
+    mean, half = rows.mean(0), np.sqrt(0.5)
+    arc = mean + half * (a - mean) + half * (b - mean)
+    np.testing.assert_allclose(Rows.of(network).take(path(0.5))["Dense_0"], arc, atol=1e-4)
+
+
+_made: list = []
+
+
+def population():
+    """Five networks that compute nearly the same with their own hidden units."""
+    if not _made:
+        case = linen(MLP((16,)), vectors(), [(16,)])
+        network = mcjax.trace(case.apply_fn, case.params, case.x)
+        x = case.inputs(200)
+        base = case.another(0)
+        nets = [
+            network.permute(network.random_permutations(jax.random.key(i)), base) for i in range(5)
+        ]
+        _made.append((case, network, nets, (x, jnp.argmax(case.apply_fn(base, x), -1))))
+    return _made[0]
+
+
+def test_rows_are_butterflies_and_go_back():
+    case, network, nets, _ = population()
+    rows = Rows.of(network)
+    taken = rows.take(nets[0])["Dense_0"]
+    kernel = nets[0]["params"]["Dense_0"]["kernel"]
+    assert taken.shape == (16, 6 + 1 + 4)  # incoming row, bias, outgoing weights
+    assert {float(v) for v in kernel[:, 3]} <= {float(v) for v in taken[3]}
+    back = rows.put({"Dense_0": taken}, [0 * v for v in jax.tree.leaves(nets[0])])
+    for i, (u, v) in enumerate(zip(back, jax.tree.leaves(nets[0]), strict=True)):
+        np.testing.assert_array_equal(u, v if i in rows.leaves else 0 * v)
+
+
+def test_flow_training_raises_the_likelihood_and_saves(tmp_path):
+    case, network, nets, data = population()
+    model = train_flow(network, nets[:4], SMALL["realnvp"], steps=60, batch=64,
+                       learning_rate=1e-2, key=jax.random.key(0))  # fmt: skip
+    assert model.losses[-10:].mean() < model.losses[:10].mean()
+    model.save(tmp_path / "model.safetensors")
+    again = ConnectionModel.load(tmp_path / "model.safetensors")
+    one, two = (m.connect(network, nets[0], nets[4])(0.4) for m in (model, again))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert again.metadata == dict(model.metadata)
+
+
+def test_paths_of_a_flow_keep_the_contract():
+    case, network, nets, data = population()
+    for kind in SMALL:
+        model = train_flow(network, nets[:4], SMALL[kind], steps=2, key=jax.random.key(0))
+        path = mcjax.connect(f"{kind}-flow", network, nets[0], nets[4], model=model)
+        jax.tree.map(np.testing.assert_array_equal, path(0.0), nets[0])
+        jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[4])
+        compiled = jax.jit(lambda p, t: p(t))(path, 0.3)
+        jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, atol=1e-5), compiled, path(0.3))
+        curve = mcjax.evaluate(path, case.apply_fn, data, t=5)
+        single = mcjax.evaluate(path, case.apply_fn, data, t=[0.5])
+        assert curve.loss[2] == pytest.approx(float(single.loss[0]), rel=1e-4)
+
+
+def test_bijection_training_lowers_the_middle():
+    case, network, nets, data = population()
+    model = train_bijection(
+        network, nets[:4], cross_entropy_of(case.apply_fn), data, SMALL["realnvp"], steps=120,
+        batch=64, learning_rate=5e-3, key=jax.random.key(0),
+    )  # fmt: skip
+    assert model.losses[-20:].mean() < model.losses[:20].mean()
+    path = mcjax.connect("realnvp-bijection", network, nets[0], nets[4], model=model)
+    jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[4])
+
+
+def test_bad_input(tmp_path):
+    case, network, nets, data = population()
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="at least two are needed to learn from, got 1"):
+        train_flow(network, nets[:1], key=key)
+    with pytest.raises(ValueError, match="needs a fast inverse"):
+        train_bijection(network, nets, cross_entropy_of(case.apply_fn), data, SMALL["iaf"], key=key)
+    with pytest.raises(ValueError, match="200 examples are fewer than one batch of 256"):
+        train_bijection(network, nets, cross_entropy_of(case.apply_fn), data, batch=256, key=key)
+    with pytest.raises(ValueError, match="kind must be one of"):
+        Architecture("glow")
+    model = train_flow(network, nets[:3], SMALL["realnvp"], steps=1, key=key)
+    other = linen(MLP((16,), outputs=7), vectors(), [(16,)])
+    wider = mcjax.trace(other.apply_fn, other.params, other.x)
+    with pytest.raises(ValueError, match=r"rows of 11 \(Dense_0\); this network has 14"):
+        mcjax.connect("realnvp-flow", wider, other.params, other.params, model=model)
+    with pytest.raises(ValueError, match="model is for 'realnvp-flow'"):
+        mcjax.connect("iaf-flow", network, nets[0], nets[1], model=model)
+    (tmp_path / "no.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="holds no connection model"):
+        ConnectionModel.load(tmp_path / "no.safetensors")
