@@ -19,6 +19,10 @@ def _option(metavar: str, default: str = "") -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
 
 
+# Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
+_CHAIN_EPOCHS = {"digits": 30, "mnist": 60, "cifar10": 200}
+
+
 @dataclasses.dataclass
 class Connect:
     """Join two networks by low-loss paths and show the loss along them.
@@ -48,8 +52,13 @@ class Connect:
     """Epochs of training."""
     seeds: tuple[int, int] = (0, 1)
     """Seeds of the two networks."""
-    methods: Annotated[tuple[str, ...], _option("NAME …", "all")] = ()
-    """Methods to use: linear, arc, ot, weight-matching, activation-matching."""
+    methods: Annotated[tuple[str, ...], _option("NAME …", "all that need no training")] = ()
+    """Methods to use: linear, arc, ot; layer by layer with weight adjustment linear+wa, arc+wa,
+    ot+wa or with butterflies linear+butterfly, arc+butterfly, ot+butterfly; trained chains
+    garipov-3, garipov-5 (on digits by default); weight-matching, activation-matching; with a
+    connection model iaf-flow, realnvp-flow, realnvp-bijection."""
+    connection_model: Annotated[Path | None, _option("FILE")] = None
+    """A connection model saved by mcjax.flows: adds the method it was trained for."""
     points: int = 25
     """Number of t along each path."""
     out: Annotated[Path | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = (
@@ -118,14 +127,18 @@ def _connect(command: Connect) -> None:
         raise ValueError(f"--methods: unknown {unknown[0]!r}; there are {', '.join(METHODS)}")
     if command.points < 2:
         raise ValueError(f"--points must be at least 2, got {command.points}")
-    methods = command.methods or tuple(METHODS)
     if command.networks:
         title, out, study = _own(command)
     else:
         if command.model or command.inputs:
             raise ValueError("--model and --inputs go with two files of parameters")
         title, out, study = _trained(command)
-    _report(title, out, study, methods, command.points)
+    if command.connection_model is not None:
+        from .flows import ConnectionModel
+
+        model = ConnectionModel.load(command.connection_model)
+        study["models"] = {model.method: model}
+    _report(title, out, study, command)
 
 
 def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
@@ -181,6 +194,7 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     study = {
         "apply_fn": model.apply, "a": a, "b": b,
         "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
+        "protocol": dataclasses.replace(protocol, epochs=_CHAIN_EPOCHS.get(command.data, 60)),
         "metadata": {"data": command.data, "sizes": sizes, "seeds": command.seeds,
                      "protocol": dataclasses.asdict(protocol)},
     }  # fmt: skip
@@ -191,9 +205,20 @@ def _initialiser(model: Any, x: Any):
     return lambda key: model.init(key, x)
 
 
-def _report(
-    title: str, out: Path, study: dict[str, Any], methods: tuple[str, ...], points: int
-) -> None:
+def _methods(command: Connect, study: dict[str, Any]) -> tuple[str, ...]:
+    """The methods asked for, or those that come to mind for this study."""
+    from .network.trace import trace
+    from .study import default_methods
+
+    models = tuple(study.get("models", ()))
+    if command.methods:
+        return tuple(dict.fromkeys((*command.methods, *models)))
+    network = trace(study["apply_fn"], study["a"], study["train"][0][:2])
+    trains = not command.networks and command.data == "digits"
+    return (*default_methods(network, ("labels",) if trains else ()), *models)
+
+
+def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> None:
     from rich.console import Console
 
     from . import checkpoints
@@ -205,13 +230,14 @@ def _report(
 
     checkpoints.save(out / "a.safetensors", study["a"])
     checkpoints.save(out / "b.safetensors", study["b"])
+    methods = _methods(command, study)
     with _bar(steps(methods, study["test"] is not None), "connecting", "step") as bar:
 
         def progress(line: str) -> None:
             bar.set_description_str(line)
             bar.update()
 
-        comparison = compare(**study, methods=methods, t=points, progress=progress)
+        comparison = compare(**study, methods=methods, t=command.points, progress=progress)
         bar.set_description_str("connecting")
     for name, path in comparison.paths.items():
         if METHODS[name].moves_end:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from ._types import ApplyFn, Params
 from .evaluation import Curve, evaluate
+from .network.network import Network
 from .network.trace import trace
 from .path import Legs, Path
+from .protocol import Protocol
 from .recipes import METHODS, connect
+from .recipes.stages import Plan
+
+if TYPE_CHECKING:
+    from .flows import ConnectionModel
 
 Data = tuple[Any, Any]
 
@@ -72,9 +78,11 @@ def compare(
     train: Data,
     test: Data | None = None,
     *,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     t: int = 25,
     key: jax.Array | None = None,
+    protocol: Protocol | None = None,
+    models: Mapping[str, ConnectionModel] | None = None,
     progress: Callable[[str], None] = lambda _: None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -82,7 +90,11 @@ def compare(
 
     **Arguments:**
     - `train`, `test`: (x, y); activations are compared on the first 10,000 training inputs
-    - `methods`: names in `mcjax.recipes.METHODS`
+    - `methods`: names in `mcjax.recipes.METHODS`; default: those that neither train nor need a
+      connection model
+    - `t`: points of a path in one piece; one of several legs has steps of 0.1 on each
+    - `protocol`: of methods that train
+    - `models`: method → its connection model
     - `progress`: called with a line before each piece of work
 
     **Returns:** a `Comparison`.
@@ -93,9 +105,12 @@ def compare(
     inputs = {"no": None, "sample": sample, "all": train[0]}
     splits = {"train": train} | ({} if test is None else {"test": test})
     rows, paths = [], {}
-    for name in methods:
+    for name in default_methods(network, ()) if methods is None else methods:
         progress(f"{METHODS[name].label}: constructing")
-        path = connect(name, network, a, b, x=inputs[METHODS[name].inputs], key=key)
+        path = connect(
+            name, network, a, b, x=inputs[METHODS[name].inputs], y=train[1], key=key,
+            protocol=protocol, model=(models or {}).get(name),
+        )  # fmt: skip
         paths[name] = path
         curves = {}
         for split, data in splits.items():
@@ -103,6 +118,19 @@ def compare(
             curves[split] = evaluate(path, apply_fn, data, grid(path, t), statistics=sample)
         rows.append(Row(name, METHODS[name].label, curves))
     return Comparison(tuple(rows), paths, {**machine(), **(metadata or {})})
+
+
+def default_methods(network: Network, needs: Sequence[str]) -> tuple[str, ...]:
+    """The methods to show: those whose needs are met, each path once.
+
+    On a network of one stage the layer-by-layer paths with butterflies are the plain ones.
+    """
+    one = len(Plan(network).stages) == 1
+    return tuple(
+        name
+        for name, method in METHODS.items()
+        if (not method.needs or method.needs in needs) and not (one and "butterfly" in name)
+    )
 
 
 def grid(path: Path, t: int) -> int | np.ndarray:

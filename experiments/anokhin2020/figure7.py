@@ -1,0 +1,139 @@
+"""`python -m experiments.anokhin2020.figure7`: WA-ensembles and independent networks.
+
+Test accuracy against the number of networks in the ensemble, for independent networks and for
+WA(n), adjusted at the n-th layer from the last; with what each costs in multiply-adds and in
+parameters stored (anokhin2020, Fig. 7, there VGG16 on CIFAR-100).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import tyro
+from tqdm import tqdm
+
+from mcjax._files import write_atomically
+from mcjax.data import IMAGENET, crop_and_flip, load
+from mcjax.ensemble import ensemble, independent
+from mcjax.models import MLP, VGG16
+from mcjax.protocol import Protocol
+from mcjax.study import machine
+
+from .study import Study
+
+
+@dataclasses.dataclass
+class Figure7:
+    """Accuracy of WA-ensembles against the number of networks (Figure 7)."""
+
+    network: Literal["mlp", "vgg16"] = "mlp"
+    """mlp: 784-512-512-512-10 on MNIST; vgg16: VGG16 on CIFAR-10."""
+    quick: bool = False
+    """Digits and a small network, in under two minutes."""
+    epochs: int | None = None
+    """Epochs of training (the paper's: MNIST 30, CIFAR 400)."""
+    members: int = 7
+    """Most networks in an ensemble."""
+    data_dir: Path | None = None
+    """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
+    work: Path | None = None
+    """Folder of the checkpoints."""
+    out: Path | None = None
+    """Folder of the results (default: results beside this file; with --quick the work folder)."""
+
+
+def study_of(options: Figure7) -> Study:
+    name = "digits" if options.quick else options.network
+    work = options.work or Path("mcjax-runs/anokhin2020") / f"figure7-{name}"
+    if options.quick:
+        protocol = Protocol(20, 32)
+        return Study(name, MLP((64, 64, 64)), load("digits"), protocol, protocol, work)
+    if name == "mlp":
+        protocol = Protocol(options.epochs or 30)
+        data = load("mnist", options.data_dir)
+        return Study(name, MLP((512, 512, 512)), data, protocol, protocol, work)
+    protocol = Protocol(options.epochs or 400)
+    data = load("cifar10", options.data_dir).standardised(*IMAGENET)
+    return Study(name, VGG16(), data, protocol, protocol, work, augment=crop_and_flip)
+
+
+def measure(study: Study, networks: list[Any]) -> list[dict[str, Any]]:
+    """Accuracy (%) and cost of every ensemble of the first k networks."""
+    network = study.trace(networks[0])
+    depth = len(network.layers)
+    layers = [n for n in (1, 2, 3, 5, 8, 11, 14) if n < depth]
+    rows: list[dict[str, Any]] = []
+    work = [(n, k) for n in (0, *layers) for k in range(1, len(networks) + 1)]
+    for layer, count in tqdm(work, desc=f"{study.name}: ensembles", leave=False):
+        some = networks[:count]
+        made = (
+            independent(network, some)
+            if layer == 0 or count == 1
+            else ensemble(network, some, study.data.x_train, layer=layer)
+        )
+        rows.append({
+            "kind": f"WA({layer})" if layer else "Ind", "members": count,
+            "accuracy": 100 * made.accuracy(study.test_data),
+            "multiply_adds": made.flops * count, "parameters": made.parameters * count,
+        })  # fmt: skip
+    return rows
+
+
+def draw(rows: list[dict[str, Any]], title: str, file: Path) -> None:
+    from matplotlib.figure import Figure
+
+    style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
+                  "axes.grid": True, "grid.alpha": 0.25}  # fmt: skip
+    colours = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for i, kind in enumerate(dict.fromkeys(r["kind"] for r in rows)):
+            mine = [r for r in rows if r["kind"] == kind]
+            accuracy, colour = [r["accuracy"] for r in mine], colours[i % len(colours)]
+            left.plot([r["members"] for r in mine], accuracy, "o-", ms=4, color=colour, label=kind)
+            right.plot([r["multiply_adds"] for r in mine], accuracy, "o-", ms=4, color=colour)
+        left.set(xlabel="networks in the ensemble", ylabel="test accuracy (%)", title=title)
+        right.set(xlabel="multiply-adds, one network = 1", title="and what it costs")
+        left.legend(frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
+    write_atomically(file, buffer.getvalue())
+
+
+def main(options: Figure7) -> None:
+    study = study_of(options)
+    networks = study.networks(range(options.members), "networks")
+    rows = measure(study, networks)
+    out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
+    record = {"machine": machine(), "data": study.data.name, "model": repr(study.model),
+              "protocol": dataclasses.asdict(study.protocol), "rows": rows}  # fmt: skip
+    write_atomically(out / f"figure7-{study.name}.json", json.dumps(record).encode())
+    draw(
+        rows,
+        f"{type(study.model).__name__} on {study.data.name}",
+        out / f"figure7-{study.name}.png",
+    )
+    lines = [
+        f"{options.members} networks; costs in units of one network.", "",
+        "| ensemble | test accuracy (%) | multiply-adds | parameters |", "|---|---:|---:|---:|",
+    ]  # fmt: skip
+    one = next(r for r in rows if r["members"] == 1)
+    lines.append(f"| one network | {one['accuracy']:.2f} | 1.00 | 1.00 |")
+    lines += [
+        f"| {r['kind']} | {r['accuracy']:.2f} | {r['multiply_adds']:.2f} | {r['parameters']:.2f} |"
+        for r in rows
+        if r["members"] == options.members
+    ]
+    text = "\n".join(lines) + "\n"
+    write_atomically(out / f"figure7-{study.name}.md", text.encode())
+    print(text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Figure7, description=__doc__))

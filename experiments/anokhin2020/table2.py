@@ -1,0 +1,87 @@
+"""`python -m experiments.anokhin2020.table2`: deep and convolutional networks on CIFAR-10.
+
+FC3 (3072-6144-2000-10), Conv2FC1 and VGG16 without batch normalisation, connected layer by layer
+with butterflies and with weight adjustment. The paper's protocol is the default: 400 epochs need
+an accelerator. `--epochs`, `--examples` and `--width` make it shorter; the results say so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from mcjax.data import IMAGENET, Dataset, crop_and_flip, load
+from mcjax.models import MLP, VGG16, Conv2FC1
+from mcjax.protocol import Protocol
+
+from .paper import TABLE2
+from .study import Study, measure_all, peak_memory, table, write
+
+METHODS = (
+    "linear", "arc", "linear+butterfly", "arc+butterfly", "linear+wa", "arc+wa", "ot+butterfly",
+    "ot+wa", "garipov-3",
+)  # fmt: skip
+
+
+@dataclasses.dataclass
+class Table2:
+    """Worst accuracy along paths between deep networks (Table 2)."""
+
+    network: Literal["fc3", "conv2fc1", "vgg16"] = "fc3"
+    """Network."""
+    quick: bool = False
+    """Digits and a small network: everything runs, in under two minutes."""
+    epochs: int = 400
+    """Epochs of training; chains train half as long."""
+    examples: int | None = None
+    """Only so many training images (default: all)."""
+    width: float = 1.0
+    """Factor of VGG16's widths."""
+    pairs: int = 3
+    """Disjoint pairs of networks."""
+    data_dir: Path | None = None
+    """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
+    work: Path | None = None
+    """Folder of checkpoints and partial results (default: mcjax-runs/anokhin2020/table2-NETWORK)."""
+    out: Path | None = None
+    """Folder of the results (default: results beside this file; with --quick the work folder)."""
+
+
+def study_of(options: Table2) -> Study:
+    """The data, network and protocols that the options ask for."""
+    name = "digits" if options.quick else options.network
+    work = options.work or Path("mcjax-runs/anokhin2020") / f"table2-{name}"
+    if options.quick:
+        model, data = MLP((96, 64)), load("digits")
+        return Study("digits", model, data, Protocol(20, 32), Protocol(10, 32), work)
+    data = first(load("cifar10", options.data_dir).standardised(*IMAGENET), options.examples)
+    models = {
+        "fc3": MLP((6144, 2000)), "conv2fc1": Conv2FC1(), "vgg16": VGG16(width=options.width),
+    }  # fmt: skip
+    protocol, chain = Protocol(options.epochs), Protocol(max(options.epochs // 2, 1))
+    return Study(name, models[name], data, protocol, chain, work, augment=crop_and_flip)
+
+
+def first(data: Dataset, examples: int | None) -> Dataset:
+    """The data with only the first training images."""
+    return dataclasses.replace(
+        data, x_train=data.x_train[:examples], y_train=data.y_train[:examples]
+    )
+
+
+def main(options: Table2) -> None:
+    study = study_of(options)
+    networks = study.networks(range(2 * options.pairs), "endpoints")
+    results = measure_all(study, networks, METHODS)
+    name = "digits" if options.quick else options.network
+    text = table(results, TABLE2.get(name, {})) + f"\nPeak memory: {peak_memory():.2f} GB.\n"
+    out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
+    write(out, f"table2-{name}", study, results, text, examples=len(study.data.x_train))
+    print(text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Table2, description=__doc__))
