@@ -42,7 +42,7 @@ class Dataset:
 
     def standardised(self, mean: Sequence[float], std: Sequence[float]) -> Dataset:
         """The same with (x − mean) / std for each channel."""
-        mean_, std_ = np.float32(mean), np.float32(std)
+        mean_, std_ = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         return dataclasses.replace(
             self, x_train=(self.x_train - mean_) / std_, x_test=(self.x_test - mean_) / std_
         )

@@ -122,8 +122,8 @@ def ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: int 
         merged = jax.tree.unflatten(network.treedef, mean)
         everything = frozenset(range(len(mean)))
         return Ensemble(network.apply_fn, (merged,), everything, 1 / n, 1 / n)
-    cost = lambda share: (share + n * (1 - share)) / n
-    return Ensemble(network.apply_fn, tuple(trees), shared, cost(flops), cost(size))
+    flops, size = ((share + n * (1 - share)) / n for share in (flops, size))
+    return Ensemble(network.apply_fn, tuple(trees), shared, flops, size)
 
 
 def _on_backbone(
@@ -131,7 +131,7 @@ def _on_backbone(
 ) -> Params:
     """A network with the groups in `before` computed by the backbone."""
     network = plan.network
-    leaves = plan.mixed(
+    leaves: list[Any] = plan.mixed(
         network.flatten(member, "member"), network.flatten(backbone, "backbone"), before
     )
     wanted = [Wanted(n, plan.like(n, before)) for n in plan.solvable if not plan.exact(n, before)]

@@ -135,8 +135,7 @@ def default_methods(network: Network, needs: Sequence[str]) -> tuple[str, ...]:
 
 def grid(path: Path, t: int) -> int | np.ndarray:
     """t points; on a path of several legs steps of 0.1 within each, as in anokhin2020."""
-    several = isinstance(path, Legs) and len(path.legs) > 1
-    return path.grid(10) if several else t
+    return path.grid(10) if isinstance(path, Legs) and len(path.legs) > 1 else t
 
 
 def steps(methods: Sequence[str], test: bool) -> int:

@@ -25,7 +25,7 @@ def train(
     init: Callable[[jax.Array], Params],
     data: tuple[np.ndarray, np.ndarray],
     seeds: Sequence[int],
-    protocol: Protocol = Protocol(),
+    protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
     *,
     augment: Augment | None = None,
     directory: str | Path | None = None,

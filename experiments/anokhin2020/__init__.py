@@ -1,1 +1,1 @@
-"""The tables and figures of Anokhin and Yarotsky, "Low-loss connection of weight vectors" (2020)."""
+"""Tables and figures of Anokhin & Yarotsky, "Low-loss connection of weight vectors" (2020)."""

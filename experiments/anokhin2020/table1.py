@@ -130,7 +130,7 @@ def swap_stage(study: Study, a: Any, b: Any, points: int) -> list[dict[str, Any]
 def swap_table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "", "The swap stage of OT, from the permuted B to B: training set, in the middle of swaps.",
-        "", "| swaps that go together | legs | loss at the ends | highest loss | worst accuracy (%) |",
+        "", "| swaps together | legs | loss at the ends | highest loss | worst accuracy (%) |",
         "|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
     for row in rows:

@@ -45,7 +45,7 @@ class Table2:
     data_dir: Path | None = None
     """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
     work: Path | None = None
-    """Folder of checkpoints and partial results (default: mcjax-runs/anokhin2020/table2-NETWORK)."""
+    """Folder of checkpoints and partial results (default: in mcjax-runs/anokhin2020)."""
     out: Path | None = None
     """Folder of the results (default: results beside this file; with --quick the work folder)."""
 

@@ -60,7 +60,10 @@ def one() -> dict[str, float]:
     start = time.perf_counter()
     inverse = np.linalg.pinv(hidden) @ target
     pinv = time.perf_counter() - start
-    residual = lambda w: float(np.sum((wide @ np.float64(w) - wanted) ** 2) / np.sum(wanted**2))
+
+    def residual(w):
+        return float(np.sum((wide @ np.float64(w) - wanted) ** 2) / np.sum(wanted**2))
+
     optimum = residual(best)
     least = 2 * len(x) * (2 * 784 * WIDTH + WIDTH**2 / 2)
     return {

@@ -91,7 +91,7 @@ def adjust(
     if not wanted:
         raise ValueError("layers is empty: there is nothing to solve for")
     solved = solve_along(network, Partial(params, ()), [0.0], wanted, (like,), x)
-    status = {name: s for name, s in zip(layers, solved.status[0], strict=True)}
+    status = dict(zip(layers, solved.status[0], strict=True))
     for name, s in status.items():
         if s.samples < s.units:
             warnings.warn(

@@ -68,7 +68,9 @@ class _Dense(MatrixForm):
         batch, free, contracted = split(weight, index.ndim)
         sizes = [math.prod(index.shape[d] for d in dims) for dims in (batch, contracted, free)]
         matrix = np.transpose(index, [*batch, *contracted, *free]).reshape(sizes)
-        x_batch, x_free, x_contracted = split(1 - weight, len(program.shape(c.input)))
+        x_batch, x_free, x_contracted = split(
+            1 - weight, len(program.shape(c.equation.inputs[1 - weight]))
+        )
         data_order = (*x_batch, *x_free, *x_contracted)
         # The primitive's output has the batch first, then the left and the right free axes.
         n, left = len(batch), len(free if weight == 0 else x_free)

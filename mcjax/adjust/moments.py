@@ -8,6 +8,7 @@ symmetric: only blocks on and above its diagonal are computed.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -77,7 +78,7 @@ def moments_along(
     points = jnp.asarray(np.asarray(ts), jnp.result_type(float))
     out: list[list[list[Normal]]] = []
     for first in range(0, len(ts), at_once):
-        some = jnp.resize(points[first : first + at_once], at_once)  # one shape: one compilation
+        some = jnp.resize(points[first : first + at_once], (at_once,))  # one shape: one compilation
         sums = _sums(network, wanted, forced, chunk, path, some, tuple(references), x)
         exact = jax.tree.map(lambda total, lost: np.float64(total) - np.float64(lost), *sums)
         out += [_normals(exact, t) for t in range(min(at_once, len(ts) - first))]
@@ -118,7 +119,9 @@ def _sums(
     model = Model(program, None, network.treedef, n_leaves)
     layers = forms(network, chunks.types(x, chunk), wanted)
     distinct = list(dict.fromkeys(f.key for f in layers))
-    readers = {f.key: (f, found[w.layer].input) for f, w in zip(layers, wanted, strict=True)}
+    readers: dict[Any, tuple[MatrixForm, Any]] = {
+        f.key: (f, found[w.layer].input) for f, w in zip(layers, wanted, strict=True)
+    }
     pairs = statistics_pairs(jax.tree.unflatten(network.treedef, network.leaf_types))
     normalised = normalised_values(program, pairs, list(network.leaf_names)) if pairs else {}
     shared = shared_part(path, model, {i for pair in pairs for i in pair})
@@ -153,8 +156,7 @@ def _sums(
     zero = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), zero)
     total, lost = jax.lax.scan(one_chunk, zero, jnp.arange(n_chunks))[0]
     which = jnp.array([distinct.index(f.key) for f in layers])
-    with_index = lambda sums, index: (sums[0], index, *sums[1:])
-    return with_index(total, which), with_index(lost, 0 * which)
+    return (total[0], which, *total[1:]), (lost[0], 0 * which, *lost[1:])
 
 
 def _outputs(
@@ -204,7 +206,7 @@ def _whole(blocks: Sequence[np.ndarray]) -> np.ndarray:
 
 def _edges(width: int) -> list[tuple[int, int]]:
     ends = np.linspace(0, width, (_BLOCKS if width >= _WORTH_BLOCKS else 1) + 1).astype(int)
-    return [(int(i), int(j)) for i, j in zip(ends[:-1], ends[1:], strict=True)]
+    return [(int(i), int(j)) for i, j in itertools.pairwise(ends)]
 
 
 def _even(n: int, most: int) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 
+lapack: Any = scipy.linalg.lapack
 # Relative to a unit's own second moment. Products in float32, added up in float64, leave errors
 # around 1e-8 of it: a smaller ridge would invert them, a larger one cost residual.
 _RIDGE = 1e-9
@@ -55,7 +57,7 @@ def solve(normal: Normal) -> Solution:
     scale = 1 / np.sqrt(power[alive])
     scaled = normal.gram[np.ix_(alive, alive)] * scale * scale[:, None]
     target = normal.cross[alive] * scale[:, None]
-    rank = int(scipy.linalg.lapack.dpstrf(scaled, tol=_RANK_TOLERANCE)[2])
+    rank = int(lapack.dpstrf(scaled, tol=_RANK_TOLERANCE)[2])
     try:
         ridged = scaled + _RIDGE * np.eye(len(scaled))
         solved = scipy.linalg.cho_solve(scipy.linalg.cho_factor(ridged, overwrite_a=True), target)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -44,7 +45,7 @@ def assign_by_sinkhorn(profit: np.ndarray) -> tuple[np.ndarray, float]:
         from ott.geometry.geometry import Geometry
         from ott.solvers import linear
 
-    cost = np.asarray(profit.max() - profit, np.float32)
+    cost: Any = np.asarray(profit.max() - profit, np.float32)
     geometry = Geometry(cost, epsilon=max(_EPSILON * float(cost.mean()), 1e-30))
     result = linear.solve(geometry, max_iterations=_SINKHORN_ITERATIONS)
     if not bool(result.converged):

@@ -202,9 +202,10 @@ def _sums(
     if statistics_pairs(jax.eval_shape(path.at, points[0])):
         replaced = estimate_along(path, plan.apply_fn, batch_norm, points, chunk=plan.chunk)
     if mesh is not None:
-        return sharded_sweep(mesh, plan, path, points, replaced, x, y)
-    n = len(jax.tree.leaves(x)[0])
-    sums = sweep(plan, path, points, replaced, x, y, jnp.ones(n, jnp.float32))
+        sums = sharded_sweep(mesh, plan, path, points, replaced, x, y)
+    else:
+        weights = jnp.ones(len(jax.tree.leaves(x)[0]), jnp.float32)
+        sums = sweep(plan, path, points, replaced, x, y, weights)
     return {k: np.asarray(v) for k, v in sums.items()}
 
 

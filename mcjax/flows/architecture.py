@@ -86,20 +86,21 @@ def build(architecture: Architecture, dim: int, key: jax.Array) -> AbstractBijec
     def block(key):
         inner, order = jax.random.split(key)
         if architecture.kind == "iaf":
-            bijection = ParallelInverse(
+            make: Any = ParallelInverse
+            bijection = make(
                 inner, transformer=transformer, dim=dim, nn_activation=jnp.tanh, **sizes
             )
-            network, shuffle = bijection.masked_autoregressive_mlp, Flip((dim,))
-            where = lambda b: b.masked_autoregressive_mlp.layers[-1]
+            part, shuffle = "masked_autoregressive_mlp", Flip((dim,))
         else:
             bijection = Coupling(
                 inner, transformer=transformer, untransformed_dim=dim // 2, dim=dim,
                 nn_activation=jnp.tanh, **sizes,
             )  # fmt: skip
-            network, shuffle = bijection.conditioner, Permute(jax.random.permutation(order, dim))
-            where = lambda b: b.conditioner.layers[-1]
-        last = jax.tree.map(lambda v: 0 * v if eqx.is_inexact_array(v) else v, network.layers[-1])
-        return Chain([eqx.tree_at(where, bijection, last), shuffle])
+            part, shuffle = "conditioner", Permute(jax.random.permutation(order, dim))
+        last = getattr(bijection, part).layers[-1]
+        zero = jax.tree.map(lambda v: 0 * v if eqx.is_inexact_array(v) else v, last)
+        bijection = eqx.tree_at(lambda b: getattr(b, part).layers[-1], bijection, zero)
+        return Chain([bijection, shuffle])
 
     blocks = eqx.filter_vmap(block)(jax.random.split(key, architecture.blocks))
     standardise = Affine(jnp.zeros(dim), jnp.ones(dim))

@@ -38,7 +38,9 @@ class Rows:
 
     @classmethod
     def of(cls, network: Network) -> Rows:
-        whole = {(g.atom,): name for name, g in network.groups.items() if not g.outer}
+        whole: dict[Any, str] = {
+            (g.atom,): name for name, g in network.groups.items() if not g.outer
+        }
         written = {layer.weight: set(layer.groups_out) for layer in network.layers}
         types = jax.tree.unflatten(network.treedef, network.leaf_types)
         statistics = {i for pair in statistics_pairs(types) for i in pair}

@@ -29,6 +29,7 @@ from .architecture import (
 from .model import ConnectionModel
 from .rows import Rows
 
+IAF, REALNVP = Architecture("iaf", blocks=20, depth=0), Architecture("realnvp")
 Progress = Callable[[int, float], None]
 # Steps compiled into one scan, after which progress is reported.
 _BLOCK = 20
@@ -37,7 +38,7 @@ _BLOCK = 20
 def train_flow(
     network: Network,
     networks: Sequence[Params],
-    architecture: Architecture = Architecture("iaf", blocks=20, depth=0),
+    architecture: Architecture = IAF,
     *,
     steps: int = 2000,
     batch: int = 1024,
@@ -90,7 +91,7 @@ def train_bijection(
     networks: Sequence[Params],
     loss_fn: Callable[[Params, Any], jax.Array],
     data: Any,
-    architecture: Architecture = Architecture("realnvp"),
+    architecture: Architecture = REALNVP,
     *,
     steps: int = 1000,
     batch: int = 128,
@@ -200,7 +201,10 @@ def _minimise(
     key: jax.Array,
     progress: Progress,
 ) -> tuple[Any, np.ndarray]:
-    """Adam, its rate falling along a cosine, on objective(arrays, given, key); only floating-point arrays are trained."""
+    """Adam, its rate falling along a cosine, on objective(arrays, given, key).
+
+    Only floating-point arrays are trained.
+    """
     schedule = optax.cosine_decay_schedule(learning_rate, _check.positive(steps, "steps"))
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
     free, rest = eqx.partition(arrays, eqx.is_inexact_array)

@@ -46,10 +46,11 @@ class Shared:
             once |= dict(zip(self.fixed.frontier, found, strict=True))
         if self.linear is None:
             return once, []
+        program = self.linear.program
 
         def at_point(stacked):
             leaves = [stacked.get(i, v) for i, v in enumerate(self.leaves)]
-            return run(self.linear.program, [*leaves, *data], given=once)[0]
+            return run(program, [*leaves, *data], given=once)[0]
 
         return once, jax.vmap(at_point)(self.stacked)
 
@@ -57,7 +58,7 @@ class Shared:
         """What they are at t: value → array."""
         once, linear = values
         out = dict(once)
-        if self.linear is not None:
+        if self.linear is not None and self.combination is not None:
             coefficients = self.combination.coefficients(t)
             for name, value in zip(self.linear.frontier, linear, strict=True):
                 terms = [c.astype(value.dtype) * value[k] for k, c in enumerate(coefficients)]

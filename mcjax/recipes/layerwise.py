@@ -21,7 +21,7 @@ from ..path import Arc, Knots, Legs, Linear, Partial, Path
 from .arc import neuron_mean
 from .stages import A, B, Plan, Stage
 
-Leaves = list[np.ndarray]
+Leaves = list[Any]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -102,9 +103,7 @@ class Plan:
             return reads <= set(turned)
         return not reads.intersection(turned)
 
-    def mixed(
-        self, a: Sequence[np.ndarray], b: Sequence[np.ndarray], turned: Collection[Atom]
-    ) -> list[np.ndarray]:
+    def mixed(self, a: Sequence[Any], b: Sequence[Any], turned: Collection[Atom]) -> list[Any]:
         """Leaves when the groups in `turned` are B's; layers that are not exact as in A."""
         out = []
         for leaf, (x, y) in enumerate(zip(a, b, strict=True)):
@@ -117,7 +116,7 @@ class Plan:
                 out.append(x)
         return out
 
-    def _mask(self, leaf: int, turned: Collection[Atom]) -> np.ndarray:
+    def _mask(self, leaf: int, turned: Collection[Atom]) -> Any:
         """Where a leaf belongs to units of these groups."""
 
         def mark(block, dims):
@@ -127,7 +126,7 @@ class Plan:
         return map_blocks(mark, np.zeros(shape, bool), self.network.leaf_axes[leaf])
 
 
-def _where(mask: np.ndarray, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
+def _where(mask: np.ndarray, yes: Any, no: Any) -> Any:
     if mask.all():
         return yes
     return np.where(mask, yes, no) if mask.any() else no

@@ -60,7 +60,7 @@ def test_parallel_inverse_is_flowjaxs_sequential_one():
 @pytest.mark.parametrize("kind", list(SMALL))
 def test_untrained_flow_is_the_arc_of_standardised_rows(kind):
     """ν starts as the standardisation, whose path (Eq. 7) is the arc around the mean (Eq. 6)."""
-    case, network, nets, _ = population()
+    _, network, nets, _ = population()
     model = train_flow(network, nets, SMALL[kind], steps=1, learning_rate=0.0,
                        key=jax.random.key(0))  # fmt: skip
     rows = np.concatenate([np.asarray(Rows.of(network).take(p)["Dense_0"]) for p in nets])
@@ -89,7 +89,7 @@ def population():
 
 
 def test_rows_are_butterflies_and_go_back():
-    case, network, nets, _ = population()
+    _, network, nets, _ = population()
     rows = Rows.of(network)
     taken = rows.take(nets[0])["Dense_0"]
     kernel = nets[0]["params"]["Dense_0"]["kernel"]
@@ -101,7 +101,7 @@ def test_rows_are_butterflies_and_go_back():
 
 
 def test_flow_training_raises_the_likelihood_and_saves(tmp_path):
-    case, network, nets, data = population()
+    _, network, nets, _ = population()
     model = train_flow(network, nets[:4], SMALL["realnvp"], steps=60, batch=64,
                        learning_rate=1e-2, key=jax.random.key(0))  # fmt: skip
     assert model.losses[-10:].mean() < model.losses[:10].mean()
