@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -28,15 +29,19 @@ class Protocol:
     weight_decay: float = 1e-4
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser of a training of so many steps."""
+        """The optimiser of a training of so many steps: each time the same object."""
+        return _optimizer(self, steps)
 
-        def schedule(step):
-            falling = (step / steps - 0.5) / 0.4
-            return self.learning_rate * (1 - 0.99 * jnp.clip(falling, 0, 1))
 
-        return optax.chain(
-            optax.add_decayed_weights(self.weight_decay), optax.sgd(schedule, self.momentum)
-        )
+@lru_cache(maxsize=256)
+def _optimizer(protocol: Protocol, steps: int) -> optax.GradientTransformation:
+    def schedule(step):
+        falling = (step / steps - 0.5) / 0.4
+        return protocol.learning_rate * (1 - 0.99 * jnp.clip(falling, 0, 1))
+
+    return optax.chain(
+        optax.add_decayed_weights(protocol.weight_decay), optax.sgd(schedule, protocol.momentum)
+    )
 
 
 def cross_entropy_of(apply_fn: ApplyFn) -> Callable[[Params, Any], jax.Array]:

@@ -65,7 +65,7 @@ def train(
     if not steps:
         raise ValueError(f"data: {len(x)} examples are fewer than one batch of {protocol.batch}")
     keys = jnp.stack([jax.random.key(s) for s in seeds])
-    optimizer = _optimizer(protocol, steps)
+    optimizer = protocol.optimizer(steps * protocol.epochs)
     params = jax.jit(jax.vmap(init))(keys)
     state = (params, jax.vmap(optimizer.init)(params))
     checkpoints = None if directory is None else _Checkpoints(directory, seeds, protocol)
@@ -83,21 +83,10 @@ def train(
     return unstack(state[0], len(seeds))
 
 
-_optimizers: dict[tuple[Protocol, int], optax.GradientTransformation] = {}
-
-
-def _optimizer(protocol: Protocol, steps: int) -> optax.GradientTransformation:
-    """The same object for the same protocol, so that nothing is compiled twice."""
-    key = (protocol, steps)
-    if key not in _optimizers:
-        _optimizers[key] = protocol.optimizer(steps * protocol.epochs)
-    return _optimizers[key]
-
-
 @partial(jax.jit, static_argnames=("apply_fn", "protocol", "augment"), donate_argnames=("state",))
 def _epoch(apply_fn: ApplyFn, protocol: Protocol, augment, state: Any, keys, epoch, x, y):
     steps = len(x) // protocol.batch
-    optimizer = _optimizer(protocol, steps)
+    optimizer = protocol.optimizer(steps * protocol.epochs)
 
     def order(key):
         shuffled = jax.random.permutation(jax.random.fold_in(key, epoch + 1), len(x))

@@ -14,6 +14,7 @@ import mcjax
 from mcjax.align import match_activations, match_butterflies, match_weights
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.path import Arc, Bezier, Linear, PolygonalChain
+from mcjax.protocol import Protocol
 
 from .catalogue import VGG, images, linen
 
@@ -85,8 +86,11 @@ CALLS = {
         Linear(BN.another(s), BN.another(s + 1)), BN.apply_fn, (images(batch=16), Y[:16]), 3
     ),
     **{
-        method: lambda s, m=method: mcjax.connect(m, NETWORK, params(s), params(s + 1), x=X)
-        for method in mcjax.recipes.METHODS
+        name: lambda s, m=name: mcjax.connect(
+            m, NETWORK, params(s), params(s + 1), x=X, y=Y, protocol=Protocol(2, 16)
+        )
+        for name, method in mcjax.recipes.METHODS.items()
+        if method.needs != "model"
     },
 }  # fmt: skip
 

@@ -94,9 +94,9 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
             flows.Architecture("realnvp", blocks=2 if quick else 8, width=256, depth=1),
             steps=steps, batch=256, learning_rate=3e-4, key=jax.random.key(0), progress=progress,
         )),
-        "iaf-flow": (40 if quick else 1000, lambda steps, progress: flows.train_flow(
+        "iaf-flow": (40 if quick else 500, lambda steps, progress: flows.train_flow(
             network, networks, flows.Architecture("iaf", blocks=2 if quick else 10, depth=0),
-            steps=steps, batch=512, learning_rate=1e-3, key=jax.random.key(0), progress=progress,
+            steps=steps, batch=512, learning_rate=1e-4, key=jax.random.key(0), progress=progress,
         )),
     }  # fmt: skip
     for method, (steps, run) in train.items():
