@@ -3,7 +3,8 @@
 Beyond the paper: trains two networks of every model of the trace catalogue (tests/catalogue.py)
 on real data, connects them with the layer-by-layer methods and compares the worst accuracy along
 the path with plain linear interpolation. The models are tiny (most have 5 to 16 units a layer),
-so weight adjustment has little to work with: this shows that it works, not how well it can.
+so weight adjustment has little to work with: this shows that it works, not how well it can. Models
+that are in the results already are left out: an interrupted run goes on.
 
 The data are scikit-learn's digits, projected on as many principal components as the model has
 inputs (token models: components cut into 20 levels) and on as many classes as it has outputs.
@@ -35,7 +36,7 @@ from mcjax.recipes import METHODS
 from mcjax.study import machine
 from tests.catalogue import MODELS, Case
 
-DEFAULT = ("linear", "linear+butterfly", "ot+butterfly", "linear+wa", "arc+wa", "ot+wa")
+DEFAULT = ("linear", "ot+butterfly", "linear+wa", "ot+wa")
 
 
 @dataclasses.dataclass
@@ -46,9 +47,9 @@ class Architectures:
     """Names in tests/catalogue.py."""
     methods: tuple[str, ...] = DEFAULT
     """Methods to compare; the first is what the others should beat."""
-    pairs: int = 3
+    pairs: int = 2
     """Pairs of networks of each model."""
-    steps: int = 800
+    steps: int = 500
     """Steps of Adam on batches of 128."""
     out: Path = Path(__file__).parent / "results"
     """Folder of the results."""
@@ -103,18 +104,17 @@ def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: 
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
     start = initial(case, seed)
 
+    # Not in a scan: XLA's gradients of convolutions inside loops are many times slower on a CPU.
     @jax.jit
-    def run(params, key):
-        def step(carry, key):
-            params, state = carry
-            indices = jax.random.randint(key, (128,), 0, len(x))
-            gradient = jax.grad(loss, allow_int=True)(params, (x[indices], y[indices]))
-            updates, state = optimizer.update(gradient, state, params)
-            return (optax.apply_updates(params, updates), state), None
+    def step(params, state, key):
+        indices = jax.random.randint(key, (128,), 0, len(x))
+        gradient = jax.grad(loss, allow_int=True)(params, (x[indices], y[indices]))
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
 
-        return jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, steps))
-
-    (params, _), _ = run(start, jax.random.key(seed))
+    params, state = start, optimizer.init(start)
+    for key in jax.random.split(jax.random.key(seed), steps):
+        params, state = step(params, state, key)
     return estimate_batch_norm(apply_fn, params, x) if statistics_pairs(params) else params
 
 
@@ -153,17 +153,20 @@ def table(found: dict[str, dict[str, list[float]]], methods: Sequence[str]) -> s
 
 
 def main(options: Architectures) -> None:
-    found = {}
+    file = options.out / "architectures.json"
+    found = json.loads(file.read_text())["results"] if file.exists() else {}
     bar = tqdm(options.models, leave=False)
     for name in bar:
         bar.set_description(name)
+        if name in found:
+            continue
         found[name] = compare(name, options)
         options.out.mkdir(parents=True, exist_ok=True)
         record = {"machine": machine(), "steps": options.steps, "results": found}
-        write_atomically(options.out / "architectures.json", json.dumps(record).encode())
+        write_atomically(file, json.dumps(record).encode())
         text = table(found, options.methods)
         write_atomically(options.out / "architectures.md", text.encode())
-    print(text)
+    print(table(found, options.methods))
 
 
 if __name__ == "__main__":
