@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ._tree import unstack
+from ._tree import stack, unstack
 from ._types import ApplyFn, Params
+from .network.model import Model
 from .protocol import Protocol, cross_entropy_of
 
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
@@ -32,6 +33,8 @@ def train(
     progress: Callable[[int, np.ndarray], None] | None = None,
 ) -> list[Params]:
     """Networks trained from different seeds, all in one vmapped scan an epoch.
+
+    (Convolutional networks on a CPU: one after the other, step by step, which is faster there.)
 
     Initialisation and order of the data come from the seed alone, so a network does not depend
     on which others are trained beside it. With a `directory` every epoch is checkpointed
@@ -83,32 +86,69 @@ def train(
     return unstack(state[0], len(seeds))
 
 
-@partial(jax.jit, static_argnames=("apply_fn", "protocol", "augment"), donate_argnames=("state",))
 def _epoch(apply_fn: ApplyFn, protocol: Protocol, augment, state: Any, keys, epoch, x, y):
-    steps = len(x) // protocol.batch
-    optimizer = protocol.optimizer(steps * protocol.epochs)
+    """One epoch of all networks: (state, mean loss of each)."""
+    if not _slow_in_loops(apply_fn, state[0], x):
+        return _scanned(apply_fn, protocol, augment, state, keys, epoch, x, y)
+    states, losses = unstack(state, len(keys)), []
+    for i, key in enumerate(keys):
+        total = jnp.zeros(())
+        for number, indices in enumerate(_order(protocol, key, epoch, len(x))):
+            states[i], loss = _one_step(
+                apply_fn, protocol, augment, states[i], number, key, epoch, indices, x, y
+            )
+            total = total + loss
+        losses.append(total / (number + 1))
+    return stack(states), jnp.stack(losses)
 
-    def order(key):
-        shuffled = jax.random.permutation(jax.random.fold_in(key, epoch + 1), len(x))
-        return shuffled[: steps * protocol.batch].reshape(steps, protocol.batch)
 
-    def loss_fn(params, key, indices):
-        batch = x[indices] if augment is None else augment(key, x[indices])
-        return cross_entropy_of(apply_fn)(params, (batch, y[indices]))
+def _slow_in_loops(apply_fn: ApplyFn, params: Any, x: Any) -> bool:
+    """Whether to step from the host, network by network: convolutions on a CPU.
 
-    def step(state, number, key, indices):
-        params, opt_state = state
-        key = jax.random.fold_in(jax.random.fold_in(key, epoch + 1), number + 1)
-        loss, gradient = jax.value_and_grad(loss_fn)(params, key, indices)
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), loss
+    There XLA's gradients of convolutions are some 16 times slower inside a loop or a vmap.
+    """
+    if jax.default_backend() != "cpu":
+        return False
+    one = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), params)
+    program = Model.of(apply_fn, one, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)).program
+    return any(e.name == "conv_general_dilated" for e in program.all_equations())
 
+
+@partial(jax.jit, static_argnames=("protocol", "n"))
+def _order(protocol: Protocol, key, epoch, n: int) -> jax.Array:
+    """(steps, batch) indices of an epoch's batches."""
+    steps = n // protocol.batch
+    shuffled = jax.random.permutation(jax.random.fold_in(key, epoch + 1), n)
+    return shuffled[: steps * protocol.batch].reshape(steps, protocol.batch)
+
+
+def _step(apply_fn, protocol: Protocol, augment, state, number, key, epoch, indices, x, y):
+    """One step of SGD of one network."""
+    optimizer = protocol.optimizer(len(x) // protocol.batch * protocol.epochs)
+    key = jax.random.fold_in(jax.random.fold_in(key, epoch + 1), number + 1)
+    batch = x[indices] if augment is None else augment(key, x[indices])
+    params, opt_state = state
+    loss, gradient = jax.value_and_grad(cross_entropy_of(apply_fn))(params, (batch, y[indices]))
+    updates, opt_state = optimizer.update(gradient, opt_state, params)
+    return (optax.apply_updates(params, updates), opt_state), loss
+
+
+_STATIC = ("apply_fn", "protocol", "augment")
+_one_step = partial(jax.jit, static_argnames=_STATIC, donate_argnames=("state",))(_step)
+
+
+@partial(jax.jit, static_argnames=_STATIC, donate_argnames=("state",))
+def _scanned(apply_fn, protocol: Protocol, augment, state: Any, keys, epoch, x, y):
     def steps_of_all(state, batch):
         number, indices = batch
-        return jax.vmap(step, (0, None, 0, 0))(state, number, keys, indices)
 
-    orders = jnp.stack([order(k) for k in keys], 1)
-    state, losses = jax.lax.scan(steps_of_all, state, (jnp.arange(steps), orders))
+        def one(state, key, indices):
+            return _step(apply_fn, protocol, augment, state, number, key, epoch, indices, x, y)
+
+        return jax.vmap(one)(state, keys, indices)
+
+    orders = jnp.stack([_order(protocol, key, epoch, len(x)) for key in keys], 1)
+    state, losses = jax.lax.scan(steps_of_all, state, (jnp.arange(len(orders)), orders))
     return state, jnp.mean(losses, 0)
 
 

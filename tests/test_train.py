@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,3 +129,30 @@ def test_mlp_starts_as_the_papers_programs():
     assert kernel.std() == pytest.approx(784**-0.5 / 3**0.5, rel=0.01)
     assert np.abs(params["Dense_1"]["bias"]).max() <= 2000**-0.5
     assert optax.tree.size(params) == 784 * 2000 + 2000 + 2000 * 10 + 10
+
+
+def test_convolutional_networks_do_not_depend_on_how_they_are_stepped(monkeypatch):
+    """Step by step (convolutions on a CPU) or in one vmapped scan: the same networks."""
+    import mcjax.train
+    from mcjax.data import crop_and_flip
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Conv(3, (3, 3))(x)).mean((1, 2))
+            return nn.Dense(2)(x)
+
+    model = Net()
+    x = np.random.default_rng(0).normal(size=(24, 8, 8, 1)).astype(np.float32)
+    data = x, (x.mean((1, 2, 3)) > 0).astype(np.int32)
+
+    def networks():
+        return train(
+            model.apply, lambda key: model.init(key, x[:1]), data, (0, 1),
+            Protocol(epochs=2, batch=8), augment=crop_and_flip,
+        )  # fmt: skip
+
+    stepped = networks()
+    monkeypatch.setattr(mcjax.train, "_slow_in_loops", lambda *_: False)
+    for one, other in zip(stepped, networks(), strict=True):
+        jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, atol=1e-5), one, other)
