@@ -103,14 +103,13 @@ def ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: int 
     _check_members(network, members, least=2)
     _check.batched(x, "x")
     _check.finite(x, "x")
-    number = len(network.layers) - _check.positive(layer, "layer")
-    before = _groups_before(network, number)
+    plan, number = Plan(network), len(network.layers) - _check.positive(layer, "layer")
+    before = _groups_before(plan, number)
     if number < 1 or not before:
         raise ValueError(
             f"layer: there is no backbone before layer {layer} from the last; the network has "
             f"{len(network.layers)} layers"
         )
-    plan = Plan(network)
     trees = [members[0], *(_on_backbone(plan, m, members[0], before, x) for m in members[1:])]
     flat = [network.flatten(tree, "member") for tree in trees]
     shared = frozenset(i for i, leaves in enumerate(zip(*flat, strict=True))
@@ -143,15 +142,11 @@ def _on_backbone(
     return jax.tree.unflatten(network.treedef, leaves)
 
 
-def _groups_before(network: Network, number: int) -> frozenset[Atom]:
+def _groups_before(plan: Plan, number: int) -> frozenset[Atom]:
     """The groups first written before a layer."""
-    plan, found = Plan(network), set()
-    for stage in plan.stages:
-        names = {network.by_atom[g].name for g in stage.groups}
-        first = [i for i, layer in enumerate(network.layers) if names & set(layer.groups_out)]
-        if first and min(first) < number:
-            found |= stage.groups
-    return frozenset(found)
+    early = [plan.writes(n) for n in range(max(number, 0))]
+    found = [s.groups for s in plan.stages if any(s.groups & written for written in early)]
+    return frozenset().union(*found)
 
 
 def _shares(network: Network, shared: frozenset[int]) -> tuple[float, float]:

@@ -9,16 +9,15 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 
 import mcjax
 from mcjax.adjust import adjust
-from mcjax.align import assignment, match_butterflies
+from mcjax.align import match_butterflies
 from mcjax.data import load
 from mcjax.models import MLP
 from mcjax.train import Protocol, train
 
-from .machine import best_of, matrix_rate, peak_memory
+from .machine import best_of, matrix_rate, peak_memory, scipy_share
 
 WIDTH, T = 2000, 21
 
@@ -92,20 +91,8 @@ def transport() -> dict[str, float]:
     """Exact matching of 2,000 butterflies, and the share of SciPy's assignment."""
     _, _, network, a, b = trained()
     a, b = jax.tree.map(np.asarray, (a, b))
-    spent = [0.0]
-
-    def timed(*arguments, **options):
-        start = time.perf_counter()
-        result = scipy.optimize.linear_sum_assignment(*arguments, **options)
-        spent[0] += time.perf_counter() - start
-        return result
-
-    match_butterflies(network, a, b)
-    assignment.linear_sum_assignment = timed
-    start = time.perf_counter()
-    match_butterflies(network, a, b)
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "share": spent[0] / seconds}
+    seconds, share = scipy_share(lambda: match_butterflies(network, a, b), 5)
+    return {"seconds": seconds, "share": share}
 
 
 if __name__ == "__main__":

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 
 import jax
 import numpy as np
-import scipy.optimize
 
 import mcjax
-from mcjax.align import assignment, match_activations, match_weights
+from mcjax.align import match_activations, match_weights
 from mcjax.data import load
 from mcjax.models import MLP
 from mcjax.train import Protocol, train
 
-from .machine import best_of, images, matrix_rate, mlp, multiply_adds, once, random_mlp
+from .machine import best_of, images, matrix_rate, mlp, multiply_adds, once, random_mlp, scipy_share
 
 SIZES = (784, 512, 512, 512, 10)
 N = 10_000
@@ -60,24 +58,8 @@ def trained():
 def weights() -> dict[str, float]:
     """Time of weight matching and the share of it that SciPy's assignment takes."""
     network, a, b = trained()
-    spent = [0.0]
-
-    def timed(*arguments, **options):
-        start = time.perf_counter()
-        result = scipy.optimize.linear_sum_assignment(*arguments, **options)
-        spent[0] += time.perf_counter() - start
-        return result
-
-    match_weights(network, a, b)
-    assignment.linear_sum_assignment = timed
-    totals, shares = [], []
-    for _ in range(7):
-        spent[0] = 0.0
-        start = time.perf_counter()
-        match_weights(network, a, b)
-        totals.append(time.perf_counter() - start)
-        shares.append(spent[0] / totals[-1])
-    return {"seconds": min(totals), "share": float(np.median(shares))}
+    seconds, share = scipy_share(lambda: match_weights(network, a, b), 7)
+    return {"seconds": seconds, "share": share}
 
 
 if __name__ == "__main__":
