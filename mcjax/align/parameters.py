@@ -64,7 +64,7 @@ class Products:
         places = self.places[i]
         if settled is not None:
             places = [p for p in places if p.others <= set(settled)]
-        return add_up([p.layout.term(p.times(self._matrix(p, b), b[p.leaf])) for p in places])
+        return add_up([p.layout.term(p.times(self._matrix(p, b))) for p in places])
 
     def moved(self, i: int, permutations: Mapping[str, np.ndarray], b: Arrays) -> None:
         """Cluster i has been permuted, which gave b: so are the kept products."""
@@ -72,10 +72,13 @@ class Products:
         for place in self.places[i]:
             if one and place.alone and place.product is not None:
                 (permutation,) = permutations.values()
-                place.b, place.array = self._matrix(place, b), b[place.leaf]
-                place.product = place.product[:, permutation]
+                place.b, place.product = self._matrix(place, b), place.product[:, permutation]
             else:
-                place.b = place.array = None  # it is computed afresh
+                place.product = None  # it is computed afresh
+        mine = {self.network.groups[n].atom: p for n, p in permutations.items()}
+        for j, places in enumerate(self.places):
+            for place in places if j != i else ():
+                place.touch(mine)
 
     def _matrix(self, place: _Place, b: Arrays) -> np.ndarray:
         found = blocks(b[place.leaf], self.network.leaf_axes[place.leaf])
@@ -94,31 +97,39 @@ class _Place:
         self.leaf, self.block, self.layout, self.a = leaf, block, layout, a
         self.others = others  # groups on the block's other dimensions
         self.alone = alone  # the cluster stands on no other axis of the block
-        self.b: np.ndarray | None = None
-        self.array: Any = None  # the leaf that b is a view of
+        self.b: Any = None
         self.product: Any = None
+        self.stale = np.zeros(a.shape[2], bool)  # columns of b that have changed since
         self.updates = 0
 
-    def times(self, b: np.ndarray, array: Any) -> np.ndarray:
-        """a bᵀ for each index of the first axis."""
-        if self.array is not array:
-            if not self._update(b):
-                self.product, self.updates = _times(b, self.a), 0
-            self.b, self.array = b, array
-        return self.product.swapaxes(1, 2)
+    def touch(self, permutations: Mapping[Any, np.ndarray]) -> None:
+        """Other groups have been permuted: note which columns of b that changes."""
+        if self.product is None or not self.others.intersection(permutations):
+            return
+        rest = self.layout.rest
+        grid = self.stale.reshape(self.layout.shape(rest))
+        for axis, i in enumerate(rest):
+            permutation = permutations.get(self.layout.dims[i].factor)
+            if permutation is not None and permutation.ndim == 1 and grid.shape[axis] > 1:
+                moved = np.flatnonzero(permutation != np.arange(len(permutation)))
+                grid[(slice(None),) * axis + (moved,)] = True
+            elif permutation is not None:
+                grid[...] = True
+        if any(self.layout.dims[i].factor in permutations for i in self.layout.fixed):
+            self.product = None
 
-    def _update(self, b: np.ndarray) -> bool:
-        """Add what has changed in b to the product; False if that is most of it."""
-        if self.b is None or self.updates >= _MAX_UPDATES:
-            return False
-        for rows in (slice(8), slice(None)):  # a few units already tell when most has changed
-            changed = np.flatnonzero((b[:, rows] != self.b[:, rows]).any((0, 1)))
-            if 2 * len(changed) >= b.shape[2]:
-                return False
-        difference = b[:, :, changed] - self.b[:, :, changed]
-        self.product = self.product + _times(difference, self.a[:, :, changed])
-        self.updates += 1
-        return True
+    def times(self, b: np.ndarray) -> np.ndarray:
+        """a bᵀ for each index of the first axis."""
+        changed = np.flatnonzero(self.stale)
+        if self.product is None or self.updates >= _MAX_UPDATES or 2 * len(changed) >= b.shape[2]:
+            self.product, self.updates = _times(b, self.a), 0
+        elif len(changed):
+            difference = b[:, :, changed] - self.b[:, :, changed]
+            self.product = self.product + _times(difference, self.a[:, :, changed])
+            self.updates += 1
+        self.b = b
+        self.stale[:] = False
+        return self.product.swapaxes(1, 2)
 
 
 def _places(network: Network, a: Arrays, cluster: Sequence[Atom]) -> Iterator[_Place]:
@@ -174,12 +185,15 @@ class _Layout:
         ]  # fmt: skip
         return cls(dims, tuple(fixed), tuple(units))
 
+    @property
+    def rest(self) -> tuple[int, ...]:
+        return tuple(i for i in range(len(self.dims)) if i not in (*self.fixed, *self.units))
+
     def shape(self, which: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self.dims[i].size for i in which)
 
     def matrix(self, block: np.ndarray) -> np.ndarray:
-        rest = [i for i in range(len(self.dims)) if i not in (*self.fixed, *self.units)]
-        moved = np.transpose(block, [*self.fixed, *self.units, *rest])
+        moved = np.transpose(block, [*self.fixed, *self.units, *self.rest])
         shape = (math.prod(self.shape(self.fixed)), math.prod(self.shape(self.units)), -1)
         return moved.reshape(shape)
 

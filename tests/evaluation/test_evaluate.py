@@ -285,3 +285,51 @@ def test_bad_arguments(change, message):
     arguments = {"path": KINDS["linear"](), "apply_fn": mlp, "data": data(), "t": 3} | change
     with pytest.raises(ValueError, match=message):
         mcjax.evaluate(**arguments)
+
+
+def test_what_a_leg_does_not_move_is_computed_once():
+    """Two layers of three stay: the product of the second is shared, the third is linear in t."""
+    from mcjax.network.linear import shared_values
+    from mcjax.network.program import make_program
+
+    def deep(p, x):
+        return jax.nn.relu(jax.nn.relu(x @ p[0]) @ p[1]) @ p[2]
+
+    rng = np.random.default_rng(0)
+    shapes = ((40, 48), (48, 56), (56, 10))
+    a, b = ([jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes] for _ in range(2))
+    x, y = jnp.asarray(rng.normal(size=(64, 40)), jnp.float32), jnp.arange(64) % 10
+    program = make_program(lambda *v: deep(v[:3], v[3]), *a, x)
+    once, part = shared_values(program, 3, {2}, {0, 1})
+    assert [program.shape(v) for v in once.frontier] == [(64, 56)]
+    assert [e.name for e in once.program.equations].count("dot_general") == 2
+    assert [program.shape(v) for v in part.frontier] == [(64, 10)]
+    # And the curve along legs is that of each network on its own.
+    legs = mcjax.path.Legs([
+        mcjax.path.Partial(a, [((0,), mcjax.path.Linear([a[0]], [b[0]]))]),
+        mcjax.path.Partial([b[0], a[1], a[2]], [((2,), mcjax.path.Linear([a[2]], [b[2]]))]),
+    ])  # fmt: skip
+    curve = mcjax.evaluate(legs, deep, (x, y), t=9, chunk=16)
+    for i, t in enumerate(curve.t):
+        outputs = np.asarray(deep(legs(float(t)), x), np.float64)
+        shifted = outputs - outputs.max(1, keepdims=True)
+        loss = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(64), y]
+        assert curve.loss[i] == pytest.approx(loss.mean(), rel=1e-4)
+
+
+def test_legs_on_a_mesh_and_costly_points():
+    """Legs are swept one by one on a mesh too; costly points are computed once."""
+    from jax.sharding import AxisType
+
+    rng = np.random.default_rng(0)
+    f = lambda p, x: x @ p["w"]
+    a, c, b = ({"w": jnp.asarray(rng.normal(size=(5, 3)), jnp.float32)} for _ in range(3))
+    x, y = rng.normal(size=(30, 5)).astype(np.float32), np.arange(30) % 3
+    legs = mcjax.path.Legs([mcjax.path.Linear(a, c), mcjax.path.Linear(c, b)])
+    mesh = jax.make_mesh((1, 1), ("t", "data"), axis_types=(AxisType.Auto,) * 2)
+    plain = mcjax.evaluate(legs, f, (x, y), t=7)
+    np.testing.assert_allclose(
+        mcjax.evaluate(legs, f, (x, y), t=7, mesh=mesh).loss, plain.loss, 1e-5
+    )
+    known = mcjax.path.Known(legs, plain.t)
+    np.testing.assert_allclose(mcjax.evaluate(known, f, (x, y), t=7).loss, plain.loss, rtol=1e-5)
