@@ -57,14 +57,17 @@ def solve(normal: Normal) -> Solution:
     scale = 1 / np.sqrt(power[alive])
     scaled = normal.gram[np.ix_(alive, alive)] * scale * scale[:, None]
     target = normal.cross[alive] * scale[:, None]
-    rank = int(lapack.dpstrf(scaled, tol=_RANK_TOLERANCE)[2])
     try:
-        ridged = scaled + _RIDGE * np.eye(len(scaled))
-        solved = scipy.linalg.cho_solve(scipy.linalg.cho_factor(ridged, overwrite_a=True), target)
+        factor = scipy.linalg.cholesky(scaled + _RIDGE * np.eye(len(scaled)), overwrite_a=True)
+        solved = scipy.linalg.cho_solve((factor, False), target)
+        rank = len(scaled)
+        if np.min(np.diagonal(factor)) ** 2 < 1e3 * _RANK_TOLERANCE:  # else it is full for sure
+            rank = int(lapack.dpstrf(scaled, tol=_RANK_TOLERANCE)[2])
     except np.linalg.LinAlgError:
         values, vectors = scipy.linalg.eigh(scaled)
         kept = values > _RANK_TOLERANCE * values[-1]
         solved = vectors[:, kept] @ ((vectors[:, kept].T @ target) / values[kept, None])
+        rank = int(kept.sum())
     weights[alive] = solved * scale[:, None]
     return Solution(weights, rank, residual(normal, weights))
 
