@@ -117,6 +117,12 @@ def peak_memory() -> float:
 Results = dict[str, list[dict[str, Any]]]
 
 
+def highest_peak(results: Results) -> float:
+    """The most memory that any of the runs behind the results has held, in GB."""
+    runs = [r["peak_memory_GB"] for records in results.values() for r in records]
+    return max(peak_memory(), *runs)
+
+
 def measure_all(
     study: Study, networks: Sequence[Any], methods: Sequence[str],
     models: Mapping[str, Any] | None = None,

@@ -26,7 +26,7 @@ from mcjax.path import Swaps
 from mcjax.protocol import Protocol, cross_entropy_of
 
 from .paper import TABLE1
-from .study import Study, measure_all, peak_memory, table, write
+from .study import Study, highest_peak, measure_all, table, write
 
 METHODS = (
     "linear", "arc", "iaf-flow", "realnvp-bijection", "linear+wa", "arc+wa", "ot", "ot+wa",
@@ -150,7 +150,7 @@ def main(options: Table1) -> None:
     swaps = swap_stage(study, networks[0], networks[1], 5 if options.quick else 20)
     name = "digits" if options.quick else options.data
     text = table(results, TABLE1.get(name, {})) + swap_table(swaps)
-    text += f"\nPeak memory: {peak_memory():.2f} GB.\n"
+    text += f"\nPeak memory: {highest_peak(results):.2f} GB.\n"
     out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
     flows_used = {m: dict(v.metadata) | dataclasses.asdict(v.architecture) for m, v in
                   models.items()}  # fmt: skip

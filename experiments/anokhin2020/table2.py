@@ -18,7 +18,7 @@ from mcjax.models import MLP, VGG16, Conv2FC1
 from mcjax.protocol import Protocol
 
 from .paper import TABLE2
-from .study import Study, measure_all, peak_memory, table, write
+from .study import Study, highest_peak, measure_all, table, write
 
 METHODS = (
     "linear", "arc", "linear+butterfly", "arc+butterfly", "linear+wa", "arc+wa", "ot+butterfly",
@@ -77,7 +77,9 @@ def main(options: Table2) -> None:
     networks = study.networks(range(2 * options.pairs), "endpoints")
     results = measure_all(study, networks, METHODS)
     name = "digits" if options.quick else options.network
-    text = table(results, TABLE2.get(name, {})) + f"\nPeak memory: {peak_memory():.2f} GB.\n"
+    text = (
+        table(results, TABLE2.get(name, {})) + f"\nPeak memory: {highest_peak(results):.2f} GB.\n"
+    )
     out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
     write(out, f"table2-{name}", study, results, text, examples=len(study.data.x_train))
     print(text)

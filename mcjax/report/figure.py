@@ -13,8 +13,11 @@ import numpy as np
 from .._files import write_atomically
 from ..evaluation import Curve
 
-# Okabe and Ito's colours: told apart by colour-blind readers too.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+# Okabe and Ito's colours, then Tol's muted ones: told apart by colour-blind readers too.
+_COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000",
+    "#882255", "#999933", "#332288", "#44AA99", "#DDCC77", "#AA4499", "#777777",
+)  # fmt: skip
 _STYLES = {"data": "-", "train": "-", "test": "--"}
 
 
