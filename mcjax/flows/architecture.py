@@ -57,8 +57,8 @@ class ParallelInverse(MaskedAutoregressive):
     """An autoregressive block whose inverse solves all coordinates at once.
 
     x ← σ(x)⁻¹ (y − µ(x)) has its fixed point after as many steps as there are coordinates, as
-    coordinate i is right once those before it are; here it is reached after a dozen. (flowjax
-    runs through all the coordinates one by one.)
+    coordinate i is right once those before it are, and it stops as soon as nothing moves any more.
+    (flowjax runs through all the coordinates one by one.)
     """
 
     def inverse_and_log_det(self, y, condition=None):

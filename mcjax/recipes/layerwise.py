@@ -19,7 +19,7 @@ from ..network.axes import Atom
 from ..network.network import Network
 from ..path import Arc, Knots, Legs, Linear, Partial, Path
 from .arc import neuron_mean
-from .stages import A, B, Plan, Stage
+from .stages import Plan, Stage
 
 Leaves = list[Any]
 
@@ -203,4 +203,4 @@ def _replace(leaves: Leaves, which: Sequence[int], values: Sequence[Any]) -> Lea
     return out
 
 
-__all__ = ["A", "B", "Layerwise", "Leg"]
+__all__ = ["Layerwise", "Leg"]
