@@ -59,12 +59,26 @@ def unstack(tree: Params, n: int) -> list[Params]:
     return [jax.tree.map(lambda v, i=i: v[i], tree) for i in range(n)]
 
 
-def squared_distance(a: Params, b: Params) -> jax.Array:
-    """‖a − b‖² over all floating-point leaves."""
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+def squared_norm(tree: Params) -> jax.Array:
+    """‖θ‖² over all floating-point leaves."""
+    return inner_product(tree, tree)
+
+
+def inner_product(a: Params, b: Params) -> jax.Array:
+    """⟨a, b⟩ (its real part) over all floating-point leaves, in float32 at least."""
     terms = [
-        jnp.sum(jnp.abs(jnp.asarray(x, jnp.float32) - jnp.asarray(y, jnp.float32)) ** 2)
-        for x, y in pairs
+        jnp.sum((_wide(x) * jnp.conj(_wide(y))).real)
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
         if is_inexact(x)
     ]
     return sum(terms, jnp.zeros(()))
+
+
+def squared_distance(a: Params, b: Params) -> jax.Array:
+    """‖a − b‖² over all floating-point leaves."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return squared_norm([_wide(x) - _wide(y) for x, y in pairs if is_inexact(x)])
+
+
+def _wide(leaf: Any) -> jax.Array:
+    return jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.float32))

@@ -52,6 +52,10 @@ class Dataset:
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+# The mean and standard deviation of CIFAR-10's own channels.
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+
+
 def crop_and_flip(key: jax.Array, x: jax.Array) -> jax.Array:
     """Random crops of images padded by 4 pixels, half of them mirrored (the papers' CIFAR-10).
 
@@ -74,6 +78,39 @@ def crop_and_flip(key: jax.Array, x: jax.Array) -> jax.Array:
     columns = jnp.where(mirrored, columns[:, ::-1], columns)
     padded = jnp.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)))
     return padded[jnp.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def crop_flip_and_rotate(key: jax.Array, x: jax.Array) -> jax.Array:
+    """`crop_and_flip`, then a rotation by up to 15° about the centre (tatro2020).
+
+    Bilinear interpolation; what comes from outside the image is 0.
+
+    **Arguments:**
+    - `x`: (N, H, W, C)
+
+        >>> import jax, jax.numpy as jnp
+        >>> from mcjax.data import crop_flip_and_rotate
+        >>> crop_flip_and_rotate(jax.random.key(0), jnp.ones((2, 32, 32, 3))).shape
+        (2, 32, 32, 3)
+    """
+    import jax
+    import jax.numpy as jnp
+
+    others, angles = jax.random.split(key)
+    limit = jnp.deg2rad(15.0)
+    angle = jax.random.uniform(angles, (len(x), 1, 1), minval=-limit, maxval=limit)
+    height, width = x.shape[1:3]
+    down, right = (jnp.arange(n) - (n - 1) / 2 for n in (height, width))
+    rows = jnp.cos(angle) * down[:, None] - jnp.sin(angle) * right + (height - 1) / 2
+    columns = jnp.sin(angle) * down[:, None] + jnp.cos(angle) * right + (width - 1) / 2
+
+    def rotate(image, rows, columns):
+        def channel(values):
+            return jax.scipy.ndimage.map_coordinates(values, (rows, columns), 1, "constant")
+
+        return jax.vmap(channel, -1, -1)(image)
+
+    return jax.vmap(rotate)(crop_and_flip(others, x), rows, columns)
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:

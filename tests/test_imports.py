@@ -12,13 +12,14 @@ import mcjax
 ROOT = Path(mcjax.__file__).parent
 # Lowest first; a module may import its own place and those before it.
 LEVELS = [
-    {"_types", "_tree", "_check", "_files", "metrics"},
+    {"_types", "_tree", "_check", "_files", "_loops", "metrics", "checkpoints"},
     {"network"},
     {"symmetry"},
     {"align", "path"},
+    {"inputs"},
     {"adjust"},
     {"recipes", "fitting", "evaluation", "flows", "protocol", "ensemble"},
-    {"data", "models", "train", "checkpoints", "study"},
+    {"data", "models", "train", "study"},
     {"report", "cli"},
 ]
 # Imports inside functions, where a result draws itself: report is loaded only when asked.

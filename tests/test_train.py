@@ -153,6 +153,6 @@ def test_convolutional_networks_do_not_depend_on_how_they_are_stepped(monkeypatc
         )  # fmt: skip
 
     stepped = networks()
-    monkeypatch.setattr(mcjax.train, "_slow_in_loops", lambda *_: False)
+    monkeypatch.setattr(mcjax.train, "slow_in_loops", lambda *_: False)
     for one, other in zip(stepped, networks(), strict=True):
         jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, atol=1e-5), one, other)

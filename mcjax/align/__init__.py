@@ -1,8 +1,9 @@
 """Aligners: choose the permutations that bring one network to another."""
 
 from .activations import match_activations
+from .birkhoff import birkhoff
 from .matching import Matching
 from .transport import match_butterflies
 from .weights import match_weights
 
-__all__ = ["Matching", "match_activations", "match_butterflies", "match_weights"]
+__all__ = ["Matching", "birkhoff", "match_activations", "match_butterflies", "match_weights"]

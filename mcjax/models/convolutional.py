@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
+
+from ._blocks import HE
 
 
 class Conv2FC1(nn.Module):
@@ -26,7 +27,7 @@ class Conv2FC1(nn.Module):
     @nn.compact
     def __call__(self, x):
         for channels in self.channels:
-            x = nn.relu(nn.Conv(channels, (5, 5), kernel_init=_HE)(x))
+            x = nn.relu(nn.Conv(channels, (5, 5), kernel_init=HE)(x))
             x = nn.max_pool(x, (3, 3), (2, 2))
         return nn.Dense(self.outputs)(x.reshape(x.shape[0], -1))
 
@@ -52,13 +53,10 @@ class VGG16(nn.Module):
                          0):  # fmt: skip
             if channels:
                 n = int(channels * self.width)
-                x = nn.relu(nn.Conv(n, (3, 3), kernel_init=_HE)(x))
+                x = nn.relu(nn.Conv(n, (3, 3), kernel_init=HE)(x))
             else:
                 x = nn.max_pool(x, (2, 2), (2, 2))
         x = x.reshape(x.shape[0], -1)
         for _ in range(2):
-            x = nn.relu(nn.Dense(int(512 * self.width), kernel_init=_HE)(x))
+            x = nn.relu(nn.Dense(int(512 * self.width), kernel_init=HE)(x))
         return nn.Dense(self.outputs)(x)
-
-
-_HE = jax.nn.initializers.he_normal()

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from .._tree import named_leaves
 from .._types import ApplyFn, Params
 from .layers import VIEWS
-from .model import Model, replace_leaves
-from .program import Equation, Program
+from .model import Model
+from .program import Constant, Equation, Operand, Program
 
 # (mean leaf, variance leaf) → (the value that is normalised, the axes of its batch)
 Normalised = dict[tuple[int, int], tuple[int, tuple[int, ...]]]
@@ -48,11 +48,13 @@ def in_training_mode(apply_fn: ApplyFn) -> ApplyFn:
         pairs = statistics_pairs(params)
         if not pairs:
             return apply_fn(params, x)
-        model = Model.of(apply_fn, params, x)
+        model = Model.of(apply_fn, params, x, keep_custom=True)
         names = [name for name, _ in named_leaves(params)]
-        normalised = normalised_values(model.program, pairs, names)
-        statistics = batch_statistics(model, params, x, {}, normalised)
-        return apply_fn(replace_leaves(params, statistics), x)
+        # In the order of the program: the recursion of a deep network stays shallow.
+        run = _TrainingMode(model, params, x, {}, normalised_values(model.program, pairs, names))
+        for value in run.in_order():
+            run.value(value)
+        return jax.tree.unflatten(model.out_tree, [run.value(o) for o in model.program.outputs])
 
     return apply
 
@@ -60,42 +62,55 @@ def in_training_mode(apply_fn: ApplyFn) -> ApplyFn:
 def batch_statistics(
     model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalised
 ) -> dict[int, jax.Array]:
-    """Statistics of one batch: evaluate on demand, each layer by the statistics of its input."""
-    program = model.program
-    env: dict[int, Any] = dict(
-        zip(program.inputs, [*jax.tree.leaves(params), *jax.tree.leaves(x)], strict=True)
-    )
-    env.update(given)
-    pending = {program.inputs[m]: (m, v, h, axes) for (m, v), (h, axes) in normalised.items()}
-    pending |= {program.inputs[v]: pending[program.inputs[m]] for m, v in normalised}
-    producers = {o: e for e in program.equations for o in e.outputs}
-    found: dict[int, jax.Array] = {}
+    """Statistics of one batch: leaf number → statistic."""
+    run = _TrainingMode(model, params, x, given, normalised)
+    for value in run.in_order():
+        run.value(value)
+    return run.found
 
-    def value(operand):
-        if not isinstance(operand, int):
+
+class _TrainingMode:
+    """A program evaluated on demand, each layer normalised by the statistics of its input."""
+
+    def __init__(
+        self, model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalised
+    ) -> None:
+        program = self.program = model.program
+        leaves = [*jax.tree.leaves(params), *jax.tree.leaves(x)]
+        self.env: dict[int, Any] = dict(zip(program.inputs, leaves, strict=True)) | given
+        self.pending = {
+            program.inputs[leaf]: (m, v, h, axes)
+            for (m, v), (h, axes) in normalised.items()
+            for leaf in (m, v)
+        }
+        self.producers = {o: e for e in program.equations for o in e.outputs}
+        self.found: dict[int, jax.Array] = {}
+
+    def in_order(self) -> list[int]:
+        """The statistics in the order of the program: each demand goes back one layer only."""
+        order = {o: e.index for o, e in self.producers.items()}
+        return sorted(self.pending, key=lambda v: order.get(self.pending[v][2], -1))
+
+    def value(self, operand: Operand) -> Any:
+        if isinstance(operand, Constant):
             return operand.value
-        if operand in pending:
-            mean_leaf, var_leaf, h, axes = pending[operand]
-            del pending[program.inputs[mean_leaf]], pending[program.inputs[var_leaf]]
-            array = value(h).astype(jnp.float32)
-            mean, var = jnp.mean(array, axes), jnp.var(array, axes)
-            for leaf, statistic in ((mean_leaf, mean), (var_leaf, var)):
-                old = env[program.inputs[leaf]]
-                found[leaf] = statistic.reshape(old.shape)
-                env[program.inputs[leaf]] = found[leaf].astype(old.dtype)
-        elif operand not in env:
-            equation = producers[operand]
-            arguments = [value(o) for o in equation.inputs]
-            results = equation.primitive.bind(*arguments, **equation.params)
-            results = results if equation.primitive.multiple_results else [results]
-            env.update(zip(equation.outputs, results, strict=True))
-        return env[operand]
+        if operand in self.pending:
+            self._estimate(*self.pending[operand])
+        elif operand not in self.env:
+            equation = self.producers[operand]
+            results = equation.bind([self.value(o) for o in equation.inputs])
+            self.env.update(zip(equation.outputs, results, strict=True))
+        return self.env[operand]
 
-    order = {o: e.index for e in program.equations for o in e.outputs}
-    # In the order of the program, so that each demand goes back one layer only.
-    for leaf_value in sorted(pending, key=lambda v: order.get(pending[v][2], -1)):
-        value(leaf_value)
-    return found
+    def _estimate(self, mean_leaf: int, var_leaf: int, h: int, axes: tuple[int, ...]) -> None:
+        inputs = self.program.inputs
+        del self.pending[inputs[mean_leaf]], self.pending[inputs[var_leaf]]
+        array = self.value(h).astype(jnp.float32)
+        mean = jnp.mean(array, axes)
+        for leaf, statistic in ((mean_leaf, mean), (var_leaf, jnp.var(array, axes))):
+            old = self.env[inputs[leaf]]
+            self.found[leaf] = statistic.reshape(old.shape)
+            self.env[inputs[leaf]] = self.found[leaf].astype(old.dtype)
 
 
 def normalised_values(

@@ -21,10 +21,10 @@ class Model:
     n_leaves: int
 
     @classmethod
-    def of(cls, apply_fn: ApplyFn, params: Params, x: Any) -> Model:
+    def of(cls, apply_fn: ApplyFn, params: Params, x: Any, *, keep_custom: bool = False) -> Model:
         leaves, treedef = jax.tree.flatten(params)
         types = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in leaves]
-        program, out_tree = trace_program(apply_fn, treedef, types, x)
+        program, out_tree = trace_program(apply_fn, treedef, types, x, keep_custom)
         return cls(program, out_tree, treedef, len(leaves))
 
     def outputs(self, params: Params, x: Any, given: dict[int, Any]) -> Any:

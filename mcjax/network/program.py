@@ -21,6 +21,7 @@ _CALLS = {
     "jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2",
     "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin", "composite",
 }  # fmt: skip
+_CUSTOM = {n for n in _CALLS if n.startswith("custom_")}
 _BODY_NAMES = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
@@ -48,6 +49,12 @@ class Equation:
     @property
     def name(self) -> str:
         return self.primitive.name
+
+    def bind(self, arguments: Sequence[Any]) -> Sequence[Any]:
+        """What the primitive makes of its arguments."""
+        params = self.primitive.get_bind_params(dict(self.params))
+        results = self.primitive.bind(*arguments, **params)
+        return results if self.primitive.multiple_results else [results]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,7 +96,8 @@ def scan_counts(program: Program, equation: Equation) -> tuple[int, int]:
 
 
 class _Inliner:
-    def __init__(self) -> None:
+    def __init__(self, opaque: set[str]) -> None:
+        self.opaque = opaque
         self.values = itertools.count()
         self.indices = itertools.count()
         self.avals: dict[int, Any] = {}
@@ -114,7 +122,7 @@ class _Inliner:
 
         for eqn in jaxpr.eqns:
             inputs = tuple(read(v) for v in eqn.invars)
-            inner = _call_body(eqn)
+            inner = None if eqn.primitive.name in self.opaque else _call_body(eqn)
             if inner is not None:
                 body, constants = _open(inner)
                 inner_env = dict(zip(body.invars, inputs, strict=True))
@@ -171,9 +179,9 @@ def _control_flow_bodies(eqn) -> tuple[Any, ...]:
     return ()
 
 
-def flatten(closed_jaxpr) -> Program:
-    """The closed jaxpr as a `Program`."""
-    return _Inliner().program(closed_jaxpr)
+def flatten(closed_jaxpr, keep_custom: bool = False) -> Program:
+    """The closed jaxpr as a `Program`; `keep_custom` leaves calls with custom gradients whole."""
+    return _Inliner(_CUSTOM if keep_custom else set()).program(closed_jaxpr)
 
 
 def make_program(function: Callable, *args) -> Program:
@@ -181,12 +189,15 @@ def make_program(function: Callable, *args) -> Program:
     return flatten(jax.make_jaxpr(function)(*args))
 
 
-def trace_program(apply_fn: Callable, treedef, types: Sequence[Any], x: Any) -> tuple[Program, Any]:
+def trace_program(
+    apply_fn: Callable, treedef, types: Sequence[Any], x: Any, keep_custom: bool = False
+) -> tuple[Program, Any]:
     """The program of `apply_fn` on flat parameters followed by flat inputs, and its output tree.
 
     **Arguments:**
     - `treedef`, `types`: structure and leaf types of the parameters
     - `x`: inputs (arrays, tracers or `jax.ShapeDtypeStruct`s)
+    - `keep_custom`: leave calls with custom gradients whole, for a program that is differentiated
     """
     x_leaves, x_treedef = jax.tree.flatten(x)
     x_types = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in x_leaves]
@@ -199,7 +210,7 @@ def trace_program(apply_fn: Callable, treedef, types: Sequence[Any], x: Any) -> 
         leaves, out_tree = jax.tree.flatten(outputs)
         return leaves
 
-    return make_program(flat, *types, *x_types), out_tree
+    return flatten(jax.make_jaxpr(flat)(*types, *x_types), keep_custom), out_tree
 
 
 def run(
@@ -242,8 +253,7 @@ def run(
             results, seen = _scan(program, equation, arguments, inside)
             observed.update(seen)
         else:
-            results = equation.primitive.bind(*arguments, **equation.params)
-            results = results if equation.primitive.multiple_results else [results]
+            results = equation.bind(arguments)
         for value, result in zip(equation.outputs, results, strict=True):
             env[value] = result
             note(value)

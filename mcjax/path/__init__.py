@@ -4,6 +4,7 @@ from ._base import Path
 from .combination import Arc, Bezier, Linear, PolygonalChain
 from .legs import Knots, Known, Legs, Partial
 from .swaps import Swaps
+from .transported import Transported
 
 __all__ = [
     "Arc",
@@ -16,4 +17,5 @@ __all__ = [
     "Path",
     "PolygonalChain",
     "Swaps",
+    "Transported",
 ]

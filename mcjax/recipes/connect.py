@@ -11,12 +11,12 @@ import numpy as np
 
 from .. import _check
 from .._types import Params
-from ..align import match_activations, match_butterflies, match_weights
+from ..align import Matching, match_activations, match_butterflies, match_weights
 from ..network.network import Network
-from ..path import Arc, Legs, Linear, Path, Swaps
-from ..protocol import Protocol
+from ..path import Arc, Bezier, Legs, Linear, Path, PolygonalChain, Swaps
+from ..protocol import Protocol, tatro2020
 from .arc import neuron_mean
-from .garipov import train_chain
+from .curves import train_curve
 from .layerwise import Layerwise, Leg
 
 if TYPE_CHECKING:  # flowjax takes a while to import
@@ -119,16 +119,29 @@ def _flow(name: str) -> Callable[[Problem], Connection]:
     return build
 
 
-def _chain(bends: int) -> Callable[[Problem], Connection]:
+def _trained(
+    curve: type[Bezier] | type[PolygonalChain], bends: int, default: Protocol, align: bool = False
+) -> Callable[[Problem], Connection]:
+    """A curve with free points, trained from the segment (to B aligned by activations)."""
+
     def build(problem: Problem) -> Connection:
         p = problem
         if p.y is None:
-            raise ValueError("a trained chain needs labels: pass them as y=…")
-        protocol = Protocol(epochs=60) if p.protocol is None else p.protocol
-        path = train_chain(p.network.apply_fn, p.a, p.b, bends, (p.x, p.y), protocol, p.key)
-        return Connection(path)
+            raise ValueError("a trained curve needs labels: pass them as y=…")
+        permutations = _by_activations(p).permutations if align else {}
+        moved = p.network.permute(permutations, p.b)
+        protocol = default if p.protocol is None else p.protocol
+        start = curve.between(p.a, moved, bends)
+        fitted = train_curve(start, p.network.apply_fn, (p.x, p.y), protocol, key=p.key)
+        return Connection(fitted.path, permutations)
 
     return build
+
+
+def _by_activations(problem: Problem) -> Matching:
+    # tatro2020 aligns on the first 10,000 training images.
+    sample = jax.tree.map(lambda v: v[:10_000], problem.x)
+    return match_activations(problem.network, problem.a, problem.b, sample)
 
 
 METHODS: dict[str, Method] = {
@@ -154,12 +167,26 @@ METHODS: dict[str, Method] = {
     **{
         f"garipov-{bends + 2}": Method(
             f"Garipov ({bends + 2})",
-            _chain(bends),
+            _trained(PolygonalChain, bends, Protocol(epochs=60)),
             "Garipov et al. 2018",
             inputs="all",
             needs="labels",
         )
         for bends in (1, 3)
+    },
+    **{
+        name: Method(
+            label,
+            _trained(Bezier, 1, tatro2020(learning_rate=0.01), aligned),
+            "tatro2020, Alg. 2",
+            inputs="all",
+            moves_end=aligned,
+            needs="labels",
+        )
+        for name, label, aligned in (
+            ("bezier", "Bézier", False),
+            ("bezier+alignment", "Bézier, aligned", True),
+        )
     },
     **{
         name: Method(label, _flow(name), "anokhin2020, Sec. 3.3", needs="model")
@@ -177,7 +204,7 @@ METHODS: dict[str, Method] = {
     ),
     "activation-matching": Method(
         "Activation matching",
-        _aligned(lambda p: match_activations(p.network, p.a, p.b, p.x)),
+        _aligned(_by_activations),
         "tatro2020, Alg. 1",
         inputs="sample",
         moves_end=True,
@@ -210,6 +237,8 @@ def connect(
     - `"linear+butterfly"`, `"arc+butterfly"`, `"ot+butterfly"`: layer by layer, both move by the
       first method (Sec. 4.1); for one hidden layer the same as the method without
     - `"garipov-3"`, `"garipov-5"`: chains with one and three trained bends (Garipov et al. 2018)
+    - `"bezier"`, `"bezier+alignment"`: trained quadratic Bézier curves, to B or to B aligned by
+      activations (tatro2020, Alg. 2)
     - `"iaf-flow"`, `"realnvp-flow"`, `"realnvp-bijection"`: by a connection model of
       `mcjax.flows` (Sec. 3.3)
     - `"weight-matching"`: the segment to B aligned by its weights (Git Re-Basin)
@@ -229,7 +258,8 @@ def connect(
     - `points`: number of t of a leg at which weights are adjusted
     - `solver`: of transport, `"exact"` or `"sinkhorn"`
     - `swaps`: end exactly at B, by the swap stage `mcjax.path.Swaps` as the last leg
-    - `protocol`: of methods that train; default: 60 epochs of anokhin2020's SGD
+    - `protocol`: of methods that train; default: the paper's (chains 60 epochs of anokhin2020's
+      SGD, Bézier curves 250 of tatro2020's)
     - `model`: for methods that need a connection model
 
     **Returns:** a `Path`; evaluate it with `mcjax.evaluate`. `mcjax.recipes.construct` returns

@@ -1,0 +1,83 @@
+"""A path whose end is B with its units mixed by matrices that may be trained."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import jax
+
+from .. import _check
+from .._tree import linear_combination
+from .._types import Params
+from ..network.network import Network
+from ..symmetry.relaxation import RELAXATIONS, Matrices, transport
+from ._base import Path, time
+
+
+class Transported(Path):
+    """θ(t) = (1 − t) θ_A + t Dθ_B + 2 t (1 − t) θ̃ (tatro2020, Eq. 35).
+
+    The quadratic Bézier curve with control point ½(θ_A + Dθ_B) + θ̃, where D mixes the units of B.
+    The matrices are what `mcjax.fit` trains; `relaxation` makes doubly stochastic ones of them.
+
+    **Arguments:**
+    - `network`: traced
+    - `a`, `b`: end points
+    - `matrices`: group name → (*group.shape, size)
+    - `bump`: θ̃, a parameter tree, or None for 0
+    - `relaxation`: `"projection"` (the matrices as they are), `"sinkhorn"` or
+      `"straight-through"`
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
+        >>> a = {"w1": jnp.array([[1.0, 3.0]]), "w2": jnp.ones((2, 1))}
+        >>> network = mcjax.trace(f, a, jnp.ones((2, 1)))
+        >>> swap = {"w1": jnp.array([[0.0, 1.0], [1.0, 0.0]])}
+        >>> mcjax.path.Transported(network, a, a, swap)(1.0)["w1"].tolist()
+        [[3.0, 1.0]]
+    """
+
+    fields = ("a", "b", "matrices", "bump")
+    static = ("network", "relaxation")
+    network: Network
+    a: Params
+    b: Params
+    matrices: Matrices
+    bump: Params | None
+    relaxation: str
+
+    def __init__(
+        self,
+        network: Network,
+        a: Params,
+        b: Params,
+        matrices: Matrices,
+        bump: Params | None = None,
+        relaxation: str = "projection",
+    ) -> None:
+        _check.one_of(relaxation, tuple(RELAXATIONS), "relaxation")
+        network.check_parameters(a=a, b=b, **({} if bump is None else {"bump": bump}))
+        self._set(
+            network=network, a=a, b=b, matrices=dict(matrices), bump=bump, relaxation=relaxation
+        )
+
+    def at(self, t: Any) -> Params:
+        t = time(t)
+        points = [self.a, transport(self.network, self.plans(), self.b)]
+        coefficients = [1 - t, t]
+        if self.bump is not None:
+            points.append(self.bump)
+            coefficients.append(2 * t * (1 - t))
+        return linear_combination(coefficients, points)
+
+    def plans(self) -> dict[str, jax.Array]:
+        """The matrices that mix B's units."""
+        relax = RELAXATIONS[self.relaxation]
+        return {n: relax(m) for n, m in self.matrices.items()}
+
+    def free(self) -> Matrices:
+        return self.matrices
+
+    def with_free(self, free: Any) -> Self:
+        children = [self.a, self.b, free, self.bump]
+        return type(self)._unflatten((self.network, self.relaxation), children)
