@@ -58,8 +58,8 @@ def _optimizer(protocol: Protocol, steps: int) -> optax.GradientTransformation:
     )
 
 
-def tatro2020(epochs: int = 250, learning_rate: float = 0.1) -> Protocol:
-    """tatro2020's protocol, its halvings in proportion if there are fewer epochs.
+def tatro2020(epochs: int = 250, learning_rate: float = 0.1, halvings: float = 12.5) -> Protocol:
+    """tatro2020's protocol, with as many halvings of the rate if there are fewer epochs.
 
     Nesterov momentum 0.9, weight decay 5e-4, batch 128, the rate halved every 20 of 250 epochs;
     0.1 for end points, 0.01 for curves on CIFAR-10.
@@ -68,7 +68,7 @@ def tatro2020(epochs: int = 250, learning_rate: float = 0.1) -> Protocol:
         >>> tatro2020().halve_every, tatro2020(25).halve_every
         (20.0, 2.0)
     """
-    return Protocol(epochs, 128, learning_rate, 0.9, 5e-4, True, 20 * epochs / 250)
+    return Protocol(epochs, 128, learning_rate, 0.9, 5e-4, True, epochs / halvings)
 
 
 def cross_entropy_of(apply_fn: ApplyFn) -> Callable[[Params, Any], jax.Array]:

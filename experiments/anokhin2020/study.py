@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,8 @@ from mcjax.protocol import Protocol
 from mcjax.recipes import METHODS, construct
 from mcjax.report.figure import draw_curves
 from mcjax.study import machine
-from mcjax.train import train
+
+from ..common import peak_memory, spread, trained
 
 # Methods that are not in the tables of the paper need no number beside ours.
 Paper = Mapping[str, Any]
@@ -58,18 +58,10 @@ class Study:
 
     def networks(self, seeds: Sequence[int], kind: str) -> list[Any]:
         """Trained networks, all in one vmapped scan, resumed from their last epoch."""
-        with tqdm(total=self.protocol.epochs, desc=f"{self.name}: training {len(seeds)} {kind}",
-                  leave=False) as bar:  # fmt: skip
-
-            def progress(epoch: int, losses: np.ndarray) -> None:
-                bar.n = epoch + 1
-                bar.set_postfix_str(f"loss {losses.mean():.4f}")
-
-            return train(
-                self.apply, lambda key: self.model.init(key, self.data.x_train[:1]),
-                self.train_data, seeds, self.protocol, augment=self.augment,
-                directory=self.folder / kind, progress=progress,
-            )  # fmt: skip
+        return trained(
+            self.model, self.train_data, seeds, self.protocol, augment=self.augment,
+            directory=self.folder / kind, label=f"{self.name}: training {len(seeds)} {kind}",
+        )  # fmt: skip
 
     def trace(self, params: Any) -> mcjax.network.network.Network:
         return mcjax.trace(self.apply, params, self.data.x_train[:2])
@@ -107,11 +99,6 @@ class Study:
         }  # fmt: skip
         write_atomically(file, json.dumps(record).encode())
         return record
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 Results = dict[str, list[dict[str, Any]]]
@@ -170,12 +157,6 @@ def table(results: Results, paper: Paper) -> str:
             ]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def spread(values: np.ndarray) -> str:
-    """Mean ± one standard deviation (of a single value only the value)."""
-    deviation = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{values.mean():.2f}{deviation}"
 
 
 def curves_of(results: Results, pair: int = 0) -> dict[str, dict[str, Curve]]:

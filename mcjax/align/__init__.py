@@ -3,7 +3,15 @@
 from .activations import match_activations
 from .birkhoff import birkhoff
 from .matching import Matching
+from .signature import correlation_signature
 from .transport import match_butterflies
 from .weights import match_weights
 
-__all__ = ["Matching", "birkhoff", "match_activations", "match_butterflies", "match_weights"]
+__all__ = [
+    "Matching",
+    "birkhoff",
+    "correlation_signature",
+    "match_activations",
+    "match_butterflies",
+    "match_weights",
+]

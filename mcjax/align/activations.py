@@ -133,20 +133,30 @@ class _State:
 
 
 def _profit(m: Moments, statistic: str) -> np.ndarray:
-    f, u = len(m.fixed), len(m.units)
-    left = m.mean_a.reshape(m.mean_a.shape + (1,) * u)
-    right_shape = m.mean_b.shape[:f] + (1,) * u + m.mean_b.shape[f:]
-    right = m.mean_b.reshape(right_shape)
     if statistic == "correlation":
-        scale_a = _inverse_deviation(m.var_a, m.mean_a).reshape(left.shape)
-        scale_b = _inverse_deviation(m.var_b, m.mean_b).reshape(right_shape)
-        return m.cross * scale_a * scale_b
-    inner = m.cross + left * right
+        return correlations(m)
+    inner = m.cross + _of_a(m, m.mean_a) * _of_b(m, m.mean_b)
     if statistic == "inner":
         return inner
-    square_a = (m.var_a + m.mean_a**2).reshape(left.shape)
-    square_b = (m.var_b + m.mean_b**2).reshape(right_shape)
-    return 2 * inner - square_a - square_b
+    squares = _of_a(m, m.var_a + m.mean_a**2) + _of_b(m, m.var_b + m.mean_b**2)
+    return 2 * inner - squares
+
+
+def correlations(m: Moments) -> np.ndarray:
+    """The correlation of every unit of a with every unit of b (tatro2020, Eq. 3), 0 if dead."""
+    scale_a = _inverse_deviation(m.var_a, m.mean_a)
+    scale_b = _inverse_deviation(m.var_b, m.mean_b)
+    return m.cross * _of_a(m, scale_a) * _of_b(m, scale_b)
+
+
+def _of_a(m: Moments, values: np.ndarray) -> np.ndarray:
+    """Values of a's units, to broadcast against those of b's."""
+    return values.reshape(values.shape + (1,) * len(m.units))
+
+
+def _of_b(m: Moments, values: np.ndarray) -> np.ndarray:
+    f = len(m.fixed)
+    return values.reshape(values.shape[:f] + (1,) * len(m.units) + values.shape[f:])
 
 
 def _alive(var: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from .. import _check
 from .._files import write_atomically
 from .._types import ApplyFn, Metric
+from ..inputs.attack import PGD, attacked
 from ..metrics import accuracy, cross_entropy
 from ..network.batch_norm import statistics_pairs
 from ..path import Legs, Path
@@ -116,6 +117,7 @@ def evaluate(
     *,
     metrics: Mapping[str, Metric] | None = None,
     statistics: Any = None,
+    attack: PGD | None = None,
     mesh: Mesh | None = None,
     chunk: int = _CHUNK,
     t_batch: int | None = None,
@@ -136,6 +138,8 @@ def evaluate(
     - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
       usually the training inputs); default: the x of `data`. Only used where the parameters
       hold such statistics (leaves `mean` and `var` side by side in `batch_stats`)
+    - `attack`: every network is attacked by itself, and the metrics are those on the attacked
+      inputs (tatro2020, Sec. 5); statistics stay those of clean inputs
     - `mesh`: devices to share the work; its axes may be named `"t"` and `"data"`
     - `chunk`: examples at a time
     - `t_batch`: points at a time, vmapped; default 1 on a CPU, on an accelerator as many as
@@ -173,11 +177,14 @@ def evaluate(
     if mesh is None:
         x, y = jax.tree.map(jnp.asarray, (x, y))
     batch_norm = x if statistics is None else statistics
+    if attack is not None:
+        attack.check(x)
+        plan, x = dataclasses.replace(plan, apply_fn=attacked(apply_fn, attack)), (x, y)
     legs = path.places(ts) if isinstance(path, Legs) else [(0, np.arange(len(ts)), ts)]
     values = {k: np.empty(len(ts)) for k, _ in plan.metrics}
     for number, which, where in legs:
         leg = path.legs[number] if isinstance(path, Legs) else path
-        sums = _sums(plan, leg, where, batch_norm, mesh, x, y)
+        sums = _sums(plan, apply_fn, leg, where, batch_norm, mesh, x, y)
         for k, found in sums.items():
             values[k][which] = np.asarray(found, np.float64) / n
     points = jnp.asarray(ts, jnp.result_type(float))
@@ -186,21 +193,28 @@ def evaluate(
 
 
 def _sums(
-    plan: Plan, path: Path, ts: np.ndarray, batch_norm: Any, mesh: Mesh | None, x: Any, y: Any
+    plan: Plan,
+    clean: ApplyFn,
+    path: Path,
+    ts: np.ndarray,
+    batch_norm: Any,
+    mesh: Mesh | None,
+    x: Any,
+    y: Any,
 ) -> dict[str, np.ndarray]:
     """The sums of metrics over the data at points of a path that is no sequence of legs."""
     if path.costly:
         size = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(jax.eval_shape(path.at, 0.0)))
         groups = -(-len(ts) * size // _KNOWN_BYTES)
         parts = [
-            _sums(plan, Known(path, some), some, batch_norm, mesh, x, y)
+            _sums(plan, clean, Known(path, some), some, batch_norm, mesh, x, y)
             for some in np.array_split(ts, groups)
         ]
         return {k: np.concatenate([np.asarray(p[k]) for p in parts]) for k in parts[0]}
     points = jnp.asarray(ts, jnp.result_type(float))
     replaced = {}
     if statistics_pairs(jax.eval_shape(path.at, points[0])):
-        replaced = estimate_along(path, plan.apply_fn, batch_norm, points, chunk=plan.chunk)
+        replaced = estimate_along(path, clean, batch_norm, points, chunk=plan.chunk)
     if mesh is not None:
         sums = sharded_sweep(mesh, plan, path, points, replaced, x, y)
     else:

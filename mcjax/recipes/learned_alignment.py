@@ -139,10 +139,8 @@ class Objective:
         x, y = data
         n = max(1, min(examples, len(x)) // batch)
         key = jax.random.key(0)
-        batches = [
-            (jnp.asarray(x[i * batch : (i + 1) * batch]), jnp.asarray(y[i * batch : (i + 1) * batch]), key)
-            for i in range(n)
-        ]  # fmt: skip
+        parts = (slice(i * batch, (i + 1) * batch) for i in range(n))
+        batches = [(jnp.asarray(x[part]), jnp.asarray(y[part]), key) for part in parts]
         return cls(training_loss(apply_fn), batches, (jnp.arange(points) + 0.5) / points)
 
     def __call__(self, path: Path) -> float:

@@ -1,0 +1,1 @@
+"""tatro2020: neuron alignment, trained curves, PAM, robust curves, planes."""

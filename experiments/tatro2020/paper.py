@@ -1,0 +1,34 @@
+"""The numbers that tatro2020 reports."""
+
+# Table 1: (model, data) → curve class → (average, minimum accuracy along the curve) as
+# (mean, standard deviation) in percent, and the end points' average.
+KINDS = ("unaligned", "pam-unaligned", "pam-aligned", "aligned")
+TABLE1 = {
+    ("tiny-ten", "cifar10"): {
+        "endpoints": ((89.0, 0.1), None),
+        "unaligned": ((87.4, 0.1), (82.8, 0.5)),
+        "pam-unaligned": ((87.6, 0.1), (84.0, 0.3)),
+        "pam-aligned": ((88.4, 0.1), (87.6, 0.2)),
+        "aligned": ((88.5, 0.1), (87.8, 0.1)),
+    },
+    ("resnet32", "cifar10"): {
+        "endpoints": ((92.9, 0.1), None),
+        "unaligned": ((92.2, 0.1), (89.1, 0.2)),
+        "pam-unaligned": ((92.4, 0.1), (89.9, 0.2)),
+        "pam-aligned": ((92.7, 0.0), (92.1, 0.1)),
+        "aligned": ((92.7, 0.1), (92.2, 0.0)),
+    },
+    ("googlenet", "cifar10"): {
+        "endpoints": ((93.4, 0.0), None),
+        "unaligned": ((93.3, 0.0), (92.1, 0.1)),
+        "aligned": ((93.4, 0.0), (93.1, 0.0)),
+    },
+}
+
+# Table 3: TinyTen on CIFAR-100: learning rate → batch → average test accuracy.
+TABLE3 = {
+    "unaligned": {0.01: {64: 55.9, 128: 55.3, 256: 54.2}, 0.1: {64: 55.9, 128: 56.0, 256: 56.0},
+                  0.5: {64: 55.5, 128: 55.7, 256: 55.5}},
+    "aligned": {0.01: {64: 58.4, 128: 57.9, 256: 57.4}, 0.1: {64: 59.0, 128: 58.7, 256: 58.7},
+                0.5: {64: 58.6, 128: 58.7, 256: 58.9}},
+}  # fmt: skip
