@@ -3,7 +3,18 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from . import adjust, align, checkpoints, ensemble, evaluation, path, recipes, symmetry
+from . import (
+    adjust,
+    align,
+    checkpoints,
+    ensemble,
+    evaluation,
+    inputs,
+    path,
+    recipes,
+    symmetry,
+    theory,
+)
 from .evaluation import evaluate
 from .fitting import fit
 from .network.trace import trace
@@ -27,9 +38,11 @@ __all__ = [
     "evaluation",
     "fit",
     "flows",
+    "inputs",
     "path",
     "recipes",
     "symmetry",
+    "theory",
     "trace",
 ]
 

@@ -1,4 +1,4 @@
-"""WA-ensembles: several networks on the backbone of one of them (anokhin2020, Sec. 6)."""
+"""Several networks as one: WA-ensembles (anokhin2020, Sec. 6) and soups of aligned networks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _check
-from ._types import ApplyFn, Params
+from ._tree import linear_combination
+from ._types import ApplyFn, Params, Permutations
 from .adjust.adjustment import solve_along
 from .adjust.moments import Wanted
+from .align import match_many
 from .network.axes import Atom
 from .network.linear import multiply_adds, shared_values
 from .network.model import Model
@@ -62,6 +64,49 @@ class Ensemble:
             some = jax.tree.map(lambda v, i=first: jnp.asarray(v[i : i + chunk]), x)
             right += int(np.sum(np.argmax(apply(some), -1) == np.asarray(y[first : first + chunk])))
         return right / n
+
+
+def soup(
+    network: Network,
+    networks: Sequence[Params],
+    *,
+    permutations: Sequence[Permutations] | None = None,
+    key: jax.Array | None = None,
+) -> Params:
+    """The uniform soup 1/n Σ_i P_i θ_i of networks brought to a common order of units.
+
+    Statistics of batch normalisation are averaged too; estimate them again
+    (`mcjax.evaluation.estimate_batch_norm`) before use.
+
+    **Arguments:**
+    - `networks`: parameter trees of the traced structure
+    - `permutations`: P_i of each network; default: cycle-consistent ones, by
+      `mcjax.align.match_many`
+    - `key`: of that matching
+
+    **Returns:** one parameter tree.
+
+    **Raises:** `ValueError` for no networks, or not one set of permutations for each.
+
+        >>> import jax, jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+        >>> a = {"w1": jnp.eye(3), "w2": jnp.eye(3)}
+        >>> b = {"w1": jnp.eye(3)[:, ::-1], "w2": jnp.eye(3)[::-1]}
+        >>> network = mcjax.trace(f, a, jnp.ones((2, 3)))
+        >>> bool((mcjax.ensemble.soup(network, [a, b])["w1"] == a["w1"]).all())
+        True
+    """
+    _check_members(network, networks, least=1)
+    if permutations is None and len(networks) > 1:
+        permutations = match_many(network, networks, key=key).permutations
+    if permutations is not None:
+        if len(permutations) != len(networks):
+            raise ValueError(
+                f"permutations: {len(permutations)} for {len(networks)} networks, expected one "
+                "for each"
+            )
+        networks = [network.permute(p, v) for p, v in zip(permutations, networks, strict=True)]
+    return linear_combination([1 / len(networks)] * len(networks), networks)
 
 
 def independent(network: Network, members: Sequence[Params]) -> Ensemble:

@@ -15,7 +15,7 @@ from ._tree import squared_norm
 from ._types import ApplyFn, Params
 from .inputs import PGD
 from .metrics import cross_entropy
-from .network.batch_norm import in_training_mode, statistics_pairs
+from .network.batch_norm import in_training_mode, without_statistics
 
 # (key, a batch of x) → the batch augmented
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
@@ -104,13 +104,8 @@ def training_loss(
         if attack is not None:
             x = attack.perturb(model, params, x, y, jax.random.fold_in(key, 0))
         value = jnp.mean(cross_entropy(model(params, x), y))
-        return value + weight_decay / 2 * _squared_norm(params) if weight_decay else value
+        if weight_decay:
+            value = value + weight_decay / 2 * squared_norm(without_statistics(params))
+        return value
 
     return loss
-
-
-def _squared_norm(params: Params) -> jax.Array:
-    """‖θ‖² without statistics of batch normalisation."""
-    statistics = {i for pair in statistics_pairs(params) for i in pair}
-    leaves = [v for i, v in enumerate(jax.tree.leaves(params)) if i not in statistics]
-    return squared_norm(leaves)

@@ -18,7 +18,7 @@ LEVELS = [
     {"align", "path"},
     {"inputs"},
     {"adjust"},
-    {"recipes", "fitting", "evaluation", "flows", "protocol", "ensemble"},
+    {"recipes", "fitting", "evaluation", "flows", "protocol", "ensemble", "theory"},
     {"data", "models", "train", "study"},
     {"report", "cli"},
 ]

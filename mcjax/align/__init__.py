@@ -2,6 +2,7 @@
 
 from .activations import match_activations
 from .birkhoff import birkhoff
+from .cycle_consistent import Matchings, match_many
 from .matching import Matching
 from .signature import correlation_signature
 from .transport import match_butterflies
@@ -9,9 +10,11 @@ from .weights import match_weights
 
 __all__ = [
     "Matching",
+    "Matchings",
     "birkhoff",
     "correlation_signature",
     "match_activations",
     "match_butterflies",
+    "match_many",
     "match_weights",
 ]

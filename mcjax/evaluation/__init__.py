@@ -1,8 +1,21 @@
-"""Loss along a path: sweeps, barriers, batch-normalisation statistics."""
+"""Loss along paths and on planes: sweeps, barriers, batch-normalisation statistics, REPAIR."""
 
 from ..metrics import accuracy, cross_entropy
 from .along import Curve, evaluate
 from .barrier import barrier
 from .batch_norm import estimate_batch_norm
+from .plane import Plane, Surface, evaluate_plane
+from .repair import Repaired
 
-__all__ = ["Curve", "accuracy", "barrier", "cross_entropy", "estimate_batch_norm", "evaluate"]
+__all__ = [
+    "Curve",
+    "Plane",
+    "Repaired",
+    "Surface",
+    "accuracy",
+    "barrier",
+    "cross_entropy",
+    "estimate_batch_norm",
+    "evaluate",
+    "evaluate_plane",
+]

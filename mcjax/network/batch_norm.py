@@ -6,6 +6,7 @@ subtracted from h, the mean and the variance of h over a batch can take the plac
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -38,6 +39,12 @@ def statistics_pairs(params: Params) -> list[tuple[int, int]]:
     return pairs
 
 
+def without_statistics(params: Params) -> list[Any]:
+    """The leaves of parameters that are no statistics."""
+    statistics = {i for pair in statistics_pairs(params) for i in pair}
+    return [v for i, v in enumerate(jax.tree.leaves(params)) if i not in statistics]
+
+
 def in_training_mode(apply_fn: ApplyFn) -> ApplyFn:
     """The model with batch normalisation by the statistics of the batch it is given.
 
@@ -51,7 +58,7 @@ def in_training_mode(apply_fn: ApplyFn) -> ApplyFn:
         model = Model.of(apply_fn, params, x, keep_custom=True)
         names = [name for name, _ in named_leaves(params)]
         # In the order of the program: the recursion of a deep network stays shallow.
-        run = _TrainingMode(model, params, x, {}, normalised_values(model.program, pairs, names))
+        run = OnDemand(model, params, x, {}, normalised_values(model.program, pairs, names))
         for value in run.in_order():
             run.value(value)
         return jax.tree.unflatten(model.out_tree, [run.value(o) for o in model.program.outputs])
@@ -63,18 +70,28 @@ def batch_statistics(
     model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalised
 ) -> dict[int, jax.Array]:
     """Statistics of one batch: leaf number → statistic."""
-    run = _TrainingMode(model, params, x, given, normalised)
+    run = OnDemand(model, params, x, given, normalised)
     for value in run.in_order():
         run.value(value)
     return run.found
 
 
-class _TrainingMode:
-    """A program evaluated on demand, each layer normalised by the statistics of its input."""
+class OnDemand:
+    """A program evaluated on demand, each layer normalised by the statistics of its input.
+
+    - `replace`: value → function of it; what it returns takes the value's place
+    """
 
     def __init__(
-        self, model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalised
+        self,
+        model: Model,
+        params: Params,
+        x: Any,
+        given: dict[int, Any],
+        normalised: Normalised,
+        replace: Mapping[int, Callable[[jax.Array], jax.Array]] | None = None,
     ) -> None:
+        self.replace = replace or {}
         program = self.program = model.program
         leaves = [*jax.tree.leaves(params), *jax.tree.leaves(x)]
         self.env: dict[int, Any] = dict(zip(program.inputs, leaves, strict=True)) | given
@@ -99,7 +116,9 @@ class _TrainingMode:
         elif operand not in self.env:
             equation = self.producers[operand]
             results = equation.bind([self.value(o) for o in equation.inputs])
-            self.env.update(zip(equation.outputs, results, strict=True))
+            for output, result in zip(equation.outputs, results, strict=True):
+                change = self.replace.get(output)
+                self.env[output] = result if change is None else change(result)
         return self.env[operand]
 
     def _estimate(self, mean_leaf: int, var_leaf: int, h: int, axes: tuple[int, ...]) -> None:

@@ -1,0 +1,208 @@
+"""The plane through three networks: loss and accuracy on it, and paths drawn on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from .. import _check
+from .._files import write_atomically
+from .._tree import inner_product, linear_combination
+from .._types import ApplyFn, Metric, Params
+from ..network.batch_norm import without_statistics
+from ..path._base import Combination, Path, time
+from .along import evaluate
+
+# Sine of the smallest angle between the sides of the triangle that counts as a plane.
+_COLLINEAR = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """The plane through three networks, with an orthonormal frame (tatro2020, Fig. 3).
+
+    Made by `Plane.through(a, b, c)`: the origin is at a, the first axis points to b, the second
+    is what Gram–Schmidt leaves of c − a. Statistics of batch normalisation are carried along, but
+    do not count as coordinates.
+
+    - `origin`, `first`, `second`: parameter trees
+    - `corners`: (3, 2) coordinates of a, b and c
+    """
+
+    origin: Params
+    first: Params
+    second: Params
+    corners: np.ndarray
+
+    @classmethod
+    def through(cls, a: Params, b: Params, c: Params) -> Plane:
+        """The plane through a, b and c.
+
+        **Raises:** `ValueError` if the trees differ in structure, or the points are collinear.
+
+            >>> import jax.numpy as jnp
+            >>> from mcjax.evaluation import Plane
+            >>> a, b, c = ({"w": jnp.array(v)} for v in ([0.0, 0], [2.0, 0], [1.0, 3]))
+            >>> Plane.through(a, b, c).corners.tolist()
+            [[0.0, 0.0], [2.0, 0.0], [1.0, 3.0]]
+        """
+        for tree, name in ((a, "a"), (b, "b"), (c, "c")):
+            _check.parameters(tree, name)
+            _check.same_structure(a, tree, names=("a", name))
+        to_b, to_c = (linear_combination((1.0, -1.0), (p, a)) for p in (b, c))
+        width, side = _norm(to_b), _norm(to_c)
+        if width == 0 or side == 0:
+            raise ValueError("the plane needs three different points: b or c equals a")
+        first = linear_combination((1 / width,), (to_b,))
+        along = _dot(to_c, first)
+        rest = linear_combination((1.0, -along), (to_c, first))
+        # Once more: what rounding has left along the first axis.
+        rest = linear_combination((1.0, -_dot(rest, first)), (rest, first))
+        height = _norm(rest)
+        if height < _COLLINEAR * side:
+            raise ValueError("a, b and c lie on one line: there is no plane through them")
+        second = linear_combination((1 / height,), (rest,))
+        return cls(a, first, second, np.array([[0, 0], [width, 0], [along, height]]))
+
+    def point(self, x: float, y: float) -> Params:
+        """The parameters at coordinates (x, y)."""
+        return linear_combination((1.0, x, y), (self.origin, self.first, self.second))
+
+    def coordinates(self, params: Params) -> np.ndarray:
+        """(x, y) of the foot of the perpendicular from a network onto the plane."""
+        _check.same_structure(self.origin, params, names=("the plane's networks", "params"))
+        offset = linear_combination((1.0, -1.0), (params, self.origin))
+        return np.array([_dot(offset, self.first), _dot(offset, self.second)])
+
+    def coordinates_along(self, path: Path, points: int = 61) -> np.ndarray:
+        """(points, 2) coordinates of a path, to draw it."""
+        return np.array([self.coordinates(path(t)) for t in np.linspace(0, 1, points)])
+
+
+def _dot(a: Params, b: Params) -> float:
+    return float(inner_product(without_statistics(a), without_statistics(b)))
+
+
+def _norm(a: Params) -> float:
+    return float(np.sqrt(_dot(a, a)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """Metrics on a grid of a plane: the result of `evaluate_plane`.
+
+    - `x`: (X,), `y`: (Y,) coordinates; `values`: metric name → (Y, X)
+    - `corners`: (3, 2) coordinates of the plane's networks
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    values: Mapping[str, np.ndarray]
+    corners: np.ndarray
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The surface as plain lists and numbers."""
+        return {
+            "x": self.x.tolist(),
+            "y": self.y.tolist(),
+            "values": {k: v.tolist() for k, v in self.values.items()},
+            "corners": self.corners.tolist(),
+            "metadata": dict(self.metadata),
+        }
+
+    def save(self, path: str | FilePath) -> None:
+        """Write the surface as JSON, atomically."""
+        write_atomically(path, json.dumps(self.to_dict(), indent=1).encode())
+
+    def plot(
+        self,
+        path: str | FilePath,
+        metric: str = "accuracy",
+        *,
+        names: tuple[str, str, str] = ("A", "B", "C"),
+        paths: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Draw a metric as filled contours, the networks, and paths given by coordinates."""
+        from ..report.plane import draw_plane
+
+        draw_plane(self, path, metric, names=names, paths=paths)
+
+
+class _Grid(Combination):
+    """The points of a grid one after the other: θ(k / (n − 1)) is point k."""
+
+    fields = ("plane", "places")
+    plane: tuple[Params, Params, Params]
+    places: jax.Array
+
+    def __init__(self, plane: Plane, places: np.ndarray) -> None:
+        self._set(
+            plane=(plane.origin, plane.first, plane.second),
+            places=jnp.asarray(places, jnp.result_type(float)),
+        )
+
+    def basis(self) -> tuple[Params, ...]:
+        return self.plane
+
+    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
+        k = jnp.round(time(t) * (len(self.places) - 1)).astype(int)
+        x, y = self.places[k]
+        return jnp.ones_like(x), x, y
+
+
+def evaluate_plane(
+    plane: Plane,
+    apply_fn: ApplyFn,
+    data: tuple[Any, Any],
+    size: int = 17,
+    *,
+    margin: float = 0.2,
+    metrics: Mapping[str, Metric] | None = None,
+    statistics: Any = None,
+    mesh: Mesh | None = None,
+    chunk: int = 500,
+) -> Surface:
+    """Metrics of the networks on a grid of a plane, each over the whole data set.
+
+    As `mcjax.evaluate` along a path: batched, sharded over a mesh, batch-normalisation statistics
+    estimated at every point, and what is linear in the parameters computed three times in all.
+
+    **Arguments:**
+    - `size`: points a side, at least 2
+    - `margin`: how far the grid reaches beyond the triangle, in parts of its width and height
+    - others as in `mcjax.evaluate`
+
+    **Returns:** a `Surface`.
+
+    **Raises:** `ValueError` for a size below 2, and as `mcjax.evaluate`.
+
+        >>> import jax.numpy as jnp
+        >>> from mcjax.evaluation import Plane, evaluate_plane
+        >>> f = lambda p, x: x @ p["w"]
+        >>> a, b, c = ({"w": m} for m in (jnp.eye(2), -jnp.eye(2), jnp.ones((2, 2))))
+        >>> surface = evaluate_plane(
+        ...     Plane.through(a, b, c), f, (jnp.eye(2), jnp.array([0, 1])), size=2, margin=0.0)
+        >>> surface.values["accuracy"][0].tolist()
+        [1.0, 0.0]
+    """
+    if _check.positive(size, "size") < 2:
+        raise ValueError("size must be at least 2")
+    low, high = plane.corners.min(0), plane.corners.max(0)
+    low, high = low - margin * (high - low), high + margin * (high - low)
+    x, y = (np.linspace(low[i], high[i], size) for i in (0, 1))
+    places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    curve = evaluate(
+        _Grid(plane, places), apply_fn, data, len(places), metrics=metrics, statistics=statistics,
+        mesh=mesh, chunk=chunk,
+    )  # fmt: skip
+    values = {k: v.reshape(size, size) for k, v in curve.values.items()}
+    return Surface(x, y, values, plane.corners, curve.metadata)
