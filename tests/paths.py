@@ -21,6 +21,7 @@ from mcjax.path import (
     Path,
     PolygonalChain,
     Swaps,
+    Transported,
 )
 
 
@@ -64,6 +65,18 @@ def swaps(dtype=jnp.float32) -> Path:
     return Legs([Linear(a, network.permute(rotation, b)), Swaps(network, b, rotation)])
 
 
+def transported(dtype=jnp.float32) -> Path:
+    """A bent curve whose end is mixed by the identity."""
+
+    def apply_fn(p, x):
+        hidden = jnp.tanh(x @ p["layer"]["w"] + p["layer"]["b"])
+        return jnp.sum(hidden, -1) * p["list"][0]
+
+    a, b = tree(0, dtype), tree(1, dtype)
+    network = mcjax.trace(apply_fn, b, jnp.ones((2, 3), dtype))
+    return Transported(network, a, b, mcjax.symmetry.matrices_of(network, {}), bump=tree(2, dtype))
+
+
 # name → (dtype → path whose ends are tree(0) and tree(1))
 PATHS: dict[str, Callable[..., Path]] = {
     "linear": lambda d=jnp.float32: Linear(tree(0, d), tree(1, d)),
@@ -81,5 +94,6 @@ PATHS: dict[str, Callable[..., Path]] = {
         [Linear(tree(0, d), tree(2, d)), Bezier([tree(k, d) for k in (2, 3, 1)])]
     ),
     "swaps": swaps,
+    "transported": transported,
     "chain-5": lambda d=jnp.float32: PolygonalChain([tree(k, d) for k in (0, 2, 3, 4, 1)]),
 }

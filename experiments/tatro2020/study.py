@@ -165,15 +165,15 @@ class Study:
             treedef = jax.tree.structure(a)
             control = jax.tree.unflatten(treedef, jax.tree.leaves(checkpoints.load(file)))
             return Bezier([a, control, end]), record
-        path, record = self._train(pair, kind, protocol, a, b)
+        path, record = self._train(pair, kind, protocol, file.stem)
         checkpoints.save(file, path.points[1])
         write_atomically(record_file, json.dumps(record).encode())
         return path, record
 
     def _train(
-        self, pair: int, kind: str, protocol: Protocol, a: Any, b: Any
+        self, pair: int, kind: str, protocol: Protocol, name: str
     ) -> tuple[Bezier, dict[str, Any]]:
-        alignment, with_pam = ALIGNMENTS[kind]
+        (a, b), (alignment, with_pam) = self.pair(pair), ALIGNMENTS[kind]
         start = time.perf_counter()
         permutations = dict(self.network.identity_permutations())
         if alignment is not None:
@@ -188,7 +188,7 @@ class Study:
 
             common: dict[str, Any] = {
                 "key": jax.random.key(pair), "augment": self.augment, "progress": progress,
-                "directory": self.folder / "running" / f"pair{pair}-{kind}",
+                "directory": self.folder / "running" / name,
             }  # fmt: skip
             if with_pam:
                 found = pam(

@@ -1,8 +1,8 @@
 """Aligners: choose the permutations that bring one network to another."""
 
 from .activations import match_activations
-from .birkhoff import birkhoff
 from .cycle_consistent import Matchings, match_many
+from .decomposition import birkhoff
 from .matching import Matching
 from .signature import correlation_signature
 from .transport import match_butterflies

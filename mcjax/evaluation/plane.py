@@ -178,7 +178,7 @@ def evaluate_plane(
 
     **Arguments:**
     - `size`: points a side, at least 2
-    - `margin`: how far the grid reaches beyond the triangle, in parts of its width and height
+    - `margin`: how far the grid reaches beyond the triangle, in parts of its longer side
     - others as in `mcjax.evaluate`
 
     **Returns:** a `Surface`.
@@ -197,7 +197,8 @@ def evaluate_plane(
     if _check.positive(size, "size") < 2:
         raise ValueError("size must be at least 2")
     low, high = plane.corners.min(0), plane.corners.max(0)
-    low, high = low - margin * (high - low), high + margin * (high - low)
+    around = margin * (high - low).max()
+    low, high = low - around, high + around
     x, y = (np.linspace(low[i], high[i], size) for i in (0, 1))
     places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     curve = evaluate(

@@ -16,9 +16,9 @@ import optax
 from .. import _check
 from .._types import Params, Permutations
 from ..align import Matching
-from ..align.birkhoff import sample_permutations
+from ..align.decomposition import sample_permutations
 from ..network.network import Network
-from ..path import Path, Transported
+from ..path import Path, StraightThrough, Transported
 from ..protocol import Augment, Protocol, training_loss
 from ..symmetry.relaxation import RELAXATIONS, matrices_of, nearest_permutation, project
 from .curves import train_curve
@@ -49,10 +49,10 @@ def learn_permutations(
     stochastic matrices, which are trained on the data:
 
     - `"projection"`: SGD, each step followed by alternating projections (PAM, App. E.2)
-    - `"sinkhorn"`: D = Sinkhorn(M) of free matrices M, implicit gradients through ott-jax (as in
-      Peña et al. 2023), by Adam
-    - `"straight-through"`: the nearest permutation, its gradient passed on to M (as in Git
-      Re-Basin, Alg. 3), by Adam
+    - `"sinkhorn"`: D = Sinkhorn(M) of free matrices M (ott-jax; the idea of Peña et al. 2023), by
+      Adam
+    - `"straight-through"`: P by weight matching to free parameters θ̂, to which the gradient with
+      respect to Pθ_B is passed on (Git Re-Basin, Alg. 3), by Adam; a matching every step
 
     Then the best is taken of P₀, the nearest permutation and samples of the Birkhoff
     decomposition (App. E.4), by the objective: the result is never worse than the start.
@@ -83,15 +83,20 @@ def learn_permutations(
         >>> found.after["total"] <= found.before["total"]
         True
     """
-    _check.one_of(relaxation, tuple(RELAXATIONS), "relaxation")
+    _check.one_of(relaxation, (*RELAXATIONS, "straight-through"), "relaxation")
     if not proximal > 0:
         raise ValueError(f"proximal must be positive, got {proximal}")
     if not network.groups:
-        raise ValueError("the network has no groups of units that could be permuted")
+        raise ValueError("the network has no group of two units or more: nothing can be permuted")
     first = {**network.identity_permutations(), **({} if start is None else start)}
     if objective is None:
         objective = Objective.on(network.apply_fn, data, protocol.batch)
-    path = Transported(network, a, b, matrices_of(network, first), bump, relaxation)
+    candidate = Transported(network, a, b, matrices_of(network, first), bump)
+    path: Path = candidate
+    if relaxation == "sinkhorn":
+        path = Transported(network, a, b, candidate.matrices, bump, relaxation)
+    elif relaxation == "straight-through":
+        path = StraightThrough(network, a, b, a, bump)
     steps = len(data[0]) // protocol.batch * protocol.epochs
     fitted = train_curve(
         path, network.apply_fn, data, dataclasses.replace(protocol, weight_decay=0.0),
@@ -103,7 +108,7 @@ def learn_permutations(
     nearest = {n: nearest_permutation(m) for n, m in plans.items()}
     found = [first, nearest, *sample_permutations(plans, candidates, rng, terms)]
     values = [
-        objective(path.with_free(matrices_of(network, p)))
+        objective(candidate.with_free(matrices_of(network, p)))
         + squared_distance_of(p, first) / (2 * proximal)
         for p in found
     ]
@@ -167,9 +172,9 @@ def squared_distance_of(p: Permutations, q: Permutations) -> float:
 def pull_to_start(strength: float) -> optax.GradientTransformation:
     """Adds the gradient of ‖φ − φ₀‖² / (2ν), φ₀ where the optimisation starts (Eq. 34)."""
 
-    def update(updates: Any, start: Any, params: Any = None) -> tuple[Any, Any]:
-        pulled = jax.tree.map(lambda u, p, s: u + (p - s) / strength, updates, params, start)
-        return pulled, start
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        pulled = jax.tree.map(lambda u, p, s: u + (p - s) / strength, updates, params, state)
+        return pulled, state
 
     return optax.GradientTransformation(lambda params: params, update)
 
@@ -186,5 +191,5 @@ def _optimizer(
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return jax.tree.map(lambda u, p: project(p + u) - p, updates, params), state
 
-    projected = optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+    projected = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
     return optax.chain(pull_to_start(proximal), plain.optimizer(steps), projected)

@@ -14,11 +14,11 @@ from .._files import write_atomically
 from ..evaluation import Curve
 
 # Okabe and Ito's colours, then Tol's muted ones: told apart by colour-blind readers too.
-_COLOURS = (
+COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000",
     "#882255", "#999933", "#332288", "#44AA99", "#DDCC77", "#AA4499", "#777777",
 )  # fmt: skip
-_STYLES = {"data": "-", "train": "-", "test": "--"}
+_STYLES = {"data": "-", "train": "-", "test": "--", "clean": "-", "robust": "--"}
 
 
 def draw_curves(curves: Mapping[str, Mapping[str, Curve]], path: str | Path) -> None:
@@ -62,4 +62,4 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], path: str | Path) -> 
 
 
 def _cycle(n: int) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(n)]
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]

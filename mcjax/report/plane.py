@@ -44,7 +44,9 @@ def draw_plane(
         more = {"levels": np.geomspace(values.min(), values.max(), 17), "cmap": "viridis_r",
                 "norm": LogNorm()}  # fmt: skip
     with matplotlib.rc_context({"font.size": 10}):
-        figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+        wide, high = np.ptp(surface.x), np.ptp(surface.y)
+        size = (6.4, float(np.clip(1.6 + 5 * high / wide, 3, 7)))
+        figure = Figure(figsize=size, layout="constrained")
         panel = figure.subplots()
         filled = panel.contourf(surface.x, surface.y, values, **more)
         bar = figure.colorbar(filled, label="accuracy (%)" if metric == "accuracy" else metric)
@@ -61,7 +63,9 @@ def draw_plane(
             )  # fmt: skip
         panel.set(xlabel="distance in parameter space", aspect="equal")
         if paths:
-            legend = panel.legend(loc="upper left", frameon=True, facecolor="0.35", framealpha=0.8)
+            legend = figure.legend(
+                loc="outside lower center", ncols=3, facecolor="0.35", edgecolor="0.35"
+            )
             for text in legend.get_texts():
                 text.set_color("white")
         buffer = io.BytesIO()

@@ -21,6 +21,9 @@ from .._types import Params, Permutations
 from ..network.blocks import Block, dependee, map_blocks
 from ..network.network import Group, Network, touches
 
+# Fixed, so that the iterations can be differentiated.
+_SINKHORN_STEPS = 200
+
 Matrices = Mapping[str, jax.Array]
 
 
@@ -102,7 +105,7 @@ def as_given(matrix: jax.Array) -> jax.Array:
 
 
 def sinkhorn(matrix: jax.Array, temperature: float = 0.1) -> jax.Array:
-    """argmax ⟨D, M⟩ + τ H(D) over doubly stochastic D (ott-jax, implicit gradients)."""
+    """argmax ⟨D, M⟩ + τ H(D) over doubly stochastic D (ott-jax, differentiated step by step)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # ott imports jaxopt, which warns
         from ott.geometry.geometry import Geometry
@@ -110,26 +113,13 @@ def sinkhorn(matrix: jax.Array, temperature: float = 0.1) -> jax.Array:
 
     def one(m):
         geometry = Geometry(-m, epsilon=temperature)
-        return len(m) * linear.solve(geometry, max_iterations=500).matrix
+        steps = {"min_iterations": _SINKHORN_STEPS, "max_iterations": _SINKHORN_STEPS}
+        return len(m) * linear.solve(geometry, implicit_diff=None, **steps).matrix
 
     return _over_outer(one)(matrix)
 
 
-def straight_through(matrix: jax.Array) -> jax.Array:
-    """The nearest permutation matrix, its gradient passed on unchanged (Bengio et al. 2013)."""
-    shape = jax.ShapeDtypeStruct(matrix.shape[:-1], jnp.int32)
-    indices = jax.pure_callback(
-        nearest_permutation, shape, jax.lax.stop_gradient(matrix), vmap_method="sequential"
-    )
-    hard = jax.nn.one_hot(indices, matrix.shape[-1], dtype=matrix.dtype)
-    return matrix + jax.lax.stop_gradient(hard - matrix)
-
-
-RELAXATIONS = {
-    "projection": as_given,
-    "sinkhorn": sinkhorn,
-    "straight-through": straight_through,
-}
+RELAXATIONS = {"projection": as_given, "sinkhorn": sinkhorn}
 
 
 def nearest_permutation(matrix: Any) -> np.ndarray:

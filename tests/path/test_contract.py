@@ -122,7 +122,8 @@ def test_fit_moves_free_points_only(make):
         return
     fitted = run()
     assert_equal(fitted.path(0.0), path(0.0))
-    assert_equal(fitted.path(1.0), path(1.0))
+    if not isinstance(path, mcjax.path.Transported):  # whose end is what is trained
+        assert_equal(fitted.path(1.0), path(1.0))
     assert not np.array_equal(fitted.path(0.5)["layer"]["w"], path(0.5)["layer"]["w"])
 
 

@@ -1,0 +1,55 @@
+"""`python -m experiments.tatro2020.figure4`: clean and robust accuracy along robust curves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tyro
+
+from mcjax.report.figure import draw_curves
+
+from ..common import spread
+from .study import LABELS, Options, Study, curve_from
+
+KINDS = ("unaligned", "aligned")
+
+
+def main(options: Options) -> None:
+    study = Study(dataclasses.replace(options, robust=True))
+    results = {
+        kind: {
+            name: [study.measure(p, kind, attacked=name == "robust") for p in range(study.pairs)]
+            for name in ("clean", "robust")
+        }
+        for kind in KINDS
+    }
+    lines = [
+        f"Test accuracy (%) along robust curves, {study.pairs} pairs: clean, and attacked by PGD.",
+        study.protocol_line(),
+        "",
+        "| curve | clean, minimum | clean, middle | robust, minimum | robust, middle |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for kind, both in results.items():
+        cells = []
+        for records in both.values():
+            curves = [curve_from(r["curves"]["test"]) for r in records]
+            cells.append(spread(np.array([100 * c.worst("accuracy") for c in curves])))
+            cells.append(spread(np.array([100 * c.accuracy[len(c.t) // 2] for c in curves])))
+        lines.append(f"| {LABELS[kind]} | " + " | ".join(cells) + " |")
+    ends = []
+    for records in results["unaligned"].values():
+        accuracies = [r["curves"]["test"]["accuracy"] for r in records]
+        ends.append(spread(np.array([50 * (v[0] + v[-1]) for v in accuracies])))
+    lines.append(f"| End points | {ends[0]} | – | {ends[1]} | – |")
+    drawn = {
+        LABELS[k]: {n: curve_from(r[0]["curves"]["test"]) for n, r in both.items()}
+        for k, both in results.items()
+    }
+    draw_curves(drawn, study.figure("figure4"))
+    study.write("figure4", "\n".join([*lines, ""]), results=results)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,37 @@
+"""`python -m experiments.tatro2020.table2`: training loss along the learned curves."""
+
+from __future__ import annotations
+
+import tyro
+
+from ..common import spread
+from .paper import KINDS, TABLE2
+from .study import LABELS, Options, Study, curve_from
+
+
+def main(options: Options) -> None:
+    study = Study(options)
+    losses = {
+        kind: [
+            curve_from(study.measure(p, kind)["curves"]["train"]).mean("loss")
+            for p in range(study.pairs)
+        ]
+        for kind in KINDS
+    }
+    paper = {} if options.quick else TABLE2.get((options.model, options.data), {})
+    lines = [
+        "Average cross-entropy along the learned curve on 10,000 training images, not augmented",
+        f"(the paper's: at convergence), mean ± one standard deviation over {study.pairs} pairs.",
+        study.protocol_line(),
+        "",
+        "| curve | training loss | paper |",
+        "|---|---:|---:|",
+    ]
+    for kind, values in losses.items():
+        reported = "{:.3f} ± {:.3f}".format(*paper[kind]) if kind in paper else "–"
+        lines.append(f"| {LABELS[kind]} | {spread(values, 4)} | {reported} |")
+    study.write("table2", "\n".join([*lines, ""]), losses=losses)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,144 @@
+"""The papers' networks: their sizes, their symmetries, and the pipeline on them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mcjax
+from mcjax.align import match_activations, match_weights
+from mcjax.evaluation import Repaired, estimate_batch_norm
+from mcjax.models import GoogLeNet, ResNet, ResNet32, TinyTen
+from mcjax.path import Bezier, Linear
+
+IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(8, 32, 32, 3)), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "millions"),
+    [
+        (TinyTen(), "0.09"),
+        (TinyTen(100), "0.09"),
+        (ResNet32(), "0.47"),
+        (ResNet32(100), "0.47"),
+        (GoogLeNet(100, auxiliary=True), "10.24"),
+    ],
+)
+def test_parameter_counts_of_the_paper(model, millions):
+    """tatro2020, Table 1 (statistics of batch normalisation do not count)."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGES[:1])["params"]
+    assert f"{sum(v.size for v in jax.tree.leaves(shapes)) / 1e6:.2f}" == millions
+
+
+def random_network(model, seed):
+    """Initialised, with statistics and scales that differ from unit to unit."""
+    params = model.init(jax.random.key(seed), IMAGES[:1])
+    rng = np.random.default_rng(seed)
+
+    def vary(path, leaf):
+        name = jax.tree_util.keystr(path)
+        if "scale" in name or "var" in name:
+            return jnp.asarray(leaf * rng.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
+        if "mean" in name or "bias" in name:
+            return jnp.asarray(leaf + 0.3 * rng.normal(size=leaf.shape), leaf.dtype)
+        return leaf
+
+    params = jax.tree_util.tree_map_with_path(vary, params)
+    return estimate_batch_norm(model.apply, params, IMAGES, chunk=8)
+
+
+SIZES = {
+    "tiny-ten": (TinyTen(), [16, 16, 32, 32, 32, 64, 64, 64]),
+    # A stream and five inner groups a stage.
+    "resnet32": (ResNet32(), [16] * 6 + [32] * 6 + [64] * 6),
+    # 3 convolutions, 9 blocks of 6, two groups in each of two auxiliary classifiers.
+    "googlenet": (GoogLeNet(auxiliary=True, width=0.125), None),
+}
+
+
+@pytest.mark.parametrize("name", list(SIZES))
+def test_groups_and_alignment(name):
+    model, sizes = SIZES[name]
+    a = random_network(model, 1)
+    network = mcjax.trace(model.apply, a, IMAGES[:2])
+    assert network.verified
+    if sizes is None:
+        assert len(network.groups) == 3 + 9 * 6 + 2 * 2
+    else:
+        assert sorted(g.size for g in network.groups.values()) == sorted(sizes)
+    planted = network.random_permutations(jax.random.key(3))
+    b = network.permute(planted, a)
+    back = mcjax.symmetry.invert(network, planted)
+    for matching in (
+        match_weights(network, a, b),
+        # Not by correlation: units that fire on one of eight images only cannot be told apart.
+        match_activations(network, a, b, IMAGES, "l2", chunk=8),
+    ):
+        for group, p in matching.permutations.items():
+            wrong = int(np.sum(p != np.asarray(back[group])))
+            assert wrong <= matching.dead.get(group, 0), group
+
+
+def test_a_network_with_auxiliary_classifiers_serves_one_without():
+    with_auxiliary, without = GoogLeNet(auxiliary=True, width=0.125), GoogLeNet(width=0.125)
+    params = with_auxiliary.init(jax.random.key(0), IMAGES[:1])
+    logits, first, second = with_auxiliary.apply(params, IMAGES[:2])
+    np.testing.assert_array_equal(without.apply(params, IMAGES[:2]), logits)
+    assert first.shape == second.shape == (2, 10)
+    assert not np.array_equal(first, second)
+
+
+def test_an_aligned_residual_network_keeps_its_ends_along_the_whole_pipeline():
+    """t = 0 and t = 1 of the aligned, trained, evaluated, repaired curve are the end points."""
+    model = ResNet(blocks=1, widths=(8, 12))
+    a, b = (random_network(model, k) for k in (1, 2))
+    y = jnp.arange(8) % 10
+    network = mcjax.trace(model.apply, a, IMAGES[:2])
+    aligned = network.permute(match_activations(network, a, b, IMAGES, chunk=8).permutations, b)
+    losses = [
+        -jnp.mean(jax.nn.log_softmax(model.apply(p, IMAGES))[jnp.arange(8), y])
+        for p in (a, b, aligned)
+    ]
+    np.testing.assert_allclose(losses[1], losses[2], rtol=1e-4)
+    fitted = mcjax.recipes.train_curve(
+        Bezier.between(a, aligned), model.apply, (IMAGES, y), mcjax.protocol.Protocol(2, 4, 0.01),
+        key=jax.random.key(0),
+    )  # fmt: skip
+    repaired = Repaired(Linear(a, aligned), network, IMAGES, chunk=8)
+    for path in (Linear(a, aligned), fitted.path, repaired):
+        curve = mcjax.evaluate(path, model.apply, (IMAGES, y), 5, chunk=8)
+        np.testing.assert_allclose(curve.loss[[0, -1]], [losses[0], losses[1]], rtol=2e-3)
+    # Inside, without statistics of its own, a network on the path would be another one.
+    inside = fitted.path(0.5)
+    stale = -jnp.mean(jax.nn.log_softmax(model.apply(inside, IMAGES))[jnp.arange(8), y])
+    middle = mcjax.evaluate(fitted.path, model.apply, (IMAGES, y), [0.5], chunk=8).loss[0]
+    assert abs(float(stale) - middle) > 1e-3
+
+
+def test_parameters_without_their_statistics_are_named():
+    model = TinyTen()
+    whole = model.init(jax.random.key(0), IMAGES[:1])
+    network = mcjax.trace(model.apply, whole, IMAGES[:2])
+    bare = {"params": whole["params"]}
+    with pytest.raises(ValueError, match="leaf 'batch_stats/BatchNorm_0/mean' is in the traced"):
+        network.permute({}, bare)
+    with pytest.raises(ValueError, match="'batch_stats/BatchNorm_0/mean' is in a but not in b"):
+        Linear(whole, bare)
+    with pytest.raises(ValueError, match="no batch-normalisation statistics"):
+        estimate_batch_norm(model.apply, bare, IMAGES)
+
+
+@pytest.mark.slow
+def test_curves_of_every_kind_on_googlenet():
+    """The methods of tatro2020 run where branches are concatenated."""
+    model = GoogLeNet(width=0.0625)
+    a, b = (random_network(model, k) for k in (1, 2))
+    y = jnp.arange(8) % 10
+    network = mcjax.trace(model.apply, a, IMAGES[:2])
+    found = mcjax.recipes.pam(
+        network, a, b, (IMAGES, y), mcjax.protocol.Protocol(1, 8, 0.01), key=jax.random.key(0),
+        permutation_epochs=1, candidates=1,
+    )  # fmt: skip
+    assert found.objective[-1] <= found.objective[0]
