@@ -164,18 +164,6 @@ def layer_by_layer() -> None:
     save(figure, "layer-by-layer")
 
 
-def chains(model: Any, a: Any, b: Any, network: Any) -> None:
-    figure, axes = panels(1, 7)
-    t = np.linspace(0, 1, 33)
-    axes.plot(t, accuracy(Linear(a, b), model, t), color=ORANGE, label="linear")
-    for method, colour in (("garipov-3", BLUE), ("garipov-5", GREEN)):
-        path = mcjax.connect(method, network, a, b, x=x, y=y, protocol=Protocol(60, 32))
-        axes.plot(t, accuracy(path, model, t), color=colour, label=method)
-    axes.set(title="64-512-10 on digits", xlabel="t", ylabel="training accuracy (%)")
-    axes.legend()
-    save(figure, "trained-chains")
-
-
 def ensembles() -> None:
     _, network, nets = networks((64, 64, 64), 7)
     test = (data.x_test, data.y_test)
@@ -202,7 +190,6 @@ if __name__ == "__main__":
         linear_and_arc(model, a, b, network)
         weight_adjustment(model, a, b, network)
         transport(model, a, b, network)
-        chains(model, a, b, network)
         learnable(model, nets, network)
         layer_by_layer()
         ensembles()

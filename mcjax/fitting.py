@@ -67,7 +67,8 @@ def fit(
       one shape (taken 64 at a time)
     - `optimizer`: any optax transformation
     - `key`: draws of t
-    - `samples`: t's per step, vmapped
+    - `samples`: t's per step; vmapped, on a CPU one after the other inside the step (products of
+      batches of matrices are many times slower there)
     - `state`: of an earlier `Fit`, to go on exactly where it stopped
 
     **Returns:** a `Fit`.
@@ -137,7 +138,7 @@ def _check_loss(path: Path, loss_fn: LossFn, block: Any) -> None:
         raise ValueError(f"loss_fn must return a scalar, got {out}")
 
 
-def _step(loss_fn, optimizer, samples: int, unrolled: bool, path: Path, carry: Any, batch: Any):
+def _step(loss_fn, optimizer, samples: int, path: Path, carry: Any, batch: Any):
     free, (opt_state, key) = carry
     key, draw = jax.random.split(key)
     ts = jax.random.uniform(draw, (samples,))
@@ -146,7 +147,7 @@ def _step(loss_fn, optimizer, samples: int, unrolled: bool, path: Path, carry: A
         moved = path.with_free(free)
         if samples == 1:  # no batched products where there is nothing to batch
             return loss_fn(moved.at(ts[0]), batch)
-        if unrolled:
+        if jax.default_backend() == "cpu":
             return sum(loss_fn(moved.at(t), batch) for t in ts) / samples
         return jnp.mean(jax.vmap(lambda t: loss_fn(moved.at(t), batch))(ts))
 
@@ -160,14 +161,14 @@ _STATIC = ("loss_fn", "optimizer", "samples")
 
 @partial(jax.jit, static_argnames=_STATIC)
 def _steps(loss_fn, optimizer, samples: int, path: Path, free: Any, state: Any, block: Any):
-    step = partial(_step, loss_fn, optimizer, samples, False, path)
+    step = partial(_step, loss_fn, optimizer, samples, path)
     (free, state), losses = jax.lax.scan(step, (free, state), block)
     return free, state, losses
 
 
 @partial(jax.jit, static_argnames=_STATIC)
 def _single(loss_fn, optimizer, samples: int, path: Path, free: Any, state: Any, batch: Any):
-    return _step(loss_fn, optimizer, samples, True, path, (free, state), batch)
+    return _step(loss_fn, optimizer, samples, path, (free, state), batch)
 
 
 def _one_by_one(loss_fn, optimizer, samples: int, path: Path, free: Any, state: Any, block: Any):

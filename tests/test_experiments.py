@@ -7,6 +7,11 @@ import json
 import pytest
 
 from experiments.anokhin2020 import figure5, figure7, table1, table2
+from experiments.tatro2020 import figure1, figure2, figure3, figure4
+from experiments.tatro2020 import table1 as curves_table
+from experiments.tatro2020 import table2 as losses_table
+from experiments.tatro2020 import table3 as rates_table
+from experiments.tatro2020.study import Options
 
 
 def test_table1(tmp_path, capsys):
@@ -52,3 +57,60 @@ def test_figure7(tmp_path):
     assert cost["Ind", 3] == 3
     assert cost["WA(1)", 3] == pytest.approx(1)
     assert 1 < cost["WA(2)", 3] < cost["WA(3)", 3] < 3
+
+
+# -- tatro2020: all tables and figures share the networks and curves in one folder --------------
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("tatro2020")
+
+
+def read(work, name):
+    return json.loads((work / f"{name}.json").read_text())
+
+
+def test_curves_of_tatro2020(work, capsys):
+    options = Options(quick=True, work=work)
+    curves_table.main(options)
+    losses_table.main(options)
+    shown = capsys.readouterr().out
+    for label in ("Unaligned (Garipov)", "PAM unaligned", "PAM aligned", "Aligned", "End points"):
+        assert label in shown
+    results = read(work, "table1-mlp-digits")["results"]
+    worst = {k: min(r[0]["curves"]["test"]["accuracy"]) for k, r in results.items()}
+    assert worst["aligned"] > worst["unaligned"]
+    for kind in ("pam-unaligned", "pam-aligned"):
+        objective = results[kind][0]["objective"]
+        assert objective == sorted(objective, reverse=True)
+    losses = read(work, "table2-mlp-digits")["losses"]
+    assert losses["aligned"][0] < losses["unaligned"][0]
+
+
+def test_figures_of_tatro2020(work):
+    options = Options(quick=True, work=work)
+    for figure in (figure1, figure2, figure3):
+        figure.main(options)
+        assert (work / f"{figure.__name__.split('.')[-1]}-mlp-digits.png").exists()
+    (pair,) = read(work, "figure1-mlp-digits")["pairs"]
+    assert min(pair["after"]) > max(pair["before"])
+    planes = read(work, "figure3-mlp-digits")["planes"]
+    assert set(planes) == {"ends", "unaligned", "aligned"}
+    assert len(planes["ends"]["values"]["accuracy"]) == 7
+
+
+def test_rates_of_tatro2020(work):
+    rates_table.main(rates_table.Table3(quick=True, work=work))
+    accuracy = read(work, "table3-mlp-digits")["accuracy"]
+    assert set(accuracy["aligned"]) == {"0.01/32", "0.01/64", "0.05/32", "0.05/64"}
+
+
+def test_robust_curves_of_tatro2020(tmp_path):
+    figure4.main(Options(quick=True, work=tmp_path))
+    results = read(tmp_path, "figure4-mlp-digits-robust")["results"]
+    for kind in ("unaligned", "aligned"):
+        clean, robust = (
+            min(results[kind][k][0]["curves"]["test"]["accuracy"]) for k in ("clean", "robust")
+        )
+        assert robust < clean

@@ -46,7 +46,7 @@ def train_curve(
     - `key`: order of the data, draws of t, augmentation and attacks
     - `optimizer`: in place of the protocol's SGD; the same object for the same steps compiles
       only once
-    - `samples`: t's per step, vmapped
+    - `samples`: t's per step (see `mcjax.fit`)
     - `augment`: (key, batch of x) → batch of x
     - `attack`: robust training: at every t the batch is attacked (Sec. 5)
     - `directory`: keep the state after each epoch; the same call goes on after the last one and

@@ -64,7 +64,11 @@ def draw_plane(
         panel.set(xlabel="distance in parameter space", aspect="equal")
         if paths:
             legend = figure.legend(
-                loc="outside lower center", ncols=3, facecolor="0.35", edgecolor="0.35"
+                loc="outside lower center",
+                ncols=3,
+                frameon=True,
+                facecolor="0.35",
+                edgecolor="0.35",
             )
             for text in legend.get_texts():
                 text.set_color("white")
