@@ -155,7 +155,8 @@ def _solve_root(
         stacked = {a: _stack([s[a] for s, _ in solved], root, outer[a]) for a in inner}
         return stacked, sum(v for _, v in solved)
     if not inner:
-        profit = sum(t.profit.sum(tuple(range(len(t.fixed)))) for t in own)
+        profits = [t.profit.sum(tuple(range(len(t.fixed)))) if t.fixed else t.profit for t in own]
+        profit = sum(profits[1:], profits[0])
         if not exact and root.size > _EXACT_INNER:
             return {root: np.arange(root.size)}, float(np.max(profit, 1).sum())  # type: ignore[arg-type]
         permutation, value = assigner(np.asarray(profit))

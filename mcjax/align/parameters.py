@@ -72,7 +72,8 @@ class Products:
         for place in self.places[i]:
             if one and place.alone and place.product is not None:
                 (permutation,) = permutations.values()
-                place.b, place.product = self._matrix(place, b), place.product[:, permutation]
+                place.b = self._matrix(place, b)
+                place.product = place.product[:, permutation]
             else:
                 place.product = None  # it is computed afresh
         mine = {self.network.groups[n].atom: p for n, p in permutations.items()}
@@ -125,7 +126,7 @@ class _Place:
             self.product, self.updates = _times(b, self.a), 0
         elif len(changed):
             difference = b[:, :, changed] - self.b[:, :, changed]
-            self.product = self.product + _times(difference, self.a[:, :, changed])
+            self.product += _times(difference, self.a[:, :, changed])
             self.updates += 1
         self.b = b
         self.stale[:] = False

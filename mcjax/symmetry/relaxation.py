@@ -113,8 +113,11 @@ def sinkhorn(matrix: jax.Array, temperature: float = 0.1) -> jax.Array:
 
     def one(m):
         geometry = Geometry(-m, epsilon=temperature)
-        steps = {"min_iterations": _SINKHORN_STEPS, "max_iterations": _SINKHORN_STEPS}
-        return len(m) * linear.solve(geometry, implicit_diff=None, **steps).matrix
+        found = linear.solve(
+            geometry, implicit_diff=None,
+            min_iterations=_SINKHORN_STEPS, max_iterations=_SINKHORN_STEPS,
+        )  # fmt: skip
+        return len(m) * found.matrix
 
     return _over_outer(one)(matrix)
 
