@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -17,6 +19,7 @@ import paramax
 from .. import _check
 from .._tree import linear_combination, stack
 from .._types import Params
+from ..checkpoints import TrainingState
 from ..network.network import Network
 from .architecture import (
     Architecture,
@@ -33,6 +36,8 @@ IAF, REALNVP = Architecture("iaf", blocks=20, depth=0), Architecture("realnvp")
 Progress = Callable[[int, float], None]
 # Steps compiled into one scan, after which progress is reported.
 _BLOCK = 20
+# Steps after which the state is kept: a multiple of a block.
+_KEEP = 100
 
 
 def train_flow(
@@ -44,6 +49,7 @@ def train_flow(
     batch: int = 1024,
     learning_rate: float = 1e-4,
     key: jax.Array,
+    directory: str | Path | None = None,
     progress: Progress = lambda step, loss: None,
 ) -> ConnectionModel:
     """Learn ν that maps the neurons of trained networks to a standard Gaussian (Flow).
@@ -55,6 +61,7 @@ def train_flow(
     - `network`: the traced network; `networks`: at least two parameter trees
     - `steps`, `batch`: steps of so many neurons each
     - `key`: initialisation and order
+    - `directory`: keep the state every 100 steps; the same call goes on from there, bit for bit
     - `progress`: called with (steps done, mean loss) every 20 steps
 
     **Returns:** a `ConnectionModel` for `"iaf-flow"` or `"realnvp-flow"`.
@@ -75,10 +82,11 @@ def train_flow(
     """
     rows, arrays, pooled = _start(network, networks, architecture, key)
     losses = np.zeros(steps)
-    for group, neurons in pooled.items():
+    for i, (group, neurons) in enumerate(pooled.items()):
         objective = partial(_likelihood, architecture, neurons.shape[1], batch)
+        kept = _kept(directory, f"group-{i}", architecture, steps, batch, learning_rate, key)
         arrays[group], found = _minimise(
-            objective, arrays[group], neurons, steps, learning_rate, key, progress
+            objective, arrays[group], neurons, steps, learning_rate, key, progress, kept
         )
         losses += found
     return _finish(f"{architecture.kind}-flow", architecture, rows, arrays, losses,
@@ -97,6 +105,7 @@ def train_bijection(
     batch: int = 128,
     learning_rate: float = 1e-4,
     key: jax.Array,
+    directory: str | Path | None = None,
     progress: Progress = lambda step, loss: None,
 ) -> ConnectionModel:
     """Learn ν such that the middle of a path between two trained networks has low loss (Bijection).
@@ -111,6 +120,7 @@ def train_bijection(
     - `data`: a pytree of arrays with examples on axis 0
     - `steps`, `batch`: steps of so many examples each
     - `key`: initialisation, pairs and order
+    - `directory`: keep the state every 100 steps; the same call goes on from there, bit for bit
     - `progress`: called with (steps done, mean loss) every 20 steps
 
     **Returns:** a `ConnectionModel` for `"realnvp-bijection"`.
@@ -127,7 +137,8 @@ def train_bijection(
     rows, arrays, _ = _start(network, networks, architecture, key)
     objective = partial(_middle_loss, architecture, rows, loss_fn, batch)
     given = (stack(networks), jax.tree.map(jnp.asarray, data))
-    arrays, losses = _minimise(objective, arrays, given, steps, learning_rate, key, progress)
+    kept = _kept(directory, "bijection", architecture, steps, batch, learning_rate, key)
+    arrays, losses = _minimise(objective, arrays, given, steps, learning_rate, key, progress, kept)
     return _finish("realnvp-bijection", architecture, rows, arrays, losses,
                    {"steps": steps, "batch": batch, "learning_rate": learning_rate,
                     "networks": len(networks)})  # fmt: skip
@@ -200,6 +211,7 @@ def _minimise(
     learning_rate: float,
     key: jax.Array,
     progress: Progress,
+    kept: TrainingState | None,
 ) -> tuple[Any, np.ndarray]:
     """Adam, its rate falling along a cosine, on objective(arrays, given, key).
 
@@ -223,12 +235,36 @@ def _minimise(
         return jax.lax.scan(step, (free, state), keys)
 
     keys = jax.random.split(jax.random.fold_in(key, 1), steps)
-    losses: list[np.ndarray] = []
-    for first in range(0, steps, _BLOCK):
-        (free, state), found = block(free, state, keys[first : first + _BLOCK], given)
-        losses.append(np.asarray(found))
-        progress(min(first + _BLOCK, steps), float(losses[-1].mean()))
-    return eqx.combine(free, rest), np.concatenate(losses)
+    losses = np.zeros(steps, np.float32)
+    done = 0
+    if kept is not None:
+        done, (free, state, losses) = kept.restore((free, state, losses))
+        losses = np.array(losses)
+    while done < steps:
+        last = min(done + _BLOCK, steps)
+        (free, state), found = block(free, state, keys[done:last], given)
+        losses[done:last] = found
+        if kept is not None and (last % _KEEP == 0 or last == steps):
+            kept.save(last, (free, state, losses))
+        progress(last, float(losses[done:last].mean()))
+        done = last
+    if kept is not None:
+        kept.close()
+    return eqx.combine(free, rest), losses
+
+
+def _kept(
+    directory: str | Path | None, name: str, architecture: Architecture, steps: int, batch: int,
+    learning_rate: float, key: jax.Array,
+) -> TrainingState | None:  # fmt: skip
+    """Where a training keeps its state."""
+    if directory is None:
+        return None
+    run = {
+        "steps": steps, "batch": batch, "learning_rate": learning_rate,
+        "key": np.asarray(jax.random.key_data(key)).tolist(), **dataclasses.asdict(architecture),
+    }  # fmt: skip
+    return TrainingState(Path(directory) / name, run)
 
 
 def _finish(

@@ -100,6 +100,35 @@ def test_rows_are_butterflies_and_go_back():
         np.testing.assert_array_equal(u, v if i in rows.leaves else 0 * v)
 
 
+@pytest.mark.parametrize("method", ["flow", "bijection"])
+def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, method):
+    case, network, nets, data = population()
+    key = jax.random.key(0)
+
+    def run(**more):
+        if method == "flow":
+            return train_flow(
+                network, nets[:4], SMALL["realnvp"], steps=140, batch=32, key=key, **more
+            )
+        loss = cross_entropy_of(case.apply_fn)
+        return train_bijection(
+            network, nets[:4], loss, data, SMALL["realnvp"], steps=140, batch=32, key=key, **more
+        )
+
+    def stop(step, loss):
+        if step == 120:
+            raise KeyboardInterrupt
+
+    whole = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(directory=tmp_path, progress=stop)
+    seen = []
+    again = run(directory=tmp_path, progress=lambda step, _: seen.append(step))
+    assert seen == [120, 140]  # from step 100, where the state was kept last
+    np.testing.assert_array_equal(again.losses, whole.losses)
+    jax.tree.map(np.testing.assert_array_equal, again.arrays, whole.arrays)
+
+
 def test_flow_training_raises_the_likelihood_and_saves(tmp_path):
     _, network, nets, _ = population()
     model = train_flow(network, nets[:4], SMALL["realnvp"], steps=60, batch=64,
