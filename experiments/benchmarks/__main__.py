@@ -33,6 +33,8 @@ def main(arguments: Benchmarks) -> None:
         ("sweep", "784-2000-10"), ("sweep", "784-512-512-512-10"), ("matching", "activations"),
         ("matching", "weights"), ("tracing", "resnet20"), ("tracing", "transformer"),
         ("adjustment", "one"), ("adjustment", "path"), ("adjustment", "transport"),
+        ("curves", "training"), ("curves", "statistics-mlp"), ("curves", "statistics-tiny-ten"),
+        ("curves", "alignment"),
     ]  # fmt: skip
     bar = tqdm(work, leave=False)
     found = {}
@@ -91,6 +93,28 @@ def _rows(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
     r = found["adjustment transport"]
     rows.append(("OT of 2,000 butterflies", f"{r['seconds']:.2f} s, {100 * r['share']:.0f} % in "
                  "SciPy", "≤ 2 s, ≥ 70 %", "", "networks trained on MNIST"))  # fmt: skip
+    return rows + _rows_of_curves(found)
+
+
+def _rows_of_curves(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
+    r = found["curves training"]
+    rows = [(
+        "an epoch of Bézier training, 784-512-512-512-10, 60,000 images, batch 128",
+        f"{r['ratio']:.2f}× plain training, {r['seconds'] / r['floor']:.1f}× the floor",
+        "≤ 1.5×, < 2×", f"{r['floor']:.2f} s",
+        f"{r['seconds']:.2f} s; four t a step {r['four']:.1f} s",
+    )]  # fmt: skip
+    for what, name in (("mlp", "784-512-512-512-10 with BatchNorm, 20,000 images"),
+                       ("tiny-ten", "TinyTen, 2,000 images")):  # fmt: skip
+        r = found[f"curves statistics-{what}"]
+        rows.append((f"61 t with statistics estimated again, {name}",
+                     f"{r['loop'] / r['seconds']:.1f}× a loop over t of jitted passes", "≥ 3×", "",
+                     f"{r['seconds']:.1f} s (loop {r['loop']:.1f} s)"))  # fmt: skip
+    r = found["curves alignment"]
+    rows.append(("alignment of ResNet32, 10,000 images",
+                 f"{r['seconds'] / r['forwards']:.2f}× one forward pass of each network",
+                 "one pass", f"{r['forwards']:.1f} s",
+                 f"{r['seconds']:.1f} s, {r['cold']:.1f} s cold"))  # fmt: skip
     return rows
 
 

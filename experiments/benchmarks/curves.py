@@ -16,7 +16,6 @@ import mcjax
 from mcjax.align import match_activations
 from mcjax.evaluation import accuracy, cross_entropy, estimate_batch_norm
 from mcjax.models import ResNet32, TinyTen
-from mcjax.network.program import Program
 from mcjax.path import Bezier
 from mcjax.protocol import cross_entropy_of
 
@@ -114,12 +113,7 @@ def alignment() -> dict[str, float]:
 
     cold = once(align)
     return {"seconds": best_of(align, 1), "cold": cold,
-            "forwards": best_of(lambda: forwards(a, b, x), 1),
-            "convolutions": _convolutions(network.analysis.program)}  # fmt: skip
-
-
-def _convolutions(program: Program) -> int:
-    return sum(e.name == "conv_general_dilated" for e in program.all_equations())
+            "forwards": best_of(lambda: forwards(a, b, x), 1)}  # fmt: skip
 
 
 MEASURES: dict[str, Any] = {
