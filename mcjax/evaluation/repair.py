@@ -8,7 +8,8 @@ of the end points'.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ from ..network.model import Model, replace_leaves
 from ..network.network import Network
 from ..path._base import Path, time
 
-_EPSILON = 1e-8
+# A unit that varies less than this part of what it should is left as it is.
+_EPSILON = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Repaired(Path):
     where µ, σ are the mean and standard deviation of a unit's pre-activation in θ(t) (with all
     layers before it repaired) and µ*, σ* = (1 − t) (µ, σ)(θ(0)) + t (µ, σ)(θ(1)). Layers that
     batch normalisation follows are repaired by its statistics, estimated in the same pass. The end
-    points stay as they are. What is left out: layers inside scans, weights used twice, and layers
-    whose units share an axis with others.
+    points stay as they are. What is left out: layers inside scans, weights and biases used twice,
+    and layers whose units share an axis with others.
 
     Align the end points first: REPAIR mends what is left after alignment.
 
@@ -97,21 +99,18 @@ class Repaired(Path):
         inside = (t > 0) & (t < 1)
         return jax.tree.map(lambda new, old: jnp.where(inside, new, old), repaired, params)
 
-    def with_free(self, free: Any) -> Self:
-        raise ValueError("train the path before it is repaired")
-
 
 def _layers(network: Network, x_types: Any) -> list[_Layer]:
     """The layers that can be repaired, in topological order."""
     analysis, found = analysis_for(network, x_types)
     top = {o for e in analysis.program.equations for o in e.outputs}
-    leaves = [c.weight for c in found]
+    leaves = [v for c in found for v in (c.weight, c.bias)]
     normalised = _normalised(network, analysis.program)
     followed = {h for h, _ in normalised.values()}
     out = []
     for c in found:
-        hidden = c.bias is not None and leaves.count(c.weight) == 1 and c.preactivation in top
-        if hidden and c.preactivation not in followed:
+        own = c.bias is not None and leaves.count(c.weight) == leaves.count(c.bias) == 1
+        if own and c.preactivation in top and c.preactivation not in followed:
             layer = _layer_of(network, analysis.of(c.preactivation), c)
             if layer is not None:
                 out.append(layer)
@@ -144,9 +143,10 @@ def _moments(h: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     return jnp.mean(h, others), jnp.std(h, others)
 
 
-@jax.jit
-def _mean(chunks_: Any) -> Any:
-    return jax.tree.map(lambda v: jnp.mean(v, 0), chunks_)
+def _scale(goal: jax.Array, deviation: jax.Array) -> jax.Array:
+    """σ*/σ, 1 for units that do not vary."""
+    alive = deviation > _EPSILON * goal
+    return jnp.where(alive, goal / jnp.where(alive, deviation, 1), 1)
 
 
 def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: Any) -> Any:
@@ -167,7 +167,7 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
                     return h
                 mean, deviation = targets[k]
                 shape = [-1 if i == layer.unit_axis else 1 for i in range(h.ndim)]
-                scale = deviation / (seen[k][1] + _EPSILON)
+                scale = _scale(deviation, seen[k][1])
                 return (h - seen[k][0].reshape(shape)) * scale.reshape(shape) + mean.reshape(shape)
 
             return change
@@ -181,12 +181,13 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
         return [seen[k] for k in range(len(layers))], run.found
 
     n = len(jax.tree.leaves(x)[0]) // chunk
-    return _mean(jax.lax.map(of_chunk, jnp.arange(n)))
+    return jax.tree.map(lambda v: jnp.mean(v, 0), jax.lax.map(of_chunk, jnp.arange(n)))
 
 
+@partial(jax.jit, static_argnames=("network", "chunk"))
 def _statistics(network: Network, chunk: int, params: Params, x: Any) -> Any:
     """(µ, σ) of every layer of an end point."""
-    return jax.jit(lambda p, x: _over_chunks(network, chunk, p, x, None)[0])(params, x)
+    return _over_chunks(network, chunk, params, x, None)[0]
 
 
 def _repair(network: Network, chunk: int, params: Params, x: Any, targets: Any) -> Params:
@@ -195,7 +196,7 @@ def _repair(network: Network, chunk: int, params: Params, x: Any, targets: Any) 
     changed: dict[int, Any] = dict(statistics)
     layers = _layers(network, chunks.types(x, chunk))
     for layer, (mean, deviation), (goal_mean, goal) in zip(layers, found, targets, strict=True):
-        scale = goal / (deviation + _EPSILON)
+        scale = _scale(goal, deviation)
         weight = leaves[layer.weight]
         shape = [-1 if i == layer.weight_axis else 1 for i in range(weight.ndim)]
         changed[layer.weight] = weight * scale.reshape(shape)

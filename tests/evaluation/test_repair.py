@@ -105,3 +105,15 @@ def test_nothing_to_repair():
         Repaired(Linear(a, a), network, jnp.eye(3))
     with pytest.raises(ValueError, match="empty batch"):
         Repaired(Linear(a, a), network, jnp.ones((0, 3)))
+
+
+def test_units_that_never_vary_are_left_alone():
+    """A unit without incoming weights has no variance to repair."""
+    a, b = random_mlp((6, 8, 3), 0), random_mlp((6, 8, 3), 1)
+    for params in (a, b):
+        params[0]["w"] = params[0]["w"].at[:, 2].set(0)
+    x = inputs(100, 6)
+    network = mcjax.trace(mlp, a, x)
+    path = Repaired(Linear(a, b), network, x, chunk=100)
+    assert all(np.isfinite(np.asarray(v)).all() for v in jax.tree.leaves(path(0.5)))
+    np.testing.assert_array_equal(path(0.5)[0]["w"][:, 2], 0)
