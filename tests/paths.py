@@ -51,15 +51,20 @@ def partial(dtype=jnp.float32) -> Path:
     )
 
 
-def swaps(dtype=jnp.float32) -> Path:
-    """A segment to the end with its units rotated, then swap by swap to the end."""
+def network_of(params, dtype):
+    """A network with four hidden units whose parameters are a `tree`."""
 
     def apply_fn(p, x):
         hidden = jnp.tanh(x @ p["layer"]["w"] + p["layer"]["b"])
         return jnp.sum(hidden, -1) * p["list"][0]
 
+    return mcjax.trace(apply_fn, params, jnp.ones((2, 3), dtype))
+
+
+def swaps(dtype=jnp.float32) -> Path:
+    """A segment to the end with its units rotated, then swap by swap to the end."""
     a, b = tree(0, dtype), tree(1, dtype)
-    network = mcjax.trace(apply_fn, b, jnp.ones((2, 3), dtype))
+    network = network_of(b, dtype)
     (name,) = network.groups
     rotation = {name: np.array([1, 2, 3, 0])}
     return Legs([Linear(a, network.permute(rotation, b)), Swaps(network, b, rotation)])
@@ -67,13 +72,8 @@ def swaps(dtype=jnp.float32) -> Path:
 
 def transported(dtype=jnp.float32) -> Path:
     """A bent curve whose end is mixed by the identity."""
-
-    def apply_fn(p, x):
-        hidden = jnp.tanh(x @ p["layer"]["w"] + p["layer"]["b"])
-        return jnp.sum(hidden, -1) * p["list"][0]
-
     a, b = tree(0, dtype), tree(1, dtype)
-    network = mcjax.trace(apply_fn, b, jnp.ones((2, 3), dtype))
+    network = network_of(b, dtype)
     return Transported(network, a, b, mcjax.symmetry.matrices_of(network, {}), bump=tree(2, dtype))
 
 

@@ -9,9 +9,14 @@ import pytest
 
 import mcjax
 from mcjax.align import match_activations, match_weights
-from mcjax.evaluation import Repaired, estimate_batch_norm
-from mcjax.models import GoogLeNet, ResNet, ResNet32, TinyTen
+from mcjax.evaluation import Plane, Repaired, estimate_batch_norm, evaluate_plane
+from mcjax.inputs import PGD
+from mcjax.models import MLP, GoogLeNet, ResNet, ResNet32, TinyTen
 from mcjax.path import Bezier, Linear
+from mcjax.protocol import Protocol
+from mcjax.recipes import learn_permutations, pam, train_curve
+
+from .catalogue import MODELS
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(8, 32, 32, 3)), jnp.float32)
 
@@ -102,8 +107,8 @@ def test_an_aligned_residual_network_keeps_its_ends_along_the_whole_pipeline():
         for p in (a, b, aligned)
     ]
     np.testing.assert_allclose(losses[1], losses[2], rtol=1e-4)
-    fitted = mcjax.recipes.train_curve(
-        Bezier.between(a, aligned), model.apply, (IMAGES, y), mcjax.protocol.Protocol(2, 4, 0.01),
+    fitted = train_curve(
+        Bezier.between(a, aligned), model.apply, (IMAGES, y), Protocol(2, 4, 0.01),
         key=jax.random.key(0),
     )  # fmt: skip
     repaired = Repaired(Linear(a, aligned), network, IMAGES, chunk=8)
@@ -130,15 +135,65 @@ def test_parameters_without_their_statistics_are_named():
         estimate_batch_norm(model.apply, bare, IMAGES)
 
 
+def vgg():
+    case = MODELS["vgg-bn"]()
+    return case.apply_fn, [case.another(k) for k in (1, 2, 3)], case.inputs(8)
+
+
+def flat():
+    model = MLP((12, 10))
+    x = IMAGES[:, ::4, ::4].reshape(8, -1)
+    return model.apply, [model.init(jax.random.key(k), x) for k in (1, 2, 3)], x
+
+
+def images(model):
+    return model.apply, [random_network(model, k) for k in (1, 2, 3)], IMAGES
+
+
+ARCHITECTURES = {
+    "mlp": flat,
+    "vgg-bn": vgg,
+    "resnet32": lambda: images(ResNet32()),
+    "googlenet": lambda: images(GoogLeNet(width=0.0625)),
+}
+
+
 @pytest.mark.slow
-def test_curves_of_every_kind_on_googlenet():
-    """The methods of tatro2020 run where branches are concatenated."""
-    model = GoogLeNet(width=0.0625)
-    a, b = (random_network(model, k) for k in (1, 2))
-    y = jnp.arange(8) % 10
-    network = mcjax.trace(model.apply, a, IMAGES[:2])
-    found = mcjax.recipes.pam(
-        network, a, b, (IMAGES, y), mcjax.protocol.Protocol(1, 8, 0.01), key=jax.random.key(0),
-        permutation_epochs=1, candidates=1,
-    )  # fmt: skip
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_every_method_of_tatro2020(name):
+    """One step of each on a batch: it runs, and keeps what it promises."""
+    apply_fn, (a, b, c), x = ARCHITECTURES[name]()
+    y = jnp.arange(8) % 3
+    data = (x, y)
+    network = mcjax.trace(apply_fn, a, x[:2])
+    protocol, key = Protocol(1, 8, 0.01), jax.random.key(0)
+    for statistic in ("correlation", "l2"):
+        for tap in ("post", "pre"):
+            matching = match_activations(network, a, b, x, statistic, tap, chunk=8)
+            change = matching.after["total"] - matching.before["total"]
+            assert (-change if matching.minimised else change) >= -1e-5
+    moved = network.permute(matching.permutations, b)
+    np.testing.assert_allclose(apply_fn(moved, x), apply_fn(b, x), rtol=2e-3, atol=2e-3)
+    signature = mcjax.align.correlation_signature(network, a, moved, x, chunk=8)
+    assert all(-1.001 <= v <= 1.001 for v in signature.values())
+    attack = PGD(0.01, 0.01, 1, bounds=(-10.0, 10.0))
+    for against in (None, attack):
+        start = Bezier.between(a, moved)
+        fitted = train_curve(start, apply_fn, data, protocol, key=key, attack=against)
+        assert fitted.finite
+        curve = mcjax.evaluate(fitted.path, apply_fn, data, 3, attack=against, chunk=8)
+        assert np.isfinite(curve.loss).all()
+    for relaxation in ("projection", "sinkhorn", "straight-through"):
+        learned = learn_permutations(
+            network, a, b, data, protocol, key=key, relaxation=relaxation, candidates=1
+        )
+        assert learned.after["total"] <= learned.before["total"]
+    found = pam(network, a, b, data, protocol, key=key, permutation_epochs=1, candidates=1)
     assert found.objective[-1] <= found.objective[0]
+    surface = evaluate_plane(Plane.through(a, b, c), apply_fn, data, 2, chunk=8)
+    assert np.isfinite(surface.values["loss"]).all()
+    repaired = Repaired(Linear(a, moved), network, x, chunk=8)(0.5)
+    assert np.isfinite(np.asarray(apply_fn(repaired, x))).all()
+    many = mcjax.align.match_many(network, [a, b, c], steps=2)
+    soup = mcjax.ensemble.soup(network, [a, b, c], permutations=many.permutations)
+    assert np.isfinite(np.asarray(apply_fn(soup, x))).all()

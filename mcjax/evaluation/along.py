@@ -214,7 +214,9 @@ def _sums(
     points = jnp.asarray(ts, jnp.result_type(float))
     replaced = {}
     if statistics_pairs(jax.eval_shape(path.at, points[0])):
-        replaced = estimate_along(path, clean, batch_norm, points, chunk=plan.chunk)
+        replaced = estimate_along(
+            path, clean, batch_norm, points, chunk=plan.chunk, t_batch=plan.t_batch
+        )
     if mesh is not None:
         sums = sharded_sweep(mesh, plan, path, points, replaced, x, y)
     else:

@@ -64,16 +64,18 @@ class _Constant(Path):
 
 
 def estimate_along(
-    path: Path, apply_fn: ApplyFn, x: Any, ts: jax.Array, *, chunk: int
+    path: Path, apply_fn: ApplyFn, x: Any, ts: jax.Array, *, chunk: int, t_batch: int = 1
 ) -> dict[int, jax.Array]:
-    """Leaf number → statistics of shape (T, …) at every t."""
+    """Leaf number → statistics of shape (T, …) at every t, one pass over x, `t_batch` t at once."""
     n = _check.batched(x, "statistics")
     x = jax.tree.map(jnp.asarray, x)
-    return _estimate(apply_fn, min(chunk, n), path, ts, x)
+    return _estimate(apply_fn, min(chunk, n), chunks.at_once(t_batch, len(ts)), path, ts, x)
 
 
-@partial(jax.jit, static_argnames=("apply_fn", "chunk"))
-def _estimate(apply_fn: ApplyFn, chunk: int, path: Path, ts: jax.Array, x: Any):
+@partial(jax.jit, static_argnames=("apply_fn", "chunk", "at_once"))
+def _estimate(
+    apply_fn: ApplyFn, chunk: int, at_once: int | None, path: Path, ts: jax.Array, x: Any
+):
     n = len(jax.tree.leaves(x)[0])
     types = jax.eval_shape(path.at, ts[0])
     model = Model.of(apply_fn, types, chunks.types(x, chunk))
@@ -91,7 +93,7 @@ def _estimate(apply_fn: ApplyFn, chunk: int, path: Path, ts: jax.Array, x: Any):
             params = path.at(t)
             return batch_statistics(model, params, cx, shared.at(t, values), normalised)
 
-        return jax.tree.map(jnp.add, total, jax.lax.map(at, ts)), None
+        return jax.tree.map(jnp.add, total, jax.lax.map(at, ts, batch_size=at_once)), None
 
     n_chunks = n // chunk
     zero = {

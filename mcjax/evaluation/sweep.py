@@ -59,16 +59,12 @@ def sweep(
             outputs = model.outputs(params, cx, shared.at(t, values))
             return {k: _weighted_sum(k, metric(outputs, cy), cw) for k, metric in plan.metrics}
 
-        found = jax.lax.map(at, (ts, replaced), batch_size=_batch(plan.t_batch, len(ts)))
+        found = jax.lax.map(at, (ts, replaced), batch_size=chunks.at_once(plan.t_batch, len(ts)))
         return jax.tree.map(jnp.add, sums, found), None
 
     zero = {k: jnp.zeros(ts.shape, jnp.float32) for k, _ in plan.metrics}
     zero = jax.tree.map(lambda z: z + 0 * jnp.sum(weights) + 0 * ts, zero)  # varies as the sums do
     return jax.lax.scan(one_chunk, zero, jnp.arange(-(-n // plan.chunk)))[0]
-
-
-def _batch(t_batch: int, n: int) -> int | None:
-    return None if t_batch <= 1 else min(t_batch, n)
 
 
 def _weighted_sum(name: str, values: Any, weights: jax.Array) -> jax.Array:

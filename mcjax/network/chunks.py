@@ -28,3 +28,8 @@ def types(x: Any, chunk: int) -> Any:
 
 def take(tree: Any, first, size: int) -> Any:
     return jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first, size), tree)
+
+
+def at_once(size: int, n: int) -> int | None:
+    """The `batch_size` of `jax.lax.map` over n items, `size` of them vmapped."""
+    return None if size <= 1 else min(size, n)
