@@ -53,6 +53,7 @@ def pam(
     start: Permutations | None = None,
     iterations: int = 1,
     permutation_epochs: int = 20,
+    permutation_rate: float | None = None,
     nu: float = 1e3,
     candidates: int = 32,
     objective: Objective | None = None,
@@ -74,6 +75,8 @@ def pam(
     - `start`: permutations to begin with, default the identity; those of `match_activations` give
       the paper's "PAM Aligned"
     - `iterations`: outer ones (the paper's is 1)
+    - `permutation_rate`: learning rate of the permutation step; default half the protocol's, as in
+      the paper. A rate at which no entry of the matrices falls below others leaves P as it is
     - `nu`: ν of both proximal terms
     - `candidates`: samples of the Birkhoff decomposition
     - `objective`: what is compared; default: the training loss on 2,048 examples at 5 t
@@ -106,14 +109,13 @@ def pam(
     path = Bezier.between(a, network.permute(permutations, b))
     history, proximal, matchings = [measure(path)], [0.0], []
     folder = None if directory is None else FilePath(directory)
+    rate = protocol.learning_rate / 2 if permutation_rate is None else permutation_rate
     for k in range(iterations):
         rates = dataclasses.replace(protocol, learning_rate=protocol.learning_rate / 2**k)
         keys = jax.random.split(jax.random.fold_in(key, k))
         matching = learn_permutations(
             network, a, b, data,
-            dataclasses.replace(
-                rates, epochs=permutation_epochs, learning_rate=rates.learning_rate / 2
-            ),
+            dataclasses.replace(rates, epochs=permutation_epochs, learning_rate=rate / 2**k),
             key=keys[0], start=permutations, bump=_bump(path), proximal=nu, candidates=candidates,
             objective=measure, augment=augment, directory=folder and folder / f"permutation-{k}",
             progress=_named(progress, "permutation"),
