@@ -31,6 +31,7 @@ from mcjax.recipes import pam, train_curve
 from mcjax.study import machine
 
 from ..common import trained
+from .paper import KINDS
 
 # Curve class → (statistic, tap) of the alignment it starts from, and whether PAM follows.
 ALIGNMENTS: dict[str, tuple[tuple[str, str] | None, bool]] = {
@@ -61,6 +62,8 @@ class Options:
     """Network; mlp is 784-512-512-512-10 for MNIST, beyond the paper."""
     data: Literal["cifar10", "mnist"] = "cifar10"
     """Data set."""
+    kinds: tuple[str, ...] = KINDS
+    """Curve classes of the tables."""
     pairs: int = 3
     """Disjoint pairs of networks."""
     epochs: int = 250

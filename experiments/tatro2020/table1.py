@@ -6,13 +6,13 @@ import numpy as np
 import tyro
 
 from ..common import spread
-from .paper import KINDS, TABLE1
+from .paper import TABLE1
 from .study import LABELS, Options, Study, curve_from
 
 
 def main(options: Options) -> None:
     study = Study(options)
-    results = {k: [study.measure(p, k) for p in range(study.pairs)] for k in KINDS}
+    results = {k: [study.measure(p, k) for p in range(study.pairs)] for k in options.kinds}
     paper = TABLE1.get((options.model, options.data), {}) if not options.quick else {}
     lines = [
         f"Test accuracy (%) along the learned curve, mean ± one standard deviation over "
@@ -37,7 +37,7 @@ def main(options: Options) -> None:
     moved = [
         f"{LABELS[k]}: {r['units_moved']} units moved by the permutation step (chosen: "
         f"{r['chosen']}), objective {' → '.join(f'{v:.4f}' for v in r['objective'])}"
-        for k in KINDS if "pam" in k for r in results[k]
+        for k in options.kinds if "pam" in k for r in results[k]
     ]  # fmt: skip
     study.write(
         "table1", "\n".join([*lines, "", *(f"- {m}" for m in moved)]) + "\n", results=results

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tyro
 
 from ..common import spread
-from .paper import KINDS, TABLE2
+from .paper import TABLE2
 from .study import LABELS, Options, Study, curve_from
 
 
@@ -16,7 +16,7 @@ def main(options: Options) -> None:
             curve_from(study.measure(p, kind)["curves"]["train"]).mean("loss")
             for p in range(study.pairs)
         ]
-        for kind in KINDS
+        for kind in options.kinds
     }
     paper = {} if options.quick else TABLE2.get((options.model, options.data), {})
     lines = [
