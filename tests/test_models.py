@@ -63,7 +63,9 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", list(SIZES))
+@pytest.mark.parametrize(
+    "name", ["tiny-ten", "resnet32", pytest.param("googlenet", marks=pytest.mark.slow)]
+)
 def test_groups_and_alignment(name):
     model, sizes = SIZES[name]
     a = random_network(model, 1)

@@ -8,6 +8,7 @@ import pytest
 import mcjax
 from mcjax.align import correlation_signature, match_activations
 
+from ..catalogue import MODELS
 from .test_matching import inputs, mlp, random_mlp
 
 
@@ -26,8 +27,10 @@ def test_against_numpy():
     np.testing.assert_allclose(list(found.values()), expected, atol=1e-4)
 
 
-def test_alignment_raises_every_layer_and_streams_have_a_number(model):
-    case, network = model
+@pytest.mark.parametrize("name", ["convnet", "layernorm", "scan", "attention-grouped-query"])
+def test_alignment_raises_the_signature(name):
+    case = MODELS[name]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
     a, b = case.another(1), case.another(2)
     x = case.inputs(64)
     matching = match_activations(network, a, b, x)

@@ -39,23 +39,21 @@ def test_mean_and_deviation_of_every_hidden_unit():
     np.testing.assert_array_equal(path(t)[-1]["w"], Linear(a, b)(t)[-1]["w"])
 
 
-# Models without a hidden layer that has a bias of its own, outside loops, on units of one axis.
-NOTHING = {
-    "grouped-convolution", "groupnorm", "scan", "gru", "lstm", "attention-fused-reshape",
-    "attention-fused-split", "attention-fused-heads-first", "attention-grouped-query", "experts",
-    "stacked-layers", "remat-tied-embedding",
-}  # fmt: skip
+@pytest.mark.parametrize("model", ["gru", "scan", "groupnorm"], indirect=True)
+def test_loops_and_shared_axes_are_left_out(model):
+    case, network = model
+    with pytest.raises(ValueError, match="no hidden layer with a bias"):
+        Repaired(Linear(case.another(1), case.another(2)), network, case.inputs(32))
 
 
-def test_end_points_and_transformations(model, request):
-    """On every architecture: exact ends; jit, vmap; the same function where nothing is to do."""
+@pytest.mark.parametrize(
+    "model", ["mlp", "convnet", "inception", "layernorm", "transformer", "nnx-mlp"], indirect=True
+)
+def test_end_points_and_transformations(model):
+    """Exact ends, and the same under jit."""
     case, network = model
     a, b = case.another(1), case.another(2)
     x = case.inputs(32)
-    if request.node.callspec.params["model"] in NOTHING:
-        with pytest.raises(ValueError, match="no hidden layer with a bias"):
-            Repaired(Linear(a, b), network, x)
-        return
     path = Repaired(Linear(a, b), network, x, chunk=32)
     for t, end in ((0.0, a), (1.0, b)):
         jax.tree.map(np.testing.assert_array_equal, path(t), end)

@@ -28,6 +28,7 @@ def test_permutation_matrices_permute(model):
     jax.tree.map(np.testing.assert_array_equal, moved, expected)
 
 
+@pytest.mark.parametrize("model", ["mlp", "inception", "transformer", "scan"], indirect=True)
 def test_transport_is_linear_in_each_matrix(model):
     """Half of one permutation and half of another: the mean, where one group moves."""
     case, network = model
