@@ -73,7 +73,8 @@ class Products:
             if one and place.alone and place.product is not None:
                 (permutation,) = permutations.values()
                 place.b = self._matrix(place, b)
-                place.product = place.product[:, permutation]
+                rows = np.flatnonzero(permutation != np.arange(len(permutation)))
+                place.product[:, rows] = place.product[:, permutation[rows]]
             else:
                 place.product = None  # it is computed afresh
         mine = {self.network.groups[n].atom: p for n, p in permutations.items()}
