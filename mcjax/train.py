@@ -76,7 +76,7 @@ def train(
     optimizer = protocol.optimizer(steps * protocol.epochs)
     params = jax.jit(jax.vmap(init))(keys)
     state = (params, jax.vmap(optimizer.init)(params))
-    run = {"seeds": list(seeds), **dataclasses.asdict(protocol)}
+    run = {"seeds": list(seeds), "attack": repr(attack), **dataclasses.asdict(protocol)}
     checkpoints = None if directory is None else TrainingState(directory, run)
     loss_fn = training_loss(apply_fn, augment, attack)
     stepwise = slow_in_loops(loss_fn, unstack(params, 1)[0], (x[:2], y[:2], keys[0]))

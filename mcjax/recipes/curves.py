@@ -82,6 +82,7 @@ def train_curve(
     state = (path.free(), optimizer.init(path.free()), np.zeros(protocol.epochs, np.float32))
     run = {
         "key": np.asarray(jax.random.key_data(key)).tolist(), "samples": samples,
+        "attack": repr(attack),
         **dataclasses.asdict(protocol),
     }  # fmt: skip
     kept = None if directory is None else TrainingState(directory, run)
