@@ -50,7 +50,8 @@ def match_activations(
     **Arguments:**
     - `a`, `b`: parameters of the traced structure
     - `x`: inputs batched on axis 0; what does not fill a last chunk is left out
-    - `tap`: `"post"`, what consumers read, or `"pre"`, what producers write
+    - `tap`: `"post"`, what consumers read, or `"pre"`, what producers write (batch normalisation
+      applied)
     - `chunk`: examples at a time
 
     **Returns:** a `Matching`.

@@ -110,8 +110,8 @@ def _layers(network: Network, x_types: Any) -> list[_Layer]:
     out = []
     for c in found:
         own = c.bias is not None and leaves.count(c.weight) == leaves.count(c.bias) == 1
-        if own and c.preactivation in top and c.preactivation not in followed:
-            layer = _layer_of(network, analysis.of(c.preactivation), c)
+        if own and c.biased in top and c.biased not in followed:
+            layer = _layer_of(network, analysis.of(c.biased), c)
             if layer is not None:
                 out.append(layer)
     return out
@@ -128,7 +128,7 @@ def _layer_of(network: Network, axes: Any, c: Contraction) -> _Layer | None:
     if len(of_value) != 1 or len(of_weight) != 1:
         return None
     assert c.bias is not None
-    return _Layer(c.weight, c.bias, c.preactivation, of_value[0], of_weight[0])
+    return _Layer(c.weight, c.bias, c.biased, of_value[0], of_weight[0])
 
 
 def _normalised(network: Network, program: Any) -> dict:

@@ -7,19 +7,25 @@ from collections.abc import Mapping, Sequence
 
 from .analysis import Analysis
 from .axes import Atom, atoms
-from .program import Equation, Operand, Program, scan_counts
+from .program import Constant, Equation, Operand, Program, scan_counts
 
 # Primitives that only show an array in another shape or type.
 VIEWS = {
     "reshape", "transpose", "squeeze", "expand_dims", "broadcast_in_dim", "convert_element_type",
     "copy", "copy_p", "stop_gradient", "slice", "split", "unstack", "reduce_precision",
 }  # fmt: skip
+# Affine maps of a value, if the other operand comes from parameters alone.
+_AFFINE = {"add", "add_any", "sub", "mul", "div"}
 _KINDS = {"dot_general": "dense", "conv_general_dilated": "convolution", "gather": "embedding"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Contraction:
-    """A contraction as the program knows it: leaves and values by number."""
+    """A contraction as the program knows it: leaves and values by number.
+
+    - `biased`: the output after the bias that directly follows
+    - `preactivation`: what the next nonlinearity reads, after batch normalisation if there is any
+    """
 
     equation: Equation
     kind: str
@@ -27,6 +33,7 @@ class Contraction:
     bias: int | None
     input: int | None
     output: int
+    biased: int
     preactivation: int
 
 
@@ -44,17 +51,24 @@ def contractions(program: Program, leaves: Mapping[int, int]) -> list[Contractio
 class _Finder:
     def __init__(self, source: dict[int, int]) -> None:
         self.source = source  # value → the leaf it is a view of
+        self.parameters = set(source)  # values that depend on parameters alone
         self.found: list[Equation] = []
         self.consumers: dict[int, list[Equation]] = {}
 
     def leaf(self, operand: Operand) -> int | None:
         return self.source.get(operand) if isinstance(operand, int) else None
 
+    def known(self, operand: Operand) -> bool:
+        """Whether an operand depends on no data."""
+        return isinstance(operand, Constant) or operand in self.parameters
+
     def visit(self, program: Program) -> None:
         for equation in program.equations:
             for operand in equation.inputs:
                 if isinstance(operand, int):
                     self.consumers.setdefault(operand, []).append(equation)
+            if all(self.known(o) for o in equation.inputs):
+                self.parameters.update(equation.outputs)
             if equation.name in VIEWS and self.leaf(equation.inputs[0]) is not None:
                 leaf = self.source[equation.inputs[0]]  # type: ignore[index]
                 self.source.update(dict.fromkeys(equation.outputs, leaf))
@@ -68,9 +82,13 @@ class _Finder:
             for i, (outer, inner) in enumerate(
                 zip(equation.inputs, equation.bodies[0].inputs, strict=True)
             ):
+                if n_const <= i < n_const + n_carry:
+                    continue
                 leaf = self.leaf(outer)
-                if leaf is not None and not n_const <= i < n_const + n_carry:
+                if leaf is not None:
                     self.source[inner] = leaf
+                if self.known(outer):
+                    self.parameters.add(inner)
             self.visit(equation.bodies[0])
 
     def contractions(self) -> list[Contraction]:
@@ -84,17 +102,17 @@ class _Finder:
                 continue
             position = weights[0]
             data = equation.inputs[1 - position]
-            bias, preactivation = self.bias(equation.outputs[0])
+            output = equation.outputs[0]
+            bias, biased = self.bias(output)
+            preactivation = self.normalised(biased)
             if kind == "embedding" or not isinstance(data, int):
                 data = None
             leaf = self.source[equation.inputs[position]]  # type: ignore[index]
-            out.append(
-                Contraction(equation, kind, leaf, bias, data, equation.outputs[0], preactivation)
-            )
+            out.append(Contraction(equation, kind, leaf, bias, data, output, biased, preactivation))
         return out
 
     def bias(self, value: int) -> tuple[int | None, int]:
-        """(bias leaf, pre-activation): the leaf first added to a contraction's result."""
+        """The leaf first added to a contraction's result, and the sum if nothing is between."""
         current, direct = value, True
         for _ in range(8):
             users = self.consumers.get(current, [])
@@ -112,6 +130,16 @@ class _Finder:
                 break
             current = users[0].outputs[0]
         return None, value
+
+    def normalised(self, value: int) -> int:
+        """The last of the affine maps by parameters that follow a value, one after another."""
+        while True:
+            users = self.consumers.get(value, [])
+            if len(users) != 1 or users[0].name not in _AFFINE | {"convert_element_type"}:
+                return value
+            if not all(o == value or self.known(o) for o in users[0].inputs):
+                return value
+            value = users[0].outputs[0]
 
 
 def units(analysis: Analysis, value: int) -> Sequence[Atom]:

@@ -209,9 +209,9 @@ class Network:
     ) -> dict[str, tuple[jax.Array, ...]]:
         """What each group's units compute on x, wherever a layer reads or writes them.
 
-        Post-activations are what consumers read, pre-activations what producers write; a group
-        without such a layer (queries and keys have no consumer) comes from the other side. Works
-        under jit and vmap.
+        Post-activations are what consumers read, pre-activations what producers write, batch
+        normalisation applied; a group without such a layer (queries and keys have no consumer)
+        comes from the other side. Works under jit and vmap.
 
         **Arguments:**
         - `x`: inputs batched on axis 0
@@ -239,10 +239,10 @@ class Network:
         return layer_values(self, params, x, "input")
 
     def layer_outputs(self, params: Params, x: Any) -> dict[str, jax.Array]:
-        """Layer name → its pre-activation, the bias added where it follows directly."""
+        """Layer name → what the layer computes, the bias added where it follows directly."""
         from .activations import layer_values
 
-        return layer_values(self, params, x, "preactivation")
+        return layer_values(self, params, x, "biased")
 
     # -- what was understood ---------------------------------------------------------------
 

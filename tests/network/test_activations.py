@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +48,33 @@ def test_groups_of_an_mlp():
     for i, name in enumerate(network.groups):
         np.testing.assert_allclose(post[name][0], inputs[i + 1], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(pre[name][0], outputs[i], rtol=1e-4, atol=1e-5)
+
+
+class _Normalised(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for width in (5, 6):
+            x = nn.BatchNorm(use_running_average=True)(nn.Conv(width, (3, 3))(x))
+            x = nn.relu(x)
+        return nn.Dense(2)(x.mean((1, 2)))
+
+
+def test_preactivations_are_what_the_nonlinearity_reads():
+    """After batch normalisation, where flax says its output is; a layer's own output is before."""
+    model, x = _Normalised(), jax.random.normal(jax.random.key(0), (3, 8, 8, 2))
+    params = model.init(jax.random.key(1), x)
+    params = jax.tree.map(
+        lambda v: v + 0.1 * jax.random.normal(jax.random.key(v.size), v.shape) ** 2, params
+    )
+    network = mcjax.trace(model.apply, params, x)
+    captured = model.apply(params, x, capture_intermediates=True)[1]["intermediates"]
+    pre, written = network.activations(params, x, "pre"), network.layer_outputs(params, x)
+    for i, name in enumerate(network.groups):
+        expected = captured[f"BatchNorm_{i}"]["__call__"][0]
+        np.testing.assert_allclose(pre[name][0], expected.reshape(-1, 5 + i), rtol=1e-4, atol=1e-5)
+        expected = captured[f"Conv_{i}"]["__call__"][0]
+        found = written[network.layers[i].name]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_every_group_has_activations_that_move_with_it(model):
