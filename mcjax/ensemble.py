@@ -196,7 +196,7 @@ def _groups_before(plan: Plan, number: int) -> frozenset[Atom]:
 
 def _shares(network: Network, shared: frozenset[int]) -> tuple[float, float]:
     """The shares of multiply-adds and of parameters that lie before any leaf that differs."""
-    model = Model.of(network.apply_fn, jax.tree.unflatten(network.treedef, network.leaf_types),
+    model = Model.of(network.apply_fn, network.template,
                      network.input_types)  # fmt: skip
     program = model.program
     differs = {v for i, v in enumerate(program.inputs[: model.n_leaves]) if i not in shared}

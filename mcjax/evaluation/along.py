@@ -137,7 +137,8 @@ def evaluate(
       (cross-entropy) and accuracy
     - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
       usually the training inputs); default: the x of `data`. Only used where the parameters
-      hold such statistics (leaves `mean` and `var` side by side in `batch_stats`)
+      hold such statistics (leaves `mean` and `var` side by side in `batch_stats`). Where they are
+      those of x and x is one chunk, a single pass gives statistics and metrics
     - `attack`: every network is attacked by itself, and the metrics are those on the attacked
       inputs (tatro2020, Sec. 5); statistics stay those of clean inputs
     - `mesh`: devices to share the work; its axes may be named `"t"` and `"data"`
@@ -171,6 +172,9 @@ def evaluate(
         metrics=tuple((DEFAULT_METRICS if metrics is None else metrics).items()),
         chunk=min(chunk, n),
         t_batch=_default_t_batch(t_batch, path, len(ts)),
+        own_statistics=(
+            n <= chunk and (statistics is None or statistics is x) and not (attack or mesh)
+        ),
     )
     if not plan.metrics:
         raise ValueError("metrics is empty")
@@ -213,7 +217,7 @@ def _sums(
         return {k: np.concatenate([np.asarray(p[k]) for p in parts]) for k in parts[0]}
     points = jnp.asarray(ts, jnp.result_type(float))
     replaced = {}
-    if statistics_pairs(jax.eval_shape(path.at, points[0])):
+    if statistics_pairs(jax.eval_shape(path.at, points[0])) and not plan.own_statistics:
         replaced = estimate_along(
             path, clean, batch_norm, points, chunk=plan.chunk, t_batch=plan.t_batch
         )

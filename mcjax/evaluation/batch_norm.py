@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from .. import _check
-from .._tree import named_leaves
 from .._types import ApplyFn, Params
 from ..network import chunks
 from ..network.batch_norm import batch_statistics, normalised_values, statistics_pairs
@@ -81,7 +80,7 @@ def _estimate(
     model = Model.of(apply_fn, types, chunks.types(x, chunk))
     pairs = statistics_pairs(types)
     shared = shared_part(path, model, {i: None for pair in pairs for i in pair})
-    normalised = normalised_values(model.program, pairs, [n for n, _ in named_leaves(types)])
+    normalised = normalised_values(model.program, types)
     start_of = chunks.starts(n, chunk)
     leaves = jax.tree.leaves(types)
 

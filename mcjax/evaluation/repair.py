@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from .. import _check
-from .._tree import named_leaves
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
@@ -105,7 +104,7 @@ def _layers(network: Network, x_types: Any) -> list[_Layer]:
     analysis, found = analysis_for(network, x_types)
     top = {o for e in analysis.program.equations for o in e.outputs}
     leaves = [v for c in found for v in (c.weight, c.bias)]
-    normalised = _normalised(network, analysis.program)
+    normalised = normalised_values(analysis.program, network.template)
     followed = {h for h, _ in normalised.values()}
     out = []
     for c in found:
@@ -131,13 +130,6 @@ def _layer_of(network: Network, axes: Any, c: Contraction) -> _Layer | None:
     return _Layer(c.weight, c.bias, c.biased, of_value[0], of_weight[0])
 
 
-def _normalised(network: Network, program: Any) -> dict:
-    template = jax.tree.unflatten(network.treedef, network.leaf_types)
-    pairs = statistics_pairs(template)
-    names = [n for n, _ in named_leaves(template)]
-    return normalised_values(program, pairs, names) if pairs else {}
-
-
 def _moments(h: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     others = tuple(i for i in range(h.ndim) if i != axis)
     return jnp.mean(h, others), jnp.std(h, others)
@@ -154,7 +146,7 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
     types = chunks.types(x, chunk)
     analysis, _ = analysis_for(network, types)
     layers = _layers(network, types)
-    normalised = _normalised(network, analysis.program)
+    normalised = normalised_values(analysis.program, network.template)
     model = Model(analysis.program, None, network.treedef, len(network.leaf_types))
 
     def of_chunk(i):
@@ -174,8 +166,7 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
 
         replace = {layer.value: correct(k, layer) for k, layer in enumerate(layers)}
         run = OnDemand(model, params, chunks.take(x, i * chunk, chunk), {}, normalised, replace)
-        for value in run.in_order():
-            run.value(value)
+        run.estimate()
         for layer in layers:
             run.value(layer.value)
         return [seen[k] for k in range(len(layers))], run.found

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from .._types import ApplyFn, Metric
 from ..network import chunks
+from ..network.batch_norm import normalised_values, training_outputs
 from ..network.model import Model, replace_leaves
 from ..path import Path
 from ..path.sharing import shared_part
@@ -23,12 +24,16 @@ from ..path.sharing import shared_part
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a sweep is compiled for: everything static."""
+    """What a sweep is compiled for: everything static.
+
+    - `own_statistics`: batch normalisation by the statistics of the one chunk that there is
+    """
 
     apply_fn: ApplyFn
     metrics: tuple[tuple[str, Metric], ...]
     chunk: int
     t_batch: int
+    own_statistics: bool = False
 
 
 @partial(jax.jit, static_argnames="plan")
@@ -45,7 +50,8 @@ def sweep(
     start_of = chunks.starts(n, plan.chunk)
     shapes = jax.eval_shape(path.at, ts[0])
     model = Model.of(plan.apply_fn, shapes, chunks.types(x, plan.chunk))
-    shared = shared_part(path, model, replaced)
+    normalised = normalised_values(model.program, shapes) if plan.own_statistics else {}
+    shared = shared_part(path, model, {*replaced, *(i for pair in normalised for i in pair)})
 
     def one_chunk(sums, i):
         first, skipped = start_of(i)
@@ -56,7 +62,11 @@ def sweep(
         def at(argument):
             t, leaves = argument
             params = replace_leaves(path.at(t), leaves)
-            outputs = model.outputs(params, cx, shared.at(t, values))
+            known = shared.at(t, values)
+            if normalised:
+                outputs = training_outputs(model, params, cx, known, normalised)
+            else:
+                outputs = model.outputs(params, cx, known)
             return {k: _weighted_sum(k, metric(outputs, cy), cw) for k, metric in plan.metrics}
 
         found = jax.lax.map(at, (ts, replaced), batch_size=chunks.at_once(plan.t_batch, len(ts)))

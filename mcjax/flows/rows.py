@@ -42,8 +42,7 @@ class Rows:
             (g.atom,): name for name, g in network.groups.items() if not g.outer
         }
         written = {layer.weight: set(layer.groups_out) for layer in network.layers}
-        types = jax.tree.unflatten(network.treedef, network.leaf_types)
-        statistics = {i for pair in statistics_pairs(types) for i in pair}
+        statistics = {i for pair in statistics_pairs(network.template) for i in pair}
         found: dict[str, list[Column]] = {}
         leaves = zip(network.leaf_axes, network.leaf_names, network.leaf_types, strict=True)
         for leaf, (axes, name, type_) in enumerate(leaves):

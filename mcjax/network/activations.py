@@ -1,8 +1,8 @@
 """Activations of the unit groups, compared between two networks in one pass over the data.
 
 *Post-activations* are what a group's consumers read, *pre-activations* what its producers write,
-batch normalisation applied (tatro2020, Sec. 2.2). Nothing is returned but moments: means, variances and cross moments of
-the units, accumulated chunk by chunk on the device.
+batch normalisation applied (tatro2020, Sec. 2.2). Nothing is returned but moments: means,
+variances and cross moments of the units, accumulated chunk by chunk on the device.
 """
 
 from __future__ import annotations

@@ -56,14 +56,18 @@ def in_training_mode(apply_fn: ApplyFn) -> ApplyFn:
         if not pairs:
             return apply_fn(params, x)
         model = Model.of(apply_fn, params, x, keep_custom=True)
-        names = [name for name, _ in named_leaves(params)]
-        # In the order of the program: the recursion of a deep network stays shallow.
-        run = OnDemand(model, params, x, {}, normalised_values(model.program, pairs, names))
-        for value in run.in_order():
-            run.value(value)
-        return jax.tree.unflatten(model.out_tree, [run.value(o) for o in model.program.outputs])
+        return training_outputs(model, params, x, {}, normalised_values(model.program, params))
 
     return apply
+
+
+def training_outputs(
+    model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalised
+) -> Any:
+    """The outputs on one batch, normalised by its own statistics."""
+    run = OnDemand(model, params, x, given, normalised)
+    run.estimate()
+    return jax.tree.unflatten(model.out_tree, [run.value(o) for o in model.program.outputs])
 
 
 def batch_statistics(
@@ -71,8 +75,7 @@ def batch_statistics(
 ) -> dict[int, jax.Array]:
     """Statistics of one batch: leaf number → statistic."""
     run = OnDemand(model, params, x, given, normalised)
-    for value in run.in_order():
-        run.value(value)
+    run.estimate()
     return run.found
 
 
@@ -108,6 +111,11 @@ class OnDemand:
         order = {o: e.index for o, e in self.producers.items()}
         return sorted(self.pending, key=lambda v: order.get(self.pending[v][2], -1))
 
+    def estimate(self) -> None:
+        """All statistics; in order, so that the recursion of a deep network stays shallow."""
+        for value in self.in_order():
+            self.value(value)
+
     def value(self, operand: Operand) -> Any:
         if isinstance(operand, Constant):
             return operand.value
@@ -132,10 +140,12 @@ class OnDemand:
             self.env[inputs[leaf]] = self.found[leaf].astype(old.dtype)
 
 
-def normalised_values(
-    program: Program, pairs: list[tuple[int, int]], names: list[str]
-) -> Normalised:
-    """(mean, variance) → (h, the axes to average over), from `h − view(mean)` in the program."""
+def normalised_values(program: Program, params: Params) -> Normalised:
+    """(mean, variance) → (h, the axes to average over), from `h − view(mean)` in the program.
+
+    `params` are arrays or their types; without statistics among them nothing is found.
+    """
+    pairs = statistics_pairs(params)
     source = {v: i for i, v in enumerate(program.inputs)}
     wanted = dict(pairs)
     found = {}
@@ -149,10 +159,11 @@ def normalised_values(
             if leaf in wanted and isinstance(h, int):
                 axes = _broadcast_axes(program, equation)
                 found[leaf, wanted[leaf]] = (h, axes)
-    missing = [names[m] for m, v in pairs if (m, v) not in found]
+    missing = [m for m, v in pairs if (m, v) not in found]
     if missing:
+        name = named_leaves(params)[missing[0]][0]
         raise ValueError(
-            f"cannot estimate the statistics of {missing[0]!r} ({len(missing)} such leaves): the "
+            f"cannot estimate the statistics of {name!r} ({len(missing)} such leaves): the "
             "model does not compute `h - mean` at the top level in evaluation mode"
         )
     return found

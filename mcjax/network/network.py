@@ -183,9 +183,14 @@ class Network:
                         f"permutations[{name!r}] is no permutation of 0 … {group.size - 1}"
                     )
 
+    @property
+    def template(self) -> Params:
+        """The types of the parameters, in their structure."""
+        return jax.tree.unflatten(self.treedef, self.leaf_types)
+
     def flatten(self, params: Params, name: str) -> list[Any]:
         """The leaves of parameters that must have the traced structure and shapes."""
-        template = jax.tree.unflatten(self.treedef, self.leaf_types)
+        template = self.template
         if jax.tree.structure(params) != self.treedef:
             _check.same_structure(template, params, names=("the traced parameters", name))
         leaves = jax.tree.leaves(params)

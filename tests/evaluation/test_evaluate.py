@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -193,31 +194,47 @@ def resnet():
     return case, x, y
 
 
+class Normalised(nn.Module):
+    train: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        for width in (5, 4):
+            x = nn.Dense(width)(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=not self.train, momentum=0.0)(x))
+        return nn.Dense(2)(x)
+
+
 def test_statistics_against_training_mode():
     """The estimate is what flax computes in training mode, batch after batch."""
-    import flax.linen as nn
-
-    class Model(nn.Module):
-        train: bool = False
-
-        @nn.compact
-        def __call__(self, x):
-            for width in (5, 4):
-                x = nn.Dense(width)(x)
-                x = nn.relu(nn.BatchNorm(use_running_average=not self.train, momentum=0.0)(x))
-            return nn.Dense(2)(x)
-
     x = jax.random.normal(jax.random.key(0), (30, 3))
-    variables = Model().init(jax.random.key(1), x)
-    found = estimate_batch_norm(Model().apply, variables, x, chunk=10)["batch_stats"]
+    variables = Normalised().init(jax.random.key(1), x)
+    found = estimate_batch_norm(Normalised().apply, variables, x, chunk=10)["batch_stats"]
     batches = [
-        Model(train=True).apply(variables, x[i : i + 10], mutable=["batch_stats"])[1]["batch_stats"]
+        Normalised(train=True).apply(variables, x[i : i + 10], mutable=["batch_stats"])[1][
+            "batch_stats"
+        ]
         for i in (0, 10, 20)
     ]
     expected = jax.tree.map(lambda *v: sum(v) / 3, *batches)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5), found, expected
     )
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_statistics_of_one_chunk(copied):
+    """Of the evaluated data itself or of a copy: flax in training mode on the whole batch."""
+    x = jax.random.normal(jax.random.key(0), (30, 3))
+    y = jnp.arange(30) % 2
+    a, b = (Normalised().init(jax.random.key(s), x) for s in (1, 2))
+    path = Linear(a, b)
+    curve = mcjax.evaluate(
+        path, Normalised().apply, (x, y), 4, statistics=x + 0 if copied else None, chunk=40
+    )
+    for t, loss in zip(curve.t, curve.loss, strict=True):
+        outputs, _ = Normalised(train=True).apply(path(t), x, mutable=["batch_stats"])
+        assert loss == pytest.approx(float(jnp.mean(cross_entropy(outputs, y))), rel=1e-4)
 
 
 def test_statistics_along_a_path_reproduce_the_end_points():
