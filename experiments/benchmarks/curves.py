@@ -57,11 +57,13 @@ def training() -> dict[str, float]:
 
 
 class _Normalised(nn.Module):
-    """784-512-512-512-10 with batch normalisation after every hidden layer."""
+    """A dense network with batch normalisation after every hidden layer."""
+
+    hidden: tuple[int, ...] = SIZES[1:-1]
 
     @nn.compact
     def __call__(self, x):
-        for width in SIZES[1:-1]:
+        for width in self.hidden:
             x = nn.relu(nn.BatchNorm(use_running_average=True)(nn.Dense(width)(x)))
         return nn.Dense(SIZES[-1])(x)
 
@@ -74,7 +76,9 @@ def statistics(name: str) -> dict[str, float]:
     statistics are averages over them and therefore need a pass of their own.
     """
     model, shape, n = {
-        "mlp": (_Normalised(), (784,), 20_000), "tiny-ten": (TinyTen(), (32, 32, 3), 2000),
+        "mlp": (_Normalised(), (784,), 20_000),
+        "wide": (_Normalised((2000,)), (784,), 10_000),
+        "tiny-ten": (TinyTen(), (32, 32, 3), 2000),
     }[name]  # fmt: skip
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(n, *shape)), jnp.float32)
@@ -124,6 +128,7 @@ def alignment() -> dict[str, float]:
 MEASURES: dict[str, Any] = {
     "training": training,
     "statistics-mlp": lambda: statistics("mlp"),
+    "statistics-wide": lambda: statistics("wide"),
     "statistics-tiny-ten": lambda: statistics("tiny-ten"),
     "alignment": alignment,
 }

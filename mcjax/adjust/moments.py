@@ -31,10 +31,10 @@ from ..path.sharing import shared_part
 from .form import MatrixForm, matrix_form
 from .solve import Normal
 
-_CHUNK = 2000
+_CHUNK = 4000
 _SAMPLE_BYTES = 128 << 20  # of a layer's samples at a time
 _MOMENT_BYTES = 384 << 20  # of moments at a time
-_BLOCKS = 4  # of a Gram matrix: 5/8 of the full product
+_BLOCKS = 8  # of a Gram matrix: 9/16 of the full product
 _WORTH_BLOCKS = 512
 
 
