@@ -22,9 +22,10 @@ from mcjax import checkpoints
 from mcjax._files import write_atomically
 from mcjax.align import Matching, match_activations
 from mcjax.data import CIFAR10, Dataset, crop_flip_and_rotate, load
-from mcjax.evaluation import Curve
+from mcjax.evaluation import Curve, batch_norm_along
 from mcjax.inputs import PGD
 from mcjax.models import MLP, GoogLeNet, ResNet32, TinyTen
+from mcjax.network.batch_norm import statistics_pairs
 from mcjax.path import Bezier
 from mcjax.protocol import Protocol, tatro2020
 from mcjax.recipes import pam, train_curve
@@ -72,6 +73,8 @@ class Options:
     """Epochs of a curve."""
     permutation_epochs: int = 20
     """Epochs of PAM's permutation step."""
+    permutation_rate: float | None = None
+    """Learning rate of PAM's permutation step (default, the paper's: half the curves')."""
     learning_rate: float = 0.1
     """Of the end points."""
     curve_rate: float = 0.01
@@ -196,7 +199,8 @@ class Study:
             if with_pam:
                 found = pam(
                     self.network, a, b, self.train_data, protocol, start=permutations,
-                    permutation_epochs=self.permutation_epochs, **common,
+                    permutation_epochs=self.permutation_epochs,
+                    permutation_rate=self.options.permutation_rate, **common,
                 )  # fmt: skip
                 moved = sum(
                     int((found.permutations[n] != permutations[n]).sum()) for n in permutations
@@ -230,9 +234,12 @@ class Study:
             return json.loads(file.read_text())
         path, record = self.curve_of(pair, kind, **changes)
         some = tuple(v[:10_000] for v in self.train_data)
+        statistics = None
+        if statistics_pairs(self.networks[0]):
+            statistics = batch_norm_along(path, self.apply, self.sample, self.points)
         curves = {
             split: mcjax.evaluate(
-                path, self.apply, data, self.points, statistics=self.sample,
+                path, self.apply, data, self.points, statistics=statistics,
                 attack=self.attack if attacked else None,
             ).to_dict()
             for split, data in (("test", self.test_data), ("train", some))
@@ -249,6 +256,7 @@ class Study:
             "machine": machine(), "data": self.data.name, "model": repr(self.model),
             "endpoints": dataclasses.asdict(self.ends), "curve": dataclasses.asdict(self.curve),
             "permutation_epochs": self.permutation_epochs,
+            "permutation_rate": self.options.permutation_rate,
             "attack": self.attack and dataclasses.asdict(self.attack),
         }  # fmt: skip
         stem = self.out / f"{name}-{self.name}"

@@ -3,7 +3,7 @@
 from ..metrics import accuracy, cross_entropy
 from .along import Curve, evaluate
 from .barrier import barrier
-from .batch_norm import estimate_batch_norm
+from .batch_norm import Statistics, batch_norm_along, estimate_batch_norm
 from .plane import Plane, Surface, evaluate_plane
 from .repair import Repaired
 
@@ -11,9 +11,11 @@ __all__ = [
     "Curve",
     "Plane",
     "Repaired",
+    "Statistics",
     "Surface",
     "accuracy",
     "barrier",
+    "batch_norm_along",
     "cross_entropy",
     "estimate_batch_norm",
     "evaluate",

@@ -19,18 +19,16 @@ from .._types import ApplyFn, Metric
 from ..inputs.attack import PGD, attacked
 from ..metrics import accuracy, cross_entropy
 from ..network.batch_norm import statistics_pairs
-from ..path import Legs, Path
-from ..path.legs import Known
+from ..path import Path
 from .barrier import barrier
-from .batch_norm import estimate_along
+from .batch_norm import Statistics, estimate_along
+from .pieces import pieces, t_batch_for, time_grid
 from .sharding import sharded_sweep
 from .sweep import Plan, sweep
 
 DEFAULT_METRICS: Mapping[str, Metric] = {"loss": cross_entropy, "accuracy": accuracy}
 # Examples at a time: small enough that a chunk's activations stay near the cores.
 _CHUNK = 500
-_T_BATCH_BYTES = 2 << 30
-_KNOWN_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +134,8 @@ def evaluate(
     - `metrics`: name → function (outputs, y) → one value for each example; default loss
       (cross-entropy) and accuracy
     - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
-      usually the training inputs); default: the x of `data`. Only used where the parameters
+      usually the training inputs), or what `mcjax.evaluation.batch_norm_along` has estimated, to
+      be shared by several evaluations; default: the x of `data`. Only used where the parameters
       hold such statistics (leaves `mean` and `var` side by side in `batch_stats`). Where they are
       those of x and x is one chunk, a single pass gives statistics and metrics
     - `attack`: every network is attacked by itself, and the metrics are those on the attacked
@@ -171,7 +170,7 @@ def evaluate(
         apply_fn=apply_fn,
         metrics=tuple((DEFAULT_METRICS if metrics is None else metrics).items()),
         chunk=min(chunk, n),
-        t_batch=_default_t_batch(t_batch, path, len(ts)),
+        t_batch=t_batch_for(path, len(ts), t_batch),
         own_statistics=(
             n <= chunk and (statistics is None or statistics is x) and not (attack or mesh)
         ),
@@ -181,74 +180,32 @@ def evaluate(
     if mesh is None:
         x, y = jax.tree.map(jnp.asarray, (x, y))
     batch_norm = x if statistics is None else statistics
+    if isinstance(batch_norm, Statistics):
+        batch_norm.check(ts)
     if attack is not None:
         attack.check(x)
         plan, x = dataclasses.replace(plan, apply_fn=attacked(apply_fn, attack)), (x, y)
-    legs = path.places(ts) if isinstance(path, Legs) else [(0, np.arange(len(ts)), ts)]
     values = {k: np.empty(len(ts)) for k, _ in plan.metrics}
-    for number, which, where in legs:
-        leg = path.legs[number] if isinstance(path, Legs) else path
-        sums = _sums(plan, apply_fn, leg, where, batch_norm, mesh, x, y)
+    for which, piece, where in pieces(path, ts):
+        points = jnp.asarray(where, jnp.result_type(float))
+        if isinstance(batch_norm, Statistics):
+            replaced = batch_norm.at(which)
+        elif plan.own_statistics or not statistics_pairs(jax.eval_shape(piece.at, points[0])):
+            replaced = {}
+        else:
+            replaced = estimate_along(
+                piece, apply_fn, batch_norm, points, chunk=chunk, t_batch=plan.t_batch
+            )
+        if mesh is not None:
+            sums = sharded_sweep(mesh, plan, piece, points, replaced, x, y)
+        else:
+            weights = jnp.ones(n, jnp.float32)
+            sums = sweep(plan, piece, points, replaced, x, y, weights)
         for k, found in sums.items():
             values[k][which] = np.asarray(found, np.float64) / n
     points = jnp.asarray(ts, jnp.result_type(float))
     lengths = np.asarray(_lengths(path, points), np.float64)
     return Curve(ts, values, lengths, {"examples": n, "jax": jax.__version__})
-
-
-def _sums(
-    plan: Plan,
-    clean: ApplyFn,
-    path: Path,
-    ts: np.ndarray,
-    batch_norm: Any,
-    mesh: Mesh | None,
-    x: Any,
-    y: Any,
-) -> dict[str, np.ndarray]:
-    """The sums of metrics over the data at points of a path that is no sequence of legs."""
-    if path.costly:
-        size = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(jax.eval_shape(path.at, 0.0)))
-        groups = -(-len(ts) * size // _KNOWN_BYTES)
-        parts = [
-            _sums(plan, clean, Known(path, some), some, batch_norm, mesh, x, y)
-            for some in np.array_split(ts, groups)
-        ]
-        return {k: np.concatenate([np.asarray(p[k]) for p in parts]) for k in parts[0]}
-    points = jnp.asarray(ts, jnp.result_type(float))
-    replaced = {}
-    if statistics_pairs(jax.eval_shape(path.at, points[0])) and not plan.own_statistics:
-        replaced = estimate_along(
-            path, clean, batch_norm, points, chunk=plan.chunk, t_batch=plan.t_batch
-        )
-    if mesh is not None:
-        sums = sharded_sweep(mesh, plan, path, points, replaced, x, y)
-    else:
-        weights = jnp.ones(len(jax.tree.leaves(x)[0]), jnp.float32)
-        sums = sweep(plan, path, points, replaced, x, y, weights)
-    return {k: np.asarray(v) for k, v in sums.items()}
-
-
-def time_grid(t: int | Any) -> np.ndarray:
-    """t as an array of points: a number n ≥ 2 gives n evenly spaced ones, 1 gives t = 0."""
-    if isinstance(t, int | np.integer) and not isinstance(t, bool):
-        if t < 1:
-            raise ValueError(f"t: a number of points must be at least 1, got {t}")
-        return np.linspace(0.0, 1.0, int(t))
-    ts = np.asarray(t, np.float64).reshape(-1)
-    if ts.size == 0:
-        raise ValueError("t holds no points")
-    _check.interval(ts)
-    return ts
-
-
-def _default_t_batch(t_batch: int | None, path: Path, n: int) -> int:
-    if t_batch is not None:
-        return _check.positive(t_batch, "t_batch")
-    if jax.default_backend() == "cpu":
-        return 1  # keeps the activations in cache: 2.3 times faster than vmap
-    leaves = jax.tree.leaves(jax.eval_shape(path.at, 0.0))
-    return max(1, min(n, _T_BATCH_BYTES // sum(v.size * v.dtype.itemsize for v in leaves)))
 
 
 @jax.jit

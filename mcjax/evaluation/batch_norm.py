@@ -8,11 +8,14 @@ leaves, layer after layer in one pass, and are averaged over the batches (tatro2
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _check
 from .._types import ApplyFn, Params
@@ -21,6 +24,7 @@ from ..network.batch_norm import batch_statistics, normalised_values, statistics
 from ..network.model import Model, replace_leaves
 from ..path import Path
 from ..path.sharing import shared_part
+from .pieces import pieces, t_batch_for, time_grid
 
 
 def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int = 500) -> Params:
@@ -46,10 +50,75 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
         >>> found["mean"].tolist(), found["var"].tolist()
         ([2.0], [1.0])
     """
-    if not statistics_pairs(params):
-        raise ValueError("params hold no batch-normalisation statistics (leaves mean and var)")
+    _require_statistics(params)
     found = estimate_along(_Constant(params), apply_fn, x, jnp.zeros(1), chunk=chunk)
     return replace_leaves(params, {i: v[0] for i, v in found.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Batch-normalisation statistics along a path: the result of `batch_norm_along`.
+
+    - `t`: (T,) points in [0, 1]
+    - `leaves`: leaf number, as in `jax.tree.leaves` → (T, …) means or variances
+    """
+
+    t: np.ndarray
+    leaves: Mapping[int, jax.Array]
+
+    def at(self, which: np.ndarray) -> dict[int, jax.Array]:
+        """Those of some of the points."""
+        return {i: v[which] for i, v in self.leaves.items()}
+
+    def check(self, ts: np.ndarray) -> None:
+        """Raise unless they are those of the points `ts`."""
+        if not np.array_equal(self.t, ts):
+            raise ValueError(
+                f"statistics: estimated at {len(self.t)} other points than the {len(ts)} of t"
+            )
+
+
+def batch_norm_along(
+    path: Path, apply_fn: ApplyFn, x: Any, t: int | Any = 25, *, chunk: int = 500,
+    t_batch: int | None = None,
+) -> Statistics:  # fmt: skip
+    """Batch-normalisation statistics of the networks along a path, estimated from x.
+
+    What `mcjax.evaluate` does with `statistics=x`, once for several evaluations: on the training
+    and the test set, clean and attacked.
+
+    **Arguments:**
+    - `path`, `t`, `chunk`, `t_batch`: as in `mcjax.evaluate`
+    - `x`: inputs batched on axis 0, usually those of the training
+
+    **Returns:** `Statistics`, to be passed to `mcjax.evaluate` for the same path and t.
+
+    **Raises:** `ValueError` if the parameters hold no statistics, and as `mcjax.evaluate`.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: (x - p["mean"]) / jnp.sqrt(p["var"] + 1e-5) * p["scale"]
+        >>> a = {"mean": jnp.zeros(2), "var": jnp.ones(2), "scale": jnp.ones(2)}
+        >>> b = {**a, "scale": -jnp.ones(2)}
+        >>> path, x, y = mcjax.path.Linear(a, b), jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.arange(2)
+        >>> found = mcjax.evaluation.batch_norm_along(path, f, x, 3)
+        >>> mcjax.evaluate(path, f, (x, y), 3, statistics=found).accuracy.tolist()
+        [0.0, 0.5, 1.0]
+    """
+    _require_statistics(jax.eval_shape(path.at, 0.0))
+    ts = time_grid(t)
+    at_once = t_batch_for(path, len(ts), t_batch)
+    found: dict[int, np.ndarray] = {}
+    for which, piece, where in pieces(path, ts):
+        points = jnp.asarray(where, jnp.result_type(float))
+        some = estimate_along(piece, apply_fn, x, points, chunk=chunk, t_batch=at_once)
+        for i, values in some.items():
+            found.setdefault(i, np.empty((len(ts), *values.shape[1:]), np.float32))[which] = values
+    return Statistics(ts, {i: jnp.asarray(v) for i, v in found.items()})
+
+
+def _require_statistics(params: Params) -> None:
+    if not statistics_pairs(params):
+        raise ValueError("params hold no batch-normalisation statistics (leaves mean and var)")
 
 
 class _Constant(Path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _check
 from .._types import Params
-from ..evaluation.along import time_grid
+from ..evaluation.pieces import time_grid
 from ..metrics import cross_entropy
 from ..network.network import Layer, Network
 

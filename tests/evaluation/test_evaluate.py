@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mcjax
-from mcjax.evaluation import barrier, cross_entropy, estimate_batch_norm
+from mcjax.evaluation import barrier, batch_norm_along, cross_entropy, estimate_batch_norm
 from mcjax.path import Arc, Bezier, Linear
 
 from ..catalogue import MODELS, ResNet20, linen
@@ -235,6 +235,36 @@ def test_statistics_of_one_chunk(copied):
     for t, loss in zip(curve.t, curve.loss, strict=True):
         outputs, _ = Normalised(train=True).apply(path(t), x, mutable=["batch_stats"])
         assert loss == pytest.approx(float(jnp.mean(cross_entropy(outputs, y))), rel=1e-4)
+
+
+class _Costly(Linear):
+    costly = True
+
+
+@pytest.mark.parametrize("kind", ["line", "legs", "costly"])
+def test_statistics_shared_by_evaluations(kind):
+    x = jax.random.normal(jax.random.key(0), (40, 3))
+    y = jnp.arange(40) % 2
+    a, b, c = (Normalised().init(jax.random.key(s), x) for s in (1, 2, 3))
+    path = {
+        "line": Linear(a, b),
+        "legs": mcjax.path.Legs([Linear(a, c), Linear(c, b)]),
+        "costly": _Costly(a, b),
+    }[kind]
+    f, t = Normalised().apply, [0.1, 0.4, 0.5, 0.9]
+    shared = batch_norm_along(path, f, x, t, chunk=10)
+    for some in ((x, y), (x[:7] + 1, y[:7])):
+        expected = mcjax.evaluate(path, f, some, t, statistics=x, chunk=10).loss
+        found = mcjax.evaluate(path, f, some, t, statistics=shared, chunk=7).loss
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    with pytest.raises(ValueError, match="statistics: estimated at 4 other points than the 3"):
+        mcjax.evaluate(path, f, (x, y), t[:3], statistics=shared)
+
+
+def test_statistics_along_a_path_without_any():
+    path = Linear(params(0), params(1))
+    with pytest.raises(ValueError, match="no batch-normalisation statistics"):
+        batch_norm_along(path, mlp, data()[0])
 
 
 def test_statistics_along_a_path_reproduce_the_end_points():
