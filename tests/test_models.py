@@ -88,6 +88,7 @@ def test_groups_and_alignment(name):
             assert wrong <= matching.dead.get(group, 0), group
 
 
+@pytest.mark.slow
 def test_a_network_with_auxiliary_classifiers_serves_one_without():
     with_auxiliary, without = GoogLeNet(auxiliary=True, width=0.125), GoogLeNet(width=0.125)
     params = with_auxiliary.init(jax.random.key(0), IMAGES[:1])

@@ -47,8 +47,10 @@ def test_all_at_once_takes_logarithmically_many_rounds():
     assert len(transpositions(cycle, 1)) == 63
 
 
-@pytest.mark.parametrize("name", ["mlp", "vgg-bn", "transformer", "experts", "densenet"])
-@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "together"),
+    [("mlp", 1), ("mlp", 3), ("vgg-bn", 3), ("transformer", 3), ("experts", 1), ("densenet", 3)],
+)
 def test_every_leg_ends_at_the_same_function(name, together):
     case = MODELS[name]()
     network = mcjax.trace(case.apply_fn, case.params, case.x)
