@@ -46,6 +46,11 @@ def spread(values: Any, digits: int = 2) -> str:
     return f"{values.mean():.{digits}f}{deviation}"
 
 
+def over_pairs(pairs: int) -> str:
+    """What a table's cells are of."""
+    return "one pair" if pairs == 1 else f"mean ± one standard deviation over {pairs} pairs"
+
+
 # title, label of x, label of y, and for each line (x, y) or (x, y, spread of y)
 Panel = tuple[str, str, str, Mapping[str, tuple]]
 

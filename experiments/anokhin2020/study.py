@@ -27,7 +27,7 @@ from mcjax.recipes import METHODS, construct
 from mcjax.report.figure import draw_curves
 from mcjax.study import machine
 
-from ..common import peak_memory, spread, trained
+from ..common import over_pairs, peak_memory, spread, trained
 
 # Methods that are not in the tables of the paper need no number beside ours.
 Paper = Mapping[str, Any]
@@ -141,7 +141,7 @@ def table(results: Results, paper: Paper) -> str:
     """Ours and the paper's numbers, a row a method, the end points last."""
     pairs = len(next(iter(results.values())))
     lines = [
-        f"Worst accuracy (%) along the path, mean ± one standard deviation over {pairs} pairs.",
+        f"Worst accuracy (%) along the path, {over_pairs(pairs)}.",
         "", "| method | train | paper | test | paper |", "|---|---:|---:|---:|---:|",
     ]  # fmt: skip
     rows: list[tuple[str, str, Callable]] = [(m, METHODS[m].label, worst) for m in results]

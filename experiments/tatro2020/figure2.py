@@ -7,7 +7,7 @@ import tyro
 
 from mcjax.report.figure import draw_curves
 
-from ..common import spread
+from ..common import over_pairs, spread
 from .study import LABELS, Options, Study, curve_from
 
 KINDS = ("unaligned", "aligned", "aligned-pre", "aligned-l2", "aligned-l2-pre")
@@ -18,7 +18,8 @@ def main(options: Options) -> None:
     results = {k: [study.measure(p, k) for p in range(study.pairs)] for k in KINDS}
     labels = {**LABELS, "aligned": "Correlation, post-activations"}
     lines = [
-        f"Test accuracy (%) along curves to B aligned in different ways, {study.pairs} pairs.",
+        f"Test accuracy (%) along curves to B aligned in different ways, "
+        f"{over_pairs(study.pairs)}.",
         study.protocol_line(),
         "",
         "| aligned by | average | minimum |",

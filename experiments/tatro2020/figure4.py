@@ -9,7 +9,7 @@ import tyro
 
 from mcjax.report.figure import draw_curves
 
-from ..common import spread
+from ..common import over_pairs, spread
 from .study import LABELS, Options, Study, curve_from
 
 KINDS = ("unaligned", "aligned")
@@ -25,7 +25,8 @@ def main(options: Options) -> None:
         for kind in KINDS
     }
     lines = [
-        f"Test accuracy (%) along robust curves, {study.pairs} pairs: clean, and attacked by PGD.",
+        f"Test accuracy (%) along robust curves, {over_pairs(study.pairs)}: clean, and "
+        "attacked by PGD.",
         study.protocol_line(),
         "",
         "| curve | clean, minimum | clean, middle | robust, minimum | robust, middle |",

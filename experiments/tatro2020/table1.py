@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tyro
 
-from ..common import spread
+from ..common import over_pairs, spread
 from .paper import TABLE1
 from .study import LABELS, Options, Study, curve_from
 
@@ -15,8 +15,7 @@ def main(options: Options) -> None:
     results = {k: [study.measure(p, k) for p in range(study.pairs)] for k in options.kinds}
     paper = TABLE1.get((options.model, options.data), {}) if not options.quick else {}
     lines = [
-        f"Test accuracy (%) along the learned curve, mean ± one standard deviation over "
-        f"{study.pairs} pairs.",
+        f"Test accuracy (%) along the learned curve, {over_pairs(study.pairs)}.",
         study.protocol_line(),
         "",
         "| curve | average | paper | minimum | paper |",

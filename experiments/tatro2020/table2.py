@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tyro
 
-from ..common import spread
+from ..common import over_pairs, spread
 from .paper import TABLE2
 from .study import LABELS, Options, Study, curve_from
 
@@ -21,7 +21,7 @@ def main(options: Options) -> None:
     paper = {} if options.quick else TABLE2.get((options.model, options.data), {})
     lines = [
         "Average cross-entropy along the learned curve on 10,000 training images, not augmented",
-        f"(the paper's: at convergence), mean ± one standard deviation over {study.pairs} pairs.",
+        f"(the paper's: at convergence), {over_pairs(study.pairs)}.",
         study.protocol_line(),
         "",
         "| curve | training loss | paper |",

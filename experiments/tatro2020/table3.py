@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 import tyro
 
-from ..common import spread
+from ..common import over_pairs, spread
 from .study import LABELS, Options, Study, curve_from
 
 
@@ -43,7 +43,7 @@ def main(options: Table3) -> None:
     }
     heads = " | ".join(f"{LABELS[k]}, batch {b}" for k in found for b in batches)
     lines = [
-        f"Average test accuracy (%) along the curve, {study.pairs} pairs.",
+        f"Average test accuracy (%) along the curve, {over_pairs(study.pairs)}.",
         study.protocol_line(),
         "",
         f"| rate | {heads} |",
