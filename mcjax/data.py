@@ -40,6 +40,12 @@ class Dataset:
             x_test=self.x_test.reshape(len(self.x_test), -1),
         )
 
+    def first(self, examples: int | None) -> Dataset:
+        """The same with only the first training images (None: all)."""
+        return dataclasses.replace(
+            self, x_train=self.x_train[:examples], y_train=self.y_train[:examples]
+        )
+
     def standardised(self, mean: Sequence[float], std: Sequence[float]) -> Dataset:
         """The same with (x − mean) / std for each channel."""
         mean_, std_ = np.asarray(mean, np.float32), np.asarray(std, np.float32)

@@ -137,11 +137,13 @@ def ends(record: Mapping[str, Any], split: str) -> float:
     return 50 * (accuracy[0] + accuracy[-1])
 
 
-def table(results: Results, paper: Paper) -> str:
+def table(study: Study, results: Results, paper: Paper) -> str:
     """Ours and the paper's numbers, a row a method, the end points last."""
     pairs = len(next(iter(results.values())))
     lines = [
         f"Worst accuracy (%) along the path, {over_pairs(pairs)}.",
+        f"{len(study.data.x_train):,} training images; end points trained for "
+        f"{study.protocol.epochs} epochs, chains for {study.chain.epochs}.",
         "", "| method | train | paper | test | paper |", "|---|---:|---:|---:|---:|",
     ]  # fmt: skip
     rows: list[tuple[str, str, Callable]] = [(m, METHODS[m].label, worst) for m in results]

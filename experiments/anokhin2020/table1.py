@@ -45,6 +45,8 @@ class Table1:
     epochs: int | None = None
     """Epochs of training (the paper's: mnist 30, cifar10 400); chains train half or twice as long,
     as in the paper."""
+    examples: int | None = None
+    """Only so many training images (default: all)."""
     pairs: int = 3
     """Disjoint pairs of networks."""
     population: int = 16
@@ -66,10 +68,10 @@ def study_of(options: Table1) -> Study:
         return Study("digits", MLP((256,)), data, protocol, chain, work)
     if name == "mnist":
         epochs = options.epochs or 30
-        data = load("mnist", options.data_dir)
+        data = load("mnist", options.data_dir).first(options.examples)
         return Study(name, MLP((2000,)), data, Protocol(epochs), Protocol(2 * epochs), work)
     epochs = options.epochs or 400
-    data = load("cifar10", options.data_dir).standardised(*IMAGENET)
+    data = load("cifar10", options.data_dir).standardised(*IMAGENET).first(options.examples)
     chain = Protocol(max(epochs // 2, 1))
     return Study(name, MLP((2000,)), data, Protocol(epochs), chain, work, augment=crop_and_flip)
 
@@ -152,7 +154,7 @@ def main(options: Table1) -> None:
     results = measure_all(study, networks, methods, models)
     swaps = swap_stage(study, networks[0], networks[1], 5 if options.quick else 20)
     name = "digits" if options.quick else options.data
-    text = table(results, TABLE1.get(name, {})) + swap_table(swaps)
+    text = table(study, results, TABLE1.get(name, {})) + swap_table(swaps)
     text += f"\nPeak memory: {highest_peak(results):.2f} GB.\n"
     out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
     flows_used = {m: dict(v.metadata) | dataclasses.asdict(v.architecture) for m, v in

@@ -13,7 +13,7 @@ from typing import Literal
 
 import tyro
 
-from mcjax.data import IMAGENET, Dataset, crop_and_flip, load
+from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.models import MLP, VGG16, Conv2FC1
 from mcjax.protocol import Protocol
 
@@ -42,6 +42,8 @@ class Table2:
     """Factor of VGG16's widths."""
     pairs: int = 3
     """Disjoint pairs of networks."""
+    methods: tuple[str, ...] = METHODS
+    """Rows of the table."""
     data_dir: Path | None = None
     """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
     work: Path | None = None
@@ -57,7 +59,7 @@ def study_of(options: Table2) -> Study:
     if options.quick:
         model, data = MLP((96, 64)), load("digits")
         return Study("digits", model, data, Protocol(20, 32), Protocol(10, 32), work)
-    data = first(load("cifar10", options.data_dir).standardised(*IMAGENET), options.examples)
+    data = load("cifar10", options.data_dir).standardised(*IMAGENET).first(options.examples)
     models = {
         "fc3": MLP((6144, 2000)), "conv2fc1": Conv2FC1(), "vgg16": VGG16(width=options.width),
     }  # fmt: skip
@@ -65,20 +67,14 @@ def study_of(options: Table2) -> Study:
     return Study(name, models[name], data, protocol, chain, work, augment=crop_and_flip)
 
 
-def first(data: Dataset, examples: int | None) -> Dataset:
-    """The data with only the first training images."""
-    return dataclasses.replace(
-        data, x_train=data.x_train[:examples], y_train=data.y_train[:examples]
-    )
-
-
 def main(options: Table2) -> None:
     study = study_of(options)
     networks = study.networks(range(2 * options.pairs), "endpoints")
-    results = measure_all(study, networks, METHODS)
+    results = measure_all(study, networks, options.methods)
     name = "digits" if options.quick else options.network
     text = (
-        table(results, TABLE2.get(name, {})) + f"\nPeak memory: {highest_peak(results):.2f} GB.\n"
+        table(study, results, TABLE2.get(name, {}))
+        + f"\nPeak memory: {highest_peak(results):.2f} GB.\n"
     )
     out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
     write(out, f"table2-{name}", study, results, text, examples=len(study.data.x_train))
