@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from mcjax._files import write_atomically
 from mcjax.study import machine
 
 from .machine import in_a_process, matrix_rate, processor
@@ -40,15 +41,17 @@ def main(arguments: Benchmarks) -> None:
         ("curves", "statistics-tiny-ten"), ("curves", "alignment"),
     ]  # fmt: skip
     kind = jax.devices()[0].platform
-    found = {}
+    found, file = {}, arguments.out / f"{kind}.json"
     if arguments.only:
-        found = json.loads((arguments.out / f"{kind}.json").read_text())["measured"]
+        found = json.loads(file.read_text())["measured"]
         work = [w for w in work if w[0] in arguments.only or " ".join(w) in arguments.only]
     bar = tqdm(work, leave=False)
     for module, what in bar:
         bar.set_description(f"{module} {what}")
         measured = in_a_process(f"{HERE}.{module}", what)
         found[f"{module} {what}"] = {**measured, "rate": matrix_rate()}
+        record = {"machine": {**machine(), "name": processor()}, "measured": found}
+        write_atomically(file, (json.dumps(record, indent=1) + "\n").encode())
     rows = _rows(found)
     name = f"{processor()}, JAX {jax.__version__}"
     lines = [
@@ -56,10 +59,7 @@ def main(arguments: Benchmarks) -> None:
         "| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER),
     ]  # fmt: skip
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / f"{kind}.md").write_text("\n".join(lines) + "\n")
-    record = {"machine": {**machine(), "name": processor()}, "measured": found}
-    (arguments.out / f"{kind}.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_atomically(arguments.out / f"{kind}.md", ("\n".join(lines) + "\n").encode())
     table = Table(*HEADER, title=name)
     for row in rows:
         table.add_row(*row)

@@ -37,6 +37,8 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], path: str | Path) -> 
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         panels = figure.subplots(1, 2)
         names = ("loss", "accuracy")
+        kinds = list(dict.fromkeys(s for splits in curves.values() for s in splits))
+        styles = {s: _STYLES.get(s, "-") if len(kinds) > 1 else "-" for s in kinds}
         for k, (splits, colour) in enumerate(zip(curves.values(), _cycle(len(curves)))):
             width = 2.6 - 1.3 * k / max(len(curves) - 1, 1)  # a curve under another shows beside it
             for split, curve in splits.items():
@@ -44,18 +46,20 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]], path: str | Path) -> 
                     if name in curve.values:
                         scale = 100 if name == "accuracy" else 1
                         panel.plot(curve.t, scale * np.asarray(curve.values[name]), lw=width,
-                                   color=colour, ls=_STYLES.get(split, "-"))  # fmt: skip
+                                   color=colour, ls=styles[split])  # fmt: skip
         panels[0].set(title="Loss along the path", ylabel="cross-entropy")
         panels[1].set(title="Accuracy along the path", ylabel="accuracy (%)")
         for panel in panels:
             panel.set(xlabel="t   (network A at 0, network B at 1)", xlim=(0, 1))
         handles = [Line2D([], [], color=c, lw=1.8, label=label)
                    for label, c in zip(curves, _cycle(len(curves)), strict=True)]  # fmt: skip
-        kinds = dict.fromkeys(s for splits in curves.values() for s in splits)
         if len(kinds) > 1:
-            handles += [Line2D([], [], color="0.4", ls=_STYLES.get(s, "-"), label=s)
-                        for s in kinds]  # fmt: skip
-        figure.legend(handles=handles, loc="outside lower center", ncols=7, frameon=False)
+            handles += [Line2D([], [], color="0.4", ls=styles[s], label=s) for s in kinds]
+        # About 120 letters fit side by side, with 8 for each line and the space around it.
+        columns = min(7, 120 // (8 + max(len(str(h.get_label())) for h in handles)))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=max(columns, 1), frameon=False
+        )
         buffer = io.BytesIO()
         figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=150)
     write_atomically(path, buffer.getvalue())
