@@ -415,3 +415,10 @@ MODELS: dict[str, Callable[[], Case]] = {
     "stacked-layers": stacked_layers,
     "remat-tied-embedding": remat_and_tied,
 }
+
+# Models that differ from another one in how they are written, not in what mcjax does with them:
+# outside the tracer's tests they are tried in slow runs only.
+NEAR_TWINS = (
+    "resnet20-pad", "equinox-mlp", "linen-scan", "attention-fused-split",
+    "attention-fused-heads-first",
+)  # fmt: skip

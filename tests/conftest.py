@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import os
 
+# Half of the tests' time is spent in the compiler. Before JAX is imported, and for subprocesses
+# too; `.ci/run` leaves the optimisations on for the second Python.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import pytest
 
-from .catalogue import MODELS
+from .catalogue import MODELS, NEAR_TWINS
 
 _cases: dict = {}
 
 
-@pytest.fixture(params=list(MODELS))
-def model(request):
-    """(case, network) of every model of the catalogue, traced once per process."""
+def traced(name):
+    """(case, network) of a model of the catalogue, traced once per process."""
     import mcjax
 
-    name = request.param
     if name not in _cases:
         case = MODELS[name]()
         _cases[name] = case, mcjax.trace(case.apply_fn, case.params, case.x)
     return _cases[name]
+
+
+@pytest.fixture(
+    params=[pytest.param(m, marks=pytest.mark.slow if m in NEAR_TWINS else ()) for m in MODELS]
+)
+def model(request):
+    """Every model of the catalogue; tests/network has the near twins in quick runs too."""
+    return traced(request.param)
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 Beyond the paper: trains two networks of every model of the trace catalogue (tests/catalogue.py)
 on real data, connects them with the layer-by-layer methods and compares the worst accuracy along
 the path with plain linear interpolation. The models are tiny (most have 5 to 16 units a layer),
-so weight adjustment has little to work with: this shows that it works, not how well it can. Models
-that are in the results already are left out: an interrupted run goes on.
+so weight adjustment has little to work with: this shows that it works, not how well it can. The
+transformer is there in a wider version too: in 8 dimensions, a residual stream of B holds too
+little of what layers of A would read. Models that are in the results already are left out: an
+interrupted run goes on.
 
 The data are scikit-learn's digits, projected on as many principal components as the model has
 inputs (token models: components cut into 20 levels) and on as many classes as it has outputs.
@@ -34,8 +36,9 @@ from mcjax.path import Legs
 from mcjax.protocol import cross_entropy_of
 from mcjax.recipes import METHODS
 from mcjax.study import machine
-from tests.catalogue import MODELS, Case
+from tests.catalogue import MODELS, Case, Transformer, linen, tokens
 
+CASES = {**MODELS, "transformer-64": lambda: linen(Transformer(width=64, heads=4), tokens(), [])}
 DEFAULT = ("linear", "ot+butterfly", "linear+wa", "ot+wa")
 
 
@@ -43,8 +46,8 @@ DEFAULT = ("linear", "ot+butterfly", "linear+wa", "ot+wa")
 class Architectures:
     """Worst accuracy along layer-by-layer paths on every architecture of the catalogue."""
 
-    models: tuple[str, ...] = tuple(MODELS)
-    """Names in tests/catalogue.py."""
+    models: tuple[str, ...] = tuple(CASES)
+    """Names in tests/catalogue.py, and transformer-64."""
     methods: tuple[str, ...] = DEFAULT
     """Methods to compare; the first is what the others should beat."""
     pairs: int = 2
@@ -120,7 +123,7 @@ def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: 
 
 def compare(name: str, options: Architectures) -> dict[str, Any]:
     """Method → worst accuracy (%) for each pair, and the end points' mean accuracy."""
-    case = MODELS[name]()
+    case = CASES[name]()
     apply_fn, data = logits_of(case), digits_for(case)
     out: dict[str, list[float]] = {m: [] for m in (*options.methods, "endpoints")}
     for pair in range(options.pairs):

@@ -32,7 +32,9 @@ class Figure7:
     """Accuracy of WA-ensembles against the number of networks (Figure 7)."""
 
     network: Literal["mlp", "vgg16"] = "mlp"
-    """mlp: 784-512-512-512-10 on MNIST; vgg16: VGG16 on CIFAR-10."""
+    """mlp: three hidden layers of 512; vgg16: VGG16 without batch normalisation (CIFAR-10)."""
+    data: Literal["mnist", "cifar10"] = "mnist"
+    """Data set of the mlp."""
     quick: bool = False
     """Digits and a small network, in under two minutes."""
     epochs: int | None = None
@@ -48,18 +50,19 @@ class Figure7:
 
 
 def study_of(options: Figure7) -> Study:
-    name = "digits" if options.quick else options.network
+    name = options.data if options.network == "mlp" else "cifar10"
+    name = "digits" if options.quick else f"{options.network}-{name}"
     work = options.work or Path("mcjax-runs/anokhin2020") / f"figure7-{name}"
     if options.quick:
         protocol = Protocol(20, 32)
         return Study(name, MLP((64, 64, 64)), load("digits"), protocol, protocol, work)
-    if name == "mlp":
+    model = MLP((512, 512, 512)) if options.network == "mlp" else VGG16()
+    if name == "mlp-mnist":
         protocol = Protocol(options.epochs or 30)
-        data = load("mnist", options.data_dir)
-        return Study(name, MLP((512, 512, 512)), data, protocol, protocol, work)
+        return Study(name, model, load("mnist", options.data_dir), protocol, protocol, work)
     protocol = Protocol(options.epochs or 400)
     data = load("cifar10", options.data_dir).standardised(*IMAGENET)
-    return Study(name, VGG16(), data, protocol, protocol, work, augment=crop_and_flip)
+    return Study(name, model, data, protocol, protocol, work, augment=crop_and_flip)
 
 
 def measure(study: Study, networks: list[Any]) -> list[dict[str, Any]]:
@@ -120,7 +123,8 @@ def main(options: Figure7) -> None:
         out / f"figure7-{study.name}.png",
     )
     lines = [
-        f"{options.members} networks; costs in units of one network.", "",
+        f"{options.members} networks trained for {study.protocol.epochs} epochs on "
+        f"{study.data.name}; costs in units of one network.", "",
         "| ensemble | test accuracy (%) | multiply-adds | parameters |", "|---|---:|---:|---:|",
     ]  # fmt: skip
     one = next(r for r in rows if r["members"] == 1)

@@ -62,8 +62,9 @@ def test_every_leg_ends_at_the_same_function(name, together):
     jax.tree.map(np.testing.assert_array_equal, stage(0.0), network.permute(permutations, end))
     jax.tree.map(np.testing.assert_array_equal, stage(1.0), end)
     expected = case.apply_fn(end, x)
+    output = jax.jit(lambda stage, t: case.apply_fn(stage.at(t), x))
     for k in range(0, stage.legs + 1, max(1, stage.legs // 5)):
-        got = case.apply_fn(jax.jit(lambda s, t: s.at(t))(stage, k / stage.legs), x)
+        got = output(stage, k / stage.legs)
         np.testing.assert_allclose(got, expected, atol=1e-3 * float(np.abs(expected).max()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import hypothesis.extra.numpy as hnp
@@ -23,7 +24,7 @@ def test_permutation_matrices_permute(model):
     """On every architecture, dependent groups included."""
     case, network = model
     p = network.random_permutations(jax.random.key(2))
-    moved = transport(network, matrices_of(network, p), case.params)
+    moved = jax.jit(functools.partial(transport, network))(matrices_of(network, p), case.params)
     expected = network.permute(p, case.params)
     jax.tree.map(np.testing.assert_array_equal, moved, expected)
 
