@@ -103,6 +103,7 @@ def draw(rows: list[dict[str, Any]], title: str, file: Path) -> None:
             right.plot([r["multiply_adds"] for r in mine], accuracy, "o-", ms=4, color=colour)
         left.set(xlabel="networks in the ensemble", ylabel="test accuracy (%)", title=title)
         right.set(xlabel="multiply-adds, one network = 1", title="and what it costs")
+        left.xaxis.get_major_locator().set_params(integer=True)
         left.legend(frameon=False)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
