@@ -7,6 +7,7 @@ hand from the architecture (never from what the code found).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,11 @@ class Case:
     x: Any
     shapes: Counter
 
+    @functools.cached_property
+    def run(self) -> Callable:
+        """`apply_fn`, compiled."""
+        return jax.jit(self.apply_fn)
+
     def another(self, seed: int) -> Any:
         """Parameters of the same model that are generic: no zeros, no ties, no dead units."""
         rng = np.random.default_rng(seed)
@@ -33,8 +39,9 @@ class Case:
         def generic(path, leaf):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 return leaf
-            scale = float(jnp.sqrt(jnp.mean(leaf**2))) or 0.1
-            values = np.asarray(leaf) * rng.uniform(0.7, 1.3, leaf.shape)
+            leaf = np.asarray(leaf)
+            scale = float(np.sqrt(np.mean(leaf**2))) or 0.1
+            values = leaf * rng.uniform(0.7, 1.3, leaf.shape)
             values = values + 0.3 * scale * rng.normal(size=leaf.shape)
             if leaf.ndim == 1 and leaf.size and leaf.min() >= 1:  # scales and variances
                 values = np.abs(values) + 0.1
@@ -53,7 +60,7 @@ class Case:
 
 
 def linen(module, x, shapes) -> Case:
-    params = module.init(jax.random.key(0), x)
+    params = jax.jit(module.init)(jax.random.key(0), x)
     return Case(module.apply, params, x, Counter(shapes))
 
 

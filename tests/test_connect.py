@@ -31,8 +31,8 @@ def test_contract_of_a_method(model, method, request):
     if not METHODS[method].moves_end:
         jax.tree.map(np.testing.assert_array_equal, path(1.0), b)
     for y, z in zip(
-        jax.tree.leaves(case.apply_fn(path(1.0), x)),
-        jax.tree.leaves(case.apply_fn(b, x)),
+        jax.tree.leaves(case.run(path(1.0), x)),
+        jax.tree.leaves(case.run(b, x)),
         strict=True,
     ):
         np.testing.assert_allclose(z, y, rtol=2e-3, atol=2e-3 * np.abs(y).max())
@@ -61,7 +61,7 @@ def test_aligning_lowers_the_barrier_of_permuted_networks():
     a, x = case.another(1), case.inputs(256)
     b = jax.tree.map(lambda u, v: u + 0.05 * v, a, case.another(2))
     b = network.permute(network.random_permutations(jax.random.key(1)), b)
-    y = jnp.argmax(case.apply_fn(a, x), -1)
+    y = jnp.argmax(case.run(a, x), -1)
 
     def barrier(method):
         path = mcjax.connect(method, network, a, b, x=x)

@@ -21,7 +21,7 @@ def networks(n=3):
 
 
 def probabilities(case, members, x):
-    return np.mean([jax.nn.softmax(case.apply_fn(m, x)) for m in members], 0)
+    return np.mean([jax.nn.softmax(case.run(m, x)) for m in members], 0)
 
 
 def test_independent_networks_are_averaged():
@@ -39,7 +39,7 @@ def test_the_same_network_three_times_is_the_network():
     x = case.inputs(100)
     for layer in (1, 2):
         made = ensemble(network, members * 3, x, layer=layer)
-        expected = jax.nn.softmax(case.apply_fn(members[0], x))
+        expected = jax.nn.softmax(case.run(members[0], x))
         np.testing.assert_allclose(made(x), expected, atol=1e-3)
 
 
@@ -65,12 +65,12 @@ def test_last_layer_is_one_network_with_the_mean_of_the_logits():
     x = case.inputs(200)
     made = ensemble(network, members, x, layer=1)
     assert len(made.members) == 1
-    logits = [case.apply_fn(members[0], x)]
+    logits = [case.run(members[0], x)]
     for member in members[1:]:
         shared = {k: members[0]["params"][k] for k in ("Dense_0", "Dense_1")}
         mixed = {"params": shared | {"Dense_2": member["params"]["Dense_2"]}}
         done = adjust(network, mixed, member, x, layers=["Dense_2"])
-        logits.append(case.apply_fn(done.params, x))
+        logits.append(case.run(done.params, x))
     expected = jax.nn.softmax(np.mean(logits, 0))
     np.testing.assert_allclose(made(x), expected, atol=1e-5)
     assert made.flops == made.parameters == pytest.approx(1 / 3)
@@ -83,7 +83,7 @@ def test_on_other_architectures(name):
     x = case.inputs(64)
     made = ensemble(network, [case.another(0), case.another(1)], x, layer=1)
     out = made(x)
-    assert out.shape == case.apply_fn(case.params, x).shape
+    assert out.shape == case.run(case.params, x).shape
     np.testing.assert_allclose(np.sum(out, -1), 1, atol=1e-5)
 
 

@@ -109,6 +109,12 @@ def group_activations(
     network: Network, params: Params, x: Any, tap: str
 ) -> dict[str, tuple[Any, ...]]:
     """See `Network.activations`."""
+    return dict(zip(network.groups, _group_arrays(network, params, x, tap), strict=True))
+
+
+@partial(jax.jit, static_argnames=("network", "tap"))
+def _group_arrays(network: Network, params: Params, x: Any, tap: str) -> list[tuple[Any, ...]]:
+    """For each group its arrays; a list, as jit would sort a dictionary."""
     analysis, found = analysis_for(network, _types(x))
     values = taps(network, analysis, found, tap)
     seen = _observed(network, analysis, params, x, values)
@@ -122,18 +128,23 @@ def group_activations(
                 samples = [i for i in range(len(dims)) if i not in at]
                 moved = jnp.transpose(block, [*samples, *at])
                 out[group.name].append(moved.reshape(-1, *(dims[i].size for i in at)))
-    return {name: tuple(arrays) for name, arrays in out.items()}
+    return [tuple(arrays) for arrays in out.values()]
 
 
 def layer_values(network: Network, params: Params, x: Any, which: str) -> dict[str, Any]:
     """See `Network.layer_inputs` and `Network.layer_outputs`."""
+    values = _layer_arrays(network, params, x, which)
+    named = zip(network.layers, values, strict=True)
+    return {layer.name: value for layer, value in named if value is not None}
+
+
+@partial(jax.jit, static_argnames=("network", "which"))
+def _layer_arrays(network: Network, params: Params, x: Any, which: str) -> list[Any]:
+    """For each layer its value, None where it has none."""
     analysis, found = analysis_for(network, _types(x))
-    named = [
-        (layer.name, getattr(c, which)) for layer, c in zip(network.layers, found, strict=True)
-    ]
-    values = [v for _, v in named if v is not None]
-    seen = _observed(network, analysis, params, x, values)
-    return {name: seen[v] for name, v in named if v is not None}
+    values = [getattr(c, which) for c in found]
+    seen = _observed(network, analysis, params, x, [v for v in values if v is not None])
+    return [None if v is None else seen[v] for v in values]
 
 
 def cross_moments(

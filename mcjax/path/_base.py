@@ -51,7 +51,7 @@ class Path(abc.ABC):
     def __call__(self, t: Any) -> Params:
         """Parameters at t in [0, 1]."""
         _check.interval(t)
-        return self.at(t)
+        return _at(self, t)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
@@ -80,6 +80,11 @@ class Path(abc.ABC):
     def with_free(self, free: Any) -> Self:
         """The same path with other free points."""
         raise ValueError(f"a {type(self).__name__} path has no free points to fit")
+
+
+@jax.jit  # one program instead of one for each operation and shape
+def _at(path: Path, t: Any) -> Params:
+    return path.at(t)
 
 
 class Combination(Path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,23 +28,26 @@ def neuron_mean(
 
     **Returns:** a pytree whose leaves broadcast to those of `a`.
     """
+    wanted = network.by_atom if groups is None else groups
     writers = {
         layer.weight: {network.groups[g].atom for g in layer.groups_out} for layer in network.layers
     }
     statistics = {i for pair in statistics_pairs(a) for i in pair}
-    means = []
-    leaves = zip(network.flatten(a, "a"), network.flatten(b, "b"), strict=True)
-    named = zip(leaves, network.leaf_axes, network.leaf_names, strict=True)
-    for i, ((x, y), axes, name) in enumerate(named):
-        if not is_inexact(x):
-            means.append(x)
-            continue
-        wanted = network.by_atom if groups is None else groups
+    over = []
+    for i, (axes, name) in enumerate(zip(network.leaf_axes, network.leaf_names, strict=True)):
         units = [[t for t in atoms(e) if t in wanted] for e in axes]
         written = writers.get(name, set())
-        over = [d for d, found in enumerate(units) if written.intersection(found)]
-        over = over or [d for d, found in enumerate(units) if found]
-        pooled = (jnp.asarray(x) + jnp.asarray(y)) / 2
-        alone = i in statistics or not over
-        means.append(pooled if alone else jnp.mean(pooled, tuple(over), keepdims=True))
+        dims = [d for d, found in enumerate(units) if written.intersection(found)]
+        dims = dims or [d for d, found in enumerate(units) if found]
+        over.append(() if i in statistics else tuple(dims))
+    means = _pooled(network.flatten(a, "a"), network.flatten(b, "b"), tuple(over))
     return jax.tree.unflatten(network.treedef, means)
+
+
+@partial(jax.jit, static_argnames="over")
+def _pooled(a: list[Any], b: list[Any], over: tuple[tuple[int, ...], ...]) -> list[Any]:
+    """The mean of each leaf over both networks and over axes of its own."""
+    return [
+        jnp.mean((x + y) / 2, dims, keepdims=True) if is_inexact(x) else x
+        for x, y, dims in zip(a, b, over, strict=True)
+    ]

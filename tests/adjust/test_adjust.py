@@ -92,7 +92,7 @@ def test_gradient_vanishes_on_every_architecture(model):
     if statistics_pairs(b):  # it is solved with the statistics of the inputs
         b = estimate_batch_norm(case.apply_fn, b, x)
     names = list(network.leaf_names)
-    for layer, _ in list(solvable(network))[:4]:
+    for layer, _ in list(solvable(network))[:3]:
         like = jax.tree.leaves(a)
         if layer.bias is not None:  # biases are not adjusted: compare outputs without them
             like[names.index(layer.bias)] = jax.tree.leaves(b)[names.index(layer.bias)]
@@ -109,10 +109,10 @@ def test_gradient_vanishes_on_every_architecture(model):
 
         old, new = jax.tree.leaves(b)[number], jax.tree.leaves(done.params)[number]
         # At the old weights the derivative is far from zero (unless they fit already).
-        gradient = jax.jit(jax.grad(error))
-        before, after = (jnp.linalg.norm(gradient(w)) for w in (old, new))
-        assert after <= 2e-3 * before + 1e-4, layer.name
-        assert error(new) <= error(old) * (1 + 1e-5)
+        gradient = jax.jit(jax.value_and_grad(error))
+        (first, before), (last, after) = jax.device_get((gradient(old), gradient(new)))
+        assert np.linalg.norm(after) <= 2e-3 * np.linalg.norm(before) + 1e-4, layer.name
+        assert last <= first * (1 + 1e-5)
 
 
 def test_only_the_layer_changes_and_status_says_rank():
@@ -139,7 +139,7 @@ def test_a_network_is_adjusted_to_itself():
     a, x = case.another(1), case.inputs(200)
     names = [layer.name for layer in network.layers[1:]]
     done = adjust(network, a, a, x, layers=names)
-    np.testing.assert_allclose(case.apply_fn(done.params, x), case.apply_fn(a, x), atol=2e-3)
+    np.testing.assert_allclose(case.run(done.params, x), case.run(a, x), atol=2e-3)
 
 
 def test_chunks_do_not_matter():

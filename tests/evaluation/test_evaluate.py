@@ -274,10 +274,10 @@ def test_statistics_along_a_path_reproduce_the_end_points():
     moved = network.permute(network.random_permutations(jax.random.key(0)), b)
     curve = mcjax.evaluate(Linear(a, moved), case.apply_fn, (x, y), t=3, chunk=32)
     for i, end in ((0, a), (2, moved), (2, b)):
-        loss = float(jnp.mean(cross_entropy(case.apply_fn(end, x), jnp.asarray(y))))
+        loss = float(jnp.mean(cross_entropy(case.run(end, x), jnp.asarray(y))))
         assert curve.loss[i] == pytest.approx(loss, rel=1e-4)
     middle = estimate_batch_norm(case.apply_fn, Linear(a, moved)(0.5), x, chunk=32)
-    loss = float(jnp.mean(cross_entropy(case.apply_fn(middle, x), jnp.asarray(y))))
+    loss = float(jnp.mean(cross_entropy(case.run(middle, x), jnp.asarray(y))))
     assert curve.loss[1] == pytest.approx(loss, rel=1e-4)
 
 

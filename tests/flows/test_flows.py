@@ -84,7 +84,7 @@ def population():
         nets = [
             network.permute(network.random_permutations(jax.random.key(i)), base) for i in range(5)
         ]
-        _made.append((case, network, nets, (x, jnp.argmax(case.apply_fn(base, x), -1))))
+        _made.append((case, network, nets, (x, jnp.argmax(case.run(base, x), -1))))
     return _made[0]
 
 

@@ -12,7 +12,7 @@ import mcjax
 
 
 def outputs(case, params, x):
-    return [np.asarray(v, np.float64) for v in jax.tree.leaves(case.apply_fn(params, x))]
+    return [np.asarray(v, np.float64) for v in jax.tree.leaves(case.run(params, x))]
 
 
 def test_groups_are_maximal(model):

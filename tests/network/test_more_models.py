@@ -244,7 +244,7 @@ def test_groups(name):
     assert Counter(g.shape for g in network.groups.values()) == case.shapes
     params, x = case.another(1), case.inputs(3)
     moved = network.permute(network.random_permutations(jax.random.key(0)), params)
-    y, z = (np.asarray(case.apply_fn(p, x), np.float64) for p in (params, moved))
+    y, z = (np.asarray(case.run(p, x), np.float64) for p in (params, moved))
     np.testing.assert_allclose(z, y, rtol=2e-3, atol=2e-3 * np.abs(y).max())
 
 

@@ -33,8 +33,8 @@ def assert_equal(a, b):
 def test_exact_at_the_ends(make, dtype):
     path = make(dtype)
     for t, end in ((0, 0), (0.0, 0), (1, 1), (1.0, 1), (jnp.float32(1), 1)):
-        assert_equal(path(t), tree(end, dtype))
-        assert_equal(jax.jit(lambda p, t: p(t))(path, t), tree(end, dtype))
+        assert_equal(path(t), tree(end, dtype))  # compiled
+        assert_equal(path.at(t), tree(end, dtype))
 
 
 def test_exact_at_the_ends_in_float64(make):
@@ -53,7 +53,7 @@ def test_jit_vmap_and_loop_agree(make):
     stacked = jax.vmap(path)(ts)
     compiled = jax.jit(lambda p, t: p(t))
     for i, t in enumerate(ts):
-        for other in (path(t), compiled(path, t)):
+        for other in (path.at(t), path(t), compiled(path, t)):
             jax.tree.map(
                 lambda s, o: np.testing.assert_allclose(s[i], o, rtol=1e-6, atol=1e-6),
                 stacked, other,

@@ -61,8 +61,8 @@ def test_every_leg_ends_at_the_same_function(name, together):
     stage = Swaps(network, end, permutations, together=together)
     jax.tree.map(np.testing.assert_array_equal, stage(0.0), network.permute(permutations, end))
     jax.tree.map(np.testing.assert_array_equal, stage(1.0), end)
-    expected = case.apply_fn(end, x)
-    output = jax.jit(lambda stage, t: case.apply_fn(stage.at(t), x))
+    expected = case.run(end, x)
+    output = jax.jit(lambda stage, t: case.run(stage.at(t), x))
     for k in range(0, stage.legs + 1, max(1, stage.legs // 5)):
         got = output(stage, k / stage.legs)
         np.testing.assert_allclose(got, expected, atol=1e-3 * float(np.abs(expected).max()))

@@ -123,7 +123,7 @@ def test_intermediate_points_of_a_deep_network():
         np.testing.assert_array_equal(middle["Dense_0"][leaf], last["Dense_0"][leaf])
         np.testing.assert_array_equal(middle["Dense_2"][leaf], first["Dense_2"][leaf])
     # 60 inputs are enough for 40 units to reproduce A to a few per cent.
-    out, like = case.apply_fn(path(0.5), x), case.apply_fn(a, x)
+    out, like = case.run(path(0.5), x), case.run(a, x)
     assert float(jnp.mean((out - like) ** 2) / jnp.var(like)) < 0.1
 
 
@@ -137,7 +137,7 @@ def test_planted_permutation_is_no_distance_for_ot():
     for method in ("ot+wa", "ot+butterfly"):
         made = construct(method, network, a, b, x=x, points=3)
         curve = mcjax.evaluate(
-            made.path, case.apply_fn, (x, jnp.argmax(case.apply_fn(a, x), -1)),
+            made.path, case.apply_fn, (x, jnp.argmax(case.run(a, x), -1)),
             made.path.grid(4),
         )  # fmt: skip
         assert curve.worst() == 1.0
@@ -220,7 +220,7 @@ def test_sinkhorn_finds_a_planted_permutation():
 def test_garipov_lowers_the_barrier():
     case, network = one_hidden()
     a, x = case.another(1), case.inputs(512)
-    y = jnp.argmax(case.apply_fn(a, x), -1)
+    y = jnp.argmax(case.run(a, x), -1)
     b = network.permute(network.random_permutations(jax.random.key(2)), a)
     from mcjax.protocol import Protocol
 
