@@ -76,6 +76,8 @@ def main(options: Table2) -> None:
         table(study, results, TABLE2.get(name, {}))
         + f"\nPeak memory: {highest_peak(results):.2f} GB.\n"
     )
+    if name == "vgg16" and options.width != 1:
+        text += f"Every width is {options.width:g} times VGG16's.\n"
     out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
     write(out, f"table2-{name}", study, results, text, examples=len(study.data.x_train))
     print(text)
