@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib.metadata import version
 
-# More than half of the tests' time would be spent in XLA's compiler. Before JAX is imported, and for
+# More than half of the tests' time would be XLA's compiler. Before JAX is imported, and for
 # subprocesses too; `.ci/run` leaves the optimisations on for some.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if version("jaxlib").startswith("0.10."):  # XLA stops at a flag it does not know
