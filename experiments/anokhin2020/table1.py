@@ -51,6 +51,8 @@ class Table1:
     """Disjoint pairs of networks."""
     population: int = 16
     """Networks that the learnable methods learn from; 0 leaves these methods out."""
+    steps: tuple[int, int] = (1000, 500)
+    """Steps of training of the bijection and of the flow."""
     data_dir: Path | None = None
     """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
     work: Path | None = None
@@ -90,15 +92,16 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
     network = study.trace(networks[0])
     loss = cross_entropy_of(study.apply)
     quick = options.quick
+    bijection_steps, flow_steps = (40, 40) if quick else options.steps
     running = study.folder / "running"
     train: dict[str, tuple[int, Any]] = {
-        "realnvp-bijection": (40 if quick else 1000, lambda steps, progress: flows.train_bijection(
+        "realnvp-bijection": (bijection_steps, lambda steps, progress: flows.train_bijection(
             network, networks, loss, study.train_data,
             flows.Architecture("realnvp", blocks=2 if quick else 8, width=256, depth=1),
             steps=steps, batch=256, learning_rate=3e-4, key=jax.random.key(0),
             directory=running, progress=progress,
         )),
-        "iaf-flow": (40 if quick else 500, lambda steps, progress: flows.train_flow(
+        "iaf-flow": (flow_steps, lambda steps, progress: flows.train_flow(
             network, networks, flows.Architecture("iaf", blocks=2 if quick else 10, depth=0),
             steps=steps, batch=512, learning_rate=1e-4, key=jax.random.key(0),
             directory=running, progress=progress,

@@ -60,8 +60,11 @@ def solve(normal: Normal) -> Solution:
     try:
         factor = scipy.linalg.cholesky(scaled + _RIDGE * np.eye(len(scaled)), overwrite_a=True)
         solved = scipy.linalg.cho_solve((factor, False), target)
-        rank = len(scaled)
-        if np.min(np.diagonal(factor)) ** 2 < 1e3 * _RANK_TOLERANCE:  # else it is full for sure
+        # No pivot is below the least eigenvalue 1 / ‖A⁻¹‖₂ ≥ 1 / ‖A⁻¹‖₁, which LAPACK estimates to
+        # a small factor in quadratic time: pivoting is for the matrices that this leaves open.
+        if lapack.dpocon(factor, 1.0)[0] > 10 * _RANK_TOLERANCE:
+            rank = len(scaled)
+        else:
             rank = int(lapack.dpstrf(scaled, tol=_RANK_TOLERANCE)[2])
     except np.linalg.LinAlgError:
         values, vectors = scipy.linalg.eigh(scaled)

@@ -57,6 +57,14 @@ def test_duplicated_units_share_their_weight():
     np.testing.assert_allclose(w, 1, atol=1e-6)
 
 
+@pytest.mark.parametrize(("apart", "rank"), [(1e-1, 6), (1e-2, 6), (1e-3, 6), (1e-5, 5)])
+def test_nearly_duplicated_units_count_while_moments_in_float32_tell_them_apart(apart, rank):
+    """The difference of two units has apart² of their second moment; the limit is 1e-7."""
+    x, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(50, 6)))
+    x[:, 5] = x[:, 4] + apart * x[:, 5]
+    assert solve(normal(x, x[:, :1])).rank == rank
+
+
 def test_all_units_dead():
     found = solve(normal(np.zeros((5, 4)), np.ones((5, 2))))
     assert (found.rank, found.residual) == (0, 1.0)
