@@ -170,7 +170,9 @@ def _leaf_index(program: Program, layer: Layer, c: Contraction) -> np.ndarray:
     for equation in chain:
         env.update(_view(equation, env[equation.inputs[0]]))
     index = np.asarray(env[operand])
-    if len(np.unique(index)) != index.size:
+    seen = np.zeros(math.prod(shape), bool)
+    seen[index] = True
+    if np.count_nonzero(seen) != index.size:
         raise ValueError(f"the weight of layer {layer.name!r} is used more than once in it")
     return index
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,8 @@ from .solve import Normal
 
 _CHUNK = 4000
 _SAMPLE_BYTES = 128 << 20  # of a layer's samples at a time
-_MOMENT_BYTES = 384 << 20  # of moments at a time
+# Of moments at a time, for which what does not depend on t is done once.
+_MOMENT_BYTES = 1 << 30
 _BLOCKS = 8  # of a Gram matrix: 9/16 of the full product
 _WORTH_BLOCKS = 512
 
@@ -56,8 +57,8 @@ def moments_along(
     *,
     forced: Sequence[Wanted] = (),
     chunk: int | None = None,
-) -> list[list[list[Normal]]]:
-    """Normal equations of layers of the networks along a path.
+) -> Iterator[list[list[Normal]]]:
+    """Normal equations of layers of the networks along a path, one t after the other.
 
     The inputs of a layer are those at t; the outputs it should have are those of a reference
     network. Where layers are solved at once, each is given the inputs that it has if those
@@ -68,7 +69,7 @@ def moments_along(
     - `references`: the networks whose outputs are wanted
     - `forced`: layers whose outputs are forced besides
 
-    **Returns:** for each t and wanted layer a list over the layer's batch.
+    **Yields:** for each t a list over the wanted layers of lists over the layer's batch.
     """
     n = _check.batched(x, "x")
     x = jax.tree.map(jnp.asarray, x)
@@ -76,22 +77,28 @@ def moments_along(
     chunk = _even(n, _chunk_size(network, wanted) if chunk is None else chunk)
     at_once = _even_up(len(ts), max(1, _MOMENT_BYTES // _moment_bytes(network, wanted)))
     points = jnp.asarray(np.asarray(ts), jnp.result_type(float))
-    out: list[list[list[Normal]]] = []
-    for first in range(0, len(ts), at_once):
+    keys = [f.key for f in _traced_forms(network, wanted)]
+
+    def at_some(first):  # a function, as its sums are let go before the next are made
         some = jnp.resize(points[first : first + at_once], (at_once,))  # one shape: one compilation
-        sums = _sums(network, wanted, forced, chunk, path, some, tuple(references), x)
-        exact = jax.tree.map(lambda total, lost: np.float64(total) - np.float64(lost), *sums)
-        out += [_normals(exact, t) for t in range(min(at_once, len(ts) - first))]
-    return out
+        total, lost = jax.device_get(
+            _sums(network, wanted, forced, chunk, path, some, tuple(references), x)
+        )
+        for t in range(min(at_once, len(ts) - first)):
+            yield _normals(total, lost, keys, t)
+
+    for first in range(0, len(ts), at_once):
+        yield from at_some(first)
 
 
-def _normals(sums: Any, t: int) -> list[list[Normal]]:
-    """The normal equations at point number t."""
-    grams, which, crosses, energies = sums[0], sums[1], sums[2], sums[3]
-    whole = [_whole([block[t] for block in blocks]) for blocks in grams]
+def _normals(total: Any, lost: Any, keys: Sequence[Any], t: int) -> list[list[Normal]]:
+    """The normal equations at point number t of layers whose inputs have these keys."""
+    exact = jax.tree.map(lambda a, b: np.float64(a[t]) - np.float64(b[t]), total, lost)
+    grams, crosses, energies = exact
+    whole = dict(zip(dict.fromkeys(keys), map(_whole, grams), strict=True))
     return [
-        [Normal(g, c, float(e)) for g, c, e in zip(whole[int(w)], cross[t], energy, strict=True)]
-        for w, cross, energy in zip(which, crosses, energies, strict=True)
+        [Normal(g, c, float(e)) for g, c, e in zip(whole[key], cross, energy, strict=True)]
+        for key, cross, energy in zip(keys, crosses, energies, strict=True)
     ]
 
 
@@ -112,8 +119,8 @@ def _sums(
     references: tuple[Params, ...],
     x: Any,
 ) -> tuple[Any, Any]:
-    """(sums, what Kahan's compensation takes off them): Gram blocks of every distinct input,
-    which of them a wanted layer has, its cross moments and its energy."""
+    """(sums, what Kahan's compensation takes off them), t on axis 0: the Gram blocks of every
+    distinct input, and the cross moments and energy of every wanted layer."""
     analysis, found = analysis_for(network, chunks.types(x, chunk))
     program, n_leaves = analysis.program, len(network.leaf_types)
     model = Model(program, None, network.treedef, n_leaves)
@@ -148,14 +155,13 @@ def _sums(
 
         grams, crosses = jax.lax.map(at, ts)
         energies = [jnp.sum(jnp.square(_wide(y)), (1, 2)) for y in targets]
+        energies = [jnp.broadcast_to(e, (len(ts), *e.shape)) for e in energies]
         return _add(sums, (grams, crosses, energies)), None
 
     n_chunks = len(jax.tree.leaves(x)[0]) // chunk
     zero = jax.eval_shape(lambda: one_chunk(None, 0)[0])
     zero = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), zero)
-    total, lost = jax.lax.scan(one_chunk, zero, jnp.arange(n_chunks))[0]
-    which = jnp.array([distinct.index(f.key) for f in layers])
-    return (total[0], which, *total[1:]), (lost[0], 0 * which, *lost[1:])
+    return jax.lax.scan(one_chunk, zero, jnp.arange(n_chunks))[0]
 
 
 def _outputs(

@@ -55,10 +55,15 @@ def solve(normal: Normal) -> Solution:
     if not len(alive):
         return Solution(weights, 0, 1.0 if normal.energy else 0.0)
     scale = 1 / np.sqrt(power[alive])
-    scaled = normal.gram[np.ix_(alive, alive)] * scale * scale[:, None]
+    moments = normal.gram if len(alive) == len(power) else normal.gram[np.ix_(alive, alive)]
+    scaled = moments * scale
+    scaled *= scale[:, None]
+    scaled = scaled.T  # it is symmetric, and this is LAPACK's order
     target = normal.cross[alive] * scale[:, None]
     try:
-        factor = scipy.linalg.cholesky(scaled + _RIDGE * np.eye(len(scaled)), overwrite_a=True)
+        ridged = scaled.copy(order="F")
+        np.fill_diagonal(ridged, 1 + _RIDGE)
+        factor = scipy.linalg.cholesky(ridged, overwrite_a=True)
         solved = scipy.linalg.cho_solve((factor, False), target)
         # No pivot is below the least eigenvalue 1 / ‖A⁻¹‖₂ ≥ 1 / ‖A⁻¹‖₁, which LAPACK estimates to
         # a small factor in quadratic time: pivoting is for the matrices that this leaves open.
