@@ -2,13 +2,12 @@
 
 Products are taken in the arrays' precision chunk by chunk and added up with Kahan's compensation,
 which is float64 for sums of this length and needs no float64 on the device. The Gram matrix is
-symmetric: only blocks on and above its diagonal are computed.
+symmetric: only tiles on and above its diagonal are computed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -35,8 +34,8 @@ _CHUNK = 4000
 _SAMPLE_BYTES = 128 << 20  # of a layer's samples at a time
 # Of moments at a time, for which what does not depend on t is done once.
 _MOMENT_BYTES = 1 << 30
-_BLOCKS = 8  # of a Gram matrix: 9/16 of the full product
-_WORTH_BLOCKS = 512
+# Side of a Gram matrix's least tiles: smaller ones cost more than the products that they save.
+_TILE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +94,8 @@ def _normals(total: Any, lost: Any, keys: Sequence[Any], t: int) -> list[list[No
     """The normal equations at point number t of layers whose inputs have these keys."""
     exact = jax.tree.map(lambda a, b: np.float64(a[t]) - np.float64(b[t]), total, lost)
     grams, crosses, energies = exact
-    whole = dict(zip(dict.fromkeys(keys), map(_whole, grams), strict=True))
+    widths = {key: cross.shape[1] for key, cross in zip(keys, crosses, strict=True)}
+    whole = {key: _whole(g, n) for (key, n), g in zip(widths.items(), grams, strict=True)}
     return [
         [Normal(g, c, float(e)) for g, c, e in zip(whole[key], cross, energy, strict=True)]
         for key, cross, energy in zip(keys, crosses, energies, strict=True)
@@ -119,7 +119,7 @@ def _sums(
     references: tuple[Params, ...],
     x: Any,
 ) -> tuple[Any, Any]:
-    """(sums, what Kahan's compensation takes off them), t on axis 0: the Gram blocks of every
+    """(sums, what Kahan's compensation takes off them), t on axis 0: the Gram tiles of every
     distinct input, and the cross moments and energy of every wanted layer."""
     analysis, found = analysis_for(network, chunks.types(x, chunk))
     program, n_leaves = analysis.program, len(network.leaf_types)
@@ -151,7 +151,7 @@ def _sums(
             inputs = {key: _wide(f.inputs(seen[v])) for key, (f, v) in readers.items()}
             crosses = [jnp.einsum("bsi,bso->bio", inputs[f.key], _wide(y))
                        for f, y in zip(layers, targets, strict=True)]  # fmt: skip
-            return [_gram_blocks(inputs[key]) for key in distinct], crosses
+            return [_gram_tiles(inputs[key]) for key in distinct], crosses
 
         grams, crosses = jax.lax.map(at, ts)
         energies = [jnp.sum(jnp.square(_wide(y)), (1, 2)) for y in targets]
@@ -195,23 +195,27 @@ def _add(sums: Any, new: Any) -> Any:
     return after, lost
 
 
-def _gram_blocks(x: jax.Array) -> list[jax.Array]:
-    """The block rows of XᵀX from the diagonal on."""
-    return [jnp.einsum("bsi,bsj->bij", x[..., i:j], x[..., i:]) for i, j in _edges(x.shape[-1])]
+def _gram_tiles(x: jax.Array) -> list[jax.Array]:
+    """The tiles of XᵀX."""
+    return [jnp.einsum("bsi,bsj->bij", x[..., i:j], x[..., k:n])
+            for (i, j), (k, n) in _tiles(0, x.shape[-1])]  # fmt: skip
 
 
-def _whole(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    width = blocks[0].shape[-1]
-    out = np.zeros((len(blocks[0]), width, width))
-    for (i, j), block in zip(_edges(width), blocks, strict=True):
-        out[:, i:j, i:] = block
-        out[:, i:, i:j] = block.swapaxes(1, 2)
+def _whole(tiles: Sequence[np.ndarray], width: int) -> np.ndarray:
+    out = np.empty((len(tiles[0]), width, width))
+    for ((i, j), (k, n)), tile in zip(_tiles(0, width), tiles, strict=True):
+        out[:, i:j, k:n] = tile
+        out[:, k:n, i:j] = tile.swapaxes(1, 2)
     return out
 
 
-def _edges(width: int) -> list[tuple[int, int]]:
-    ends = np.linspace(0, width, (_BLOCKS if width >= _WORTH_BLOCKS else 1) + 1).astype(int)
-    return [(int(i), int(j)) for i, j in itertools.pairwise(ends)]
+def _tiles(first: int, last: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """(Rows, columns) of tiles on and above the diagonal: squares, halved towards it."""
+    if last - first <= _TILE:
+        return [((first, last), (first, last))]
+    middle = (first + last) // 2
+    square = ((first, middle), (middle, last))
+    return [*_tiles(first, middle), square, *_tiles(middle, last)]
 
 
 def _even(n: int, most: int) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mcjax
-from mcjax.adjust import adjust
+from mcjax.adjust import adjust, moments
 from mcjax.adjust.form import matrix_form
 from mcjax.adjust.moments import Wanted, moments_along
 from mcjax.adjust.solve import Normal, solve
@@ -173,6 +173,16 @@ def test_moments_are_numpys_in_float64():
                                chunk=200))  # fmt: skip
     wide = np.asarray(x, np.float64)
     np.testing.assert_allclose(found[0][0].gram, wide.T @ wide, rtol=3e-8)
+
+
+@pytest.mark.parametrize("tile", [1, 3, 11])
+def test_tiles_make_up_the_whole_gram_matrix(tile, monkeypatch):
+    monkeypatch.setattr(moments, "_TILE", tile)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(30, 11)), jnp.float32)
+    params = {"w": jnp.ones((11, 2))}
+    network = mcjax.trace(lambda p, x: x @ p["w"], params, x[:3])
+    found = next(moments_along(network, Partial(params, ()), [0.0], [Wanted(0, 0)], (params,), x))
+    np.testing.assert_allclose(found[0][0].gram, np.asarray(x.T @ x), rtol=1e-5, atol=1e-5)
 
 
 def test_fewer_samples_than_units_warns():
