@@ -51,6 +51,8 @@ class Table1:
     """Disjoint pairs of networks."""
     population: int = 16
     """Networks that the learnable methods learn from; 0 leaves these methods out."""
+    methods: tuple[str, ...] = METHODS
+    """Rows of the table."""
     steps: tuple[int, int] = (1000, 500)
     """Steps of training of the bijection and of the flow."""
     data_dir: Path | None = None
@@ -84,7 +86,8 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
     if not size:
         return {}
     first = 2 * options.pairs
-    files = {m: study.folder / f"{m}.safetensors" for m in ("realnvp-bijection", "iaf-flow")}
+    learnable = [m for m in ("realnvp-bijection", "iaf-flow") if m in options.methods]
+    files = {m: study.folder / f"{m}.safetensors" for m in learnable}
     models = {m: flows.ConnectionModel.load(f) for m, f in files.items() if f.exists()}
     if len(models) == len(files):
         return models
@@ -107,9 +110,10 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
             directory=running, progress=progress,
         )),
     }  # fmt: skip
-    for method, (steps, run) in train.items():
+    for method in learnable:
         if method in models:
             continue
+        steps, run = train[method]
         with tqdm(total=steps, desc=f"{study.name}: training {method}", leave=False) as bar:
 
             def progress(step: int, loss: float, bar: Any = bar) -> None:
@@ -153,7 +157,7 @@ def main(options: Table1) -> None:
     study = study_of(options)
     networks = study.networks(range(2 * options.pairs), "endpoints")
     models = connection_models(study, options)
-    methods = [m for m in METHODS if m in models or ("flow" not in m and "nvp" not in m)]
+    methods = [m for m in options.methods if m in models or ("flow" not in m and "nvp" not in m)]
     results = measure_all(study, networks, methods, models)
     swaps = swap_stage(study, networks[0], networks[1], 5 if options.quick else 20)
     name = "digits" if options.quick else options.data
