@@ -18,10 +18,12 @@ from .axes import (
     Family,
     Uniform,
     atoms,
+    mentioned,
     once,
     own,
     size,
 )
+from .program import Constant
 
 # Fixed axes up to this length are enumerated, so that what depends on them may differ
 # index by index; a longer one severs the dependence (conservative).
@@ -37,8 +39,9 @@ class Algebra:
         self._memo: dict[Hashable, Atom] = {}
         self.free: list[Atom] = []  # every atom made free, in order of making
         self.carries: dict[int, list[Axes]] = {}  # loops: what their carry is known to be
-        self.constants: dict[int, tuple[bool, ...]] = {}  # known arrays: where they vary
+        self.constants: dict[Constant, tuple[bool, ...]] = {}  # known arrays: where they vary
         self.unknown: set[str] = set()  # primitives without a rule that fixed something
+        self.given_up: set[int] = set()  # equations whose rules found more in every sweep
 
     # -- making and reading expressions ----------------------------------------------------
 
@@ -94,10 +97,9 @@ class Algebra:
                 flat.append(part)
         if len(flat) == 1:
             return flat[0]
-        inside = [a for p in flat for a in atoms(p)]
-        positions = any(not p for p in flat)  # an axis of size one is a position of its own
-        if all(a.fixed for a in inside) and (inside or positions):
-            # Positions only: nothing can move (a constant pad beside fixed positions included).
+        if all(isinstance(f, Atom) and f.fixed for p in flat for f in p):
+            # Positions only (an axis of size one is one too): nothing can move. Constants beside
+            # them stay apart: an initial carry of zeros will be units.
             return self.fixed(("concat", tuple(flat)), sum(map(size, flat)), "concatenation")
         return (Concat(tuple(flat)),)
 
@@ -143,7 +145,7 @@ class Algebra:
         """`atom` is `expr` from now on; what is inside inherits fixedness and dependence."""
         if expr == (atom,):
             return expr
-        if any(a is atom for a in atoms(expr)):
+        if any(a is atom for a in mentioned(expr)):
             return self.fix((*expr, atom), "an axis tied to a part of itself")[: len(expr)]
         self.changed = True
         expr = self._materialise(expr, self.outer(atom))
@@ -361,7 +363,9 @@ class Algebra:
         if isinstance(q, Uniform):
             return left
         if isinstance(p, Atom):
-            if isinstance(q, Atom) and p.fixed and not q.fixed:
+            # The newer to the older one (the free to the fixed one): what is remembered by an
+            # atom is then found again in every sweep.
+            if isinstance(q, Atom) and (p.fixed, q.index) > (q.fixed, p.index):
                 return self._bind(q, left)
             return self._bind(p, right)
         if isinstance(q, Atom):

@@ -11,8 +11,10 @@ from .dependence import break_cycles, check
 from .program import Constant, Operand, Program
 from .rules import apply, constant_axes
 
-# Models settle in two or three sweeps, random programs in up to thirteen.
-_MAX_SWEEPS = 60
+# Models settle in two or three sweeps, random programs in up to thirteen. An operation that has
+# not settled by then is taken for one that is not understood; the others keep what they have.
+_PATIENCE = 30
+_MAX_SWEEPS = 90
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class _Sweep:
         self.algebra = algebra
         self.axes: dict[int, Axes] = {}
         self.ambient: dict[int, Expr] = {}
+        self.unsettled: set[int] = set()  # equations that found more
 
     def run(self, program: Program, inputs: Sequence[Axes], ambient: Expr) -> list[Axes]:
         for value, axes in zip(program.inputs, inputs, strict=True):
@@ -46,7 +49,11 @@ class _Sweep:
             self.ambient[value] = ambient
         for equation in program.equations:
             operands = [self.read(o, (equation.index, i)) for i, o in enumerate(equation.inputs)]
+            before, self.algebra.changed = self.algebra.changed, False
             results = apply(self.algebra, program, equation, operands, ambient, self.run)
+            if self.algebra.changed:
+                self.unsettled.add(equation.index)
+            self.algebra.changed |= before
             for value, axes in zip(equation.outputs, results, strict=True):
                 self.axes[value] = axes
                 self.ambient[value] = ambient
@@ -72,6 +79,8 @@ def analyse(algebra: Algebra, program: Program, inputs: Sequence[Axes]) -> Analy
         for axes in outputs:
             for expr in axes:
                 algebra.fix(expr, "an output of the model")
+        if sweeps >= _PATIENCE:
+            algebra.given_up |= sweep.unsettled
         if not algebra.changed and not break_cycles(algebra):
             return Analysis(algebra, program, sweep.axes, sweep.ambient, sweeps)
     for axes in inputs:  # no fixed point: nothing is claimed

@@ -85,6 +85,19 @@ def atoms(expr: Expr) -> Iterable[Atom]:
                 yield from atoms(member)
 
 
+def mentioned(expr: Expr) -> Iterable[Atom]:
+    """Every atom in a resolved expression, those that families follow included."""
+    yield from atoms(expr)
+    for factor in expr:
+        if isinstance(factor, Concat):
+            for part in factor.parts:
+                yield from mentioned(part)
+        elif isinstance(factor, Family):
+            yield factor.key
+            for member in factor.members:
+                yield from mentioned(member)
+
+
 def own(factors: Iterable[Factor]) -> Iterable[Atom]:
     """The atoms among the factors of a product, not those inside other factors."""
     return (f for f in factors if isinstance(f, Atom))

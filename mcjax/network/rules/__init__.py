@@ -33,6 +33,11 @@ def apply(
         if any(size(e) > 1 for a in axes for e in a):
             algebra.unknown.add(equation.name)
         results = call.fix_all(f"unknown primitive {equation.name!r}")
+    elif equation.index in algebra.given_up:
+        why = f"no fixed point at {equation.name!r}"
+        results = call.fix_all(why)
+        if equation.bodies:  # what is inside has axes all the same
+            results = function(call)
     else:
         results = function(call)
     return [check(algebra, result, ambient) for result in results]

@@ -14,10 +14,9 @@ def constant_axes(algebra: Algebra, constant: Constant, key: object) -> Axes:
     shape = np.shape(constant.value)
     if not shape:
         return ()
-    known = algebra.constants.get(id(constant))
+    known = algebra.constants.get(constant)
     if known is None:
-        known = _varies(constant.value)
-        algebra.constants[id(constant)] = known
+        known = algebra.constants[constant] = _varies(constant.value)
     return tuple(
         algebra.fixed(("constant", key, d), n, "constant array")
         if varies
@@ -27,10 +26,12 @@ def constant_axes(algebra: Algebra, constant: Constant, key: object) -> Axes:
 
 
 def _varies(value) -> tuple[bool, ...]:
+    """Along which axes a known array is not the same, bit by bit: 0 and −0 are two values."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):  # random keys and other extended types
         return (True,) * len(np.shape(value))
     if array.size == 0 or array.dtype == object:
         return (True,) * array.ndim
-    return tuple(not bool(np.all(array == np.take(array, [0], axis=d))) for d in range(array.ndim))
+    bits = np.ascontiguousarray(array)[..., None].view(np.uint8)
+    return tuple(bool((bits != bits.take([0], axis=d)).any()) for d in range(array.ndim))

@@ -37,8 +37,9 @@ def convolution(call: Call) -> list[Axes]:
     for d in space:
         algebra.fix(lhs[d], "space of a convolution")
     channels, ins, outs = lhs[channel_dim], rhs[in_dim], rhs[out_dim]
+    contracted = algebra.resolve(ins)
     if groups == 1:
-        algebra.join(channels, ins)
+        contracted = algebra.join(channels, ins)
     else:
         grouped = algebra.split_expr(outs, groups)
         if grouped is None:
@@ -47,7 +48,10 @@ def convolution(call: Call) -> list[Axes]:
             algebra.fix(ins, "convolution groups")
         else:
             algebra.join(channels, algebra.resolve(grouped[0] + algebra.resolve(ins)))
+            contracted = algebra.resolve(ins)
         check(algebra, rhs, call.ambient)
+    # A dependence must be unambiguous in the whole index space: (batch, inputs, outputs).
+    check(algebra, (lhs[batch_dim], contracted, outs), call.ambient)
     shape = call.out_shape()
     out: list[Expr] = [()] * len(shape)
     out_batch, out_channel, *out_space = dims.out_spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..axes import Atom, Axes, Concat, Expr, Family, Uniform, size
-from ..dependence import select
+from ..dependence import check, select
 from ._call import Call, rule
 
 
@@ -126,54 +126,69 @@ def dynamic_update_slice(call: Call) -> list[Axes]:
 
 @rule("gather")
 def gather(call: Call) -> list[Axes]:
+    """out[batch…, window…] = operand[batch…, start(batch…) + window…]"""
     dims, sizes = call.params["dimension_numbers"], call.params["slice_sizes"]
-    operand, indices = call.axes
-    algebra, shape = call.algebra, call.shape(0)
-    batching = tuple(getattr(dims, "operand_batching_dims", ()))
-    index_batching = tuple(getattr(dims, "start_indices_batching_dims", ()))
+    operand, indices = map(list, call.axes)
+    algebra, shape, why = call.algebra, call.shape(0), "gather along it"
     algebra.fix(indices[-1], "gather indices")
-    for b, i in zip(batching, index_batching, strict=True):
-        algebra.join(operand[b], indices[i])
-    kept = [d for d in range(len(shape)) if d not in (*dims.collapsed_slice_dims, *batching)]
-    batch = [algebra.resolve(e) for e in indices[:-1]]
-    out: list[Expr] = []
-    for d, n in enumerate(call.out_shape()):
-        if d not in dims.offset_dims:
-            out.append(batch.pop(0))
-            continue
-        source = kept.pop(0)
-        if sizes[source] == shape[source]:
-            out.append(operand[source])
-        else:
-            out.append(call.mix(operand[source], d, n, "gather along it"))
-    for d in dims.collapsed_slice_dims:
+    _same_batch(call, dims.operand_batching_dims, dims.start_indices_batching_dims, operand, indices)
+    gone = (*dims.collapsed_slice_dims, *dims.operand_batching_dims)
+    # An index of the operand is not the same index in the result unless its whole axis is taken.
+    moved = [d for d, n in enumerate(shape) if sizes[d] != n and d not in gone]
+    for d in (*moved, *dims.collapsed_slice_dims):
         if shape[d] != 1:
-            algebra.fix(operand[d], "gather along it")
+            algebra.fix(operand[d], why)
+    batch = [d for d in range(len(shape)) if d not in dims.operand_batching_dims]
+    joint = check(algebra, (*(operand[d] for d in batch), *indices[:-1]), call.ambient)
+    window = {d: e for d, e in zip(batch, joint, strict=False) if d not in gone}
+    starts, out = list(joint[len(batch) :]), []
+    for d, n in enumerate(call.out_shape()):
+        if d in dims.offset_dims:
+            source = next(iter(window))
+            expr = window.pop(source)
+            out.append(call.new(d, n, why) if source in moved else expr)
+        else:
+            out.append(starts.pop(0))
     return [tuple(map(algebra.resolve, out))]
 
 
+def _same_batch(call: Call, left: tuple[int, ...], right: tuple[int, ...], a: list, b: list):
+    """Batch dimensions of two operands run together: the same units on both, in place."""
+    for i, j in zip(left, right, strict=True):
+        a[i] = b[j] = call.algebra.join(a[i], b[j])
+
+
 @rule("scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter_mul", "scatter_min",
-      "scatter_max", "scatter-min", "scatter-max")  # fmt: skip
+      "scatter_max", "scatter-min", "scatter-max", "scatter_sub", "scatter-sub")  # fmt: skip
 def scatter(call: Call) -> list[Axes]:
-    dims = call.params["dimension_numbers"]
-    operand, indices, updates = call.axes
+    """out = operand, with updates[batch…, window…] put at start(batch…) + window…"""
+    dims, why = call.params["dimension_numbers"], "scatter along it"
+    operand, indices, updates = map(list, call.axes)
     algebra, shape, update_shape = call.algebra, call.shape(0), call.shape(2)
-    if getattr(dims, "operand_batching_dims", ()):
-        return call.fix_all("batched scatter")
-    why = "scatter along it"
-    for expr in indices:
-        algebra.fix(expr, why)
-    windows = [d for d in range(len(shape)) if d not in dims.inserted_window_dims]
+    algebra.fix(indices[-1], "scatter indices")
+    of_index = [d for d in range(len(update_shape)) if d not in dims.update_window_dims]
+    batching = dims.scatter_indices_batching_dims
+    for i, d in enumerate(of_index):
+        updates[d] = indices[i] = algebra.join(indices[i], updates[d])
+        if i not in batching:
+            algebra.fix(updates[d], why)
+    _same_batch(call, dims.operand_batching_dims, batching, operand, indices)
+    for i in batching:
+        updates[of_index[i]] = algebra.join(updates[of_index[i]], indices[i])
+    gone = (*dims.inserted_window_dims, *dims.operand_batching_dims)
+    windows = [d for d in range(len(shape)) if d not in gone]
     source = dict(zip(windows, dims.update_window_dims, strict=True))
-    out = []
+    mixed = []
     for d, n in enumerate(shape):
         if d in source and update_shape[source[d]] == n:
-            out.append(algebra.join(operand[d], updates[source[d]]))
-        else:
+            operand[d] = updates[source[d]] = algebra.join(operand[d], updates[source[d]])
+        elif d not in dims.operand_batching_dims:
+            mixed.append(d)
+            algebra.fix(operand[d], why)
             if d in source:
                 algebra.fix(updates[source[d]], why)
-            out.append(call.mix(operand[d], d, n, why))
-    for d in range(len(update_shape)):
-        if d not in dims.update_window_dims:
-            algebra.fix(updates[d], why)
+    rest = [updates[d] for i, d in enumerate(of_index) if i not in batching]
+    rest += [updates[source[d]] for d in mixed if d in source]
+    check(algebra, (*operand, *rest), call.ambient)
+    out = [call.new(d, n, why) if d in mixed else operand[d] for d, n in enumerate(shape)]
     return [tuple(map(algebra.resolve, out))]
