@@ -197,6 +197,9 @@ class Algebra:
             why = factor.why if factor.fixed else None
             left = self.atom(outer, over, why)
             right = self.atom(inner, over | set(left), why)  # type: ignore[arg-type]
+            for atom in own(left):
+                # Should the inner axis turn out fixed, the units may differ for each of its indices.
+                atom.over = over | set(own(right))
             factor.bound, self.changed = left + right, True
             return left, right
         if isinstance(factor, Family):

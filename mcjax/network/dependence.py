@@ -66,8 +66,8 @@ def _enumerate(algebra: Algebra, axes: Axes, key: Atom) -> None:
 def break_cycles(algebra: Algebra) -> bool:
     """In every cycle of dependences drop the outer atom's on the inner; False if none.
 
-    Leaf axes start out depending on all others of their leaf, so two may depend on each
-    other; atoms are numbered from the outermost axis in.
+    Leaf axes start out depending on all others of their leaf, and the parts of an axis on each
+    other, so two may depend on each other; atoms are numbered from the outermost axis in.
     """
     found = False
     for atom in algebra.free:
@@ -80,7 +80,7 @@ def break_cycles(algebra: Algebra) -> bool:
 
 
 def _reaches(algebra: Algebra, start: Atom, goal: Atom) -> bool:
-    seen, todo = {start}, [start]
+    seen, todo = {start}, [] if start.fixed else [start]
     while todo:
         for outer in algebra.outer(todo.pop()):
             if outer is goal:

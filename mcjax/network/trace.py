@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -163,13 +164,15 @@ def _layer_name(leaf: str) -> str:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """The names, a repeated one with `:1`, `:2`, … behind it."""
-    seen: dict[str, int] = {}
-    out = []
+    """The names, a repeated one with `:1`, `:2`, … behind it, as far as that name is free."""
+    taken, out = set(names), []
+    seen: set[str] = set()
     for name in names:
-        n = seen.get(name, 0)
-        seen[name] = n + 1
-        out.append(name if n == 0 else f"{name}:{n}")
+        candidates = (f"{name}:{n}" for n in itertools.count(1))
+        unique = name if name not in seen else next(c for c in candidates if c not in taken)
+        seen.add(unique)
+        taken.add(unique)
+        out.append(unique)
     return out
 
 

@@ -46,6 +46,10 @@ def _take(call: Call, axes: Axes, dim: int, which: range, out: int = 0) -> Axes:
         return axes
     if not expr or len(which) == 0:
         return (*axes[:dim], (Uniform(0),), *axes[dim + 1 :])
+    if which.step > 1 and len(which) > 1 and size(expr) % which.step == 0:
+        apart = _take_strided(call, axes, dim, which, out)
+        if apart is not None:
+            return apart
     head, tail = expr[0], expr[1:]
     inner = size(tail)
     aligned = which.step == 1 and which.start % inner == 0 and which.stop % inner == 0
@@ -60,6 +64,19 @@ def _take(call: Call, axes: Axes, dim: int, which: range, out: int = 0) -> Axes:
         return _take(call, axes, dim, rest, out)
     new = call.mix(expr, dim, len(which), "slice across units", out)
     return (*axes[:dim], new, *axes[dim + 1 :])
+
+
+def _take_strided(call: Call, axes: Axes, dim: int, which: range, out: int) -> Axes | None:
+    """Every k-th position: one index of the inner of two axes, (n / k, k). None if there are none."""
+    algebra, step = call.algebra, which.step
+    opened = algebra.split_expr(axes[dim], size(axes[dim]) // step)
+    if opened is None:
+        return None
+    axes = (*axes[:dim], *opened, *axes[dim + 1 :])
+    axes = _take(call, axes, dim + 1, range(which.start % step, which.start % step + 1), out)
+    axes = (*axes[: dim + 1], *axes[dim + 2 :])
+    first = which.start // step
+    return _take(call, axes, dim, range(first, first + len(which)), out)
 
 
 def _take_lead(call: Call, axes: Axes, dim: int, head, tail: Expr, lead: range, out: int) -> Axes:
