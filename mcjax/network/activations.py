@@ -57,7 +57,7 @@ def analysis_for(network: Network, x_types: Any) -> tuple[Analysis, list[Contrac
             tuple(algebra.fixed(("input", key, i, d), n, "input") for d, n in enumerate(v.shape))
             for i, v in enumerate(jax.tree.leaves(x_types))
         ]
-        analysis = analyse(algebra, program, [*network.leaf_axes, *inputs])
+        analysis = analyse(algebra, program, network.leaf_axes, inputs)
         if any(g.atom.bound is not None or g.atom.fixed for g in network.groups.values()):
             raise RuntimeError(
                 "the model's program for this batch length has other symmetries than the traced "

@@ -36,7 +36,7 @@ class Algebra:
     def __init__(self) -> None:
         self.changed = False
         self._indices = itertools.count()
-        self._memo: dict[Hashable, Atom] = {}
+        self._memo: dict[Hashable, Expr] = {}
         self.free: list[Atom] = []  # every atom made free, in order of making
         self.carries: dict[int, list[Axes]] = {}  # loops: what their carry is known to be
         self.constants: dict[Constant, tuple[bool, ...]] = {}  # known arrays: where they vary
@@ -53,14 +53,20 @@ class Algebra:
             self.free.append(atom)
         return (atom,)
 
-    def fixed(self, key: Hashable, n: int, why: str) -> Expr:
-        """A fixed atom, the same object for the same key in every sweep."""
-        if n == 1:
-            return ()
+    def uniform(self, n: int) -> Expr:
+        return () if n == 1 else (Uniform(n),)
+
+    def remembered(
+        self, key: Hashable, n: int, over: Iterable[Atom] = (), why: str | None = None
+    ) -> Expr:
+        """An atom, the same object for the same key in every sweep."""
         key = (key, n)
         if key not in self._memo:
-            self._memo[key] = Atom(next(self._indices), n, frozenset(), why)
-        return self.resolve((self._memo[key],))
+            self._memo[key] = self.atom(n, over, why)
+        return self.resolve(self._memo[key])
+
+    def fixed(self, key: Hashable, n: int, why: str) -> Expr:
+        return self.remembered(key, n, why=why)
 
     def resolve(self, expr: Expr) -> Expr:
         """The expression in terms of unbound atoms, in canonical form."""
@@ -198,7 +204,7 @@ class Algebra:
             left = self.atom(outer, over, why)
             right = self.atom(inner, over | set(left), why)  # type: ignore[arg-type]
             for atom in own(left):
-                # Should the inner axis turn out fixed, the units may differ for each of its indices.
+                # Should the inner axis be fixed, the units may differ for each of its indices.
                 atom.over = over | set(own(right))
             factor.bound, self.changed = left + right, True
             return left, right

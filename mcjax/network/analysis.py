@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from .algebra import Algebra
 from .axes import Axes, Expr
 from .dependence import break_cycles, check
 from .program import Constant, Operand, Program
-from .rules import apply, constant_axes
+from .rules import Call, apply, constant_axes
+from .rules.indices import Named, generic_values
 
 # Models settle in two or three sweeps, random programs in up to thirteen. An operation that has
 # not settled by then is taken for one that is not understood; the others keep what they have.
@@ -37,8 +38,10 @@ class Analysis:
 class _Sweep:
     """One pass over the equations: the axes of every value, from those of the inputs."""
 
-    def __init__(self, algebra: Algebra) -> None:
+    def __init__(self, algebra: Algebra, generic: Container[Operand]) -> None:
         self.algebra = algebra
+        self.generic = generic
+        self.named: dict[Operand, Named] = {}  # what integers name
         self.axes: dict[int, Axes] = {}
         self.ambient: dict[int, Expr] = {}
         self.unsettled: set[int] = set()  # equations that found more
@@ -50,13 +53,29 @@ class _Sweep:
         for equation in program.equations:
             operands = [self.read(o, (equation.index, i)) for i, o in enumerate(equation.inputs)]
             before, self.algebra.changed = self.algebra.changed, False
-            results = apply(self.algebra, program, equation, operands, ambient, self.run)
+            named = [self.named.get(o) for o in equation.inputs]
+            results, names = apply(
+                Call(
+                    self.algebra,
+                    equation,
+                    program,
+                    operands,
+                    ambient,
+                    self.run,
+                    named,
+                    self.generic,
+                )
+            )
+            self.named |= {equation.outputs[i]: n for i, n in names.items()}
             if self.algebra.changed:
                 self.unsettled.add(equation.index)
             self.algebra.changed |= before
             for value, axes in zip(equation.outputs, results, strict=True):
                 self.axes[value] = axes
                 self.ambient[value] = ambient
+        for output in program.outputs:
+            for expr in self.named[output].columns if output in self.named else ():
+                self.algebra.fix(expr or (), "its indices leave the program")
         return [self.read(o, (id(program), i)) for i, o in enumerate(program.outputs)]
 
     def read(self, operand: Operand, key: object) -> Axes:
@@ -65,16 +84,23 @@ class _Sweep:
         return tuple(map(self.algebra.resolve, self.axes[operand]))
 
 
-def analyse(algebra: Algebra, program: Program, inputs: Sequence[Axes]) -> Analysis:
-    """Refine the axes of `inputs` until every equation holds; outputs are fixed.
+def analyse(
+    algebra: Algebra, program: Program, parameters: Sequence[Axes], data: Sequence[Axes]
+) -> Analysis:
+    """Refine the axes of the inputs until every equation holds; outputs are fixed.
 
     Soundness rests on the last sweep, which changed nothing: it has checked every equation
     against the final state.
     """
     algebra.carries.clear()
+    inputs = [*parameters, *data]
+    floats = program.inputs[: len(parameters)]
+    generic = generic_values(
+        program, [v for v in floats if program.aval(v).dtype.kind not in "biu"]
+    )
     for sweeps in range(1, _MAX_SWEEPS + 1):
         algebra.changed = False
-        sweep = _Sweep(algebra)
+        sweep = _Sweep(algebra, generic)
         outputs = sweep.run(program, [tuple(map(algebra.resolve, a)) for a in inputs], ())
         for axes in outputs:
             for expr in axes:

@@ -64,7 +64,7 @@ def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> N
     leaf_axes = [_leaf_axes(algebra, t) for t in types]
     _fix_unused(algebra, program, leaf_axes)
     inputs = [_fixed_axes(algebra, np.shape(v), i) for i, v in enumerate(jax.tree.leaves(x))]
-    analysis = analyse(algebra, program, [*leaf_axes, *inputs])
+    analysis = analyse(algebra, program, leaf_axes, inputs)
     resolved = tuple(tuple(map(algebra.resolve, axes)) for axes in leaf_axes)
 
     found = contractions(program, {v: i for i, v in enumerate(program.inputs[: len(leaves)])})

@@ -161,7 +161,7 @@ def equilibrium(p, x):
 
 
 def chosen_experts(p, x):
-    """The two best of four experts: a choice by index orders the experts."""
+    """The two best of four experts: which they are is told by their own names."""
     h = x @ p["in"]
     best, which = jax.lax.top_k(h @ p["gate"], 2)
     y = jax.nn.relu(jnp.einsum("bd,edh->beh", h, p["up"]))
@@ -231,7 +231,7 @@ MODELS = {
     "chosen-experts": lambda: by_hand(
         chosen_experts,
         {"in": (6, 7), "gate": (7, 4), "up": (4, 7, 5), "down": (4, 5, 7), "out": (7, 3)},
-        vectors(), [(7,), (4, 5)],
+        vectors(), [(7,), (4,), (4, 5)],
     ),
     "equinox-attention": equinox_attention,
 }  # fmt: skip

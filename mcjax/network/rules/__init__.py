@@ -7,40 +7,37 @@ conservative is allowed, wrong never.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from ..algebra import Algebra
-from ..axes import Axes, Expr, size
+from ..axes import Axes, size
 from ..dependence import check
-from ..program import Equation, Program
-from . import contractions, control_flow, elementwise, shapes, slicing
+from . import contractions, control_flow, elementwise, indices, shapes, slicing
 from ._call import RULES, Call, rule
 from .constants import constant_axes
 
 
-def apply(
-    algebra: Algebra,
-    program: Program,
-    equation: Equation,
-    axes: list[Axes],
-    ambient: Expr,
-    descend: Callable[..., list[Axes]],
-) -> list[Axes]:
-    """The axes of an equation's results."""
-    call = Call(algebra, equation, program, axes, ambient, descend)
+def apply(call: Call) -> tuple[list[Axes], dict[int, indices.Named]]:
+    """The axes of an equation's results, and what units their integers name."""
+    algebra, equation = call.algebra, call.equation
     function = RULES.get(equation.name)
-    if function is None:
-        if any(size(e) > 1 for a in axes for e in a):
-            algebra.unknown.add(equation.name)
-        results = call.fix_all(f"unknown primitive {equation.name!r}")
-    elif equation.index in algebra.given_up:
+    if function is None and any(size(e) > 1 for a in call.axes for e in a):
+        algebra.unknown.add(equation.name)
+    given_up = equation.index in algebra.given_up
+    results = None
+    if function is None or given_up:
+        indices.forget(call)
         why = f"no fixed point at {equation.name!r}"
-        results = call.fix_all(why)
-        if equation.bodies:  # what is inside has axes all the same
-            results = function(call)
-    else:
-        results = function(call)
-    return [check(algebra, result, ambient) for result in results]
+        results = call.fix_all(why if given_up else f"unknown primitive {equation.name!r}")
+    elif any(call.named):
+        results = indices.follow(call)
+    if function is not None and (results is None or equation.bodies):
+        results = function(call)  # what is inside a loop has axes in any case
+    out = []
+    for i, result in enumerate(results or []):
+        axes = check(algebra, result, call.ambient)
+        if i in call.names:  # what the integers name may depend on the array's axes, as an axis may
+            units = [e for e in call.names[i].columns if e]
+            axes = check(algebra, (*axes, *units), call.ambient)[: len(axes)]
+        out.append(axes)
+    return out, call.names
 
 
 __all__ = [
@@ -51,6 +48,7 @@ __all__ = [
     "contractions",
     "control_flow",
     "elementwise",
+    "indices",
     "rule",
     "shapes",
     "slicing",

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from typing import TYPE_CHECKING
 
 from ..algebra import Algebra
 from ..axes import Axes, Expr
-from ..program import Equation, Program
+from ..program import Equation, Operand, Program
+
+if TYPE_CHECKING:
+    from .indices import Named
 
 
 @dataclasses.dataclass
 class Call:
-    """One application of a primitive: what a rule needs to know."""
+    """One application of a primitive: what a rule needs to know.
+
+    - `named`: for each operand the units that its integers name, if any; `names`: a rule's answer
+      for its results
+    - `generic`: the values that are free of ties
+    """
 
     algebra: Algebra
     equation: Equation
@@ -20,6 +29,9 @@ class Call:
     axes: list[Axes]
     ambient: Expr
     descend: Callable[..., list[Axes]]
+    named: list[Named | None]
+    generic: Container[Operand]
+    names: dict[int, Named] = dataclasses.field(default_factory=dict)
 
     @property
     def params(self):

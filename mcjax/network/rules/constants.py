@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..algebra import Algebra
-from ..axes import Axes, Uniform
+from ..axes import Axes
 from ..program import Constant
 
 
@@ -18,9 +18,7 @@ def constant_axes(algebra: Algebra, constant: Constant, key: object) -> Axes:
     if known is None:
         known = algebra.constants[constant] = _varies(constant.value)
     return tuple(
-        algebra.fixed(("constant", key, d), n, "constant array")
-        if varies
-        else algebra.resolve((Uniform(n),))
+        algebra.fixed(("constant", key, d), n, "constant array") if varies else algebra.uniform(n)
         for d, (n, varies) in enumerate(zip(shape, known, strict=True))
     )
 

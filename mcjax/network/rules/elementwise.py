@@ -43,13 +43,6 @@ def reduction(call: Call) -> list[Axes]:
     return [tuple(e for d, e in enumerate(call.axes[0]) if d not in gone)]
 
 
-@rule("argmax", "argmin")
-def arg_reduction(call: Call) -> list[Axes]:
-    for dim in call.params["axes"]:
-        call.algebra.fix(call.axes[0][dim], f"{call.equation.name} along it")
-    return reduction(call)
-
-
 @rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def cumulative(call: Call) -> list[Axes]:
     dim = call.params["axis"]
@@ -65,30 +58,6 @@ def reverse(call: Call) -> list[Axes]:
 def fourier(call: Call) -> list[Axes]:
     rank, n = len(call.axes[0]), len(call.params["fft_lengths"])
     return _mix_dims(call, set(range(rank - n, rank)))
-
-
-@rule("sort")
-def sort(call: Call) -> list[Axes]:
-    # The operands move together along the sorted axis, so all their axes are tied.
-    dim, rank = call.params["dimension"], len(call.axes[0])
-    joined = [
-        call.algebra.join_all([axes[d] for axes in call.axes]) if d != dim else ()
-        for d in range(rank)
-    ]
-    for axes in call.axes:
-        call.algebra.fix(axes[dim], "sort along it")
-    n = call.out_shape()[dim]
-    joined[dim] = call.new(dim, n, "sort along it")
-    return [tuple(joined)] * len(call.equation.outputs)
-
-
-@rule("top_k")
-def top_k(call: Call) -> list[Axes]:
-    (axes,) = call.axes
-    dim = call.params.get("axis", -1) % len(axes)
-    n = call.out_shape()[dim]
-    new = call.mix(axes[dim], dim, n, "top_k along it")
-    return [(*axes[:dim], new, *axes[dim + 1 :])] * 2
 
 
 def _mix_dims(call: Call, dims: set[int]) -> list[Axes]:

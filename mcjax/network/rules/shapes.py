@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..algebra import ENUMERATED, Algebra
-from ..axes import Atom, Axes, Expr, Uniform, size
+from ..axes import Atom, Axes, Expr, Uniform, atoms, size
 from ._call import Call, rule
 
 
@@ -39,20 +39,9 @@ def broadcast(call: Call) -> list[Axes]:
     return [tuple(out)]
 
 
-@rule("iota")
-def iota(call: Call) -> list[Axes]:
-    along = call.params["dimension"]
-    return [
-        tuple(
-            call.new(d, n, "iota") if d == along else call.algebra.resolve((Uniform(n),))
-            for d, n in enumerate(call.out_shape())
-        )
-    ]
-
-
 @rule("empty", "empty2", "full_like")
 def constant_fill(call: Call) -> list[Axes]:
-    return [tuple(call.algebra.resolve((Uniform(n),)) for n in call.out_shape())]
+    return [tuple(map(call.algebra.uniform, call.out_shape()))]
 
 
 @rule("reshape")
@@ -131,7 +120,11 @@ def _lay_along(
         if d == dim:
             out.append(along)
         elif isinstance(key, Atom) and key.fixed and key.size <= ENUMERATED:
-            # A stack of different units: they may differ for each index of the fixed axis.
+            # A stack of different units: they may differ for each index of the fixed axis. What
+            # is constant in one part of positions (a class token's batch) is no other position.
+            if not any(not a.fixed for e in column for a in atoms(e)):
+                fixed = dict.fromkeys(e for e in column if any(atoms(e)))
+                column = list(fixed) * len(column) if len(fixed) == 1 else column
             members = [e for e, n in zip(column, lengths, strict=True) for _ in range(n)]
             out.append(algebra.family(key, members))
         else:

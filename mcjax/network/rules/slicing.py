@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..axes import Atom, Axes, Concat, Expr, Family, Uniform, size
 from ..dependence import check, select
 from ._call import Call, rule
+from .indices import columns
 
 
 @rule("slice")
@@ -67,7 +68,7 @@ def _take(call: Call, axes: Axes, dim: int, which: range, out: int = 0) -> Axes:
 
 
 def _take_strided(call: Call, axes: Axes, dim: int, which: range, out: int) -> Axes | None:
-    """Every k-th position: one index of the inner of two axes, (n / k, k). None if there are none."""
+    """Every k-th position: one index of the inner of two axes, (n / k, k); None without them."""
     algebra, step = call.algebra, which.step
     opened = algebra.split_expr(axes[dim], size(axes[dim]) // step)
     if opened is None:
@@ -148,17 +149,21 @@ def gather(call: Call) -> list[Axes]:
     operand, indices = map(list, call.axes)
     algebra, shape, why = call.algebra, call.shape(0), "gather along it"
     algebra.fix(indices[-1], "gather indices")
-    _same_batch(call, dims.operand_batching_dims, dims.start_indices_batching_dims, operand, indices)
-    gone = (*dims.collapsed_slice_dims, *dims.operand_batching_dims)
+    named = columns(call, 1, dims.start_index_map)
+    batching = dims.operand_batching_dims
+    _same_batch(call, batching, dims.start_indices_batching_dims, operand, indices)
+    gone = (*dims.collapsed_slice_dims, *batching)
     # An index of the operand is not the same index in the result unless its whole axis is taken.
     moved = [d for d, n in enumerate(shape) if sizes[d] != n and d not in gone]
     for d in (*moved, *dims.collapsed_slice_dims):
-        if shape[d] != 1:
-            algebra.fix(operand[d], why)
-    batch = [d for d in range(len(shape)) if d not in dims.operand_batching_dims]
-    joint = check(algebra, (*(operand[d] for d in batch), *indices[:-1]), call.ambient)
-    window = {d: e for d, e in zip(batch, joint, strict=False) if d not in gone}
-    starts, out = list(joint[len(batch) :]), []
+        if d in named and sizes[d] == 1:
+            operand[d] = algebra.join(operand[d], named[d])
+        elif shape[d] != 1:
+            algebra.fix((*operand[d], *named.get(d, ())), why)
+    others = [d for d in range(len(shape)) if d not in batching]
+    joint = check(algebra, (*(operand[d] for d in others), *indices[:-1]), call.ambient)
+    window = {d: e for d, e in zip(others, joint, strict=False) if d not in gone}
+    starts, out = list(joint[len(others) :]), []
     for d, n in enumerate(call.out_shape()):
         if d in dims.offset_dims:
             source = next(iter(window))
@@ -183,6 +188,7 @@ def scatter(call: Call) -> list[Axes]:
     operand, indices, updates = map(list, call.axes)
     algebra, shape, update_shape = call.algebra, call.shape(0), call.shape(2)
     algebra.fix(indices[-1], "scatter indices")
+    named = columns(call, 1, dims.scatter_dims_to_operand_dims)
     of_index = [d for d in range(len(update_shape)) if d not in dims.update_window_dims]
     batching = dims.scatter_indices_batching_dims
     for i, d in enumerate(of_index):
@@ -199,9 +205,11 @@ def scatter(call: Call) -> list[Axes]:
     for d, n in enumerate(shape):
         if d in source and update_shape[source[d]] == n:
             operand[d] = updates[source[d]] = algebra.join(operand[d], updates[source[d]])
+        elif d in named and d not in source:
+            operand[d] = algebra.join(operand[d], named[d])
         elif d not in dims.operand_batching_dims:
             mixed.append(d)
-            algebra.fix(operand[d], why)
+            algebra.fix((*operand[d], *named.get(d, ())), why)
             if d in source:
                 algebra.fix(updates[source[d]], why)
     rest = [updates[d] for i, d in enumerate(of_index) if i not in batching]

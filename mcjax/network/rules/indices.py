@@ -1,0 +1,275 @@
+"""Integers that name units: argmax, top_k and argsort, one-hot vectors, and what indexes by them.
+
+An index of an interchangeable unit changes with the permutation of the units. Used as a number it
+would fix them. Used to pick from, or to write to, an axis of the same units, or compared with
+all of their positions (a one-hot vector), it keeps them: so experts may be routed to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+
+import numpy as np
+
+from ..axes import Atom, Axes, Expr, size
+from ..program import Constant, Equation, Operand, Program, scan_counts
+from ._call import Call, rule
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """What the integers of a value name.
+
+    - `columns`: for each position on the last axis the axis named (None: plain numbers), or only
+      one for all of them
+    - `stage`: `"index"`; `"negative"` is `index < 0`, false everywhere; `"wrapped"` is
+      `index + n`, which is chosen only where the index is negative
+    """
+
+    columns: tuple[Expr | None, ...]
+    stage: str = "index"
+
+
+# These show integers in another shape or order, whatever they name.
+CARRIES = {
+    "reshape", "transpose", "squeeze", "expand_dims", "broadcast_in_dim", "convert_element_type",
+    "copy", "copy_p", "stop_gradient", "slice", "split", "unstack", "dynamic_slice", "rev",
+}  # fmt: skip
+# What has a meaning for integers that name units; everything else reads numbers.
+AWARE = {"concatenate", "eq", "ne", "lt", "add", "select_n", "gather", "scatter", "sort"} | {
+    f"scatter{c}{kind}" for c in "-_" for kind in ("add", "sub", "mul", "min", "max")
+}
+
+
+def forget(call: Call) -> None:
+    """The integers are used as numbers: what they name is fixed."""
+    for named in call.named:
+        for expr in named.columns if named else ():
+            call.algebra.fix(expr or (), "its indices are used as numbers")
+    call.named = [None] * len(call.named)
+
+
+def follow(call: Call) -> list[Axes] | None:
+    """The results where integers that name units come in; None where an ordinary rule serves."""
+    name, first = call.equation.name, call.named[0]
+    if name in CARRIES:
+        if first is None or len(first.columns) > 1 or any(call.named[1:]) or not _holds(call):
+            forget(call)
+        else:
+            call.names = dict.fromkeys(range(len(call.equation.outputs)), first)
+    elif name == "concatenate":
+        _concatenate(call)
+    elif name in ("eq", "ne"):
+        _compare(call)
+    elif name in ("lt", "add"):
+        _shift(call)
+    elif name == "select_n":
+        return _select(call)
+    elif name not in AWARE:
+        forget(call)
+    return None
+
+
+def _single(named: Named | None) -> Expr | None:
+    plain = named is not None and named.stage == "index" and len(named.columns) == 1
+    return named.columns[0] if named is not None and plain else None
+
+
+def _holds(call: Call) -> bool:
+    """Whether the result's type holds every index."""
+    dtype = call.program.aval(call.equation.outputs[0]).dtype
+    named = call.named[0]
+    largest = max(size(e or ()) for e in named.columns) if named else 0
+    if dtype.kind in "iu":
+        return np.iinfo(dtype).max >= 2 * largest
+    return dtype.kind == "b" if named and named.stage == "negative" else dtype.itemsize >= 4
+
+
+def _compare(call: Call) -> None:
+    """`index == positions`: both name the same units."""
+    left, right = map(_single, call.named)
+    if left is None or right is None:
+        return forget(call)
+    call.algebra.join(left, right)
+    call.named = [None, None]
+    return None
+
+
+def _shift(call: Call) -> None:
+    """`index < 0` and `index + n`, with which NumPy's negative indices are told."""
+    index, constant = call.named[0], call.equation.inputs[1]
+    value = np.asarray(constant.value) if isinstance(constant, Constant) else None
+    if index is None or index.stage != "index" or value is None or value.ndim:
+        return forget(call)
+    if call.equation.name == "lt" and value <= 0:
+        call.names[0] = dataclasses.replace(index, stage="negative")
+    elif call.equation.name == "add":
+        call.names[0] = dataclasses.replace(index, stage="wrapped") if value else index
+    else:
+        return forget(call)
+    call.named = [None, None]
+    return None
+
+
+def _select(call: Call) -> list[Axes] | None:
+    """`where(index < 0, index + n, index)` is the index."""
+    which, index, wrapped = (*call.named, None, None)[:3]
+    stages = [v.stage if v else None for v in (which, index, wrapped)]
+    if stages != ["negative", "index", "wrapped"] or len(call.named) != 3:
+        forget(call)
+        return None
+    call.names[0] = index  # type: ignore[assignment]
+    return [call.axes[1]]
+
+
+def _concatenate(call: Call) -> None:
+    """Index vectors: each column names units of its own."""
+    last = call.params["dimension"] == len(call.out_shape()) - 1
+    widths = [call.shape(i)[-1] for i in range(len(call.axes))]
+    plain = all(v is None or v.stage == "index" for v in call.named)
+    if not last or not plain or any(n != 1 for n in widths):
+        return forget(call)
+    columns = [c for v in call.named for c in (v.columns if v else (None,))]
+    call.names[0] = Named(tuple(columns))
+    return None
+
+
+def columns(call: Call, operand: int, dims: tuple[int, ...]) -> dict[int, Expr]:
+    """Dimension of what is indexed → the units that its column of the indices names."""
+    named = call.named[operand]
+    if named is None:
+        return {}
+    if named.stage != "index" or len(named.columns) != len(dims):
+        forget(call)
+        return {}
+    return {d: e for d, e in zip(dims, named.columns, strict=True) if e is not None}
+
+
+@rule("iota")
+def iota(call: Call) -> list[Axes]:
+    along, shape = call.params["dimension"], call.out_shape()
+    key = (call.equation.index, "iota")
+    over = [f for f in call.ambient if isinstance(f, Atom)]
+    positions = call.algebra.remembered(key, shape[along], over)
+    call.names[0] = Named((positions,))
+    return [
+        tuple(positions if d == along else call.algebra.uniform(n) for d, n in enumerate(shape))
+    ]
+
+
+@rule("argmax", "argmin")
+def arg_reduction(call: Call) -> list[Axes]:
+    (dim,) = call.params["axes"]
+    axes = call.axes[0]
+    if tie_free(call, 0, axes[dim]):
+        call.names[0] = Named((axes[dim],))
+    else:
+        call.algebra.fix(axes[dim], f"{call.equation.name} along it")
+    return [(*axes[:dim], *axes[dim + 1 :])]
+
+
+@rule("top_k")
+def top_k(call: Call) -> list[Axes]:
+    """The values do not depend on the order of the units, the indices name them."""
+    (axes,) = call.axes
+    dim = call.params.get("axis", -1) % len(axes)
+    if tie_free(call, 0, axes[dim]):
+        call.names[1] = Named((axes[dim],))
+    else:
+        call.algebra.fix(axes[dim], "top_k along it")
+    new = call.new(dim, call.out_shape()[dim], "top_k along it")
+    return [(*axes[:dim], new, *axes[dim + 1 :])] * 2
+
+
+@rule("sort")
+def sort(call: Call) -> list[Axes]:
+    """The operands move together along the sorted axis, so all their axes are tied."""
+    dim, rank = call.params["dimension"], len(call.axes[0])
+    joined = [call.algebra.join_all([axes[d] for axes in call.axes]) for d in range(rank)]
+    alone = len(call.axes) == 1
+    if not alone and not (call.params["num_keys"] == 1 and tie_free(call, 0, joined[dim])):
+        call.algebra.fix(joined[dim], "sort along it")
+    if call.named[0] is not None:
+        forget(call)
+    call.names = {i: n for i, n in enumerate(call.named) if n is not None}
+    joined[dim] = call.new(dim, call.out_shape()[dim], "sort along it")
+    return [tuple(joined)] * len(call.equation.outputs)
+
+
+# -- ties ----------------------------------------------------------------------------------
+
+# Operations after which values that differed still differ (but for a set of measure zero).
+_INJECTIVE = {
+    "add", "add_any", "sub", "neg", "exp", "exp2", "expm1", "log", "log1p", "logistic", "tanh",
+    "sqrt", "rsqrt", "cbrt", "erf", "sin", "cos", "tan", "asinh", "atan", "sinh", "square",
+    "integer_pow", "reduce_sum", "reduce_max", "reduce_min", "stop_gradient",
+    "optimization_barrier", "reshape", "transpose", "squeeze", "expand_dims",
+    "broadcast_in_dim", "slice", "split", "unstack", "copy", "copy_p", "reduce_precision",
+    "convert_element_type",
+}  # fmt: skip
+_PRODUCTS = {"mul", "div"}
+_CONTRACTIONS = {"dot_general", "conv_general_dilated"}
+
+
+def tie_free(call: Call, operand: int, along: Expr) -> bool:
+    """Whether an operand's entries along an axis are never equal, so that the first of equals
+    need not be told: the axis holds units of parameters, and what is computed from them keeps
+    different values different (a ReLU, a mask or a rounding would not)."""
+    atoms = [f for f in along if isinstance(f, Atom)]
+    if len(atoms) != len(along) or len(set(atoms)) != len(atoms):
+        return False  # constant along it, or the same units twice
+    return call.equation.inputs[operand] in call.generic
+
+
+def generic_values(program: Program, inputs: Collection[Operand]) -> set[Operand]:
+    """Values whose entries differ wherever those of the given inputs, float parameters, do."""
+    found: set[Operand] = set(inputs)
+    for equation in program.equations:
+        if equation.name == "scan":
+            found |= _generic_in_scan(program, equation, found)
+        elif _generic(program, equation, found):
+            found.update(equation.outputs)
+    return found
+
+
+def _generic_in_scan(program: Program, equation: Equation, found: set[Operand]) -> set[Operand]:
+    """The values inside a scan; a carry counts if it starts and stays so."""
+    body = equation.bodies[0]
+    first, n_carry = scan_counts(program, equation)
+    inner = {i for o, i in zip(equation.inputs, body.inputs, strict=True) if o in found}
+    while True:
+        inside = generic_values(body, inner)
+        pairs = zip(body.inputs[first : first + n_carry], body.outputs, strict=False)
+        lost = {i for i, o in pairs if i in inner and o not in inside}
+        if not lost:
+            outputs = zip(equation.outputs, body.outputs, strict=True)
+            return inside | {o for o, i in outputs if i in inside}
+        inner -= lost
+
+
+def _generic(program: Program, equation: Equation, found: set[Operand]) -> bool:
+    kind = program.aval(equation.outputs[0]).dtype.kind if equation.outputs else ""
+    inputs = equation.inputs
+    if equation.name in _CONTRACTIONS:
+        summed = equation.name == "conv_general_dilated" or any(
+            program.shape(inputs[0])[d] > 1 for d in equation.params["dimension_numbers"][0][0]
+        )
+        return (any if summed else all)(o in found for o in inputs)
+    if equation.name in _PRODUCTS:
+        return all(o in found or _without_zeros(o) for o in inputs)
+    if equation.name == "gather":
+        return inputs[0] in found
+    if equation.name in ("max", "min"):  # reductions start from −∞
+        return all(o in found or _infinite(o) for o in inputs)
+    if equation.name in _INJECTIVE and kind not in "biu":
+        return all(o in found or isinstance(o, Constant) for o in inputs)
+    return False
+
+
+def _infinite(operand: Operand) -> bool:
+    return isinstance(operand, Constant) and bool(np.all(np.isinf(operand.value)))
+
+
+def _without_zeros(operand: Operand) -> bool:
+    return isinstance(operand, Constant) and bool(np.all(np.asarray(operand.value) != 0))
