@@ -10,7 +10,7 @@ from .axes import Axes, Expr
 from .dependence import break_cycles, check
 from .program import Constant, Operand, Program
 from .rules import Call, apply, constant_axes
-from .rules.indices import Named, generic_values
+from .rules.indices import Named, generic_values, inexact
 
 # Models settle in two or three sweeps, random programs in up to thirteen. An operation that has
 # not settled by then is taken for one that is not understood; the others keep what they have.

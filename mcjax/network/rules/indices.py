@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
+import jax.numpy as jnp
 import numpy as np
 
 from ..axes import Atom, Axes, Expr, size
@@ -81,9 +82,9 @@ def _holds(call: Call) -> bool:
     dtype = call.program.aval(call.equation.outputs[0]).dtype
     named = call.named[0]
     largest = max(size(e or ()) for e in named.columns) if named else 0
-    if dtype.kind in "iu":
-        return np.iinfo(dtype).max >= 2 * largest
-    return dtype.kind == "b" if named and named.stage == "negative" else dtype.itemsize >= 4
+    if jnp.issubdtype(dtype, jnp.integer):
+        return jnp.iinfo(dtype).max >= 2 * largest
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize >= 4
 
 
 def _compare(call: Call) -> None:
@@ -249,7 +250,6 @@ def _generic_in_scan(program: Program, equation: Equation, found: set[Operand]) 
 
 
 def _generic(program: Program, equation: Equation, found: set[Operand]) -> bool:
-    kind = program.aval(equation.outputs[0]).dtype.kind if equation.outputs else ""
     inputs = equation.inputs
     if equation.name in _CONTRACTIONS:
         summed = equation.name == "conv_general_dilated" or any(
@@ -262,13 +262,17 @@ def _generic(program: Program, equation: Equation, found: set[Operand]) -> bool:
         return inputs[0] in found
     if equation.name in ("max", "min"):  # reductions start from −∞
         return all(o in found or _infinite(o) for o in inputs)
-    if equation.name in _INJECTIVE and kind not in "biu":
+    if equation.name in _INJECTIVE and inexact(program, equation.outputs[0]):
         return all(o in found or isinstance(o, Constant) for o in inputs)
     return False
 
 
 def _infinite(operand: Operand) -> bool:
     return isinstance(operand, Constant) and bool(np.all(np.isinf(operand.value)))
+
+
+def inexact(program: Program, value: Operand) -> bool:
+    return jnp.issubdtype(program.aval(value).dtype, jnp.inexact)
 
 
 def _without_zeros(operand: Operand) -> bool:
