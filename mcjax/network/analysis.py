@@ -94,10 +94,8 @@ def analyse(
     """
     algebra.carries.clear()
     inputs = [*parameters, *data]
-    floats = program.inputs[: len(parameters)]
-    generic = generic_values(
-        program, [v for v in floats if program.aval(v).dtype.kind not in "biu"]
-    )
+    floats = [v for v in program.inputs[: len(parameters)] if inexact(program, v)]
+    generic = generic_values(program, floats)
     for sweeps in range(1, _MAX_SWEEPS + 1):
         algebra.changed = False
         sweep = _Sweep(algebra, generic)

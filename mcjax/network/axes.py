@@ -11,6 +11,10 @@ An atom may *depend* on outer atoms (`over`): its permutation then differs for e
 indices, as the units inside a head do for each head. An axis of size one is the empty
 product `()`.
 
+Nothing stands behind a concatenation on its axis: `(Concat(a, b), c)` is `Concat((a, c), (b, c))`.
+Its parts may carry *labels* (key, i): where they stand, a family that follows the fixed atom
+`key` is its i-th member. So another axis may hold other units beside each of the parts.
+
 `algebra.py` refines what is known of them.
 """
 
@@ -44,9 +48,14 @@ class Uniform:
     size: int
 
 
+Labels = frozenset[tuple[Atom, int]]
+NO_LABELS: Labels = frozenset()
+
+
 @dataclasses.dataclass(frozen=True)
 class Concat:
     parts: tuple[Expr, ...]
+    labels: tuple[Labels, ...]
 
     @property
     def size(self) -> int:
@@ -72,30 +81,32 @@ def size(expr: Expr) -> int:
     return math.prod(f.size for f in expr)
 
 
+def inside(factor: Factor) -> tuple[Expr, ...]:
+    """The parts of a concatenation, the members of a family."""
+    if isinstance(factor, Concat):
+        return factor.parts
+    return factor.members if isinstance(factor, Family) else ()
+
+
 def atoms(expr: Expr) -> Iterable[Atom]:
     """Every atom in a resolved expression, those inside concatenations and families too."""
     for factor in expr:
         if isinstance(factor, Atom):
             yield factor
-        elif isinstance(factor, Concat):
-            for part in factor.parts:
-                yield from atoms(part)
-        elif isinstance(factor, Family):
-            for member in factor.members:
-                yield from atoms(member)
+        else:
+            for inner in inside(factor):
+                yield from atoms(inner)
 
 
 def mentioned(expr: Expr) -> Iterable[Atom]:
     """Every atom in a resolved expression, those that families follow included."""
-    yield from atoms(expr)
     for factor in expr:
-        if isinstance(factor, Concat):
-            for part in factor.parts:
-                yield from mentioned(part)
-        elif isinstance(factor, Family):
+        if isinstance(factor, Atom):
+            yield factor
+        if isinstance(factor, Family):
             yield factor.key
-            for member in factor.members:
-                yield from mentioned(member)
+        for inner in inside(factor):
+            yield from mentioned(inner)
 
 
 def own(factors: Iterable[Factor]) -> Iterable[Atom]:
@@ -106,3 +117,21 @@ def own(factors: Iterable[Factor]) -> Iterable[Atom]:
 def once(factors: Iterable[Factor]) -> frozenset[Atom]:
     """The atoms that appear exactly once among the factors."""
     return frozenset(a for a, n in Counter(own(factors)).items() if n == 1)
+
+
+def pick(expr: Expr, labels: Labels) -> Expr:
+    """The expression where the families that follow the labels' keys are the members named."""
+    chosen = dict(labels)
+    out: list[Factor] = []
+    for factor in expr:
+        if isinstance(factor, Family):
+            if factor.key in chosen:
+                out.extend(pick(factor.members[chosen[factor.key]], labels))
+            else:
+                members = tuple(pick(m, labels) for m in factor.members)
+                out.append(Family(factor.key, members))
+        elif isinstance(factor, Concat):
+            out.append(Concat(tuple(pick(p, labels) for p in factor.parts), factor.labels))
+        else:
+            out.append(factor)
+    return tuple(out)

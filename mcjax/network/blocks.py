@@ -1,8 +1,8 @@
 """One view of arrays for permuting and for matching: every factor on an axis of its own.
 
 Concatenations are sliced, families are split along the axis they follow and products are
-unflattened, until a block's dimensions are atoms (or uniform). The same recursion serves
-parameters (to permute or to compare them) and activations (to compare them).
+unflattened, until a block's dimensions are atoms (or positions, of whatever kind). The same
+recursion serves parameters (to permute or to compare them) and activations (to compare them).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from .axes import Atom, Axes, Concat, Family, Uniform, size
+from .axes import Atom, Axes, Concat, Expr, Family, Labels, Uniform, atoms, pick, size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +44,15 @@ def map_blocks(function: Callable[[Any, Block], Any], array, axes: Axes):
 
 def _map(function, array, dims: Block):
     array = array.reshape(tuple(d.size for d in dims))
+    # Concatenations first: families on other axes may follow their parts.
     for i, dim in enumerate(dims):
-        if isinstance(dim.factor, Concat):
-            lengths = [size(p) for p in dim.factor.parts]
-            pieces = _pieces(array, i, lengths)
-            inner = [
-                (*dims[:i], *(Dim(f, dim.axis) for f in part), *dims[i + 1 :])
-                for part in dim.factor.parts
-            ]
+        if isinstance(dim.factor, Concat) and not _only_positions(dim.factor):
+            parts, labels = dim.factor.parts, dim.factor.labels
+            pieces = _pieces(array, i, [size(p) for p in parts])
+            inner = [_part(dims, i, p, on) for p, on in zip(parts, labels, strict=True)]
             return _assemble(function, array, pieces, inner, i)
-        if isinstance(dim.factor, Family):
+    for i, dim in enumerate(dims):
+        if isinstance(dim.factor, Family) and not _only_positions(dim.factor):
             along = dependee(dim.factor.key, dim, dims)
             key = dims[along]
             if key.only is not None:
@@ -65,6 +64,25 @@ def _map(function, array, dims: Block):
             ]
             return _assemble(function, array, _pieces(array, along, [1] * key.size), inner, along)
     return function(array, dims)
+
+
+def _only_positions(factor: Concat | Family) -> bool:
+    """However positions are composed: there is nothing to tell apart, if nothing follows them."""
+    labelled = isinstance(factor, Concat) and any(factor.labels)
+    return not labelled and all(atom.fixed for atom in atoms((factor,)))
+
+
+def _part(dims: Block, i: int, part: Expr, labels: Labels) -> Block:
+    """The dimensions of an array of which one part of dimension i is left."""
+    out: list[Dim] = []
+    for j, dim in enumerate(dims):
+        if j == i:
+            out.extend(Dim(f, dim.axis) for f in part)
+        elif isinstance(dim.factor, Concat | Family):
+            out.extend(Dim(f, dim.axis) for f in pick((dim.factor,), labels))
+        else:
+            out.append(dim)
+    return tuple(out)
 
 
 def _pieces(array, axis: int, lengths: list[int]):

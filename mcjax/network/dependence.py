@@ -6,11 +6,11 @@ heads' atom. A dependence holds as long as it is unambiguous in every array of t
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from .algebra import ENUMERATED, Algebra
-from .axes import Atom, Axes, Concat, Expr, Factor, Family, Uniform, atoms, once, own
+from .algebra import Algebra
+from .axes import Atom, Axes, Concat, Expr, Factor, Family, Labels, Uniform, atoms, once, pick
+from .expressions import ENUMERATED
 
 
 def select(algebra: Algebra, axes: Axes, key: Atom, new: Expr, which: Sequence[int]) -> Axes:
@@ -18,8 +18,14 @@ def select(algebra: Algebra, axes: Axes, key: Atom, new: Expr, which: Sequence[i
     if key.size > ENUMERATED:
         # Too many to tell apart: what depends on the key must be the same for all.
         return tuple(_sever(algebra, e, key) for e in axes)
-    _enumerate(algebra, axes, key)
+    algebra.enumerate(list(axes), key)
     return tuple(_select(algebra, algebra.resolve(e), key, new, which) for e in axes)
+
+
+def keep_parts(algebra: Algebra, axes: Axes, kept: Sequence[Labels]) -> Axes:
+    """The axes of an array of which only the parts with these labels are kept."""
+    alone = frozenset(label for label in kept[0] if all(label in labels for labels in kept))
+    return tuple(algebra.resolve(pick(algebra.resolve(e), alone)) for e in axes)
 
 
 def _sever(algebra: Algebra, expr: Expr, key: Atom) -> Expr:
@@ -37,30 +43,15 @@ def _select(algebra: Algebra, expr: Expr, key: Atom, new: Expr, which: Sequence[
                 out.extend(algebra.join_all(members))
             else:
                 out.extend(algebra.family(new[0], members))
+        elif isinstance(factor, Family):
+            members = [_select(algebra, m, key, new, which) for m in factor.members]
+            out.extend(algebra.family(factor.key, members))
         elif isinstance(factor, Concat):
             parts = [_select(algebra, p, key, new, which) for p in factor.parts]
-            out.extend(algebra.concat(parts))
+            out.extend(algebra.concat(parts, factor.labels))
         else:
             out.append(factor)
     return algebra.resolve(tuple(out))
-
-
-def _enumerate(algebra: Algebra, axes: Axes, key: Atom) -> None:
-    """Bind every atom that depends on `key` to one atom for each index of `key`."""
-    todo = [a for e in axes for a in atoms(algebra.resolve(e))]
-    members: dict[Atom, tuple[Expr, ...]] = {}
-    while todo:
-        atom = todo.pop()
-        if not atom.fixed and atom not in members and key in algebra.outer(atom):
-            members[atom] = tuple(algebra.atom(atom.size) for _ in range(key.size))
-            todo.extend(sorted(algebra.outer(atom), key=lambda a: a.index))
-    for atom, family in members.items():
-        for k, member in enumerate(family):
-            over = (members[o][k] if o in members else (o,) for o in algebra.outer(atom) - {key})
-            for inner in own(member):
-                inner.over = frozenset(f for e in over for f in own(e))
-    for atom, family in members.items():
-        atom.bound, algebra.changed = (Family(key, family),), True
 
 
 def break_cycles(algebra: Algebra) -> bool:
@@ -95,7 +86,8 @@ def check(algebra: Algebra, axes: Axes, ambient: Expr = ()) -> Axes:
     """Drop every dependence that is not unambiguous in this array's index space.
 
     A dependee must appear exactly once: among the factors before it on the same axis, else
-    in the whole array and the scans around it. Absent or twice, it is no dependee.
+    in the whole array and the scans around it. Absent or twice, it is no dependee. In a
+    concatenation it must appear in each part, as far as the parts can stand together.
     """
     axes = tuple(map(algebra.resolve, axes))
     if all(
@@ -104,28 +96,75 @@ def check(algebra: Algebra, axes: Axes, ambient: Expr = ()) -> Axes:
         for f in e
     ):
         return axes
-    counts = Counter(f for e in (*axes, algebra.resolve(ambient)) for f in e if type(f) is Atom)
-    return tuple(_check(algebra, e, counts) for e in axes)
+    space = [*axes, algebra.resolve(ambient)]
+    out = []
+    for i, expr in enumerate(axes):
+        others = [*space[:i], *space[i + 1 :]]
+        out.append(_check(algebra, expr, (), (), others, {}))
+    return tuple(map(algebra.resolve, out))
 
 
-def _check(algebra: Algebra, expr: Expr, counts: Counter[Atom], before: Expr = ()) -> Expr:
-    alone = frozenset(a for a, n in counts.items() if n == 1)
+# Which part of a concatenation, or index of a key, an index of the array stands in.
+_Where = Mapping[Atom, int]
+
+
+def _check(
+    algebra: Algebra, expr: Expr, before: Expr, after: Expr, others: list[Expr], where: _Where
+) -> Expr:
+    """One axis: `before` and `after` are what stands around `expr` on it."""
     out: list[Factor] = []
     for i, factor in enumerate(expr):
-        earlier = before + expr[:i]
-        allowed = alone | once(earlier)
+        earlier, later = before + expr[:i], expr[i + 1 :] + after
+        if isinstance(factor, Uniform):
+            out.append(factor)
+            continue
         if isinstance(factor, Atom):
-            if not factor.fixed:
-                algebra.restrict(factor, allowed)
+            if not factor.fixed and factor.over:
+                here = [*others, earlier, (factor, *later)]
+                own = once(earlier)
+                allowed = {
+                    a for a in algebra.outer(factor) if a in own or _count(a, here, where) == 1
+                }
+                algebra.restrict(factor, frozenset(allowed))
             out.append(factor)
         elif isinstance(factor, Concat):
-            for part in factor.parts:
-                _check(algebra, part, counts, earlier)
-            out.extend(algebra.resolve((factor,)))
-        elif isinstance(factor, Family):
-            members = [_check(algebra, m, counts, earlier) for m in factor.members]
-            kept = factor.key in allowed
-            out.extend(algebra.family(factor.key, members) if kept else algebra.join_all(members))
+            parts = [
+                _check(algebra, p, earlier, later, others, {**where, **dict(labels)})
+                for p, labels in zip(factor.parts, factor.labels, strict=True)
+            ]
+            out.extend(algebra.concat(list(map(algebra.resolve, parts)), factor.labels))
         else:
-            out.append(factor)
+            members = [
+                _check(algebra, m, earlier, later, others, {**where, factor.key: k})
+                for k, m in enumerate(factor.members)
+            ]
+            members = list(map(algebra.resolve, members))
+            here = [*others, earlier, later]
+            kept = factor.key in once(earlier) or _count(factor.key, here, where) == 1
+            out.extend(algebra.family(factor.key, members) if kept else algebra.join_all(members))
     return algebra.resolve(tuple(out))
+
+
+def _count(atom: Atom, exprs: Sequence[Expr], where: _Where) -> int:
+    """How often an atom, or a label of its, appears along these axes; 2 if it depends."""
+    return sum(_count_in(atom, e, where) for e in exprs)
+
+
+def _count_in(atom: Atom, expr: Expr, where: _Where) -> int:
+    total = 0
+    for factor in expr:
+        if isinstance(factor, Atom):
+            total += factor is atom
+        elif isinstance(factor, Concat):
+            found = {
+                _count_in(atom, p, where) + any(key is atom for key, _ in labels)
+                for p, labels in zip(factor.parts, factor.labels, strict=True)
+                if all(where.get(key, i) == i for key, i in labels)
+            }
+            total += found.pop() if len(found) == 1 else 2 * bool(found)
+        elif isinstance(factor, Family):
+            index = where.get(factor.key)
+            members = factor.members if index is None else (factor.members[index],)
+            found = {_count_in(atom, m, where) for m in members}
+            total += found.pop() if len(found) == 1 else 2
+    return total

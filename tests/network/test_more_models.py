@@ -263,8 +263,8 @@ def test_units_too_many_to_match_jointly_are_matched_in_turns(monkeypatch):
         np.testing.assert_array_equal(matching.permutations[name], inverse[name])
 
 
-def test_known_to_be_conservative():
-    """Group normalisation across a concatenation: one inner permutation, not one a branch."""
+def test_group_normalisation_over_a_concatenation():
+    """The two blocks of each branch, and the units inside each of them."""
 
     class Model(nn.Module):
         @nn.compact
@@ -274,4 +274,4 @@ def test_known_to_be_conservative():
 
     case = linen(Model(), images(), [])
     network = mcjax.trace(case.apply_fn, case.params, case.x)
-    assert Counter(g.shape for g in network.groups.values()) == Counter([(2,), (2,), (2,)])
+    assert Counter(g.shape for g in network.groups.values()) == Counter([(2,), (2, 2)] * 2)

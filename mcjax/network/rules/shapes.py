@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..algebra import ENUMERATED, Algebra
+from ..algebra import Algebra
 from ..axes import Atom, Axes, Expr, Uniform, atoms, size
+from ..expressions import ENUMERATED
 from ._call import Call, rule
 
 

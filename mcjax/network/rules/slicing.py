@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..axes import Atom, Axes, Concat, Expr, Family, Uniform, size
-from ..dependence import check, select
+from ..dependence import check, keep_parts, select
 from ._call import Call, rule
 from .indices import columns
 
@@ -63,8 +63,25 @@ def _take(call: Call, axes: Axes, dim: int, which: range, out: int = 0) -> Axes:
         shift = index * inner
         rest = range(which.start - shift, which.stop - shift, which.step)
         return _take(call, axes, dim, rest, out)
-    new = call.mix(expr, dim, len(which), "slice across units", out)
-    return (*axes[:dim], new, *axes[dim + 1 :])
+    kept = _cut_twice(call, expr, which) if which.step == 1 else None
+    if kept is None:
+        new = call.mix(expr, dim, len(which), "slice across units", out)
+        return (*axes[:dim], new, *axes[dim + 1 :])
+    axes = tuple(map(algebra.resolve, axes))
+    if len(axes[dim]) == 1 and isinstance(axes[dim][0], Concat):
+        return _take(call, axes, dim, which, out)
+    return (*axes[:dim], algebra.resolve(kept), *axes[dim + 1 :])
+
+
+def _cut_twice(call: Call, expr: Expr, which: range) -> Expr | None:
+    """Successive positions of an axis; None where it has no seam."""
+    for at, keep in ((which.stop, 0), (which.start, 1)):
+        if 0 < at < size(expr):
+            pieces = call.algebra.cut(expr, at)
+            if pieces is None:
+                return None
+            expr = pieces[keep]
+    return expr
 
 
 def _take_strided(call: Call, axes: Axes, dim: int, which: range, out: int) -> Axes | None:
@@ -104,18 +121,18 @@ def _take_lead(call: Call, axes: Axes, dim: int, head, tail: Expr, lead: range, 
             members.append(taken)
         kept = algebra.family(head.key, members)
         return (*axes[:dim], algebra.resolve(kept + tail), *axes[dim + 1 :])
-    kept = (head,)
-    for at, keep in ((lead.stop, 0), (lead.start, 1)):
-        kept = algebra.resolve(kept)
-        if at in (0, size(kept)):
-            continue
-        pieces = algebra.cut(kept, at)
-        if pieces is None:
-            new = call.mix((head,), dim, len(lead), "slice across units", out)
-            return (*axes[:dim], algebra.resolve(new + tail), *axes[dim + 1 :])
-        kept = pieces[keep]
-    axes = tuple(map(algebra.resolve, axes))
-    return (*axes[:dim], algebra.resolve(kept + algebra.resolve(tail)), *axes[dim + 1 :])
+    if isinstance(head, Atom):
+        for stop in (lead.start, lead.stop):
+            if 0 < stop < head.size:
+                algebra.cut(algebra.resolve((head,)), stop)
+        inner = size(tail)
+        return _take(call, axes, dim, range(lead.start * inner, lead.stop * inner), out)
+    parts = algebra.take(head, lead)
+    if parts is None:
+        new = call.mix((head,), dim, len(lead), "slice across units", out)
+        return (*axes[:dim], algebra.resolve(new + tail), *axes[dim + 1 :])
+    axes = (*axes[:dim], algebra.lay(parts), *axes[dim + 1 :])
+    return keep_parts(algebra, axes, [labels for _, labels in parts])
 
 
 @rule("dynamic_slice")
