@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from .algebra import Algebra
 from .axes import Axes, Expr
 from .dependence import break_cycles, check
 from .program import Constant, Operand, Program
 from .rules import Call, apply, constant_axes
-from .rules.indices import Named, generic_values, inexact
+from .rules.indices import Named
+from .ties import Ties
 
 # Models settle in two or three sweeps, random programs in up to thirteen. An operation that has
 # not settled by then is taken for one that is not understood; the others keep what they have.
@@ -38,9 +39,9 @@ class Analysis:
 class _Sweep:
     """One pass over the equations: the axes of every value, from those of the inputs."""
 
-    def __init__(self, algebra: Algebra, generic: Container[Operand]) -> None:
+    def __init__(self, algebra: Algebra, ties: Ties) -> None:
         self.algebra = algebra
-        self.generic = generic
+        self.ties = ties
         self.named: dict[Operand, Named] = {}  # what integers name
         self.axes: dict[int, Axes] = {}
         self.ambient: dict[int, Expr] = {}
@@ -63,7 +64,7 @@ class _Sweep:
                     ambient,
                     self.run,
                     named,
-                    self.generic,
+                    self.ties,
                 )
             )
             self.named |= {equation.outputs[i]: n for i, n in names.items()}
@@ -94,11 +95,10 @@ def analyse(
     """
     algebra.carries.clear()
     inputs = [*parameters, *data]
-    floats = [v for v in program.inputs[: len(parameters)] if inexact(program, v)]
-    generic = generic_values(program, floats)
+    ties = Ties(program, len(parameters))
     for sweeps in range(1, _MAX_SWEEPS + 1):
         algebra.changed = False
-        sweep = _Sweep(algebra, generic)
+        sweep = _Sweep(algebra, ties)
         outputs = sweep.run(program, [tuple(map(algebra.resolve, a)) for a in inputs], ())
         for axes in outputs:
             for expr in axes:

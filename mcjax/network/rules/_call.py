@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..algebra import Algebra
 from ..axes import Axes, Expr
-from ..program import Equation, Operand, Program
+from ..program import Equation, Program
+from ..ties import Ties
 
 if TYPE_CHECKING:
     from .indices import Named
@@ -20,7 +21,7 @@ class Call:
 
     - `named`: for each operand the units that its integers name, if any; `names`: a rule's answer
       for its results
-    - `generic`: the values that are free of ties
+    - `ties`: which entries can be equal
     """
 
     algebra: Algebra
@@ -30,7 +31,7 @@ class Call:
     ambient: Expr
     descend: Callable[..., list[Axes]]
     named: list[Named | None]
-    generic: Container[Operand]
+    ties: Ties
     names: dict[int, Named] = dataclasses.field(default_factory=dict)
 
     @property

@@ -8,13 +8,12 @@ all of their positions (a one-hot vector), it keeps them: so experts may be rout
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 
 import jax.numpy as jnp
 import numpy as np
 
 from ..axes import Atom, Axes, Expr, size
-from ..program import Constant, Equation, Operand, Program, scan_counts
+from ..program import Constant
 from ._call import Call, rule
 
 
@@ -37,10 +36,6 @@ CARRIES = {
     "reshape", "transpose", "squeeze", "expand_dims", "broadcast_in_dim", "convert_element_type",
     "copy", "copy_p", "stop_gradient", "slice", "split", "unstack", "dynamic_slice", "rev",
 }  # fmt: skip
-# What has a meaning for integers that name units; everything else reads numbers.
-AWARE = {"concatenate", "eq", "ne", "lt", "add", "select_n", "gather", "scatter", "sort"} | {
-    f"scatter{c}{kind}" for c in "-_" for kind in ("add", "sub", "mul", "min", "max")
-}
 
 
 def forget(call: Call) -> None:
@@ -67,7 +62,13 @@ def follow(call: Call) -> list[Axes] | None:
         _shift(call)
     elif name == "select_n":
         return _select(call)
-    elif name not in AWARE:
+    elif name == "sort":
+        if first is not None:
+            forget(call)
+    elif name == "gather" or name.startswith("scatter"):
+        if any(call.named[:1]) or any(call.named[2:]):
+            forget(call)  # they are moved, or added to, as numbers
+    else:
         forget(call)
     return None
 
@@ -90,7 +91,7 @@ def _holds(call: Call) -> bool:
 def _compare(call: Call) -> None:
     """`index == positions`: both name the same units."""
     left, right = map(_single, call.named)
-    if left is None or right is None:
+    if left is None or right is None or size(left) != size(right):
         return forget(call)
     call.algebra.join(left, right)
     call.named = [None, None]
@@ -141,10 +142,12 @@ def columns(call: Call, operand: int, dims: tuple[int, ...]) -> dict[int, Expr]:
     named = call.named[operand]
     if named is None:
         return {}
-    if named.stage != "index" or len(named.columns) != len(dims):
+    pairs = list(zip(dims, named.columns, strict=False))
+    fits = all(e is None or size(e) == call.shape(0)[d] for d, e in pairs)
+    if named.stage != "index" or len(named.columns) != len(dims) or not fits:
         forget(call)
         return {}
-    return {d: e for d, e in zip(dims, named.columns, strict=True) if e is not None}
+    return {d: e for d, e in pairs if e is not None}
 
 
 @rule("iota")
@@ -163,7 +166,7 @@ def iota(call: Call) -> list[Axes]:
 def arg_reduction(call: Call) -> list[Axes]:
     (dim,) = call.params["axes"]
     axes = call.axes[0]
-    if tie_free(call, 0, axes[dim]):
+    if _tie_free(call, axes[dim], dim):
         call.names[0] = Named((axes[dim],))
     else:
         call.algebra.fix(axes[dim], f"{call.equation.name} along it")
@@ -175,7 +178,7 @@ def top_k(call: Call) -> list[Axes]:
     """The values do not depend on the order of the units, the indices name them."""
     (axes,) = call.axes
     dim = call.params.get("axis", -1) % len(axes)
-    if tie_free(call, 0, axes[dim]):
+    if _tie_free(call, axes[dim], dim):
         call.names[1] = Named((axes[dim],))
     else:
         call.algebra.fix(axes[dim], "top_k along it")
@@ -189,91 +192,17 @@ def sort(call: Call) -> list[Axes]:
     dim, rank = call.params["dimension"], len(call.axes[0])
     joined = [call.algebra.join_all([axes[d] for axes in call.axes]) for d in range(rank)]
     alone = len(call.axes) == 1
-    if not alone and not (call.params["num_keys"] == 1 and tie_free(call, 0, joined[dim])):
+    if not alone and not (call.params["num_keys"] == 1 and _tie_free(call, joined[dim], dim)):
         call.algebra.fix(joined[dim], "sort along it")
-    if call.named[0] is not None:
-        forget(call)
     call.names = {i: n for i, n in enumerate(call.named) if n is not None}
     joined[dim] = call.new(dim, call.out_shape()[dim], "sort along it")
     return [tuple(joined)] * len(call.equation.outputs)
 
 
-# -- ties ----------------------------------------------------------------------------------
-
-# Operations after which values that differed still differ (but for a set of measure zero).
-_INJECTIVE = {
-    "add", "add_any", "sub", "neg", "exp", "exp2", "expm1", "log", "log1p", "logistic", "tanh",
-    "sqrt", "rsqrt", "cbrt", "erf", "sin", "cos", "tan", "asinh", "atan", "sinh", "square",
-    "integer_pow", "reduce_sum", "reduce_max", "reduce_min", "stop_gradient",
-    "optimization_barrier", "reshape", "transpose", "squeeze", "expand_dims",
-    "broadcast_in_dim", "slice", "split", "unstack", "copy", "copy_p", "reduce_precision",
-    "convert_element_type",
-}  # fmt: skip
-_PRODUCTS = {"mul", "div"}
-_CONTRACTIONS = {"dot_general", "conv_general_dilated"}
-
-
-def tie_free(call: Call, operand: int, along: Expr) -> bool:
-    """Whether an operand's entries along an axis are never equal, so that the first of equals
-    need not be told: the axis holds units of parameters, and what is computed from them keeps
-    different values different (a ReLU, a mask or a rounding would not)."""
+def _tie_free(call: Call, along: Expr, dim: int) -> bool:
+    """Whether the first operand's entries along an axis are never equal, so that it need not be
+    told which of equal ones comes first."""
     atoms = [f for f in along if isinstance(f, Atom)]
     if len(atoms) != len(along) or len(set(atoms)) != len(atoms):
         return False  # constant along it, or the same units twice
-    return call.equation.inputs[operand] in call.generic
-
-
-def generic_values(program: Program, inputs: Collection[Operand]) -> set[Operand]:
-    """Values whose entries differ wherever those of the given inputs, float parameters, do."""
-    found: set[Operand] = set(inputs)
-    for equation in program.equations:
-        if equation.name == "scan":
-            found |= _generic_in_scan(program, equation, found)
-        elif _generic(program, equation, found):
-            found.update(equation.outputs)
-    return found
-
-
-def _generic_in_scan(program: Program, equation: Equation, found: set[Operand]) -> set[Operand]:
-    """The values inside a scan; a carry counts if it starts and stays so."""
-    body = equation.bodies[0]
-    first, n_carry = scan_counts(program, equation)
-    inner = {i for o, i in zip(equation.inputs, body.inputs, strict=True) if o in found}
-    while True:
-        inside = generic_values(body, inner)
-        pairs = zip(body.inputs[first : first + n_carry], body.outputs, strict=False)
-        lost = {i for i, o in pairs if i in inner and o not in inside}
-        if not lost:
-            outputs = zip(equation.outputs, body.outputs, strict=True)
-            return inside | {o for o, i in outputs if i in inside}
-        inner -= lost
-
-
-def _generic(program: Program, equation: Equation, found: set[Operand]) -> bool:
-    inputs = equation.inputs
-    if equation.name in _CONTRACTIONS:
-        summed = equation.name == "conv_general_dilated" or any(
-            program.shape(inputs[0])[d] > 1 for d in equation.params["dimension_numbers"][0][0]
-        )
-        return (any if summed else all)(o in found for o in inputs)
-    if equation.name in _PRODUCTS:
-        return all(o in found or _without_zeros(o) for o in inputs)
-    if equation.name == "gather":
-        return inputs[0] in found
-    if equation.name in ("max", "min"):  # reductions start from −∞
-        return all(o in found or _infinite(o) for o in inputs)
-    if equation.name in _INJECTIVE and inexact(program, equation.outputs[0]):
-        return all(o in found or isinstance(o, Constant) for o in inputs)
-    return False
-
-
-def _infinite(operand: Operand) -> bool:
-    return isinstance(operand, Constant) and bool(np.all(np.isinf(operand.value)))
-
-
-def inexact(program: Program, value: Operand) -> bool:
-    return jnp.issubdtype(program.aval(value).dtype, jnp.inexact)
-
-
-def _without_zeros(operand: Operand) -> bool:
-    return isinstance(operand, Constant) and bool(np.all(np.asarray(operand.value) != 0))
+    return call.ties.distinct(call.equation.inputs[0], dim)

@@ -1,0 +1,332 @@
+"""Whether entries of a value can be equal: what decides if the *first* of the largest is told.
+
+`argmax` and `top_k` name units by their values; among equal ones they name the first, and then the
+order of the units matters. Where does a program keep different entries different, for almost all
+parameters and inputs? `distinct` follows a value back to parameters that differ along an axis;
+what multiplies them must not vanish (`live`), what is added to them must not cancel them
+(`fresh`). A ReLU, a mask, a rounding or an initial state of zeros makes ties.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from .program import Constant, Equation, Operand, Program, scan_counts
+
+_CASTS = {"convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier"}
+_SHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim", "transpose", "slice"}
+_MONOTONE = {
+    "exp", "exp2", "expm1", "log", "log1p", "logistic", "tanh", "sqrt", "rsqrt", "cbrt", "erf",
+    "neg", "sinh", "asinh", "atan",
+}  # fmt: skip
+_SMOOTH = _MONOTONE | {"sin", "square", "integer_pow", "abs"}
+_POSITIVE = {"exp", "exp2", "logistic"}
+_SUMS, _PRODUCTS = {"add", "add_any", "sub"}, {"mul", "div"}
+_CONTRACTIONS = {"dot_general", "conv_general_dilated"}
+
+_T = TypeVar("_T")
+
+
+def _remembered(method: Callable[..., _T]) -> Callable[..., _T]:
+    """Each question is answered once; while it is open, a loop through a carry answers yes."""
+
+    @functools.wraps(method)
+    def ask(self: Ties, *question: Any) -> _T:
+        key = (method.__name__, *question)
+        if key not in self.known:
+            self.known[key] = True
+            self.known[key] = method(self, *question)
+        return self.known[key]
+
+    return ask
+
+
+class Ties:
+    """Questions about the values of a program; `n_parameters` of its inputs are parameters."""
+
+    def __init__(self, program: Program, n_parameters: int) -> None:
+        self.program = program
+        self.leaves = {v: i for i, v in enumerate(program.inputs[:n_parameters])}
+        self.data = set(program.inputs[n_parameters:])
+        self.producers: dict[Operand, Equation] = {}
+        self.outside: dict[Operand, tuple[str, Operand, Operand | None]] = {}
+        self.known: dict[Any, Any] = {}
+        self._visit(program)
+
+    def _visit(self, program: Program) -> None:
+        for equation in program.equations:
+            self.producers.update(dict.fromkeys(equation.outputs, equation))
+            if equation.name != "scan":
+                continue
+            body = equation.bodies[0]
+            first, n_carry = scan_counts(program, equation)
+            for i, (outer, inner) in enumerate(zip(equation.inputs, body.inputs, strict=True)):
+                if i < first:
+                    self.outside[inner] = ("constant", outer, None)
+                elif i < first + n_carry:
+                    self.outside[inner] = ("carry", outer, body.outputs[i - first])
+                else:
+                    self.outside[inner] = ("scanned", outer, None)
+            self._visit(body)
+
+    def inexact(self, value: Operand) -> bool:
+        return jnp.issubdtype(self.program.aval(value).dtype, jnp.inexact)
+
+    # -- questions -------------------------------------------------------------------------
+
+    @_remembered
+    def distinct(self, value: Operand, dim: int) -> bool:
+        """Almost surely no two entries along `dim` are equal."""
+        if isinstance(value, Constant) or not self.inexact(value):
+            return False
+        if value in self.leaves:
+            return True
+        if value in self.outside:
+            kind, outer, after = self.outside[value]
+            stays = after is None or self.distinct(after, dim)
+            return stays and self.distinct(outer, dim + (kind == "scanned"))
+        equation = self.producers.get(value)
+        if equation is None:
+            return False
+        name, inputs = equation.name, equation.inputs
+        if name in _CASTS | _MONOTONE:
+            return self.distinct(inputs[equation.outputs.index(value)], dim)
+        if name in _SHAPES:
+            source = _source_dim(self.program, equation, dim)
+            return source is not None and self.distinct(inputs[0], source)
+        if name in ("max", "min"):  # a reduction starts from −∞
+            x, start = inputs
+            return _all(start, np.isinf) and self.distinct(x, dim)
+        if name == "scan":
+            inner, shift = _inner_output(self.program, equation, value)
+            return dim >= shift and self.distinct(inner, dim - shift)
+        if name in _SUMS | _PRODUCTS:
+            return self._distinct_pair(name, inputs, dim)
+        return name in _CONTRACTIONS and self._distinct_contraction(equation, dim)
+
+    def _distinct_pair(self, name: str, inputs: tuple[Operand, ...], dim: int) -> bool:
+        for one, other in (inputs, inputs[::-1]):
+            if name == "div" and one is not inputs[0]:
+                continue
+            if self.uniform(other, dim):
+                kept = name in _SUMS or self.live(other)
+            else:
+                kept = name in _SUMS and self.fresh(other, self.cone(one))
+            if kept and self.distinct(one, dim):
+                return True
+        return False
+
+    def _distinct_contraction(self, equation: Equation, dim: int) -> bool:
+        found = _operand_dim(self.program, equation, dim)
+        if found is None:
+            return False
+        weight, source = found
+        data = equation.inputs[1 - weight]
+        weight = equation.inputs[weight]
+        return self.distinct(weight, source) and self.live(weight) and self.live(data)
+
+    @_remembered
+    def live(self, value: Operand) -> bool:
+        """Almost surely nothing in it vanishes, row by row."""
+        if isinstance(value, Constant):
+            return _all(value, lambda v: v != 0)
+        if value in self.leaves or value in self.data:
+            return self.inexact(value)
+        if value in self.outside:
+            _, outer, after = self.outside[value]
+            return self.live(outer) and (after is None or self.live(after))
+        equation = self.producers.get(value)
+        if equation is None:
+            return False
+        name, inputs = equation.name, equation.inputs
+        if self.positive(value):
+            return True
+        if name in _CASTS | _SMOOTH | _SHAPES | {"gather"}:
+            return self.live(inputs[0])
+        if name in _CONTRACTIONS | _PRODUCTS:
+            return all(map(self.live, inputs))
+        if name in _SUMS:
+            pairs = (inputs, inputs[::-1])
+            return any(self.live(a) and self._no_cancelling(a, b) for a, b in pairs)
+        if name == "scan":
+            return self.live(_inner_output(self.program, equation, value)[0])
+        return False
+
+    def _no_cancelling(self, a: Operand, b: Operand) -> bool:
+        """a ± b does not vanish: b has parameters of its own, or is constant where a is not."""
+        if isinstance(b, Constant) or self.fresh(b, self.cone(a)):
+            return True
+        shape = self.program.shape(b)
+        return any(
+            n > 1 and self.uniform(b, d) and not self.uniform(a, d) for d, n in enumerate(shape)
+        )
+
+    @_remembered
+    def positive(self, value: Operand) -> bool:
+        """Above zero whatever the parameters."""
+        if isinstance(value, Constant):
+            return _all(value, lambda v: v > 0)
+        return self._sign(value, self.positive) or self._shifted(value)
+
+    def _shifted(self, value: Operand) -> bool:
+        """A sum of what is above zero and what is not below (a variance and ε)."""
+        equation = self.producers.get(value)
+        if equation is None or equation.name not in ("add", "add_any"):
+            return False
+        a, b = equation.inputs
+        return (self.positive(a) and self.not_negative(b)) or (
+            self.not_negative(a) and self.positive(b)
+        )
+
+    @_remembered
+    def not_negative(self, value: Operand) -> bool:
+        if isinstance(value, Constant):
+            return _all(value, lambda v: v >= 0)
+        equation = self.producers.get(value)
+        if equation is None:
+            return False
+        if equation.name in ("square", "abs") or self.positive(value):
+            return True
+        if equation.name == "integer_pow":
+            return equation.params["y"] % 2 == 0
+        if equation.name == "max":
+            return any(_all(o, lambda v: v >= 0) for o in equation.inputs)
+        if equation.name in ("add", "add_any"):
+            return all(map(self.not_negative, equation.inputs))
+        return self._sign(value, self.not_negative)
+
+    def _sign(self, value: Operand, holds: Callable[[Operand], bool]) -> bool:
+        """Whether a sign that all operands have is the result's."""
+        equation = self.producers.get(value)
+        if equation is None:
+            return False
+        name, inputs = equation.name, equation.inputs
+        if name in _POSITIVE:
+            return True
+        kept = _CASTS | _SHAPES | _PRODUCTS | {"sqrt", "rsqrt", "reduce_sum", "reduce_max"}
+        return name in kept and all(map(holds, inputs[: 2 if name in _PRODUCTS else 1]))
+
+    @_remembered
+    def uniform(self, value: Operand, dim: int) -> bool:
+        """The same along `dim` by construction."""
+        if isinstance(value, Constant):
+            return np.ndim(value.value) == 0
+        shape = self.program.shape(value)
+        if not shape or shape[dim] == 1:
+            return True
+        equation = self.producers.get(value)
+        if equation is None:
+            return False
+        if equation.name == "broadcast_in_dim":
+            source = _source_dim(self.program, equation, dim)
+            return source is None or self.uniform(equation.inputs[0], source)
+        if equation.name in _CASTS | _SMOOTH | _SUMS | _PRODUCTS | {"max", "min"}:
+            return all(self.uniform(o, dim) for o in equation.inputs)
+        return False
+
+    def fresh(self, value: Operand, cone: frozenset[Operand]) -> bool:
+        """A parameter, or a contraction with one, that the values of `cone` do not depend on."""
+        if isinstance(value, Constant):
+            return False
+        if value in self.leaves or value in self.outside:
+            return self.inexact(value) and not self.cone(value) & cone
+        equation = self.producers.get(value)
+        if equation is None:
+            return False
+        if equation.name in _CASTS | _SHAPES | {"neg"}:
+            return self.fresh(equation.inputs[0], cone)
+        if equation.name in _SUMS:
+            return all(self.fresh(o, cone) for o in equation.inputs)
+        return equation.name in _CONTRACTIONS and any(
+            self._parameter(o) and not self.cone(o) & cone for o in equation.inputs
+        )
+
+    def _parameter(self, value: Operand) -> bool:
+        """A view of a parameter."""
+        while value not in self.leaves:
+            if value in self.outside and self.outside[value][0] != "carry":
+                value = self.outside[value][1]
+                continue
+            equation = self.producers.get(value)
+            if equation is None or equation.name not in _CASTS | _SHAPES:
+                return False
+            value = equation.inputs[0]
+        return self.inexact(value)
+
+    def cone(self, value: Operand) -> frozenset[Operand]:
+        """The program's inputs, and the carries of loops around, that a value depends on."""
+        key = ("cone", value)
+        if key not in self.known:
+            found: set[Operand] = set()
+            todo, seen = [value], {value}
+            while todo:
+                current = todo.pop()
+                if isinstance(current, Constant):
+                    continue
+                if current in self.outside:
+                    kind, outer, _ = self.outside[current]
+                    before = [outer]
+                    if kind == "carry":
+                        found.add(current)
+                elif current in self.producers:
+                    before = list(self.producers[current].inputs)
+                else:
+                    found.add(current)
+                    before = []
+                todo.extend(o for o in before if o not in seen)
+                seen.update(before)
+            self.known[key] = frozenset(found)
+        return self.known[key]
+
+
+def _all(operand: Operand, holds: Callable[[Any], Any]) -> bool:
+    if not isinstance(operand, Constant):
+        return False
+    array = np.asarray(operand.value)
+    return array.dtype.kind in "biuf" and bool(np.all(holds(array)))
+
+
+def _inner_output(program: Program, equation: Equation, value: Operand) -> tuple[Operand, int]:
+    """The value of a scan's body that a result shows, and how many axes are put before it."""
+    inner = equation.bodies[0].outputs[equation.outputs.index(value)]  # type: ignore[arg-type]
+    return inner, len(program.shape(value)) - len(program.shape(inner))
+
+
+def _source_dim(program: Program, equation: Equation, dim: int) -> int | None:
+    """The operand's dimension that a dimension of its view shows, whole and in order."""
+    params, shape = equation.params, program.shape(equation.inputs[0])
+    n = program.shape(equation.outputs[0])[dim]
+    match equation.name:
+        case "transpose":
+            source = params["permutation"][dim]
+        case "broadcast_in_dim":
+            dims = list(params["broadcast_dimensions"])
+            source = dims.index(dim) if dim in dims else None
+        case "slice":
+            source = dim
+        case _:  # reshapes: as many entries before it
+            before = int(np.prod(program.shape(equation.outputs[0])[:dim], dtype=int))
+            counts = np.cumprod([1, *shape])
+            found = [d for d, m in enumerate(shape) if counts[d] == before and m == n]
+            source = found[-1] if found else None
+    return source if source is not None and shape[source] == n else None
+
+
+def _operand_dim(program: Program, equation: Equation, dim: int) -> tuple[int, int] | None:
+    """(operand, its dimension) that a free dimension of a contraction's result comes from."""
+    if equation.name == "conv_general_dilated":
+        dims = equation.params["dimension_numbers"]
+        return (1, dims.rhs_spec[0]) if dim == dims.out_spec[1] else None
+    contracted, batch = equation.params["dimension_numbers"]
+    free = [
+        [d for d in range(len(program.shape(o))) if d not in (*c, *b)]
+        for o, c, b in zip(equation.inputs, contracted, batch, strict=True)
+    ]
+    sources = [(side, d) for side in (0, 1) for d in free[side]]
+    at = dim - len(batch[0])
+    return sources[at] if at >= 0 else None
