@@ -15,7 +15,7 @@ from ._tree import squared_norm
 from ._types import ApplyFn, Params
 from .inputs import PGD
 from .metrics import cross_entropy
-from .network.batch_norm import in_training_mode, without_statistics
+from .network.batch_norm import in_training_mode, statistics_of, without
 
 # (key, a batch of x) → the batch augmented
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
@@ -105,7 +105,9 @@ def training_loss(
             x = attack.perturb(model, params, x, y, jax.random.fold_in(key, 0))
         value = jnp.mean(cross_entropy(model(params, x), y))
         if weight_decay:
-            value = value + weight_decay / 2 * squared_norm(without_statistics(params))
+            value = value + weight_decay / 2 * squared_norm(
+                without(statistics_of(apply_fn, params, x), params)
+            )
         return value
 
     return loss

@@ -19,7 +19,7 @@ from ._types import ApplyFn, Params
 from .checkpoints import TrainingState
 from .evaluation import estimate_batch_norm
 from .inputs import PGD
-from .network.batch_norm import statistics_pairs
+from .network.batch_norm import statistics_of
 from .protocol import Augment, Protocol, training_loss
 
 
@@ -92,7 +92,7 @@ def train(
     if checkpoints is not None:
         checkpoints.close()
     networks = unstack(state[0], len(seeds))
-    if statistics_pairs(networks[0]):
+    if statistics_of(apply_fn, networks[0], x[:2]):
         networks = [estimate_batch_norm(apply_fn, n, x[:10_000]) for n in networks]
     return networks
 

@@ -31,7 +31,7 @@ import mcjax
 from mcjax._files import write_atomically
 from mcjax.data import load
 from mcjax.evaluation import estimate_batch_norm
-from mcjax.network.batch_norm import in_training_mode, statistics_pairs
+from mcjax.network.batch_norm import in_training_mode, statistics_of
 from mcjax.path import Legs
 from mcjax.protocol import cross_entropy_of
 from mcjax.recipes import METHODS
@@ -118,7 +118,8 @@ def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: 
     params, state = start, optimizer.init(start)
     for key in jax.random.split(jax.random.key(seed), steps):
         params, state = step(params, state, key)
-    return estimate_batch_norm(apply_fn, params, x) if statistics_pairs(params) else params
+    found = statistics_of(apply_fn, params, x)
+    return estimate_batch_norm(apply_fn, params, x) if found else params
 
 
 def compare(name: str, options: Architectures) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import tyro
 
 from mcjax.align import correlation_signature, match_activations
 from mcjax.evaluation import estimate_batch_norm
-from mcjax.network.batch_norm import statistics_pairs
 from mcjax.path import Linear
 
 from ..common import Panel, draw_panels
@@ -23,7 +22,7 @@ def signature(study: Study, a: Any, b: Any) -> list[float]:
 def midpoint(study: Study, path: Any) -> Any:
     """The network in the middle of a path, with statistics of its own."""
     params = path(0.5)
-    if statistics_pairs(params):
+    if study.network.normalisations.found:
         params = estimate_batch_norm(study.apply, params, study.sample)
     return params
 

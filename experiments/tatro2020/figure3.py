@@ -31,14 +31,15 @@ def main(options: Options) -> None:
     a, b = study.pair(0)
     curves = {k: study.curve_of(0, k) for k in ("unaligned", "aligned")}
     aligned = curves["aligned"][0].points[2]
-    plane = Plane.through(a, b, aligned)
+    plane = Plane.through(a, b, aligned, network=study.network)
     segments = {
         "to B": plane.coordinates_along(Linear(a, b), 3),
         "to P·B": plane.coordinates_along(Linear(a, aligned), 3),
     }
     planes: dict[str, Any] = {"ends": (plane, ("A", "B", "P·B"), segments)}
     for kind, (curve, _) in curves.items():
-        through = Plane.through(curve.points[0], curve.points[2], curve.points[1])
+        start, middle, last = curve.points
+        through = Plane.through(start, last, middle, network=study.network)
         end = "B" if kind == "unaligned" else "P·B"
         drawn = {
             f"{kind} curve": through.coordinates_along(curve),

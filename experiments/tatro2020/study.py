@@ -25,7 +25,6 @@ from mcjax.data import CIFAR10, Dataset, crop_flip_and_rotate, load
 from mcjax.evaluation import Curve, batch_norm_along
 from mcjax.inputs import PGD
 from mcjax.models import MLP, GoogLeNet, ResNet32, TinyTen
-from mcjax.network.batch_norm import statistics_pairs
 from mcjax.path import Bezier
 from mcjax.protocol import Protocol, tatro2020
 from mcjax.recipes import pam, train_curve
@@ -235,7 +234,7 @@ class Study:
         path, record = self.curve_of(pair, kind, **changes)
         some = tuple(v[:10_000] for v in self.train_data)
         statistics = None
-        if statistics_pairs(self.networks[0]):
+        if self.network.normalisations.found:
             statistics = batch_norm_along(path, self.apply, self.sample, self.points)
         curves = {
             split: mcjax.evaluate(

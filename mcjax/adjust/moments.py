@@ -21,7 +21,7 @@ from .. import _check
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
-from ..network.batch_norm import batch_statistics, normalised_values
+from ..network.batch_norm import batch_statistics, normalisations_of
 from ..network.model import Model, replace_leaves
 from ..network.network import Layer, Network
 from ..network.program import Program, run
@@ -129,8 +129,8 @@ def _sums(
     readers: dict[Any, tuple[MatrixForm, Any]] = {
         f.key: (f, found[w.layer].input) for f, w in zip(layers, wanted, strict=True)
     }
-    normalised = normalised_values(program, network.template)
-    shared = shared_part(path, model, {i for pair in normalised for i in pair})
+    normalised = normalisations_of(model, network.template)
+    shared = shared_part(path, model, normalised.leaves)
 
     def one_chunk(sums, i):
         cx = chunks.take(x, i * chunk, chunk)
@@ -142,7 +142,7 @@ def _sums(
         def at(t):
             known = shared.at(t, values)
             params = path.at(t)
-            if normalised:
+            if normalised.found:
                 statistics = batch_statistics(model, params, cx, known, normalised)
                 params = replace_leaves(params, statistics)
             leaves = [*jax.tree.leaves(params), *jax.tree.leaves(cx)]

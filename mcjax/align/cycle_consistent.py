@@ -14,7 +14,7 @@ import numpy as np
 from .. import _check
 from .._tree import linear_combination, squared_norm
 from .._types import Params
-from ..network.batch_norm import without_statistics
+from ..network.batch_norm import without
 from ..network.network import Network
 from ..symmetry.permutation import compose, invert
 from ..symmetry.relaxation import Matrices, matrices_of, nearest_permutation, transport
@@ -126,8 +126,9 @@ def match_many(
 
 def _relaxed(network: Network, trees: Sequence[Params], matrices: Sequence[Matrices]) -> jax.Array:
     """Σ_{i<j} ⟨D_i θ_i, D_j θ_j⟩ = ½ (‖Σ_i D_i θ_i‖² − Σ_i ‖D_i θ_i‖²)."""
+    statistics = network.normalisations.leaves
     moved = [
-        without_statistics(transport(network, m, p)) for m, p in zip(matrices, trees, strict=True)
+        without(statistics, transport(network, m, p)) for m, p in zip(matrices, trees, strict=True)
     ]
     total = linear_combination((1.0,) * len(moved), moved)
     return (squared_norm(total) - sum(squared_norm(m) for m in moved)) / 2

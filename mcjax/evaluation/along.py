@@ -18,10 +18,9 @@ from .._files import write_atomically
 from .._types import ApplyFn, Metric
 from ..inputs.attack import PGD, attacked
 from ..metrics import accuracy, cross_entropy
-from ..network.batch_norm import statistics_pairs
 from ..path import Path
 from .barrier import barrier
-from .batch_norm import Statistics, estimate_along
+from .batch_norm import Statistics, estimate_along, statistics_along
 from .pieces import pieces, t_batch_for, time_grid
 from .sharding import sharded_sweep
 from .sweep import Plan, sweep
@@ -135,9 +134,10 @@ def evaluate(
       (cross-entropy) and accuracy
     - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
       usually the training inputs), or what `mcjax.evaluation.batch_norm_along` has estimated, to
-      be shared by several evaluations; default: the x of `data`. Only used where the parameters
-      hold such statistics (leaves `mean` and `var` side by side in `batch_stats`). Where they are
-      those of x and x is one chunk, a single pass gives statistics and metrics
+      be shared by several evaluations; default: the x of `data`. Only used where the model
+      normalises by stored statistics, whatever their names (`Network.explain` lists them).
+      Where they are those of x and x is one chunk, a single pass gives statistics and metrics.
+      `Statistics(t, {})` leaves those that the path's points hold
     - `attack`: every network is attacked by itself, and the metrics are those on the attacked
       inputs (tatro2020, Sec. 5); statistics stay those of clean inputs
     - `mesh`: devices to share the work; its axes may be named `"t"` and `"data"`
@@ -147,8 +147,9 @@ def evaluate(
 
     **Returns:** a `Curve`. A single t gives a curve of one point.
 
-    **Raises:** `ValueError` for an empty batch, x and y of different lengths, t outside [0, 1]
-    or metrics that do not return one value for each example.
+    **Raises:** `ValueError` for an empty batch, x and y of different lengths, t outside [0, 1],
+    metrics that do not return one value for each example, or stored statistics that cannot be
+    estimated.
 
         >>> import jax.numpy as jnp, mcjax
         >>> f = lambda p, x: x @ p["w"]
@@ -190,7 +191,7 @@ def evaluate(
         points = jnp.asarray(where, jnp.result_type(float))
         if isinstance(batch_norm, Statistics):
             replaced = batch_norm.at(which)
-        elif plan.own_statistics or not statistics_pairs(jax.eval_shape(piece.at, points[0])):
+        elif plan.own_statistics or not statistics_along(piece, apply_fn, batch_norm, chunk):
             replaced = {}
         else:
             replaced = estimate_along(

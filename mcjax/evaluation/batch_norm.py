@@ -1,9 +1,10 @@
 """Batch-normalisation statistics of networks that have none of their own: points on a path.
 
-In evaluation mode a model computes (h − mean) · rsqrt(var + ε); the statistics of h in a network
-on a path are neither end point's. They are estimated from the model's own program: wherever a
-leaf `mean` is subtracted from h, mean and variance of h over the batch take the place of the two
-leaves, layer after layer in one pass, and are averaged over the batches (tatro2020, App. F).
+In evaluation mode a model computes (h − mean) / √(var + ε); the statistics of h in a network on a
+path are neither end point's. They are estimated from the model's own program, which says by role
+which leaves they are (`mcjax/network/normalisation.py`): mean and variance of h over the batch take
+the place of the two leaves, layer after layer in one pass, and are averaged over the batches
+(tatro2020, App. F).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from .. import _check
 from .._types import ApplyFn, Params
 from ..network import chunks
-from ..network.batch_norm import batch_statistics, normalised_values, statistics_pairs
+from ..network.batch_norm import batch_statistics, normalisations_of, statistics_of
 from ..network.model import Model, replace_leaves
 from ..path import Path
 from ..path.sharing import shared_part
@@ -31,7 +32,9 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
     """The parameters with batch-normalisation statistics estimated from x.
 
     Each batch of `chunk` examples is normalised by its own statistics; mean and (biased) variance
-    are averaged over the batches, as PyTorch's `update_bn` does with momentum None.
+    are averaged over the batches, as PyTorch's `update_bn` does with momentum None,
+    and over the uses of statistics that serve several times. A frozen normaliser of x itself,
+    (x − mean) / √(var + ε), cannot be told from batch normalisation and is estimated too.
 
     **Arguments:**
     - `apply_fn`: the model in evaluation mode
@@ -39,8 +42,8 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
 
     **Returns:** parameters in which only the statistics differ.
 
-    **Raises:** `ValueError` if no statistics are found in `params`, or the model does not
-    subtract the mean in a way that can be recognised.
+    **Raises:** `ValueError` if the model normalises by no stored statistics, or in a way in which
+    they cannot be estimated.
 
         >>> import jax.numpy as jnp
         >>> from mcjax.evaluation import estimate_batch_norm
@@ -50,8 +53,9 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
         >>> found["mean"].tolist(), found["var"].tolist()
         ([2.0], [1.0])
     """
-    _require_statistics(params)
-    found = estimate_along(_Constant(params), apply_fn, x, jnp.zeros(1), chunk=chunk)
+    path = _Constant(params)
+    _require_statistics(path, apply_fn, x, chunk)
+    found = estimate_along(path, apply_fn, x, jnp.zeros(1), chunk=chunk)
     return replace_leaves(params, {i: v[0] for i, v in found.items()})
 
 
@@ -93,7 +97,8 @@ def batch_norm_along(
 
     **Returns:** `Statistics`, to be passed to `mcjax.evaluate` for the same path and t.
 
-    **Raises:** `ValueError` if the parameters hold no statistics, and as `mcjax.evaluate`.
+    **Raises:** `ValueError` if the model normalises by no stored statistics, and as
+    `mcjax.evaluate`.
 
         >>> import jax.numpy as jnp, mcjax
         >>> f = lambda p, x: (x - p["mean"]) / jnp.sqrt(p["var"] + 1e-5) * p["scale"]
@@ -104,7 +109,7 @@ def batch_norm_along(
         >>> mcjax.evaluate(path, f, (x, y), 3, statistics=found).accuracy.tolist()
         [0.0, 0.5, 1.0]
     """
-    _require_statistics(jax.eval_shape(path.at, 0.0))
+    _require_statistics(path, apply_fn, x, chunk)
     ts = time_grid(t)
     at_once = t_batch_for(path, len(ts), t_batch)
     found: dict[int, np.ndarray] = {}
@@ -116,9 +121,19 @@ def batch_norm_along(
     return Statistics(ts, {i: jnp.asarray(v) for i, v in found.items()})
 
 
-def _require_statistics(params: Params) -> None:
-    if not statistics_pairs(params):
-        raise ValueError("params hold no batch-normalisation statistics (leaves mean and var)")
+def statistics_along(path: Path, apply_fn: ApplyFn, x: Any, chunk: int) -> frozenset[int]:
+    """Numbers of the leaves that are statistics."""
+    n = _check.batched(x, "statistics")
+    params, x = jax.eval_shape(lambda x: (path.at(0.0), x), x)  # types as JAX has them
+    return statistics_of(apply_fn, params, chunks.types(x, min(chunk, n)))
+
+
+def _require_statistics(path: Path, apply_fn: ApplyFn, x: Any, chunk: int) -> None:
+    if not statistics_along(path, apply_fn, x, chunk):
+        raise ValueError(
+            "the model has no batch-normalisation statistics: nowhere is a leaf subtracted from a "
+            "value that is divided by the root of another, (h - mean) / sqrt(var + epsilon)"
+        )
 
 
 class _Constant(Path):
@@ -147,9 +162,8 @@ def _estimate(
     n = len(jax.tree.leaves(x)[0])
     types = jax.eval_shape(path.at, ts[0])
     model = Model.of(apply_fn, types, chunks.types(x, chunk))
-    pairs = statistics_pairs(types)
-    shared = shared_part(path, model, {i: None for pair in pairs for i in pair})
-    normalised = normalised_values(model.program, types)
+    normalised = normalisations_of(model, types)
+    shared = shared_part(path, model, normalised.leaves)
     start_of = chunks.starts(n, chunk)
     leaves = jax.tree.leaves(types)
 
@@ -164,8 +178,6 @@ def _estimate(
         return jax.tree.map(jnp.add, total, jax.lax.map(at, ts, batch_size=at_once)), None
 
     n_chunks = n // chunk
-    zero = {
-        i: jnp.zeros((*ts.shape, *leaves[i].shape), jnp.float32) for pair in pairs for i in pair
-    }
+    zero = {i: jnp.zeros((*ts.shape, *leaves[i].shape), jnp.float32) for i in normalised.leaves}
     total, _ = jax.lax.scan(one_chunk, zero, jnp.arange(n_chunks))
     return jax.tree.map(lambda v: v / n_chunks, total)

@@ -17,7 +17,8 @@ from .. import _check
 from .._files import write_atomically
 from .._tree import inner_product, linear_combination
 from .._types import ApplyFn, Metric, Params
-from ..network.batch_norm import without_statistics
+from ..network.batch_norm import without
+from ..network.network import Network
 from ..path._base import Combination, Path, time
 from .along import evaluate
 
@@ -30,21 +31,26 @@ class Plane:
     """The plane through three networks, with an orthonormal frame (tatro2020, Fig. 3).
 
     Made by `Plane.through(a, b, c)`: the origin is at a, the first axis points to b, the second
-    is what Gram–Schmidt leaves of c − a. Statistics of batch normalisation are carried along, but
-    do not count as coordinates.
+    is what Gram–Schmidt leaves of c − a.
 
     - `origin`, `first`, `second`: parameter trees
     - `corners`: (3, 2) coordinates of a, b and c
+    - `statistics`: numbers of leaves that are carried along, but do not count as coordinates
     """
 
     origin: Params
     first: Params
     second: Params
     corners: np.ndarray
+    statistics: frozenset[int] = frozenset()
 
     @classmethod
-    def through(cls, a: Params, b: Params, c: Params) -> Plane:
+    def through(cls, a: Params, b: Params, c: Params, *, network: Network | None = None) -> Plane:
         """The plane through a, b and c.
+
+        **Arguments:**
+        - `network`: traced; its statistics of batch normalisation are carried along, but do not
+          count as coordinates. Default: every leaf counts
 
         **Raises:** `ValueError` if the trees differ in structure, or the points are collinear.
 
@@ -57,20 +63,22 @@ class Plane:
         for tree, name in ((a, "a"), (b, "b"), (c, "c")):
             _check.parameters(tree, name)
             _check.same_structure(a, tree, names=("a", name))
+        statistics = frozenset() if network is None else network.normalisations.leaves
         to_b, to_c = (linear_combination((1.0, -1.0), (p, a)) for p in (b, c))
-        width, side = _norm(to_b), _norm(to_c)
+        width, side = (_norm(p, statistics) for p in (to_b, to_c))
         if width == 0 or side == 0:
             raise ValueError("the plane needs three different points: b or c equals a")
         first = linear_combination((1 / width,), (to_b,))
-        along = _dot(to_c, first)
+        along = _dot(to_c, first, statistics)
         rest = linear_combination((1.0, -along), (to_c, first))
         # Once more: what rounding has left along the first axis.
-        rest = linear_combination((1.0, -_dot(rest, first)), (rest, first))
-        height = _norm(rest)
+        rest = linear_combination((1.0, -_dot(rest, first, statistics)), (rest, first))
+        height = _norm(rest, statistics)
         if height < _COLLINEAR * side:
             raise ValueError("a, b and c lie on one line: there is no plane through them")
         second = linear_combination((1 / height,), (rest,))
-        return cls(a, first, second, np.array([[0, 0], [width, 0], [along, height]]))
+        corners = np.array([[0, 0], [width, 0], [along, height]])
+        return cls(a, first, second, corners, statistics)
 
     def point(self, x: float, y: float) -> Params:
         """The parameters at coordinates (x, y)."""
@@ -80,19 +88,19 @@ class Plane:
         """(x, y) of the foot of the perpendicular from a network onto the plane."""
         _check.same_structure(self.origin, params, names=("the plane's networks", "params"))
         offset = linear_combination((1.0, -1.0), (params, self.origin))
-        return np.array([_dot(offset, self.first), _dot(offset, self.second)])
+        return np.array([_dot(offset, v, self.statistics) for v in (self.first, self.second)])
 
     def coordinates_along(self, path: Path, points: int = 61) -> np.ndarray:
         """(points, 2) coordinates of a path, to draw it."""
         return np.array([self.coordinates(path(t)) for t in np.linspace(0, 1, points)])
 
 
-def _dot(a: Params, b: Params) -> float:
-    return float(inner_product(without_statistics(a), without_statistics(b)))
+def _dot(a: Params, b: Params, statistics: frozenset[int]) -> float:
+    return float(inner_product(without(statistics, a), without(statistics, b)))
 
 
-def _norm(a: Params) -> float:
-    return float(np.sqrt(_dot(a, a)))
+def _norm(a: Params, statistics: frozenset[int]) -> float:
+    return float(np.sqrt(_dot(a, a, statistics)))
 
 
 @dataclasses.dataclass(frozen=True)

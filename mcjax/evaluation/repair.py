@@ -18,10 +18,11 @@ from .. import _check
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
-from ..network.batch_norm import OnDemand, normalised_values, statistics_pairs
+from ..network.batch_norm import OnDemand, normalisations_of
 from ..network.layers import Contraction
 from ..network.model import Model, replace_leaves
 from ..network.network import Network
+from ..network.normalisation import normalisations
 from ..path._base import Path, time
 
 # A unit that varies less than this part of what it should is left as it is.
@@ -85,7 +86,7 @@ class Repaired(Path):
         n = _check.batched(x, "x")
         chunk = min(_check.positive(chunk, "chunk"), n)
         x = jax.tree.map(jnp.asarray, x)
-        if not _layers(network, chunks.types(x, chunk)) and not statistics_pairs(path.at(0.0)):
+        if not _layers(network, chunks.types(x, chunk)) and not network.normalisations.found:
             raise ValueError("the network has no hidden layer with a bias that could be repaired")
         ends = [_statistics(network, chunk, path(t), x) for t in (0.0, 1.0)]
         self._set(path=path, x=x, start=ends[0], end=ends[1], network=network, chunk=chunk)
@@ -104,8 +105,8 @@ def _layers(network: Network, x_types: Any) -> list[_Layer]:
     analysis, found = analysis_for(network, x_types)
     top = {o for e in analysis.program.equations for o in e.outputs}
     leaves = [v for c in found for v in (c.weight, c.bias)]
-    normalised = normalised_values(analysis.program, network.template)
-    followed = {h for h, _ in normalised.values()}
+    normalised = normalisations(analysis.program, len(network.leaf_types))
+    followed = {n.input for n in normalised.found}
     out = []
     for c in found:
         own = c.bias is not None and leaves.count(c.weight) == leaves.count(c.bias) == 1
@@ -146,8 +147,8 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
     types = chunks.types(x, chunk)
     analysis, _ = analysis_for(network, types)
     layers = _layers(network, types)
-    normalised = normalised_values(analysis.program, network.template)
     model = Model(analysis.program, None, network.treedef, len(network.leaf_types))
+    normalised = normalisations_of(model, network.template)
 
     def of_chunk(i):
         seen: dict[int, Any] = {}
@@ -165,7 +166,8 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
             return change
 
         replace = {layer.value: correct(k, layer) for k, layer in enumerate(layers)}
-        run = OnDemand(model, params, chunks.take(x, i * chunk, chunk), {}, normalised, replace)
+        batch = chunks.take(x, i * chunk, chunk)
+        run = OnDemand.of(model, params, batch, {}, normalised, replace)
         run.estimate()
         for layer in layers:
             run.value(layer.value)

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 
 from .._types import ApplyFn, Metric
 from ..network import chunks
-from ..network.batch_norm import normalised_values, training_outputs
+from ..network.batch_norm import normalisations_of, training_outputs
 from ..network.model import Model, replace_leaves
+from ..network.normalisation import Normalisations
 from ..path import Path
 from ..path.sharing import shared_part
 
@@ -50,8 +51,8 @@ def sweep(
     start_of = chunks.starts(n, plan.chunk)
     shapes = jax.eval_shape(path.at, ts[0])
     model = Model.of(plan.apply_fn, shapes, chunks.types(x, plan.chunk))
-    normalised = normalised_values(model.program, shapes) if plan.own_statistics else {}
-    shared = shared_part(path, model, {*replaced, *(i for pair in normalised for i in pair)})
+    normalised = normalisations_of(model, shapes) if plan.own_statistics else Normalisations()
+    shared = shared_part(path, model, {*replaced, *normalised.leaves})
 
     def one_chunk(sums, i):
         first, skipped = start_of(i)
@@ -63,7 +64,7 @@ def sweep(
             t, leaves = argument
             params = replace_leaves(path.at(t), leaves)
             known = shared.at(t, values)
-            if normalised:
+            if normalised.found:
                 outputs = training_outputs(model, params, cx, known, normalised)
             else:
                 outputs = model.outputs(params, cx, known)

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from .._tree import is_inexact
 from .._types import Params
-from ..network.batch_norm import statistics_pairs
 from ..network.network import Network
 
 
@@ -42,7 +41,7 @@ class Rows:
             (g.atom,): name for name, g in network.groups.items() if not g.outer
         }
         written = {layer.weight: set(layer.groups_out) for layer in network.layers}
-        statistics = {i for pair in statistics_pairs(network.template) for i in pair}
+        statistics = network.normalisations.leaves
         found: dict[str, list[Column]] = {}
         leaves = zip(network.leaf_axes, network.leaf_names, network.leaf_types, strict=True)
         for leaf, (axes, name, type_) in enumerate(leaves):

@@ -1,12 +1,14 @@
-"""Where a program normalises by batch statistics, and what they are on a batch.
+"""A program normalised by the statistics of the batch that it is given, and those statistics.
 
-In evaluation mode a model computes (h − mean) · rsqrt(var + ε). Wherever a leaf `mean` is
-subtracted from h, the mean and the variance of h over a batch can take the place of the leaves.
+In evaluation mode a model computes (h − mean) / √(var + ε), in one algebra or another; where, is
+found by role (`normalisation.py`). There mean and variance of h over the batch can take the place
+of the leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,35 +16,42 @@ import jax.numpy as jnp
 
 from .._tree import named_leaves
 from .._types import ApplyFn, Params
-from .layers import VIEWS
 from .model import Model
-from .program import Constant, Equation, Operand, Program
-
-# (mean leaf, variance leaf) → (the value that is normalised, the axes of its batch)
-Normalised = dict[tuple[int, int], tuple[int, tuple[int, ...]]]
-
-_MEANS = {"mean": "var", "running_mean": "running_var", "moving_mean": "moving_variance"}
+from .normalisation import Normalisation, Normalisations, Statistic, normalisations
+from .program import Constant, Equation, Operand, Program, scan_counts
 
 
-def statistics_pairs(params: Params) -> list[tuple[int, int]]:
-    """(mean, variance) leaf numbers: leaves so named side by side."""
-    names = [n.split("/") for n, _ in named_leaves(params)]
-    index = {tuple(n): i for i, n in enumerate(names)}
-    pairs = []
-    for i, name in enumerate(names):
-        ends = [k for k in range(len(name)) if name[k] in _MEANS]
-        if ends:
-            k = ends[-1]
-            partner = (*name[:k], _MEANS[name[k]], *name[k + 1 :])
-            if partner in index:
-                pairs.append((i, index[partner]))
-    return pairs
+def normalisations_of(model: Model, params: Params) -> Normalisations:
+    """The normalisations of a model, of parameters or their types.
+
+    **Raises:** `ValueError` if statistics are found that cannot be estimated.
+    """
+    found = normalisations(model.program, model.n_leaves)
+    return found.check([n for n, _ in named_leaves(params)]) if found.refused else found
 
 
-def without_statistics(params: Params) -> list[Any]:
-    """The leaves of parameters that are no statistics."""
-    statistics = {i for pair in statistics_pairs(params) for i in pair}
-    return [v for i, v in enumerate(jax.tree.leaves(params)) if i not in statistics]
+def statistics_of(apply_fn: ApplyFn, params: Params, x: Any) -> frozenset[int]:
+    """Numbers of the leaves that are statistics, for parameters and inputs or their types.
+
+    **Raises:** `ValueError` if some of them cannot be estimated.
+    """
+    (leaves, treedef), (inputs, x_treedef) = jax.tree.flatten(params), jax.tree.flatten(x)
+    types = [tuple((v.shape, v.dtype) for v in some) for some in (leaves, inputs)]
+    return _statistics_of(apply_fn, treedef, x_treedef, *types)
+
+
+@lru_cache(maxsize=256)
+def _statistics_of(apply_fn: ApplyFn, treedef, x_treedef, types, x_types) -> frozenset[int]:
+    params, x = (
+        jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*v) for v in some])
+        for tree, some in ((treedef, types), (x_treedef, x_types))
+    )
+    return normalisations_of(Model.of(apply_fn, params, x), params).leaves
+
+
+def without(leaves: Collection[int], params: Params) -> list[Any]:
+    """The leaves of parameters but those of these numbers."""
+    return [v for i, v in enumerate(jax.tree.leaves(params)) if i not in leaves]
 
 
 def in_training_mode(apply_fn: ApplyFn) -> ApplyFn:
@@ -52,29 +61,28 @@ def in_training_mode(apply_fn: ApplyFn) -> ApplyFn:
     """
 
     def apply(params: Params, x: Any) -> Any:
-        pairs = statistics_pairs(params)
-        if not pairs:
+        if not statistics_of(apply_fn, params, x):
             return apply_fn(params, x)
         model = Model.of(apply_fn, params, x, keep_custom=True)
-        return training_outputs(model, params, x, {}, normalised_values(model.program, params))
+        return training_outputs(model, params, x, {}, normalisations_of(model, params))
 
     return apply
 
 
 def training_outputs(
-    model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalised
+    model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalisations
 ) -> Any:
     """The outputs on one batch, normalised by its own statistics."""
-    run = OnDemand(model, params, x, given, normalised)
+    run = OnDemand.of(model, params, x, given, normalised)
     run.estimate()
     return jax.tree.unflatten(model.out_tree, [run.value(o) for o in model.program.outputs])
 
 
 def batch_statistics(
-    model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalised
+    model: Model, params: Params, x: Any, given: dict[int, Any], normalised: Normalisations
 ) -> dict[int, jax.Array]:
-    """Statistics of one batch: leaf number → statistic."""
-    run = OnDemand(model, params, x, given, normalised)
+    """Statistics of one batch: leaf number → statistic, averaged where they serve several times."""
+    run = OnDemand.of(model, params, x, given, normalised)
     run.estimate()
     return run.found
 
@@ -82,96 +90,117 @@ def batch_statistics(
 class OnDemand:
     """A program evaluated on demand, each layer normalised by the statistics of its input.
 
+    - `env`: value → array, what is known
+    - `normalised`: the normalisations in this program and the loops in it
     - `replace`: value → function of it; what it returns takes the value's place
     """
 
     def __init__(
         self,
+        program: Program,
+        env: Mapping[int, Any],
+        normalised: Sequence[Normalisation],
+        replace: Mapping[int, Callable[[jax.Array], jax.Array]] | None = None,
+        depth: int = 0,
+    ) -> None:
+        self.program, self.env, self.depth = program, dict(env), depth
+        self.replace = replace or {}
+        self.producers = {o: e for e in program.equations for o in e.outputs}
+        self.here = {n.output: n for n in normalised if len(n.loops) == depth}
+        self.loops: dict[int, list[Normalisation]] = {}
+        for n in normalised:
+            if len(n.loops) > depth:
+                self.loops.setdefault(n.loops[depth], []).append(n)
+        self.seen: dict[int, list[jax.Array]] = {}
+
+    @classmethod
+    def of(
+        cls,
         model: Model,
         params: Params,
         x: Any,
-        given: dict[int, Any],
-        normalised: Normalised,
+        given: Mapping[int, Any],
+        normalised: Normalisations,
         replace: Mapping[int, Callable[[jax.Array], jax.Array]] | None = None,
-    ) -> None:
-        self.replace = replace or {}
-        program = self.program = model.program
+    ) -> OnDemand:
         leaves = [*jax.tree.leaves(params), *jax.tree.leaves(x)]
-        self.env: dict[int, Any] = dict(zip(program.inputs, leaves, strict=True)) | given
-        self.pending = {
-            program.inputs[leaf]: (m, v, h, axes)
-            for (m, v), (h, axes) in normalised.items()
-            for leaf in (m, v)
-        }
-        self.producers = {o: e for e in program.equations for o in e.outputs}
-        self.found: dict[int, jax.Array] = {}
+        env = dict(zip(model.program.inputs, leaves, strict=True)) | dict(given)
+        return cls(model.program, env, normalised.found, replace)
 
-    def in_order(self) -> list[int]:
-        """The statistics in the order of the program: each demand goes back one layer only."""
-        order = {o: e.index for o, e in self.producers.items()}
-        return sorted(self.pending, key=lambda v: order.get(self.pending[v][2], -1))
+    @property
+    def found(self) -> dict[int, jax.Array]:
+        """Leaf number → statistic; the mean over all that it was in one pass."""
+        return {i: sum(v[1:], v[0]) / len(v) for i, v in self.seen.items()}
 
     def estimate(self) -> None:
         """All statistics; in order, so that the recursion of a deep network stays shallow."""
-        for value in self.in_order():
-            self.value(value)
+        for equation in self.program.equations:
+            if equation.index in self.loops or self.here.keys() & set(equation.outputs):
+                self.value(equation.outputs[0])
 
     def value(self, operand: Operand) -> Any:
         if isinstance(operand, Constant):
             return operand.value
-        if operand in self.pending:
-            self._estimate(*self.pending[operand])
-        elif operand not in self.env:
+        if operand not in self.env:
             equation = self.producers[operand]
-            results = equation.bind([self.value(o) for o in equation.inputs])
+            if operand in self.here:
+                results = [self._normalise(self.here[operand])]
+            elif equation.index in self.loops:
+                results = self._scan(equation)
+            else:
+                results = equation.bind([self.value(o) for o in equation.inputs])
             for output, result in zip(equation.outputs, results, strict=True):
                 change = self.replace.get(output)
                 self.env[output] = result if change is None else change(result)
         return self.env[operand]
 
-    def _estimate(self, mean_leaf: int, var_leaf: int, h: int, axes: tuple[int, ...]) -> None:
-        inputs = self.program.inputs
-        del self.pending[inputs[mean_leaf]], self.pending[inputs[var_leaf]]
-        array = self.value(h).astype(jnp.float32)
-        mean = jnp.mean(array, axes)
-        for leaf, statistic in ((mean_leaf, mean), (var_leaf, jnp.var(array, axes))):
-            old = self.env[inputs[leaf]]
-            self.found[leaf] = statistic.reshape(old.shape)
-            self.env[inputs[leaf]] = self.found[leaf].astype(old.dtype)
+    def _normalise(self, n: Normalisation) -> jax.Array:
+        """The output of a normalisation by the statistics of its input."""
+        h = self.value(n.input)
+        wide = h.astype(jnp.float32)
+        local = {n.input: h}
+        for role, moment in ((n.mean, jnp.mean), (n.variance, jnp.var)):
+            old = self.env[role.value]
+            new = jnp.transpose(moment(wide, n.axes), _ranks(role.axes)).reshape(old.shape)
+            new = new / self._scale(role)
+            self.seen.setdefault(role.leaf, []).append(new)
+            local[role.value] = new.astype(old.dtype)
+        for equation in n.inside:
+            inputs = [
+                self.value(o) if isinstance(o, Constant) or o not in local else local[o]
+                for o in equation.inputs
+            ]
+            local.update(zip(equation.outputs, equation.bind(inputs), strict=True))
+        return local[n.output]
+
+    def _scale(self, role: Statistic) -> Any:
+        scale, powers = role.scale
+        for value, power in powers:
+            scale = scale * jnp.reshape(self.value(value), ()).astype(jnp.float32) ** power
+        return scale
+
+    def _scan(self, equation: Equation) -> list[Any]:
+        """A loop with normalisations in its body."""
+        body, inner = equation.bodies[0], self.loops[equation.index]
+        arguments = [self.value(o) for o in equation.inputs]
+        n_const, n_carry = scan_counts(self.program, equation)
+        constants, rest = arguments[:n_const], arguments[n_const:]
+
+        def step(carry, x):
+            env = dict(zip(body.inputs, [*constants, *carry, *x], strict=True))
+            run = OnDemand(body, env, inner, None, self.depth + 1)
+            run.estimate()
+            outputs = [run.value(o) for o in body.outputs]
+            return outputs[:n_carry], (outputs[n_carry:], run.found)
+
+        options = {k: equation.params[k] for k in ("length", "reverse", "unroll")}
+        carry, (ys, found) = jax.lax.scan(step, rest[:n_carry], rest[n_carry:], **options)
+        stacked = {s.leaf: s.stacked[self.depth] for n in inner for s in (n.mean, n.variance)}
+        for leaf, values in found.items():
+            self.seen.setdefault(leaf, []).append(values if stacked[leaf] else jnp.mean(values, 0))
+        return [*carry, *ys]
 
 
-def normalised_values(program: Program, params: Params) -> Normalised:
-    """(mean, variance) → (h, the axes to average over), from `h − view(mean)` in the program.
-
-    `params` are arrays or their types; without statistics among them nothing is found.
-    """
-    pairs = statistics_pairs(params)
-    source = {v: i for i, v in enumerate(program.inputs)}
-    wanted = dict(pairs)
-    found = {}
-    for equation in program.equations:
-        first = equation.inputs[0] if equation.inputs else None
-        if equation.name in VIEWS and first in source:
-            source.update(dict.fromkeys(equation.outputs, source[first]))  # type: ignore[index]
-        if equation.name == "sub":
-            h, mean = equation.inputs
-            leaf = source.get(mean)  # type: ignore[arg-type]
-            if leaf in wanted and isinstance(h, int):
-                axes = _broadcast_axes(program, equation)
-                found[leaf, wanted[leaf]] = (h, axes)
-    missing = [m for m, v in pairs if (m, v) not in found]
-    if missing:
-        name = named_leaves(params)[missing[0]][0]
-        raise ValueError(
-            f"cannot estimate the statistics of {name!r} ({len(missing)} such leaves): the "
-            "model does not compute `h - mean` at the top level in evaluation mode"
-        )
-    return found
-
-
-def _broadcast_axes(program: Program, equation: Equation) -> tuple[int, ...]:
-    h, mean = equation.inputs
-    shape = program.shape(mean)
-    if len(shape) != len(program.shape(h)):
-        raise ValueError("batch normalisation with a mean of another rank than its input")
-    return tuple(d for d, n in enumerate(shape) if n == 1)
+def _ranks(axes: Sequence[int]) -> list[int]:
+    """Where each axis of the leaf lies among those of the input that were kept."""
+    return [int(i) for i in sorted(range(len(axes)), key=axes.__getitem__)]

@@ -18,6 +18,7 @@ from .analysis import Analysis
 from .axes import Atom, Axes, Concat, Expr, Factor, Family, atoms
 from .blocks import Block, Dim, dependee, map_blocks
 from .layers import Contraction
+from .normalisation import Normalisations, normalisations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +184,11 @@ class Network:
                         f"permutations[{name!r}] is no permutation of 0 … {group.size - 1}"
                     )
 
+    @cached_property
+    def normalisations(self) -> Normalisations:
+        """Where the model normalises by stored statistics, and which leaves those are."""
+        return normalisations(self.analysis.program, len(self.leaf_types))
+
     @property
     def template(self) -> Params:
         """The types of the parameters, in their structure."""
@@ -261,6 +267,7 @@ class Network:
         if self.analysis.algebra.unknown:
             names = ", ".join(sorted(self.analysis.algebra.unknown))
             lines.append(f"primitives not understood (their axes are fixed): {names}")
+        lines += self.normalisations.describe(self.leaf_names)
         for name, axes in zip(self.leaf_names, self.leaf_axes, strict=True):
             described = " × ".join(self._describe(e) for e in axes) or "scalar"
             lines.append(f"{name:<{width}}  {described}")

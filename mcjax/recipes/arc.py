@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from .._tree import is_inexact
 from .._types import Params
 from ..network.axes import Atom, atoms
-from ..network.batch_norm import statistics_pairs
 from ..network.network import Network
 
 
@@ -32,7 +31,7 @@ def neuron_mean(
     writers = {
         layer.weight: {network.groups[g].atom for g in layer.groups_out} for layer in network.layers
     }
-    statistics = {i for pair in statistics_pairs(a) for i in pair}
+    statistics = network.normalisations.leaves
     over = []
     for i, (axes, name) in enumerate(zip(network.leaf_axes, network.leaf_names, strict=True)):
         units = [[t for t in atoms(e) if t in wanted] for e in axes]
