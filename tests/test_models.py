@@ -71,7 +71,7 @@ def test_groups_and_alignment(name):
     model, sizes = SIZES[name]
     a = random_network(model, 1)
     network = mcjax.trace(model.apply, a, IMAGES[:2])
-    assert network.verified
+    assert network.verification
     if sizes is None:
         assert len(network.groups) == 3 + 9 * 6 + 2 * 2
     else:

@@ -19,6 +19,7 @@ from .axes import Atom, Axes, Concat, Expr, Factor, Family, atoms
 from .blocks import Block, Dim, dependee, map_blocks
 from .layers import Contraction
 from .normalisation import Normalisations, normalisations
+from .verify import Verification
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Network:
     treedef: Any
     leaf_types: tuple[jax.ShapeDtypeStruct, ...]
     input_types: Any
-    verified: bool
+    verification: Verification | None
 
     @cached_property
     def by_atom(self) -> Mapping[Atom, Group]:
@@ -262,7 +263,7 @@ class Network:
         width = max((len(n) for n in self.leaf_names), default=0)
         lines = [
             f"{len(self.groups)} groups, {len(self.layers)} layers, "
-            f"{'verified by execution' if self.verified else 'not verified'}"
+            f"{self.verification or 'not verified by execution'}"
         ]
         if self.analysis.algebra.unknown:
             names = ", ".join(sorted(self.analysis.algebra.unknown))

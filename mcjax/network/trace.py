@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -81,11 +82,11 @@ def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> N
         treedef=treedef,
         leaf_types=types,
         input_types=jax.tree.map(lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), x),
-        verified=check,
+        verification=None,
     )
-    if check:
-        verify(network, params, x)
-    return network
+    return (
+        dataclasses.replace(network, verification=verify(network, params, x)) if check else network
+    )
 
 
 def _two(v: Any) -> Any:

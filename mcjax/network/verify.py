@@ -2,124 +2,139 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .program import run
+from .draws import draw_inputs, draw_leaf, vocabularies
+from .wide import Wide, on_host
 
 if TYPE_CHECKING:
     from .network import Network
 
-# A wrong group moves the outputs by the order of their size; rounding by far less.
-_TOLERANCE = {8: 1e-8, 4: 2e-3, 2: 0.2}
-# Two examples are run once: what counts is the time to compile.
-_KEPT = 8
-_QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_DRAWS = 3
+# A wrong group moves the outputs by the order of their size; rounding by far less. What a primitive
+# that takes no float64 is run in decides: bits → deviation relative to the largest output.
+_TOLERANCE = {64: 1e-7, 32: 2e-3, 16: 0.2}
 
 
-def verify(network: Network, params: Any, x: Any) -> None:
-    """Run the model on generic parameters, plain and under random permutations of all groups.
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """How a network's groups were verified.
 
-    The parameters are perturbed first: zero biases or a zero last layer would hide a mistake.
+    - `draws`: random parameters, inputs and permutations on which the function was run
+    - `rounded`: (primitive, type) of what could not be run in float64
+    """
+
+    draws: int
+    rounded: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        where = "".join(f", {name} in {dtype}" for name, dtype in self.rounded)
+        return f"verified by execution ({self.draws} random draws in float64{where})"
+
+
+def verify(network: Network, params: Any, x: Any) -> Verification | None:
+    """Run the model as it is and under random permutations of all groups, on random draws.
+
+    Each draw has parameters, inputs and permutations of its own. Zeros, ties and tiny scales,
+    which would hide a mistake, are perturbed away. The program runs on the host in float64; leaf
+    by leaf, a leaf is perturbed, permuted and widened where it is used.
+
+    **Returns:** None if nothing could be seen: no output was finite on any draw.
 
     **Raises:** `RuntimeError` naming the groups that change the outputs.
     """
-    if not network.groups:
-        return
-    rng = np.random.default_rng(0)
-    leaves = generic(jax.tree.leaves(params))
-    inputs = generic_inputs(x)
-    compiled = _compiled(network, leaves, inputs)
-    expected = compiled(*leaves, *inputs)
+    with on_host():
+        trials = [_Trial(network, params, x, seed) for seed in range(_DRAWS)]
+        found = [trial.deviations(list(network.groups)) for trial in trials]
+        if _wrong(found):
+            culprits = [n for n in network.groups if _wrong([t.deviations([n]) for t in trials])]
+            raise RuntimeError(_message(culprits))
+    seen = [f for f in found if f.seen]
+    rounded = {name: dtype for trial in trials for name, dtype in trial.rounded.items()}
+    types = tuple(sorted((name, str(np.dtype(dtype))) for name, dtype in rounded.items()))
+    return Verification(len(seen), types) if seen else None
 
-    def deviation(names: list[str]) -> float:
-        identity = network.identity_permutations()
-        permutations = {n: rng.permuted(identity[n], axis=-1) for n in names}
-        moved = network.permute(permutations, jax.tree.unflatten(network.treedef, leaves))
-        return _deviation(expected, compiled(*jax.tree.leaves(moved), *inputs))
 
-    if deviation(list(network.groups)) <= 1:
-        return
-    wrong = [n for n in network.groups if not deviation([n]) <= 1]
-    raise RuntimeError(
+def _message(culprits: Sequence[str]) -> str:
+    return (
         "mcjax found unit groups that do not leave the function unchanged "
-        f"({', '.join(wrong) or 'only jointly'}). Either apply_fn is not deterministic "
+        f"({', '.join(culprits) or 'only jointly'}). Either apply_fn is not deterministic "
         "(dropout, random numbers, training mode), or this is a bug in mcjax: please report it"
     )
 
 
-_cache: OrderedDict[Any, Any] = OrderedDict()
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What one draw showed: `inexact` above 1 is wrong, `counts` may differ on a tie."""
+
+    inexact: float
+    counts: bool
+    seen: bool
 
 
-def _compiled(network: Network, leaves: list[jax.Array], inputs: list[jax.Array]):
-    """The model compiled for its outputs alone; the last few are kept, so that tracing a model
-    again compiles nothing."""
-    program = network.analysis.program
-    types = tuple((v.shape, v.dtype) for v in (*leaves, *inputs))
-    names = tuple(e.name for e in program.all_equations())
-    key = (network.apply_fn, network.treedef, types, names)
-    if key not in _cache:
-
-        def outputs(*arguments):
-            return run(program, arguments)[0]
-
-        lowered = jax.jit(outputs).lower(*leaves, *inputs)
-        _cache[key] = lowered.compile(compiler_options=_options())
-        while len(_cache) > _KEPT:
-            _cache.popitem(last=False)
-    return _cache[key]
+def _wrong(found: Sequence[_Found]) -> bool:
+    """Real outputs must agree on every draw, integers and booleans on most of them."""
+    differ = sum(f.counts for f in found)
+    return any(not f.inexact <= 1 for f in found) or 2 * differ > len(found)
 
 
-def _options() -> dict[str, Any]:
-    return dict(_QUICK) if jax.default_backend() == "cpu" else {}
+class _Trial:
+    """One draw of parameters and inputs, and the outputs on them."""
+
+    def __init__(self, network: Network, params: Any, x: Any, seed: int) -> None:
+        self.network, self.seed = network, seed
+        self.leaves = jax.tree.leaves(params)
+        program = network.analysis.program
+        self.inputs = draw_inputs(jax.tree.leaves(x), vocabularies(program, len(self.leaves)), seed)
+        self.rounded: dict[str, Any] = {}
+        self.expected = self._outputs({})
+
+    def _outputs(self, given: Mapping[Any, np.ndarray]) -> list[Any]:
+        """The outputs with groups permuted."""
+
+        def leaf(i: int) -> Callable[[], Any]:
+            def drawn() -> Any:
+                value = draw_leaf(self.leaves[i], self.seed, i)
+                return self.network.permute_leaf(given, value, self.network.leaf_axes[i])
+
+            return drawn
+
+        wide = Wide()
+        inputs = [*(leaf(i) for i in range(len(self.leaves))), *self.inputs]
+        outputs = wide.run(self.network.analysis.program, inputs)
+        self.rounded |= wide.rounded
+        return outputs
+
+    def deviations(self, names: Sequence[str]) -> _Found:
+        """How the outputs under random permutations of some groups differ."""
+        rng = np.random.default_rng(self.seed)
+        identity = self.network.identity_permutations()
+        given = {self.network.groups[n].atom: rng.permuted(identity[n], axis=-1) for n in names}
+        actual = self._outputs(given)
+        bits = min((jnp.finfo(t).bits for t in self.rounded.values()), default=64)
+        tolerance = next(v for k, v in _TOLERANCE.items() if bits >= k or k == 16)
+        worst, counts, seen = 0.0, False, False
+        for y, z in zip(self.expected, actual, strict=True):
+            if y.dtype.kind in "fc":
+                worst = max(worst, _deviation(y, z) / tolerance)
+                seen |= bool(np.isfinite(y).any())
+            elif y.dtype.kind in "biu":
+                counts |= not np.array_equal(y, z)
+                seen |= y.size > 0
+        return _Found(worst, counts, seen)
 
 
-def generic(leaves) -> list[jax.Array]:
-    """Parameters near the given ones without zeros or ties; positive ones stay positive."""
-    rng = np.random.default_rng(0)
-    out = []
-    for leaf in leaves:
-        array = jnp.asarray(leaf)
-        if not jnp.issubdtype(array.dtype, jnp.inexact) or array.size == 0:
-            out.append(array)
-            continue
-        values = np.asarray(array, np.complex128 if jnp.iscomplexobj(array) else np.float64)
-        scale = float(np.sqrt(np.mean(np.abs(values) ** 2))) or 0.1
-        values = values * rng.uniform(0.6, 1.4, values.shape)
-        values = values + 0.05 * scale * rng.uniform(0, 1, values.shape)
-        out.append(jnp.asarray(values, array.dtype))
-    return out
-
-
-def generic_inputs(x: Any) -> list[jax.Array]:
-    rng = np.random.default_rng(1)
-
-    def values(v):
-        if isinstance(v, jax.ShapeDtypeStruct):
-            if jnp.issubdtype(v.dtype, jnp.floating):
-                return jnp.asarray(rng.normal(size=v.shape), v.dtype)
-            return jnp.zeros(v.shape, v.dtype)
-        return jnp.asarray(v)
-
-    return [values(v) for v in jax.tree.leaves(x)]
-
-
-def _deviation(expected, actual) -> float:
-    """Largest deviation in units of what rounding may do; NaN where NaN was not expected."""
-    worst = 0.0
-    for y, z in zip(expected, actual, strict=True):
-        if not jnp.issubdtype(y.dtype, jnp.inexact):
-            continue  # counts and classes may flip on a tie
-        tolerance = _TOLERANCE.get(y.dtype.itemsize, 1e-8)
-        y, z = np.asarray(y, np.complex128), np.asarray(z, np.complex128)
-        both = np.isfinite(y) & np.isfinite(z)
-        if not np.array_equal(np.isfinite(y), np.isfinite(z)):
-            return float("inf")
-        if both.any():
-            scale = np.abs(y[both]).max() or 1.0
-            worst = max(worst, float(np.abs(y - z)[both].max() / scale / tolerance))
-    return worst
+def _deviation(y: np.ndarray, z: np.ndarray) -> float:
+    """The largest deviation relative to the largest entry; infinite where NaN was not expected."""
+    finite = np.isfinite(y)
+    if not np.array_equal(finite, np.isfinite(z)):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    return float(np.abs(y - z)[finite].max() / (np.abs(y[finite]).max() or 1.0))

@@ -1,0 +1,159 @@
+"""Random parameters and inputs of a model, near those that are given."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+
+from .program import Constant, Program
+
+# Random numbers are repeated from this many on: a prime, so that no two rows are alike.
+_PERIOD = 1_048_583
+# Sizes of the perturbation: of a leaf of rank one, and times 1 / √(rows) of others.
+_FLOOR = 0.1
+_VIEWS = {
+    "reshape", "squeeze", "expand_dims", "broadcast_in_dim", "transpose", "slice", "concatenate",
+    "convert_element_type", "select_n", "add", "clamp", "stop_gradient", "copy", "rev", "max",
+    "min", "gather", "dynamic_slice", "split", "jit",
+}  # fmt: skip
+
+
+def draw_leaf(leaf: Any, draw: int, number: int) -> Any:
+    """A parameter near the given one without zeros, ties or tiny scales.
+
+    θ' = θ u + s w with u, w ~ U(0.4, 1.4) and s of the sign that the whole leaf has (else positive)
+    and of the size that a weight or a bias has: positive leaves stay positive (a variance),
+    negative ones negative (a decay). A leaf of which only the type is known is drawn as
+    10 s times a normal. Integers stay as they are.
+
+    **Arguments:**
+    - `draw`, `number`: which draw, and which leaf of the model it is
+    """
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return _drawn(leaf, draw, number)
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact) or math.prod(leaf.shape) == 0:
+        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else _host(leaf)
+    array = _host(leaf)
+    values = array.astype(_at_least_single(array.dtype))
+    size = max(0.05 * _root_mean_square(values), _scale(values.shape))
+    if values.dtype.kind == "f" and values.max() <= 0 and values.min() < 0:
+        size = -size
+    values = values * _uniform(values, draw, 2 * number)
+    values += size * _uniform(values, draw, 2 * number + 1)
+    return values.astype(array.dtype, copy=False)
+
+
+def _drawn(leaf: jax.ShapeDtypeStruct, draw: int, number: int) -> np.ndarray:
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return np.zeros(leaf.shape, leaf.dtype)
+    values = np.empty(leaf.shape, _at_least_single(leaf.dtype))
+    normal = scipy.special.ndtri(_uniform(values, draw, number) - 0.4)
+    return (10 * _scale(leaf.shape) * normal).astype(leaf.dtype)
+
+
+def _host(array: Any) -> np.ndarray:
+    return np.asarray(jax.device_get(array))
+
+
+def _at_least_single(dtype: Any) -> Any:
+    return np.dtype(jnp.promote_types(dtype, np.float32))
+
+
+def _uniform(like: np.ndarray, draw: int, stream: int) -> np.ndarray:
+    """Numbers from U(0.4, 1.4) for an array: the draw's, from a place of the stream's own on."""
+    numbers = _numbers(draw, like.real.dtype)
+    start = int(np.random.default_rng((draw, stream)).integers(_PERIOD))
+    if start + like.size <= _PERIOD:
+        return numbers[start : start + like.size].reshape(like.shape)
+    return np.resize(np.roll(numbers, -start), like.shape)
+
+
+@functools.lru_cache(maxsize=8)
+def _numbers(draw: int, dtype: Any) -> np.ndarray:
+    return np.random.default_rng(draw).uniform(0.4 + 1e-6, 1.4 - 1e-6, _PERIOD).astype(dtype)
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.linalg.norm(values.ravel())) / math.sqrt(values.size)
+
+
+def _scale(shape: tuple[int, ...]) -> float:
+    rows = math.prod(shape[:-1]) if len(shape) > 1 else 1
+    return _FLOOR / math.sqrt(max(rows, 1))
+
+
+# -- inputs --------------------------------------------------------------------------------
+
+
+def draw_inputs(leaves: Sequence[Any], vocabularies: Mapping[int, int], draw: int) -> list[Any]:
+    """Inputs of the types given: draw 0 is near what is given, others are random.
+
+    **Arguments:**
+    - `leaves`: arrays or their types
+    - `vocabularies`: number of an integer input → how many values it may take; of others the
+      values given are taken for all that there are
+    """
+    rng = np.random.default_rng((1, draw))
+    return [_input(v, vocabularies.get(i), draw, rng) for i, v in enumerate(leaves)]
+
+
+def _input(value: Any, vocabulary: int | None, draw: int, rng: np.random.Generator) -> Any:
+    if jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        return value
+    known = not isinstance(value, jax.ShapeDtypeStruct)
+    array = _host(value) if known else np.zeros(value.shape, value.dtype)
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
+        if known and draw == 0 and array.min(initial=0) != array.max(initial=0):
+            return array
+        if array.dtype == bool:
+            return rng.random(array.shape) < 0.7
+        low = min(int(array.min(initial=0)), 0) if vocabulary is None else 0
+        high = vocabulary or max(int(array.max(initial=0)) + 1, 2)
+        return rng.integers(low, high, array.shape).astype(array.dtype)
+    wide = np.promote_types(_at_least_single(array.dtype), np.float64)
+    values = array.astype(wide)
+    size = _root_mean_square(values) if values.size else 1.0
+    size = size if 0 < size < math.inf else 1.0
+    if draw == 0 and known:
+        return values * rng.uniform(0.8, 1.2, values.shape) + 0.05 * size * rng.random(values.shape)
+    if draw == 1 or (known and values.dtype.kind == "f" and values.min(initial=0) < 0):
+        return (size * rng.normal(size=values.shape)).astype(wide)
+    return (size * rng.uniform(0.1, 1.0, values.shape)).astype(wide)  # for logarithms and roots
+
+
+def vocabularies(program: Program, n_leaves: int) -> dict[int, int]:
+    """Number of an integer input → how many values it may take: the shortest axis that it indexes
+    by `gather`, or that its one-hot vectors have."""
+    inputs = {v: i for i, v in enumerate(program.inputs[n_leaves:])}
+    source = {v: i for v, i in inputs.items()
+              if jnp.issubdtype(program.avals[v].dtype, jnp.integer)}  # fmt: skip
+    found: dict[int, int] = {}
+
+    def note(i: int, n: int) -> None:
+        found[i] = min(n, found.get(i, n))
+
+    for equation in program.equations:
+        index = [source.get(o) if isinstance(o, int) else None for o in equation.inputs]
+        if equation.name == "gather" and index[1] is not None:
+            dims = equation.params["dimension_numbers"]
+            shape = program.shape(equation.inputs[0])
+            if len(dims.start_index_map) == 1:
+                note(index[1], shape[dims.start_index_map[0]])
+        if equation.name == "eq" and any(i is not None for i in index):
+            (i,) = {i for i in index if i is not None}
+            if len(index) == 2 and None in index:
+                positions = equation.inputs[index.index(None)]
+                n = max(program.shape(positions), default=0)
+                if not isinstance(positions, Constant) and n > 1:
+                    note(i, n)
+        known = {i for i in index if i is not None}
+        if equation.name in _VIEWS and len(known) == 1:
+            source |= dict.fromkeys(equation.outputs, known.pop())
+    return found
