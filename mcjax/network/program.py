@@ -210,7 +210,9 @@ def trace_program(
         leaves, out_tree = jax.tree.flatten(outputs)
         return leaves
 
-    return flatten(jax.make_jaxpr(flat)(*types, *x_types), keep_custom), out_tree
+    with jax.disable_jit(False):  # it would unroll loops: another program, with other axes
+        jaxpr = jax.make_jaxpr(flat)(*types, *x_types)
+    return flatten(jaxpr, keep_custom), out_tree
 
 
 def run(

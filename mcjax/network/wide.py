@@ -30,7 +30,7 @@ _DTYPES = ("new_dtype", "preferred_element_type", "dtype", "out_dtype")
 _MOVES = {
     "reshape", "transpose", "squeeze", "expand_dims", "broadcast_in_dim", "slice", "rev", "gather",
     "dynamic_slice", "split", "copy", "copy_p", "stop_gradient", "reduce_precision", "tile",
-    "optimization_barrier", "convert_element_type", "bitcast_convert_type", "unstack",
+    "optimization_barrier", "convert_element_type", "unstack",
 }  # fmt: skip
 
 
@@ -117,7 +117,7 @@ class Wide:
         return self._device(program, equation, arguments)
 
     def _device(self, program: Program, equation: Equation, arguments: list[Any]) -> Sequence[Any]:
-        wide = [widened(program.aval(o).dtype) for o in equation.outputs]
+        wide = [(program.shape(o), widened(program.aval(o).dtype)) for o in equation.outputs]
         if not any(is_narrow(program.aval(o).dtype) for o in (*equation.inputs, *equation.outputs)):
             return _back(equation.bind(arguments))
         try:
@@ -129,7 +129,7 @@ class Wide:
             results = equation.primitive.bind(*arguments, **params)
             results = results if equation.primitive.multiple_results else [results]
             moved = equation.name in _MOVES
-            if moved or [r.dtype for r in results] == wide:
+            if moved or [(r.shape, r.dtype) for r in results] == wide:
                 return _back(results)
         except Exception:  # a primitive may refuse other types in any way
             pass

@@ -1,0 +1,62 @@
+"""Tracing, permuting and paths under the modes that JAX can be in."""
+
+from __future__ import annotations
+
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+
+import mcjax
+
+from ..catalogue import MODELS, NEAR_TWINS
+
+MODES = {
+    "disable_jit": lambda: jax.disable_jit(),
+    "transfer_guard": lambda: jax.transfer_guard("disallow"),
+    "rank_promotion": lambda: jax.numpy_rank_promotion("raise"),
+    "strict_promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "x64": lambda: jax.enable_x64(True),
+    "debug_nans": lambda: jax.debug_nans(True),
+}
+SLOW = [pytest.param(n, marks=pytest.mark.slow) if n in NEAR_TWINS else n for n in MODELS]
+
+
+@pytest.fixture(params=SLOW)
+def case(request):
+    from ..conftest import traced
+
+    return traced(request.param)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes(case, mode):
+    """The same groups; permuted and halfway parameters are those of the ordinary mode."""
+    model, network = case
+    other = model.another(3)
+    key = jax.random.key(1)
+    permutations = network.random_permutations(key)
+    with MODES[mode](), contextlib.ExitStack() as stack:
+        if mode != "disable_jit":  # then a loop's body is seen whole, whatever it promotes
+            _skip_unless_it_runs(model)
+        found = mcjax.trace(model.apply_fn, model.params, model.x)
+        moved = found.permute(permutations, other)
+        halfway = mcjax.path.Linear(model.params, moved)(0.5)
+        found.random_permutations(key)
+        stack.close()
+    assert {n: g.shape for n, g in found.groups.items()} == {
+        n: g.shape for n, g in network.groups.items()
+    }
+    assert found.verification is not None
+    expected = network.permute(permutations, other)
+    jax.tree.map(np.testing.assert_array_equal, moved, expected)
+    expected = mcjax.path.Linear(model.params, expected)(0.5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), halfway, expected)
+
+
+def _skip_unless_it_runs(model):
+    try:
+        jax.eval_shape(model.apply_fn, model.params, model.x)
+    except Exception as error:
+        pytest.skip(f"the model itself does not run in this mode: {type(error).__name__}")
