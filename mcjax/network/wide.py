@@ -125,9 +125,7 @@ class Wide:
                 k: widened(v) if k in _DTYPES and v is not None else v
                 for k, v in equation.params.items()
             }
-            params = equation.primitive.get_bind_params(with_types)
-            results = equation.primitive.bind(*arguments, **params)
-            results = results if equation.primitive.multiple_results else [results]
+            results = _bind(equation, with_types, arguments)
             moved = equation.name in _MOVES
             if moved or [(r.shape, r.dtype) for r in results] == wide:
                 return _back(results)
@@ -173,6 +171,27 @@ class Wide:
 
 
 _LOOPS: dict[str, Callable] = {"scan": Wide.scan, "while": Wide.loop, "cond": Wide.branch}
+
+
+# Their parameters hold the sum or product as a program for one type.
+_SCATTERS = {
+    "scatter": jax.lax.scatter, "scatter-add": jax.lax.scatter_add,
+    "scatter_add": jax.lax.scatter_add, "scatter-mul": jax.lax.scatter_mul,
+    "scatter_mul": jax.lax.scatter_mul, "scatter-min": jax.lax.scatter_min,
+    "scatter_min": jax.lax.scatter_min, "scatter-max": jax.lax.scatter_max,
+    "scatter_max": jax.lax.scatter_max, "scatter-sub": jax.lax.scatter_sub,
+    "scatter_sub": jax.lax.scatter_sub,
+}  # fmt: skip
+_SCATTERED = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+
+
+def _bind(equation: Equation, params: dict[str, Any], arguments: list[Any]) -> Sequence[Any]:
+    """The results with other types than the equation was traced with."""
+    if equation.name in _SCATTERS:
+        options = {k: params[k] for k in _SCATTERED}
+        return [_SCATTERS[equation.name](*arguments, **options)]
+    results = equation.primitive.bind(*arguments, **equation.primitive.get_bind_params(params))
+    return results if equation.primitive.multiple_results else [results]
 
 
 def _constant(value: Any) -> Any:
