@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import jax
@@ -83,7 +84,9 @@ def _first_difference(a: Any, b: Any) -> tuple[str, str]:
 
 def _node(structure: Any) -> str:
     data = structure.node_data()
-    return str(structure) if data is None else f"{data[0].__name__} with {data[1]}"
+    if data is None:
+        return str(structure)
+    return data[0].__name__ if data[1] is None else f"{data[0].__name__} with {data[1]}"
 
 
 def has_values(tree: Params, name: str) -> None:
@@ -130,7 +133,7 @@ def parameters(tree: Params, name: str, *, types: bool = False) -> Params:
         kinds = {str(getattr(v, "dtype", type(v).__name__)) for v in jax.tree.leaves(tree)}
         raise ValueError(
             f"{name} has no floating-point leaf (found {', '.join(sorted(kinds)) or 'no leaves'}); "
-            "parameters must be a pytree of float arrays"
+            "parameters must be a pytree of float arrays (Python numbers are part of the model)"
         )
     if not types:
         has_values(packed, name)
@@ -211,6 +214,8 @@ def _length(leaves: list[tuple[str, Any]], name: str, cure: str) -> int:
 
 def outputs(tree: Any) -> None:
     """Raise unless what a model returns is a pytree of arrays."""
+    if not jax.tree.leaves(tree):
+        raise ValueError(f"apply_fn returns no arrays, but {tree!r}; is a `return` missing?")
     for path, leaf in named_leaves(tree):
         if is_array(leaf) or isinstance(leaf, bool | int | float | complex):
             continue
@@ -247,25 +252,54 @@ def _first_part(tree: Any) -> str:
 
 
 def function(value: Any, name: str) -> None:
-    """Raise unless a function can be called, and be the key of a compiled program."""
+    """Raise unless a function takes (params, x), and can be the key of a compiled program."""
     if not callable(value):
         raise ValueError(
             f"{name} must be a function (params, x) → outputs, got a {type(value).__name__}"
         )
-    try:
-        hash(value)
-    except TypeError:
-        of = getattr(value, "__self__", value)
-        if any(map(is_array, jax.tree.leaves(of))):
-            raise ValueError(
-                f"{name} is a {type(of).__name__} that holds its parameters itself; pass them as "
-                "params, with a function of both, e.g. "
-                "trace(lambda model, x: jax.vmap(model)(x), model, x)"
-            ) from None
+    owner = getattr(value, "__self__", value)
+    holds_arrays = any(map(is_array, jax.tree.leaves(owner)))
+    fits, hashable = _takes_two(value), _is_hashable(value)
+    if holds_arrays and not (fits and hashable):
+        raise ValueError(
+            f"{name} is a module ({type(owner).__name__}) that holds its parameters itself; pass "
+            "the module as params, with a function of both: lambda model, x: model(x), in equinox "
+            "lambda model, x: jax.vmap(model)(x)"
+        )
+    if hasattr(value, "init") and hasattr(value, "apply"):
+        raise ValueError(f"{name} is a module ({type(value).__name__}); pass its method .apply")
+    if not fits:
+        raise ValueError(
+            f"{name} must take (params, x), and cannot be called with these two; wrap it, e.g. "
+            "lambda params, x: apply(params, state, x), with what else belongs to the network in "
+            "params"
+        )
+    if not hashable:
         raise ValueError(
             f"{name} cannot be hashed ({type(value).__name__}), so nothing could be compiled "
             "for it once and for all; wrap it in a function"
-        ) from None
+        )
+
+
+def _takes_two(value: Any) -> bool:
+    """Whether a function can be called with two arguments, as far as one can tell."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def positive(value: int, name: str) -> int:

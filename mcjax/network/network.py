@@ -253,19 +253,25 @@ class Network:
         from .activations import group_activations
 
         _check.one_of(tap, ("post", "pre"), "tap")
-        return group_activations(self, pack(params), self.inputs(x), tap)
+        return group_activations(self, *self._at_hand(params, x), tap)
 
     def layer_inputs(self, params: Params, x: Any) -> dict[str, jax.Array]:
         """Layer name → what the layer's weight is applied to (inside a scan, stacked first)."""
         from .activations import layer_values
 
-        return layer_values(self, pack(params), self.inputs(x), "input")
+        return layer_values(self, *self._at_hand(params, x), "input")
 
     def layer_outputs(self, params: Params, x: Any) -> dict[str, jax.Array]:
         """Layer name → what the layer computes, the bias added where it follows directly."""
         from .activations import layer_values
 
-        return layer_values(self, pack(params), self.inputs(x), "biased")
+        return layer_values(self, *self._at_hand(params, x), "biased")
+
+    def _at_hand(self, params: Params, x: Any) -> tuple[Params, Any]:
+        """Parameters and inputs as a compiled program takes them."""
+        self.flatten(params, "params")
+        _check.batched(self.inputs(x), "x")
+        return pack(params), self.inputs(x)
 
     # -- what was understood ---------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._inputs import per_example, type_of
+from .._inputs import is_shared, per_example, type_of, unmark
 from .._types import ApplyFn, Params
 from .algebra import Algebra
 from .analysis import Analysis, analyse
@@ -72,7 +72,7 @@ def trace(
     x = _two(x)
     leaves, treedef = jax.tree.flatten(params)
     types = tuple(jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)) for v in leaves)
-    program, _ = trace_program(apply_fn, treedef, types, x)
+    program = _program(apply_fn, treedef, types, x)
     _check_pure(program, trace_program(apply_fn, treedef, types, x)[0])
 
     algebra = Algebra()
@@ -80,7 +80,7 @@ def trace(
     kept = _frozen(names, frozen)
     leaf_axes = [_leaf_axes(algebra, t, n in kept) for n, t in zip(names, types, strict=True)]
     _fix_unused(algebra, program, leaf_axes)
-    inputs = [_fixed_axes(algebra, np.shape(v), i) for i, v in enumerate(jax.tree.leaves(x))]
+    inputs = _input_axes(algebra, x)
     analysis = analyse(algebra, program, leaf_axes, inputs)
     resolved = tuple(tuple(map(algebra.resolve, axes)) for axes in leaf_axes)
 
@@ -152,6 +152,29 @@ def _frozen(names: Sequence[str], frozen: Sequence[str]) -> set[str]:
     return out
 
 
+def _program(apply_fn: ApplyFn, treedef: Any, types: Sequence[Any], x: Any) -> Program:
+    """The program of the function, with a word on what usually goes wrong."""
+    try:
+        return trace_program(apply_fn, treedef, types, x)[0]
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+    ) as error:
+        raise ValueError(
+            "apply_fn cannot be traced, nor compiled by jax.jit: it asks for the value of an array "
+            "(by an `if`, float(…) or a NumPy function). Use jax.numpy and jax.lax; a flag such "
+            "as train=False must be fixed in apply_fn instead of coming with x"
+        ) from error
+    except Exception as error:
+        shapes = jax.tree.map(np.shape, unmark(x))
+        error.add_note(
+            f"mcjax.trace called apply_fn(params, x) on two of the examples, x of shape {shapes}: "
+            "inputs must have their examples on axis 0, and any number of them must do"
+        )
+        raise
+
+
 def _check_pure(first: Program, second: Program) -> None:
     """Two traces of a pure function are the same program with the same constants."""
 
@@ -196,9 +219,15 @@ def _leaf_axes(algebra: Algebra, leaf: jax.ShapeDtypeStruct, frozen: bool) -> Ax
     return axes
 
 
-def _fixed_axes(algebra: Algebra, shape: tuple[int, ...], i: int) -> Axes:
-    names = ["batch", *[f"axis {d} of an input" for d in range(1, len(shape))]]
-    return tuple(algebra.atom(n, why=names[d]) for d, n in enumerate(shape))
+def _input_axes(algebra: Algebra, x: Any) -> list[Axes]:
+    out = []
+    for v in jax.tree.leaves(x, is_leaf=is_shared):
+        first = "axis 0 of an input" if is_shared(v) else "batch"
+        for leaf in jax.tree.leaves(v):
+            names = [first, *(f"axis {d} of an input" for d in range(1, np.ndim(leaf)))]
+            axes = zip(np.shape(leaf), names)
+            out.append(tuple(algebra.atom(n, why=why) for n, why in axes))
+    return out
 
 
 def _fix_unused(algebra: Algebra, program: Program, leaf_axes: Sequence[Axes]) -> None:
