@@ -90,10 +90,11 @@ def _sweep_on(mesh: Mesh, plan: Plan, t_axis: str | None, specs: Any):
 
 
 def _place(mesh: Mesh, array: Any, spec: PartitionSpec) -> jax.Array:
+    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = _place(mesh, jax.random.key_data(array), spec)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
     sharding = NamedSharding(mesh, spec)
-    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
-        return jax.device_put(array, sharding)
-    array = np.asarray(array)
+    array = np.asarray(array, jnp.result_type(array))
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
