@@ -253,7 +253,8 @@ def _first_part(tree: Any) -> str:
 
 def function(value: Any, name: str) -> None:
     """Raise unless a function takes (params, x), and can be the key of a compiled program."""
-    if not callable(value):
+    module = hasattr(value, "init") and hasattr(value, "apply")
+    if not callable(value) and not module:
         raise ValueError(
             f"{name} must be a function (params, x) → outputs, got a {type(value).__name__}"
         )
@@ -266,7 +267,7 @@ def function(value: Any, name: str) -> None:
             "the module as params, with a function of both: lambda model, x: model(x), in equinox "
             "lambda model, x: jax.vmap(model)(x)"
         )
-    if hasattr(value, "init") and hasattr(value, "apply"):
+    if module:
         raise ValueError(f"{name} is a module ({type(value).__name__}); pass its method .apply")
     if not fits:
         raise ValueError(

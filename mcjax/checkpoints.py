@@ -158,7 +158,7 @@ def _fill(like: Params, flat: dict[str, np.ndarray], path: str | Path) -> Params
 def _as_like(array: np.ndarray, like: Any, name: str) -> Any:
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         impl = jax.random.key_impl(like) if isinstance(like, jax.Array) else None
-        return jax.random.wrap_key_data(array, impl=impl)
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=impl)
     if array.shape != np.shape(like) or jnp.result_type(array) != jnp.result_type(like):
         raise ValueError(
             f"{name} is {array.dtype} of shape {array.shape}, expected {like.dtype} of shape "
