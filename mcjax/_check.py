@@ -226,7 +226,10 @@ def outputs(tree: Any) -> None:
                 f"register it, jax.tree_util.register_dataclass({kind}), or return a dict"
             )
         where = f"leaf {path!r} of what apply_fn returns" if path else "what apply_fn returns"
-        raise ValueError(f"{where} is a {kind}, expected arrays in dicts, tuples or the like")
+        raise ValueError(
+            f"{where} is a {kind}, which JAX does not know as a pytree; expected arrays in dicts, "
+            "tuples or registered classes"
+        )
 
 
 def one_array(outputs: Any, metric: str) -> None:
@@ -244,11 +247,13 @@ def one_array(outputs: Any, metric: str) -> None:
 
 def _first_part(tree: Any) -> str:
     """How one writes the first part of a pytree (that called logits, if there is one)."""
-    if isinstance(tree, dict):
-        return "['logits']" if "logits" in tree or not tree else f"[{next(iter(tree))!r}]"
     fields = [k.name for k in dataclasses.fields(tree)] if dataclasses.is_dataclass(tree) else ()
     fields = fields or getattr(tree, "_fields", ())
-    return f".{'logits' if 'logits' in fields else fields[0]}" if fields else "[0]"
+    if fields:
+        return f".{'logits' if 'logits' in fields else fields[0]}"
+    if isinstance(tree, dict):
+        return "['logits']" if "logits" in tree or not tree else f"[{next(iter(tree))!r}]"
+    return "[0]"
 
 
 def function(value: Any, name: str) -> None:

@@ -48,13 +48,10 @@ def unmark(x: Any) -> Any:
 
 
 def mark_like(x: Any, like: Any) -> Any:
-    """Inputs of the same structure as `like`, marked where it is."""
-    if jax.tree.structure(x) == jax.tree.structure(like):
+    """Inputs without marks, marked where `like` is, if they have its structure."""
+    if unmark(x) is not x or jax.tree.structure(x) != jax.tree.structure(unmark(like)):
         return x
-    if jax.tree.structure(unmark(x)) != jax.tree.structure(unmark(like)):
-        return x  # whatever fails says so itself
-    marked, treedef = jax.tree.leaves(unmark(x)), jax.tree.structure(like)
-    return jax.tree.unflatten(treedef, marked)
+    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(x))
 
 
 def per_example(function: Callable[[Any], Any], *xs: Any) -> Any:

@@ -125,12 +125,13 @@ def _drawn(params: Params) -> Params:
             return v
         if jnp.issubdtype(v.dtype, jax.dtypes.prng_key):
             return jnp.broadcast_to(jax.random.key(0), v.shape)
-        if not jnp.issubdtype(v.dtype, jnp.inexact):
-            return jnp.zeros(v.shape, v.dtype)
+        dtype = jnp.result_type(v)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            return jnp.zeros(v.shape, dtype)
         if len(v.shape) < 2:  # scales and variances among them
-            return jnp.asarray(rng.uniform(0.5, 1.5, v.shape), v.dtype)
+            return jnp.asarray(rng.uniform(0.5, 1.5, v.shape), dtype)
         fan_in = max(1, math.prod(v.shape[:-1]))
-        return jnp.asarray(rng.normal(size=v.shape) / np.sqrt(fan_in), v.dtype)
+        return jnp.asarray(rng.normal(size=v.shape) / np.sqrt(fan_in), dtype)
 
     return jax.tree.map(draw, params)
 
