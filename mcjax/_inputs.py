@@ -54,13 +54,13 @@ def mark_like(x: Any, like: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(x))
 
 
-def per_example(function: Callable[[Any], Any], *xs: Any) -> Any:
-    """`function` of every leaf that is batched; the others as they are in the first tree."""
+def per_example(function: Callable[[Any], Any], x: Any) -> Any:
+    """`function` of every leaf that is batched; the others as they are."""
 
-    def apply(v: Any, *others: Any) -> Any:
-        return v if is_shared(v) or not np.shape(v) else function(v, *others)
+    def apply(v: Any) -> Any:
+        return v if is_shared(v) or not np.shape(v) else function(v)
 
-    return jax.tree.map(apply, *xs, is_leaf=is_shared)
+    return jax.tree.map(apply, x, is_leaf=is_shared)
 
 
 def batched_leaves(x: Any) -> list[tuple[str, Any]]:

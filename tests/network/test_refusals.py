@@ -101,10 +101,10 @@ REFUSED = {
         r"accuracy needs .* a Output .*accuracy\(out\.logits, y\)",
     ),
     "labels in a column": (
-        evaluate(data=(X, Y[:, None])), r"labels for classes .* in shape \(23,\), .*; got shape \(23, 1\)",
+        evaluate(data=(X, Y[:, None])), r"for classes .* \(23,\), .*; got shape \(23, 1\)",
     ),
     "labels of floats": (
-        evaluate(data=(X, Y.astype(float))), r"for probabilities .* in shape \(23, 2\), .*; got .*3,",
+        evaluate(data=(X, Y.astype(float))), r"for probabilities .* \(23, 2\), .*; got .*3,",
     ),
     "dataclass of parameters": (
         trace(params=Unregistered(X)), "params is a Unregistered, which JAX does not know",
