@@ -76,9 +76,10 @@ def _same_static(a: dict[str, Any], b: dict[str, Any], names: tuple[str, str]) -
 
 def _first_difference(a: Any, b: Any) -> tuple[str, str]:
     """The first nodes of two structures that differ."""
-    pairs = list(zip(a.children(), b.children()))
     if a.node_data() == b.node_data() and len(a.children()) == len(b.children()):
-        return next(_first_difference(x, y) for x, y in pairs if x != y)
+        for x, y in zip(a.children(), b.children()):
+            if x != y:
+                return _first_difference(x, y)
     return _node(a), _node(b)
 
 
