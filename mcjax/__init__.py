@@ -15,6 +15,7 @@ from . import (
     symmetry,
     theory,
 )
+from ._inputs import Shared
 from .evaluation import evaluate
 from .fitting import fit
 from .network.trace import trace
@@ -29,6 +30,7 @@ except PackageNotFoundError:  # run from a source tree
     __version__ = "0+source"
 
 __all__ = [
+    "Shared",
     "adjust",
     "align",
     "checkpoints",

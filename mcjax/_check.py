@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from typing import Any
 
 import jax
@@ -9,6 +11,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from ._inputs import batched_leaves, is_shared
+from ._static import Static, is_array, pack, static_leaves
 from ._tree import is_inexact, named_leaves
 from ._types import Params
 
@@ -19,7 +23,10 @@ def is_concrete(value: Any) -> bool:
 
 
 def same_structure(a: Params, b: Params, *, names: tuple[str, str] = ("a", "b")) -> None:
-    """Raise unless two parameter trees have the same structure, shapes and dtypes."""
+    """Raise unless two parameter trees have the same structure, shapes, dtypes and what is no
+    array in them."""
+    a, b = pack(a, names[0]), pack(b, names[1])
+    _same_static(static_leaves(a), static_leaves(b), names)
     leaves_a, leaves_b = dict(named_leaves(a)), dict(named_leaves(b))
     for missing, here, there in ((leaves_a, names[0], names[1]), (leaves_b, names[1], names[0])):
         other = leaves_b if missing is leaves_a else leaves_a
@@ -29,11 +36,6 @@ def same_structure(a: Params, b: Params, *, names: tuple[str, str] = ("a", "b"))
                 f"{names[0]} and {names[1]} have different structures: leaf {only[0]!r} is in "
                 f"{here} but not in {there} ({len(only)} such leaves)"
             )
-    if jax.tree.structure(a) != jax.tree.structure(b):
-        raise ValueError(
-            f"{names[0]} and {names[1]} have the same leaves in different containers: "
-            f"{jax.tree.structure(a)} and {jax.tree.structure(b)}"
-        )
     for name, x in leaves_a.items():
         y = leaves_b[name]
         if np.shape(x) != np.shape(y):
@@ -46,12 +48,62 @@ def same_structure(a: Params, b: Params, *, names: tuple[str, str] = ("a", "b"))
                 f"leaf {name!r}: {names[1]} has dtype {jnp.result_type(y)}, expected "
                 f"{jnp.result_type(x)} as in {names[0]}"
             )
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        here, there = _first_difference(jax.tree.structure(a), jax.tree.structure(b))
+        raise ValueError(
+            f"{names[0]} and {names[1]} have the same leaves in different containers: {here} in "
+            f"{names[0]}, {there} in {names[1]}"
+        )
+
+
+def _same_static(a: dict[str, Any], b: dict[str, Any], names: tuple[str, str]) -> None:
+    for name in [*a, *(n for n in b if n not in a)]:
+        if name in a and name in b and Static(a[name]) == Static(b[name]):
+            continue
+        values = [f"{v[name]!r}" if name in v else "no such leaf" for v in (a, b)]
+        number = any(isinstance(v.get(name), int | float | complex) for v in (a, b))
+        raise ValueError(
+            f"leaf {name!r} is no array and must be the same in {names[0]} and {names[1]}: it is "
+            f"{values[0]} and {values[1]}. "
+            + (
+                "A Python number is part of the model; what is learnt must be an array "
+                "(jnp.asarray)"
+                if number
+                else "Build both networks with the same object"
+            )
+        )
+
+
+def _first_difference(a: Any, b: Any) -> tuple[str, str]:
+    """The first nodes of two structures that differ."""
+    if a.node_data() == b.node_data() and len(a.children()) == len(b.children()):
+        for x, y in zip(a.children(), b.children()):
+            if x != y:
+                return _first_difference(x, y)
+    return _node(a), _node(b)
+
+
+def _node(structure: Any) -> str:
+    data = structure.node_data()
+    if data is None:
+        return str(structure)
+    return data[0].__name__ if data[1] is None else f"{data[0].__name__} with {data[1]}"
+
+
+def has_values(tree: Params, name: str) -> None:
+    """Raise if a leaf is a type only (`jax.ShapeDtypeStruct`)."""
+    for path, leaf in named_leaves(tree):
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise ValueError(
+                f"{name}: leaf {path!r} is a jax.ShapeDtypeStruct, a type without values. Types "
+                "are enough for mcjax.trace; here arrays are needed (the trained parameters)"
+            )
 
 
 def finite(tree: Params, name: str) -> None:
-    """Raise if a floating-point leaf holds NaN or infinity (skipped while tracing)."""
+    """Raise if a floating-point leaf holds NaN or infinity (not while tracing, nor in types)."""
     for path, leaf in named_leaves(tree):
-        if not is_inexact(leaf) or not is_concrete(leaf):
+        if isinstance(leaf, jax.ShapeDtypeStruct) or not is_inexact(leaf) or not is_concrete(leaf):
             continue
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             continue  # spread over hosts: nobody here can look at all of it
@@ -64,15 +116,30 @@ def finite(tree: Params, name: str) -> None:
             )
 
 
-def parameters(tree: Params, name: str) -> None:
-    """Raise unless `tree` holds at least one floating-point leaf and all are finite."""
-    if not any(is_inexact(leaf) for leaf in jax.tree.leaves(tree)):
-        kinds = sorted({str(getattr(v, "dtype", type(v).__name__)) for v in jax.tree.leaves(tree)})
+def parameters(tree: Params, name: str, *, types: bool = False) -> Params:
+    """The parameters, packed; raise unless they hold a floating-point leaf and all are finite.
+
+    **Arguments:**
+    - `types`: whether `jax.ShapeDtypeStruct`s will do
+    """
+    if jax.tree_util.all_leaves([tree]) and not is_array(tree):
         raise ValueError(
-            f"{name} has no floating-point leaf (found {', '.join(kinds) or 'no leaves'}); "
-            "parameters must be a pytree of float arrays"
+            f"{name} is a {type(tree).__name__}, which JAX does not know as a pytree; parameters "
+            "must be arrays in dicts, lists or registered classes "
+            "(jax.tree_util.register_dataclass)"
         )
-    finite(tree, name)
+    packed = pack(tree, name)
+    leaves = jax.tree.leaves(packed)
+    if not any(is_inexact(leaf) for leaf in leaves):
+        kinds = {str(getattr(v, "dtype", type(v).__name__)) for v in jax.tree.leaves(tree)}
+        raise ValueError(
+            f"{name} has no floating-point leaf (found {', '.join(sorted(kinds)) or 'no leaves'}); "
+            "parameters must be a pytree of float arrays (Python numbers are part of the model)"
+        )
+    if not types:
+        has_values(packed, name)
+    finite(packed, name)
+    return packed
 
 
 def interval(t: Any, name: str = "t") -> None:
@@ -89,32 +156,157 @@ def one_of(value: Any, allowed: tuple[str, ...], name: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def rows(tree: Any, name: str) -> int:
+    """The common length of the leading axes of all leaves; raise if there is none."""
+    for leaf, value in named_leaves(tree):
+        if not np.shape(value):
+            raise ValueError(f"{name}: leaf {leaf or name!r} is a scalar, expected a leading axis")
+    return _length(named_leaves(tree), name, "")
+
+
 def batched(x: Any, name: str) -> int:
-    """The common length of the leading axes of x; raise on an empty batch or unequal lengths."""
-    shapes = [(n or name, np.shape(v)) for n, v in named_leaves(x)]
-    if not shapes:
-        raise ValueError(f"{name} holds no arrays")
-    for leaf, shape in shapes:
-        if not shape:
-            raise ValueError(f"{name}: leaf {leaf!r} is a scalar, expected a batch on axis 0")
-    lengths = {shape[0] for _, shape in shapes}
-    if len(lengths) != 1:
-        raise ValueError(f"{name}: leaves have different batch lengths {sorted(lengths)}")
-    (length,) = lengths
-    if length == 0:
-        raise ValueError(f"{name} is an empty batch")
-    return length
+    """The number of examples; raise on an empty batch or unequal lengths.
 
-
-def hashable(function: Any, name: str) -> None:
-    """Raise unless a function can be the key of a compiled program."""
-    try:
-        hash(function)
-    except TypeError:
+    Scalars (typed random keys among them) and what is marked `Shared` are not batched.
+    """
+    for leaf, value in named_leaves(x):
+        if not is_array(value) and not isinstance(value, bool | int | float | complex):
+            raise ValueError(
+                f"{name}: leaf {leaf or name!r} is a {type(value).__name__}; inputs must be arrays "
+                "(what is not, apply_fn can close over)"
+            )
+    found = batched_leaves(x)
+    if not found and jax.tree.leaves(x):
+        kind = "a list of numbers is a pytree of scalars, pass np.asarray(…)"
+        shared = any(map(is_shared, jax.tree.leaves(x, is_leaf=is_shared)))
         raise ValueError(
-            f"{name} cannot be hashed ({type(function).__name__}), so nothing could be compiled "
+            f"{name}: no leaf holds a batch of examples on axis 0; "
+            + ("one at least must not be marked Shared" if shared else kind)
+        )
+    return _length(found, name, "; mark what all examples share: mcjax.Shared(…)")
+
+
+def labelled(data: Any) -> tuple[tuple[Any, Any], int]:
+    """((x, y), number of examples); raise unless both are batched alike."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        of = f" of {len(data)}" if isinstance(data, tuple | list | dict) else ""
+        raise ValueError(f"data must be (x, y), got a {type(data).__name__}{of}")
+    x, y = data
+    n, m = batched(x, "x"), batched(y, "y")
+    if n != m:
+        raise ValueError(f"x and y have different lengths: {n} and {m}")
+    return (x, y), n
+
+
+def _length(leaves: list[tuple[str, Any]], name: str, cure: str) -> int:
+    if not leaves:
+        raise ValueError(f"{name} holds no arrays")
+    first, n = leaves[0][0], np.shape(leaves[0][1])[0]
+    for other, value in leaves:
+        if np.shape(value)[0] != n:
+            raise ValueError(
+                f"{name}: leaves have different batch lengths: {first!r} has {n} and {other!r} has "
+                f"{np.shape(value)[0]} on axis 0{cure}"
+            )
+    if n == 0:
+        raise ValueError(f"{name} is an empty batch")
+    return n
+
+
+def outputs(tree: Any) -> None:
+    """Raise unless what a model returns is a pytree of arrays."""
+    if not jax.tree.leaves(tree):
+        raise ValueError(f"apply_fn returns no arrays, but {tree!r}; is a `return` missing?")
+    for path, leaf in named_leaves(tree):
+        if is_array(leaf) or isinstance(leaf, bool | int | float | complex):
+            continue
+        kind = type(leaf).__name__
+        if dataclasses.is_dataclass(leaf):
+            raise ValueError(
+                f"apply_fn returns a {kind}, a dataclass that JAX does not know as a pytree; "
+                f"register it, jax.tree_util.register_dataclass({kind}), or return a dict"
+            )
+        where = f"leaf {path!r} of what apply_fn returns" if path else "what apply_fn returns"
+        raise ValueError(
+            f"{where} is a {kind}, which JAX does not know as a pytree; expected arrays in dicts, "
+            "tuples or registered classes"
+        )
+
+
+def one_array(outputs: Any, metric: str) -> None:
+    """Raise unless outputs are one array, as the metrics of a classifier need them."""
+    if hasattr(outputs, "shape"):
+        return
+    inside = ", ".join(f"{n}: {np.shape(v)}" for n, v in named_leaves(outputs))
+    raise ValueError(
+        f"the metric {metric} needs outputs that are one array of logits (examples, classes), and "
+        f"apply_fn returns a {type(outputs).__name__} ({inside or 'no arrays'}). Say where the "
+        'logits are: metrics={"loss": lambda out, y: '
+        f"mcjax.evaluation.{metric}(out{_first_part(outputs)}, y)}}"
+    )
+
+
+def _first_part(tree: Any) -> str:
+    """How one writes the first part of a pytree (that called logits, if there is one)."""
+    fields = [k.name for k in dataclasses.fields(tree)] if dataclasses.is_dataclass(tree) else ()
+    fields = fields or getattr(tree, "_fields", ())
+    if fields:
+        return f".{'logits' if 'logits' in fields else fields[0]}"
+    if isinstance(tree, dict):
+        return "['logits']" if "logits" in tree or not tree else f"[{next(iter(tree))!r}]"
+    return "[0]"
+
+
+def function(value: Any, name: str) -> None:
+    """Raise unless a function takes (params, x), and can be the key of a compiled program."""
+    module = hasattr(value, "init") and hasattr(value, "apply")
+    if not callable(value) and not module:
+        raise ValueError(
+            f"{name} must be a function (params, x) → outputs, got a {type(value).__name__}"
+        )
+    owner = getattr(value, "__self__", value)
+    holds_arrays = any(map(is_array, jax.tree.leaves(owner)))
+    fits, hashable = _takes_two(value), _is_hashable(value)
+    if holds_arrays and not (fits and hashable):
+        raise ValueError(
+            f"{name} is a module ({type(owner).__name__}) that holds its parameters itself; pass "
+            "the module as params, with a function of both: lambda model, x: model(x), in equinox "
+            "lambda model, x: jax.vmap(model)(x)"
+        )
+    if module:
+        raise ValueError(f"{name} is a module ({type(value).__name__}); pass its method .apply")
+    if not fits:
+        raise ValueError(
+            f"{name} must take (params, x), and cannot be called with these two; wrap it, e.g. "
+            "lambda params, x: apply(params, state, x), with what else belongs to the network in "
+            "params"
+        )
+    if not hashable:
+        raise ValueError(
+            f"{name} cannot be hashed ({type(value).__name__}), so nothing could be compiled "
             "for it once and for all; wrap it in a function"
-        ) from None
+        )
+
+
+def _takes_two(value: Any) -> bool:
+    """Whether a function can be called with two arguments, as far as one can tell."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def positive(value: int, name: str) -> int:

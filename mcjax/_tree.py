@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,9 +23,12 @@ def _key(key: Any) -> str:
     return str(key)
 
 
-def named_leaves(tree: Params) -> list[tuple[str, Any]]:
+def named_leaves(
+    tree: Params, is_leaf: Callable[[Any], bool] | None = None
+) -> list[tuple[str, Any]]:
     """(path name, leaf) in the order of `jax.tree.leaves`."""
-    return [(path_name(p), v) for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    found = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
+    return [(path_name(p), v) for p, v in found]
 
 
 def is_inexact(leaf: Any) -> bool:

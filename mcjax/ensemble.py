@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _check
+from ._inputs import per_example
+from ._static import unpack
 from ._tree import linear_combination
 from ._types import ApplyFn, Params, Permutations
 from .adjust.adjustment import solve_along
@@ -29,7 +31,8 @@ from .recipes.stages import Plan
 class Ensemble:
     """Networks whose predictions are averaged, with the parameters that they share.
 
-    - `members`: parameter trees; the leaves numbered in `shared` are the same in all
+    - `members`: parameter trees (packed: `mcjax/_static.py`); the leaves numbered in `shared` are
+      the same in all
     - `flops`, `parameters`: multiply-adds for an example and numbers stored, as a share of those
       of as many independent networks
     """
@@ -61,7 +64,7 @@ class Ensemble:
         apply = jax.jit(self)
         right = 0
         for first in range(0, n, chunk):
-            some = jax.tree.map(lambda v, i=first: jnp.asarray(v[i : i + chunk]), x)
+            some = per_example(lambda v, i=first: jnp.asarray(v[i : i + chunk]), x)
             right += int(np.sum(np.argmax(apply(some), -1) == np.asarray(y[first : first + chunk])))
         return right / n
 
@@ -96,7 +99,7 @@ def soup(
         >>> bool((mcjax.ensemble.soup(network, [a, b])["w1"] == a["w1"]).all())
         True
     """
-    _check_members(network, networks, least=1)
+    networks = _check_members(network, networks, least=1)
     if permutations is None and len(networks) > 1:
         permutations = match_many(network, networks, key=key).permutations
     if permutations is not None:
@@ -106,12 +109,12 @@ def soup(
                 "for each"
             )
         networks = [network.permute(p, v) for p, v in zip(permutations, networks, strict=True)]
-    return linear_combination([1 / len(networks)] * len(networks), networks)
+    return unpack(linear_combination([1 / len(networks)] * len(networks), networks))
 
 
 def independent(network: Network, members: Sequence[Params]) -> Ensemble:
     """The usual ensemble of networks that share nothing."""
-    _check_members(network, members, least=1)
+    members = _check_members(network, members, least=1)
     return Ensemble(network.apply_fn, tuple(members), frozenset(), 1.0, 1.0)
 
 
@@ -145,7 +148,8 @@ def ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: int 
         >>> len(made.members), round(made.flops, 3), made(x).shape
         (1, 0.333, (50, 2))
     """
-    _check_members(network, members, least=2)
+    members = _check_members(network, members, least=2)
+    x = network.inputs(x)
     _check.batched(x, "x")
     _check.finite(x, "x")
     plan, number = Plan(network), len(network.layers) - _check.positive(layer, "layer")
@@ -212,12 +216,11 @@ def _shares(network: Network, shared: frozenset[int]) -> tuple[float, float]:
     return common / max(total, 1.0), sum(sizes[i] for i in shared) / sum(sizes)
 
 
-def _check_members(network: Network, members: Sequence[Params], least: int) -> None:
+def _check_members(network: Network, members: Sequence[Params], least: int) -> list[Params]:
     if len(members) < least:
         raise ValueError(f"members: an ensemble needs at least {least} networks, got "
                          f"{len(members)}")  # fmt: skip
-    for i, params in enumerate(members):
-        network.check_parameters(**{f"members[{i}]": params})
+    return network.check_parameters(**{f"members[{i}]": p for i, p in enumerate(members)})
 
 
 __all__ = ["Ensemble", "ensemble", "independent"]

@@ -15,6 +15,7 @@ import optax
 
 from . import _check
 from ._loops import slow_in_loops
+from ._static import unpack
 from ._tree import stack
 from ._types import LossFn
 from .path import Path
@@ -93,7 +94,9 @@ def fit(
         if not losses:
             _check_loss(path, loss_fn, block)
             first = jax.tree.map(lambda v: v[0], block)
-            stepwise = slow_in_loops(lambda p, batch: loss_fn(p.at(0.0), batch), path, first)
+            stepwise = slow_in_loops(
+                lambda p, batch: loss_fn(unpack(p.at(0.0)), batch), path, first
+            )
         advance = _one_by_one if stepwise else _steps
         free, state, found = advance(loss_fn, optimizer, samples, path, free, state, block)
         losses.append(found)
@@ -114,7 +117,7 @@ def _blocks(batches: Any) -> Iterator[Any]:
     if not isinstance(batches, Iterator | list):
         leaves = jax.tree.leaves(batches)
         if leaves and all(hasattr(v, "shape") for v in leaves):
-            _check.batched(batches, "batches")
+            _check.rows(batches, "batches")
             yield jax.tree.map(jnp.asarray, batches)
             return
     if not isinstance(batches, Iterable):
@@ -133,7 +136,7 @@ def _blocks(batches: Any) -> Iterator[Any]:
 
 def _check_loss(path: Path, loss_fn: LossFn, block: Any) -> None:
     batch = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), block)
-    out = jax.eval_shape(lambda b: loss_fn(path.at(0.0), b), batch)
+    out = jax.eval_shape(lambda b: loss_fn(unpack(path.at(0.0)), b), batch)
     if getattr(out, "shape", None) != ():
         raise ValueError(f"loss_fn must return a scalar, got {out}")
 
@@ -146,10 +149,10 @@ def _step(loss_fn, optimizer, samples: int, path: Path, carry: Any, batch: Any):
     def objective(free):
         moved = path.with_free(free)
         if samples == 1:  # no batched products where there is nothing to batch
-            return loss_fn(moved.at(ts[0]), batch)
+            return loss_fn(unpack(moved.at(ts[0])), batch)
         if jax.default_backend() == "cpu":
-            return sum(loss_fn(moved.at(t), batch) for t in ts) / samples
-        return jnp.mean(jax.vmap(lambda t: loss_fn(moved.at(t), batch))(ts))
+            return sum(loss_fn(unpack(moved.at(t)), batch) for t in ts) / samples
+        return jnp.mean(jax.vmap(lambda t: loss_fn(unpack(moved.at(t)), batch))(ts))
 
     loss, gradient = jax.value_and_grad(objective)(free)
     updates, opt_state = optimizer.update(gradient, opt_state, free)

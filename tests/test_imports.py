@@ -12,7 +12,8 @@ import mcjax
 ROOT = Path(mcjax.__file__).parent
 # Lowest first; a module may import its own place and those before it.
 LEVELS = [
-    {"_types", "_tree", "_check", "_files", "_loops", "metrics", "checkpoints"},
+    {"_types", "_tree", "_static", "_inputs", "_check", "_files", "_loops"},
+    {"metrics", "checkpoints"},
     {"network"},
     {"symmetry"},
     {"align", "path"},

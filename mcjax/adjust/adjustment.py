@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._static import unpack
 from .._types import Params
 from ..network.network import Network
 from ..path import Partial, Path
@@ -84,7 +85,8 @@ def adjust(
         >>> done.params["w2"].round(4).ravel().tolist()
         [2.0, 2.0, 2.0, 2.0]
     """
-    network.check_parameters(params=params, like=like)
+    params, like = network.check_parameters(params=params, like=like)
+    x = network.inputs(x)
     _check.batched(x, "x")
     _check.finite(x, "x")
     wanted = [Wanted(layer_number(network, name), 0) for name in layers]
@@ -102,7 +104,7 @@ def adjust(
     leaves = network.flatten(params, "params")
     for i, values in solved.leaves.items():
         leaves[i] = values[0]
-    return Adjustment(jax.tree.unflatten(network.treedef, leaves), status)
+    return Adjustment(unpack(jax.tree.unflatten(network.treedef, leaves)), status)
 
 
 @dataclasses.dataclass(frozen=True)

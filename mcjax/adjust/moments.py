@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._inputs import length
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
@@ -158,7 +159,7 @@ def _sums(
         energies = [jnp.broadcast_to(e, (len(ts), *e.shape)) for e in energies]
         return _add(sums, (grams, crosses, energies)), None
 
-    n_chunks = len(jax.tree.leaves(x)[0]) // chunk
+    n_chunks = length(x) // chunk
     zero = jax.eval_shape(lambda: one_chunk(None, 0)[0])
     zero = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), zero)
     return jax.lax.scan(one_chunk, zero, jnp.arange(n_chunks))[0]
@@ -240,7 +241,7 @@ def _chunk_size(network: Network, wanted: Sequence[Wanted]) -> int:
 def samples_per_example(network: Network, layer: Layer, form: MatrixForm) -> float:
     """Rows of X for each example: positions of a convolution, tokens."""
     outputs = math.prod(network.analysis.program.shape(layer.contraction.output))
-    examples = jax.tree.leaves(network.input_types)[0].shape[0]
+    examples = length(network.input_types)
     return outputs / (form.index.shape[0] * form.index.shape[2] * examples)
 
 

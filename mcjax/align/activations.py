@@ -70,7 +70,8 @@ def match_activations(
     """
     _check.one_of(statistic, STATISTICS, "statistic")
     _check.one_of(tap, TAPS, "tap")
-    network.check_parameters(a=a, b=b)
+    a, b = network.check_parameters(a=a, b=b)
+    x = network.inputs(x)
     n = _check.batched(x, "x")
     chunk = min(_check.positive(chunk, "chunk"), n)
     x = jax.tree.map(jnp.asarray, x)

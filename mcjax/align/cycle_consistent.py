@@ -87,8 +87,7 @@ def match_many(
     if len(networks) < 2:
         raise ValueError(f"networks: at least two are needed, got {len(networks)}")
     _check.positive(steps, "steps")
-    network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
-    trees = tuple(networks)
+    trees = network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
     first = [network.identity_permutations()] + [
         dict(match_weights(network, trees[0], p, key=key).permutations) for p in trees[1:]
     ]

@@ -39,7 +39,8 @@ def correlation_signature(
         {'w1': 1.0}
     """
     _check.one_of(tap, TAPS, "tap")
-    network.check_parameters(a=a, b=b)
+    a, b = network.check_parameters(a=a, b=b)
+    x = network.inputs(x)
     n = _check.batched(x, "x")
     chunk = min(_check.positive(chunk, "chunk"), n)
     x = jax.tree.map(jnp.asarray, x)

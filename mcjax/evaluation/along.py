@@ -128,10 +128,12 @@ def evaluate(
     **Arguments:**
     - `path`: a `Path`
     - `apply_fn`: (params, x) → outputs; keep it the same object to compile only once
-    - `data`: (x, y), both batched on axis 0
+    - `data`: (x, y), pytrees batched on axis 0; scalars and what is marked `mcjax.Shared` (an
+      attention mask) belong to all examples
     - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1]
-    - `metrics`: name → function (outputs, y) → one value for each example; default loss
-      (cross-entropy) and accuracy
+    - `metrics`: name → function (outputs, y) → one value for each example, of the outputs as
+      `apply_fn` returns them; default loss (cross-entropy) and accuracy, for outputs that are one
+      array of logits
     - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
       usually the training inputs), or what `mcjax.evaluation.batch_norm_along` has estimated, to
       be shared by several evaluations; default: the x of `data`. Only used where the model
@@ -148,8 +150,8 @@ def evaluate(
     **Returns:** a `Curve`. A single t gives a curve of one point.
 
     **Raises:** `ValueError` for an empty batch, x and y of different lengths, t outside [0, 1],
-    metrics that do not return one value for each example, or stored statistics that cannot be
-    estimated.
+    outputs that the default metrics cannot read, metrics that do not return one value for each
+    example, or stored statistics that cannot be estimated.
 
         >>> import jax.numpy as jnp, mcjax
         >>> f = lambda p, x: x @ p["w"]
@@ -160,11 +162,8 @@ def evaluate(
     """
     if not isinstance(path, Path):
         raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
-    _check.hashable(apply_fn, "apply_fn")
-    x, y = data
-    n = _check.batched(x, "x")
-    if _check.batched(y, "y") != n:
-        raise ValueError(f"x and y have different lengths: {n} and {_check.batched(y, 'y')}")
+    _check.function(apply_fn, "apply_fn")
+    (x, y), n = _check.labelled(data)
     _check.positive(chunk, "chunk")
     ts = time_grid(t)
     plan = Plan(

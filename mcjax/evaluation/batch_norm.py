@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._inputs import length
+from .._static import unpack
 from .._types import ApplyFn, Params
 from ..network import chunks
 from ..network.batch_norm import batch_statistics, normalisations_of, statistics_of
@@ -53,10 +55,11 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
         >>> found["mean"].tolist(), found["var"].tolist()
         ([2.0], [1.0])
     """
-    path = _Constant(params)
+    packed = _check.parameters(params, "params")
+    path = _Constant(packed)
     _require_statistics(path, apply_fn, x, chunk)
     found = estimate_along(path, apply_fn, x, jnp.zeros(1), chunk=chunk)
-    return replace_leaves(params, {i: v[0] for i, v in found.items()})
+    return unpack(replace_leaves(packed, {i: v[0] for i, v in found.items()}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +162,7 @@ def estimate_along(
 def _estimate(
     apply_fn: ApplyFn, chunk: int, at_once: int | None, path: Path, ts: jax.Array, x: Any
 ):
-    n = len(jax.tree.leaves(x)[0])
+    n = length(x)
     types = jax.eval_shape(path.at, ts[0])
     model = Model.of(apply_fn, types, chunks.types(x, chunk))
     normalised = normalisations_of(model, types)

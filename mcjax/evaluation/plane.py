@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from .. import _check
 from .._files import write_atomically
+from .._static import pack, unpack
 from .._tree import inner_product, linear_combination
 from .._types import ApplyFn, Metric, Params
 from ..network.batch_norm import without
@@ -60,8 +61,8 @@ class Plane:
             >>> Plane.through(a, b, c).corners.tolist()
             [[0.0, 0.0], [2.0, 0.0], [1.0, 3.0]]
         """
-        for tree, name in ((a, "a"), (b, "b"), (c, "c")):
-            _check.parameters(tree, name)
+        a, b, c = (_check.parameters(tree, name) for tree, name in zip((a, b, c), "abc"))
+        for tree, name in ((b, "b"), (c, "c")):
             _check.same_structure(a, tree, names=("a", name))
         statistics = frozenset() if network is None else network.normalisations.leaves
         to_b, to_c = (linear_combination((1.0, -1.0), (p, a)) for p in (b, c))
@@ -82,12 +83,12 @@ class Plane:
 
     def point(self, x: float, y: float) -> Params:
         """The parameters at coordinates (x, y)."""
-        return linear_combination((1.0, x, y), (self.origin, self.first, self.second))
+        return unpack(linear_combination((1.0, x, y), (self.origin, self.first, self.second)))
 
     def coordinates(self, params: Params) -> np.ndarray:
         """(x, y) of the foot of the perpendicular from a network onto the plane."""
         _check.same_structure(self.origin, params, names=("the plane's networks", "params"))
-        offset = linear_combination((1.0, -1.0), (params, self.origin))
+        offset = linear_combination((1.0, -1.0), (pack(params), self.origin))
         return np.array([_dot(offset, v, self.statistics) for v in (self.first, self.second)])
 
     def coordinates_along(self, path: Path, points: int = 61) -> np.ndarray:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _check
+from .._inputs import length
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
@@ -83,6 +84,7 @@ class Repaired(Path):
     chunk: int
 
     def __init__(self, path: Path, network: Network, x: Any, *, chunk: int = 500) -> None:
+        x = network.inputs(x)
         n = _check.batched(x, "x")
         chunk = min(_check.positive(chunk, "chunk"), n)
         x = jax.tree.map(jnp.asarray, x)
@@ -173,7 +175,7 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
             run.value(layer.value)
         return [seen[k] for k in range(len(layers))], run.found
 
-    n = len(jax.tree.leaves(x)[0]) // chunk
+    n = length(x) // chunk
     return jax.tree.map(lambda v: jnp.mean(v, 0), jax.lax.map(of_chunk, jnp.arange(n)))
 
 

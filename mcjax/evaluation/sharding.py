@@ -6,9 +6,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from .._inputs import is_shared, length, per_example
 from ..path import Path
 from .sweep import Plan, sweep
 
@@ -31,20 +33,22 @@ def sharded_sweep(
     names = tuple(mesh.axis_names)
     t_axis, data_axis = (a if a in names else None for a in AXES)
     n_t, n_data = (mesh.shape[a] if a else 1 for a in (t_axis, data_axis))
-    n = len(jax.tree.leaves(x)[0])
+    n = length(x)
     weights = _pad(np.ones(n, np.float32), n_data, "zero")
-    x, y = jax.tree.map(lambda v: _pad(np.asarray(v), n_data, "edge"), (x, y))
+    x, y = per_example(lambda v: _pad(np.asarray(v), n_data, "edge"), (x, y))
     points = _pad(np.asarray(ts), n_t, "edge")
     leaves = {i: _pad(np.asarray(v), n_t, "edge") for i, v in replaced.items()}
     local = -(-n // n_data)
     plan = Plan(plan.apply_fn, plan.metrics, min(plan.chunk, local), plan.t_batch)
 
     place = partial(_place, mesh)
-    sums = _sweep_on(mesh, plan, t_axis, data_axis)(
-        jax.tree.map(lambda v: place(np.asarray(v), PartitionSpec()), path),
+    data = (x, y, weights)
+    specs = jax.tree.map(partial(_spec_of_data, data_axis), data, is_leaf=is_shared)
+    sums = _sweep_on(mesh, plan, t_axis, specs)(
+        jax.tree.map(lambda v: place(v, PartitionSpec()), path),
         place(points, PartitionSpec(t_axis)),
         {i: place(v, PartitionSpec(t_axis)) for i, v in leaves.items()},
-        *jax.tree.map(lambda v: place(np.asarray(v), PartitionSpec(data_axis)), (x, y, weights)),
+        *jax.tree.map(lambda s, part: jax.tree.map(lambda v: place(v, s), part), specs, data),
     )
     return {k: np.asarray(v)[: len(ts)] for k, v in sums.items()}  # type: ignore[misc]
 
@@ -52,9 +56,16 @@ def sharded_sweep(
 _compiled: dict[Any, Any] = {}
 
 
-def _sweep_on(mesh: Mesh, plan: Plan, t_axis: str | None, data_axis: str | None):
+def _spec_of_data(data_axis: str | None, v: Any) -> PartitionSpec:
+    """How an array of data lies on the mesh: what the examples share is everywhere."""
+    return PartitionSpec() if is_shared(v) or not np.shape(v) else PartitionSpec(data_axis)
+
+
+def _sweep_on(mesh: Mesh, plan: Plan, t_axis: str | None, specs: Any):
     """The sharded sweep for a mesh and a plan, made once so that it is compiled once."""
-    key = (mesh, plan)
+    leaves, treedef = jax.tree.flatten(specs)
+    key = (mesh, plan, treedef, tuple(leaves))
+    data_axis = "data" if "data" in mesh.axis_names else None
     if key not in _compiled:
 
         def local(path, ts, replaced, x, y, weights):
@@ -65,12 +76,12 @@ def _sweep_on(mesh: Mesh, plan: Plan, t_axis: str | None, data_axis: str | None)
                 sums = jax.lax.all_gather(sums, t_axis, tiled=True)
             return sums
 
-        in_t, in_data = PartitionSpec(t_axis), PartitionSpec(data_axis)
+        in_t = PartitionSpec(t_axis)
         _compiled[key] = jax.jit(
             jax.shard_map(
                 local,
                 mesh=mesh,
-                in_specs=(PartitionSpec(), in_t, in_t, in_data, in_data, in_data),
+                in_specs=(PartitionSpec(), in_t, in_t, *specs),
                 out_specs=PartitionSpec(),
                 check_vma=False,
             )
@@ -79,7 +90,11 @@ def _sweep_on(mesh: Mesh, plan: Plan, t_axis: str | None, data_axis: str | None)
 
 
 def _place(mesh: Mesh, array: Any, spec: PartitionSpec) -> jax.Array:
+    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = _place(mesh, jax.random.key_data(array), spec)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
     sharding = NamedSharding(mesh, spec)
+    array = np.asarray(array, jnp.result_type(array))
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._inputs import unmark
 from .._types import ApplyFn, Metric
 from ..network import chunks
 from ..network.batch_norm import normalisations_of, training_outputs
@@ -58,7 +59,7 @@ def sweep(
         first, skipped = start_of(i)
         cx, cy, cw = chunks.take((x, y, weights), first, plan.chunk)
         cw = jnp.where(jnp.arange(plan.chunk) < skipped, 0, cw)
-        values = shared.values(cx)
+        values, labels = shared.values(cx), unmark(cy)
 
         def at(argument):
             t, leaves = argument
@@ -68,7 +69,7 @@ def sweep(
                 outputs = training_outputs(model, params, cx, known, normalised)
             else:
                 outputs = model.outputs(params, cx, known)
-            return {k: _weighted_sum(k, metric(outputs, cy), cw) for k, metric in plan.metrics}
+            return {k: _weighted_sum(k, metric(outputs, labels), cw) for k, metric in plan.metrics}
 
         found = jax.lax.map(at, (ts, replaced), batch_size=chunks.at_once(plan.t_batch, len(ts)))
         return jax.tree.map(jnp.add, sums, found), None

@@ -58,7 +58,12 @@ class PGD:
             raise ValueError(f"std must be positive, got {self.std}")
 
     def check(self, x: Any) -> None:
-        """Raise if inputs lie outside the attack's bounds."""
+        """Raise unless inputs are one array of numbers within the attack's bounds."""
+        if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(
+                "x: an attack moves inputs that are one array of floats; apply_fn can close over "
+                f"what else it needs (got {jax.tree.map(jnp.result_type, x)})"
+            )
         mean, std = self._scale(jnp.float32)
         for leaf in jax.tree.leaves(x):
             images = jnp.asarray(leaf) * std + mean

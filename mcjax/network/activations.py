@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._inputs import length, type_of
 from .._types import Params
+from . import chunks
 from .analysis import Analysis, analyse
 from .axes import Atom, Axes, atoms
 from .blocks import Block, blocks
@@ -102,7 +104,7 @@ def _observed(
 
 
 def _types(x: Any) -> Any:
-    return jax.tree.map(lambda v: jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)), x)
+    return jax.tree.map(type_of, x)
 
 
 def group_activations(
@@ -157,7 +159,7 @@ def cross_moments(
       than `MAX_JOINT` other units are left out.
     """
     sums = _moments(network, tap, chunk, settled, a, b, x)
-    analysis, found = analysis_for(network, _chunk_types(x, chunk))
+    analysis, found = analysis_for(network, chunks.types(x, chunk))
     layouts = _layouts(network, analysis, found, tap, settled)
     used = [layout for group in layouts.values() for layout in group if layout is not None]
     out = []
@@ -178,10 +180,6 @@ def cross_moments(
             )
         )
     return out
-
-
-def _chunk_types(x: Any, chunk: int) -> Any:
-    return jax.tree.map(lambda v: jax.ShapeDtypeStruct((chunk, *v.shape[1:]), v.dtype), x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,8 +233,8 @@ def _axes(analysis: Analysis, value: int) -> Axes:
 def _moments(
     network: Network, tap: str, chunk: int, settled: tuple[str, ...], a: Params, b: Params, x: Any
 ):
-    n = len(jax.tree.leaves(x)[0])
-    analysis, found = analysis_for(network, _chunk_types(x, chunk))
+    n = length(x)
+    analysis, found = analysis_for(network, chunks.types(x, chunk))
     layouts = _layouts(network, analysis, found, tap, settled)
     observe = {v: (lambda array: array) for v in layouts if any(layouts[v])}
 
@@ -245,7 +243,7 @@ def _moments(
         return run(analysis.program, inputs, observe=observe)[1]
 
     def of_chunk(first):
-        cx = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first, chunk), x)
+        cx = chunks.take(x, first, chunk)
         seen_a, seen_b = activations(a, cx), activations(b, cx)
         return [
             _block_moments(block_a, block_b, layout)

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._inputs import unmark
+from .._static import pack, unpack
 from .._tree import named_leaves
 from .._types import ApplyFn, Params
 from .model import Model
@@ -61,8 +63,9 @@ def in_training_mode(apply_fn: ApplyFn) -> ApplyFn:
     """
 
     def apply(params: Params, x: Any) -> Any:
+        params = pack(params)
         if not statistics_of(apply_fn, params, x):
-            return apply_fn(params, x)
+            return apply_fn(unpack(params), unmark(x))
         model = Model.of(apply_fn, params, x, keep_custom=True)
         return training_outputs(model, params, x, {}, normalisations_of(model, params))
 

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._inputs import per_example, type_of
+
 
 def starts(n: int, chunk: int) -> Callable:
     """Chunk number → (first example, how many of it an earlier chunk has had).
@@ -23,11 +25,14 @@ def starts(n: int, chunk: int) -> Callable:
 
 
 def types(x: Any, chunk: int) -> Any:
-    return jax.tree.map(lambda v: jax.ShapeDtypeStruct((chunk, *v.shape[1:]), v.dtype), x)
+    """The types of a chunk of data."""
+    whole = jax.tree.map(type_of, x)
+    return per_example(lambda v: jax.ShapeDtypeStruct((chunk, *v.shape[1:]), v.dtype), whole)
 
 
 def take(tree: Any, first, size: int) -> Any:
-    return jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first, size), tree)
+    """A chunk of data: some of the examples, and what all of them share."""
+    return per_example(lambda v: jax.lax.dynamic_slice_in_dim(v, first, size), tree)
 
 
 def at_once(size: int, n: int) -> int | None:

@@ -30,8 +30,9 @@ def draw_leaf(leaf: Any, draw: int, number: int) -> Any:
 
     θ' = θ u + s w with u, w ~ U(0.4, 1.4) and s of the sign that the whole leaf has (else positive)
     and of the size that a weight or a bias has: positive leaves stay positive (a variance),
-    negative ones negative (a decay). A leaf of which only the type is known is drawn as
-    10 s times a normal. Integers stay as they are.
+    negative ones negative (a decay). Of a leaf of which only the type is known, matrices are drawn
+    as N(0, 1 / rows), vectors as u (a scale or a variance may be among them). Integers stay as
+    they are.
 
     **Arguments:**
     - `draw`, `number`: which draw, and which leaf of the model it is
@@ -50,12 +51,16 @@ def draw_leaf(leaf: Any, draw: int, number: int) -> Any:
     return values.astype(array.dtype, copy=False)
 
 
-def _drawn(leaf: jax.ShapeDtypeStruct, draw: int, number: int) -> np.ndarray:
+def _drawn(leaf: jax.ShapeDtypeStruct, draw: int, number: int) -> Any:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0), leaf.shape)
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return np.zeros(leaf.shape, leaf.dtype)
     values = np.empty(leaf.shape, _at_least_single(leaf.dtype))
-    normal = scipy.special.ndtri(_uniform(values, draw, number) - 0.4)
-    return (10 * _scale(leaf.shape) * normal).astype(leaf.dtype)
+    values = _uniform(values, draw, number)
+    if len(leaf.shape) > 1:
+        values = scipy.special.ndtri(values - 0.4) / math.sqrt(math.prod(leaf.shape[:-1]) or 1)
+    return values.astype(leaf.dtype)
 
 
 def _host(array: Any) -> np.ndarray:
@@ -105,9 +110,9 @@ def draw_inputs(leaves: Sequence[Any], vocabularies: Mapping[int, int], draw: in
 
 
 def _input(value: Any, vocabulary: int | None, draw: int, rng: np.random.Generator) -> Any:
-    if jnp.issubdtype(value.dtype, jax.dtypes.extended):
-        return value
     known = not isinstance(value, jax.ShapeDtypeStruct)
+    if jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        return value if known else jnp.broadcast_to(jax.random.key(0), value.shape)
     array = _host(value) if known else np.zeros(value.shape, value.dtype)
     if not jnp.issubdtype(value.dtype, jnp.inexact):
         if known and draw == 0 and array.min(initial=0) != array.max(initial=0):

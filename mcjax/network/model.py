@@ -7,13 +7,14 @@ from typing import Any
 
 import jax
 
+from .._static import pack
 from .._types import ApplyFn, Params
 from .program import Program, run, trace_program
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """`apply_fn` as a program, for parameters and inputs of given shapes."""
+    """`apply_fn` as a program, for (packed) parameters and inputs of given shapes."""
 
     program: Program
     out_tree: Any
@@ -22,7 +23,7 @@ class Model:
 
     @classmethod
     def of(cls, apply_fn: ApplyFn, params: Params, x: Any, *, keep_custom: bool = False) -> Model:
-        leaves, treedef = jax.tree.flatten(params)
+        leaves, treedef = jax.tree.flatten(pack(params))
         types = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in leaves]
         program, out_tree = trace_program(apply_fn, treedef, types, x, keep_custom)
         return cls(program, out_tree, treedef, len(leaves))

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._inputs import mark_like
+from .._static import pack, unpack
 from .._tree import named_leaves
 from .._types import ApplyFn, Params, Permutations
 from .analysis import Analysis
@@ -19,6 +21,7 @@ from .axes import Atom, Axes, Concat, Expr, Factor, Family, atoms
 from .blocks import Block, Dim, dependee, map_blocks
 from .layers import Contraction
 from .normalisation import Normalisations, normalisations
+from .rules.constants import KNOWN
 from .verify import Verification
 
 
@@ -71,6 +74,7 @@ class Network:
 
     - `groups`: name → `Group`
     - `layers`: `Layer`s in topological order
+    - `input_types`: types of the inputs that were traced, marked `mcjax.Shared` where they were
     """
 
     apply_fn: ApplyFn
@@ -144,7 +148,8 @@ class Network:
             else leaf
             for leaf, axes in zip(leaves, self.leaf_axes, strict=True)
         ]
-        return jax.tree.unflatten(self.treedef, out)
+        moved = jax.tree.unflatten(self.treedef, out)
+        return moved if pack(params) is params else unpack(moved)
 
     def permute_leaf(self, given: Mapping[Atom, Any], leaf, axes: Axes):
         """One leaf with its units permuted, on the host if it is a NumPy array."""
@@ -192,12 +197,12 @@ class Network:
 
     @property
     def template(self) -> Params:
-        """The types of the parameters, in their structure."""
+        """The types of the (packed) parameters, in their structure."""
         return jax.tree.unflatten(self.treedef, self.leaf_types)
 
     def flatten(self, params: Params, name: str) -> list[Any]:
-        """The leaves of parameters that must have the traced structure and shapes."""
-        template = self.template
+        """The arrays of parameters that must have the traced structure and shapes."""
+        template, params = self.template, pack(params, name)
         if jax.tree.structure(params) != self.treedef:
             _check.same_structure(template, params, names=("the traced parameters", name))
         leaves = jax.tree.leaves(params)
@@ -206,13 +211,20 @@ class Network:
                 raise ValueError(
                     f"{name}: leaf {path!r} has shape {np.shape(leaf)}, expected {type_.shape}"
                 )
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+            _check.has_values(params, name)
         return leaves
 
-    def check_parameters(self, **trees: Params) -> None:
-        """Raise unless each tree has the traced structure and shapes and finite floats."""
+    def check_parameters(self, **trees: Params) -> list[Params]:
+        """The trees packed; raise unless each has the traced structure and shapes and finite
+        floats."""
         for name, params in trees.items():
             self.flatten(params, name)
-            _check.parameters(params, name)
+        return [_check.parameters(params, name) for name, params in trees.items()]
+
+    def inputs(self, x: Any) -> Any:
+        """Inputs, marked `mcjax.Shared` where those of the trace were."""
+        return mark_like(x, self.input_types)
 
     # -- activations -----------------------------------------------------------------------
 
@@ -242,19 +254,25 @@ class Network:
         from .activations import group_activations
 
         _check.one_of(tap, ("post", "pre"), "tap")
-        return group_activations(self, params, x, tap)
+        return group_activations(self, *self._at_hand(params, x), tap)
 
     def layer_inputs(self, params: Params, x: Any) -> dict[str, jax.Array]:
         """Layer name → what the layer's weight is applied to (inside a scan, stacked first)."""
         from .activations import layer_values
 
-        return layer_values(self, params, x, "input")
+        return layer_values(self, *self._at_hand(params, x), "input")
 
     def layer_outputs(self, params: Params, x: Any) -> dict[str, jax.Array]:
         """Layer name → what the layer computes, the bias added where it follows directly."""
         from .activations import layer_values
 
-        return layer_values(self, params, x, "biased")
+        return layer_values(self, *self._at_hand(params, x), "biased")
+
+    def _at_hand(self, params: Params, x: Any) -> tuple[Params, Any]:
+        """Parameters and inputs as a compiled program takes them."""
+        self.flatten(params, "params")
+        _check.batched(self.inputs(x), "x")
+        return pack(params), self.inputs(x)
 
     # -- what was understood ---------------------------------------------------------------
 
@@ -268,6 +286,12 @@ class Network:
         if self.analysis.algebra.unknown:
             names = ", ".join(sorted(self.analysis.algebra.unknown))
             lines.append(f"primitives not understood (their axes are fixed): {names}")
+        fixed = [f for axes in self.leaf_axes for e in axes for f in atoms(e) if f.fixed]
+        if any((f.why or "").startswith(KNOWN) for f in fixed):
+            lines.append(
+                "arrays that apply_fn closes over fix axes: put them into the parameters if they "
+                "belong to the network"
+            )
         lines += self.normalisations.describe(self.leaf_names)
         for name, axes in zip(self.leaf_names, self.leaf_axes, strict=True):
             described = " × ".join(self._describe(e) for e in axes) or "scalar"

@@ -16,6 +16,10 @@ import jax
 import jax.core
 from jax.extend import core as jex
 
+from .. import _check
+from .._inputs import type_of, unmark
+from .._static import unpack
+
 # Calls that only wrap a jaxpr: inlined. The parameter that holds the jaxpr varies.
 _CALLS = {
     "jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2",
@@ -195,18 +199,20 @@ def trace_program(
     """The program of `apply_fn` on flat parameters followed by flat inputs, and its output tree.
 
     **Arguments:**
-    - `treedef`, `types`: structure and leaf types of the parameters
-    - `x`: inputs (arrays, tracers or `jax.ShapeDtypeStruct`s)
+    - `treedef`, `types`: structure and leaf types of the packed parameters
+    - `x`: inputs (arrays, tracers or `jax.ShapeDtypeStruct`s), those that are shared marked
     - `keep_custom`: leave calls with custom gradients whole, for a program that is differentiated
     """
     x_leaves, x_treedef = jax.tree.flatten(x)
-    x_types = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in x_leaves]
+    x_types = [type_of(v) for v in x_leaves]
     out_tree = None
 
     def flat(*arguments):
         nonlocal out_tree
-        params = jax.tree.unflatten(treedef, arguments[: len(types)])
-        outputs = apply_fn(params, jax.tree.unflatten(x_treedef, arguments[len(types) :]))
+        params = unpack(jax.tree.unflatten(treedef, arguments[: len(types)]))
+        inputs = unmark(jax.tree.unflatten(x_treedef, arguments[len(types) :]))
+        outputs = apply_fn(params, inputs)
+        _check.outputs(outputs)
         leaves, out_tree = jax.tree.flatten(outputs)
         return leaves
 

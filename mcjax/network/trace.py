@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._inputs import is_shared, per_example, type_of, unmark
 from .._types import ApplyFn, Params
 from .algebra import Algebra
 from .analysis import Analysis, analyse
@@ -25,7 +27,14 @@ from .verify import verify
 _WEIGHT_NAMES = ("kernel", "weight", "w", "embedding")
 
 
-def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> Network:
+def trace(
+    apply_fn: ApplyFn,
+    params: Params,
+    x: Any,
+    *,
+    frozen: Sequence[str] = (),
+    check: bool = True,
+) -> Network:
     """Discover a model's unit groups and layers from its jaxpr, and verify them by execution.
 
     Every axis of every array in the program gets an *axis expression*; contractions,
@@ -34,16 +43,22 @@ def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> N
     function (tatro2020, Sec. 3; ferbach2023).
 
     **Arguments:**
-    - `apply_fn`: pure function (params, x) → outputs, in evaluation mode
-    - `params`: any pytree with float leaves
-    - `x`: inputs batched on axis 0 (arrays or `jax.ShapeDtypeStruct`s); two examples are used
+    - `apply_fn`: pure function (params, x) → outputs (a pytree of arrays), in evaluation mode
+    - `params`: any pytree with float leaves: state that belongs to the network (running
+      statistics) is best part of it, as `{"params": …, "batch_stats": …}` or `(model, state)`.
+      Leaves that are no arrays (functions and numbers in equinox modules) are part of the model.
+      `jax.ShapeDtypeStruct`s are enough (`jax.eval_shape(model.init, …)`)
+    - `x`: inputs batched on axis 0 (arrays or `jax.ShapeDtypeStruct`s); two examples are used.
+      Scalars belong to all examples, and so does what is marked `mcjax.Shared` (a mask)
+    - `frozen`: names of leaves, or of what holds them, that no group may touch (an embedding
+      that both networks keep), as `explain()` shows them
     - `check`: run the function under random permutations of all groups
 
     **Returns:** a `Network`.
 
-    **Raises:** `ValueError` for NaN parameters, no float leaf, an empty batch, or a function
-    that is not pure; `RuntimeError` if a group found does not survive execution (a bug in mcjax:
-    please report it).
+    **Raises:** `ValueError` for NaN parameters, no float leaf, an empty batch, leaves of inputs
+    of different lengths, an unknown name, or a function that is not pure; `RuntimeError` if a
+    group found does not survive execution (a bug in mcjax: please report it).
 
         >>> import jax, jax.numpy as jnp, mcjax
         >>> params = {"w1": jnp.ones((3, 5)), "b1": jnp.ones(5), "w2": jnp.ones((5, 2))}
@@ -51,20 +66,21 @@ def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> N
         >>> mcjax.trace(f, params, jnp.ones((4, 3))).groups["w1"].size
         5
     """
-    _check.hashable(apply_fn, "apply_fn")
-    _check.parameters(params, "params")
+    _check.function(apply_fn, "apply_fn")
+    params = _check.parameters(params, "params", types=True)
     _check.batched(x, "x")
-    x = jax.tree.map(_two, x)
+    x = _two(x)
     leaves, treedef = jax.tree.flatten(params)
     types = tuple(jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)) for v in leaves)
-    program, _ = trace_program(apply_fn, treedef, types, x)
+    program = _program(apply_fn, treedef, types, x)
     _check_pure(program, trace_program(apply_fn, treedef, types, x)[0])
 
     algebra = Algebra()
     names = names_of_leaves(params)
-    leaf_axes = [_leaf_axes(algebra, t) for t in types]
+    kept = _frozen(names, frozen)
+    leaf_axes = [_leaf_axes(algebra, t, n in kept) for n, t in zip(names, types, strict=True)]
     _fix_unused(algebra, program, leaf_axes)
-    inputs = [_fixed_axes(algebra, np.shape(v), i) for i, v in enumerate(jax.tree.leaves(x))]
+    inputs = _input_axes(algebra, x)
     analysis = analyse(algebra, program, leaf_axes, inputs)
     resolved = tuple(tuple(map(algebra.resolve, axes)) for axes in leaf_axes)
 
@@ -81,18 +97,63 @@ def trace(apply_fn: ApplyFn, params: Params, x: Any, *, check: bool = True) -> N
         leaf_names=names,
         treedef=treedef,
         leaf_types=types,
-        input_types=jax.tree.map(lambda v: jax.ShapeDtypeStruct(np.shape(v), v.dtype), x),
+        input_types=jax.tree.map(type_of, x),
         verification=None,
     )
-    return (
-        dataclasses.replace(network, verification=verify(network, params, x)) if check else network
-    )
+    if not check:
+        return network
+    return dataclasses.replace(network, verification=verify(network, params, x))
 
 
-def _two(v: Any) -> Any:
-    if isinstance(v, jax.ShapeDtypeStruct):
+def _two(x: Any) -> Any:
+    """Two of the examples."""
+    if not any(isinstance(v, jax.ShapeDtypeStruct) for v in jax.tree.leaves(x)):
+        return jax.tree.map(jnp.asarray, per_example(lambda v: v[:2], x))
+
+    def of_type(v: Any) -> Any:
         return jax.ShapeDtypeStruct((min(v.shape[0], 2), *v.shape[1:]), v.dtype)
-    return jnp.asarray(v[:2])
+
+    return per_example(of_type, jax.tree.map(type_of, x))
+
+
+def _frozen(names: Sequence[str], frozen: Sequence[str]) -> set[str]:
+    """The leaves that are named, or lie inside what is named."""
+    if isinstance(frozen, str):
+        raise ValueError(f"frozen must be a list of names, got the string {frozen!r}")
+    out: set[str] = set()
+    for name in frozen:
+        inside = {n for n in names if n == name or str(n).startswith(f"{name}/")}
+        if not inside:
+            near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.3) or names[:3]
+            raise ValueError(
+                f"frozen: there is no leaf {name!r}; leaves are named like "
+                f"{', '.join(map(repr, near))}"
+            )
+        out |= inside
+    return out
+
+
+def _program(apply_fn: ApplyFn, treedef: Any, types: Sequence[Any], x: Any) -> Program:
+    """The program of the function, with a word on what usually goes wrong."""
+    try:
+        return trace_program(apply_fn, treedef, types, x)[0]
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+    ) as error:
+        raise ValueError(
+            "apply_fn cannot be traced, nor compiled by jax.jit: it asks for the value of an array "
+            "(by an `if`, float(…) or a NumPy function). Use jax.numpy and jax.lax; a flag such "
+            "as train=False must be fixed in apply_fn instead of coming with x"
+        ) from error
+    except Exception as error:
+        shapes = jax.tree.map(np.shape, unmark(x))
+        error.add_note(
+            f"mcjax.trace called apply_fn(params, x) on two of the examples, x of shape {shapes}: "
+            "inputs must have their examples on axis 0, and any number of them must do"
+        )
+        raise
 
 
 def _check_pure(first: Program, second: Program) -> None:
@@ -125,7 +186,9 @@ def _same_constant(a: Constant, b: Constant) -> bool:
         return np.shape(a.value) == np.shape(b.value)
 
 
-def _leaf_axes(algebra: Algebra, leaf: jax.ShapeDtypeStruct) -> Axes:
+def _leaf_axes(algebra: Algebra, leaf: jax.ShapeDtypeStruct, frozen: bool) -> Axes:
+    if frozen:
+        return tuple(algebra.atom(n, why="frozen by the caller") for n in leaf.shape)
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return tuple(algebra.atom(n, why="not floating-point") for n in leaf.shape)
     axes = tuple(algebra.atom(n) for n in leaf.shape)
@@ -137,9 +200,15 @@ def _leaf_axes(algebra: Algebra, leaf: jax.ShapeDtypeStruct) -> Axes:
     return axes
 
 
-def _fixed_axes(algebra: Algebra, shape: tuple[int, ...], i: int) -> Axes:
-    names = ["batch", *[f"axis {d} of an input" for d in range(1, len(shape))]]
-    return tuple(algebra.atom(n, why=names[d]) for d, n in enumerate(shape))
+def _input_axes(algebra: Algebra, x: Any) -> list[Axes]:
+    out = []
+    for v in jax.tree.leaves(x, is_leaf=is_shared):
+        first = "axis 0 of an input" if is_shared(v) else "batch"
+        for leaf in jax.tree.leaves(v):
+            names = [first, *(f"axis {d} of an input" for d in range(1, np.ndim(leaf)))]
+            axes = zip(np.shape(leaf), names)
+            out.append(tuple(algebra.atom(n, why=why) for n, why in axes))
+    return out
 
 
 def _fix_unused(algebra: Algebra, program: Program, leaf_axes: Sequence[Axes]) -> None:

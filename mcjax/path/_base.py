@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import GetAttrKey
 
 from .. import _check
+from .._static import pack, unpack
 from .._tree import linear_combination
 from .._types import Params
 
@@ -26,7 +27,8 @@ class Path(abc.ABC):
       at t = 0 and t = 1;
     - it works under `jit`, `vmap` and `grad`, in t and in the path's own arrays: a path is a
       pytree whose children are the attributes named in `fields` (those in `static` are hashable
-      and belong to its structure);
+      and belong to its structure). Leaves of parameters that are no arrays (functions) belong to
+      the structure too (`mcjax/_static.py`);
     - a concrete t outside [0, 1] raises `ValueError`.
 
     A new path sets `fields` and writes `at(t)`, or, where it is a linear combination of fixed
@@ -46,19 +48,20 @@ class Path(abc.ABC):
 
     @abc.abstractmethod
     def at(self, t: Any) -> Params:
-        """Parameters at t, which is not checked."""
+        """Parameters at t, which is not checked; what is no array in them is packed."""
 
     def __call__(self, t: Any) -> Params:
         """Parameters at t in [0, 1]."""
         _check.interval(t)
-        return _at(self, t)
+        return unpack(_at(self, t))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
 
     def _set(self, **values: Any) -> Self:
         for name, value in values.items():
-            object.__setattr__(self, name, value)
+            packed = pack(value, name) if name in self.fields else value
+            object.__setattr__(self, name, packed)
         return self
 
     def _flatten_with_keys(self):
@@ -68,8 +71,11 @@ class Path(abc.ABC):
     @classmethod
     def _unflatten(cls, static: tuple[Any, ...], children: Any) -> Self:
         # No checks here: under a transformation the children are tracers or placeholders.
+        path = object.__new__(cls)
         names, values = (*cls.fields, *cls.static), (*children, *static)
-        return object.__new__(cls)._set(**dict(zip(names, values, strict=True)))
+        for name, value in zip(names, values, strict=True):
+            object.__setattr__(path, name, value)
+        return path
 
     # -- training --------------------------------------------------------------------------
 

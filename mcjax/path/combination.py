@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._static import pack
 from .._tree import is_inexact, named_leaves
 from .._types import Params
 from ._base import Combination, time
@@ -73,6 +74,7 @@ class Arc(Combination):
         self._set(a=a, b=b, mean=mean)
         _check_points((a, b), ("a", "b"))
         if mean is not None:
+            mean, a = pack(mean, "mean"), pack(a, "a")
             if jax.tree.structure(mean) != jax.tree.structure(a):
                 raise ValueError("mean has a different structure than a")
             _check.finite(mean, "mean")

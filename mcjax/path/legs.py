@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._static import pack
 from .._types import Params
 from ._base import Path, time
 
@@ -34,7 +35,7 @@ class Knots(Path):
     points: Params
 
     def __init__(self, points: Params) -> None:
-        if _check.batched(points, "points") < 2:
+        if _check.rows(points, "points") < 2:
             raise ValueError("points: Knots needs at least 2 points, got 1")
         self._set(points=points)
 
@@ -109,7 +110,7 @@ class Partial(Path):
     def __init__(self, base: Params, parts: Sequence[tuple[Sequence[int], Path]]) -> None:
         moved = tuple(tuple(int(i) for i in numbers) for numbers, _ in parts)
         every = [i for numbers in moved for i in numbers]
-        count = len(jax.tree.leaves(base))
+        count = len(jax.tree.leaves(pack(base, "base")))
         if len(set(every)) < len(every) or any(not 0 <= i < count for i in every):
             raise ValueError(f"parts: leaf numbers must be distinct and below {count}, got {every}")
         self._set(base=base, parts=tuple(p for _, p in parts), moved=moved)

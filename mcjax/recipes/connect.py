@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from .. import _check
+from .._inputs import per_example
 from .._types import Params
 from ..align import Matching, match_activations, match_butterflies, match_weights
 from ..network.network import Network
@@ -140,7 +141,7 @@ def _trained(
 
 def _by_activations(problem: Problem) -> Matching:
     # tatro2020 aligns on the first 10,000 training images.
-    sample = jax.tree.map(lambda v: v[:10_000], problem.x)
+    sample = per_example(lambda v: v[:10_000], problem.x)
     return match_activations(problem.network, problem.a, problem.b, sample)
 
 
@@ -310,12 +311,13 @@ def construct(
         [3, 3, 3]
     """
     _check.one_of(method, tuple(METHODS), "method")
-    network.check_parameters(a=a, b=b)
+    a, b = network.check_parameters(a=a, b=b)
     _check.same_structure(a, b)
     recipe = METHODS[method]
     if recipe.inputs != "no":
         if x is None:
             raise ValueError(f"method {method!r} looks at activations: pass inputs as x=…")
+        x = network.inputs(x)
         _check.batched(x, "x")
         _check.finite(x, "x")
     if _check.positive(points, "points") < 2:

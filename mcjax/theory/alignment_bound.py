@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._static import unpack
 from .._types import Params
 from ..evaluation.pieces import time_grid
 from ..metrics import cross_entropy
@@ -89,11 +90,8 @@ def alignment_bound(
         >>> bound.output.tolist()  # equal ends: nothing to lose
         [0.0, 0.0, 0.0]
     """
-    network.check_parameters(a=a, b=b)
-    x, y = data
-    n = _check.batched(x, "x")
-    if _check.batched(y, "y") != n:
-        raise ValueError(f"x and y have different lengths: {n} and {_check.batched(y, 'y')}")
+    a, b = network.check_parameters(a=a, b=b)
+    (x, y), n = _check.labelled(data)
     chain = _chain(network)
     ts = time_grid(t)
     gaps = _gaps(network, a, b, jnp.asarray(x), chain)
@@ -106,7 +104,7 @@ def alignment_bound(
         to_a.append(carried + ts * gaps[i])
         to_b.append(carried + (1 - ts) * gaps[i])
     ends = [
-        float(jnp.mean(cross_entropy(network.apply_fn(p, jnp.asarray(x)), jnp.asarray(y))))
+        float(jnp.mean(cross_entropy(network.apply_fn(unpack(p), jnp.asarray(x)), jnp.asarray(y))))
         for p in (a, b)
     ]
     loss = (1 - ts) * ends[0] + ts * ends[1] + _LIPSCHITZ_CROSS_ENTROPY * carried / n**0.5

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -28,7 +29,9 @@ print("same")
 
 
 def mlp(p, x):
-    return jax.nn.relu(x @ p["w1"]) @ p["w2"]
+    """What all examples share is the same on all devices."""
+    noise = jax.random.normal(x["key"], (40,)) * x["scale"]
+    return jax.nn.relu(jnp.where(x["keep"], x["image"] + noise, 0) @ p["w1"]) @ p["w2"]
 
 
 def mesh_of(names):
@@ -43,6 +46,8 @@ def sweep(mesh=None):
                     {"w1": (40, 12), "w2": (12, 3)}.items()}  # fmt: skip
     path = mcjax.path.Linear(make(), make())
     x, y = rng.normal(size=(101, 40)).astype(np.float32), rng.integers(0, 3, 101)
+    keep = mcjax.Shared(np.arange(40) % 7 > 0)
+    x = {"image": x, "key": jax.random.key(1), "scale": 0.5, "keep": keep}
     curve = mcjax.evaluate(path, mlp, (x, y), t=5, chunk=7, mesh=mesh)
     return np.stack([curve.loss, curve.accuracy])
 

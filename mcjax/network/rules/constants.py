@@ -8,6 +8,8 @@ from ..algebra import Algebra
 from ..axes import Axes
 from ..program import Constant
 
+KNOWN = "a constant array"  # begins the reason for axes that one fixes
+
 
 def constant_axes(algebra: Algebra, constant: Constant, key: object) -> Axes:
     """A known array: uniform along every axis on which it does not vary, fixed along others."""
@@ -17,8 +19,9 @@ def constant_axes(algebra: Algebra, constant: Constant, key: object) -> Axes:
     known = algebra.constants.get(constant)
     if known is None:
         known = algebra.constants[constant] = _varies(constant.value)
+    why = f"{KNOWN} of shape {shape} that apply_fn closes over"
     return tuple(
-        algebra.fixed(("constant", key, d), n, "constant array") if varies else algebra.uniform(n)
+        algebra.fixed(("constant", key, d), n, why) if varies else algebra.uniform(n)
         for d, (n, varies) in enumerate(zip(shape, known, strict=True))
     )
 
