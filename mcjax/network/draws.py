@@ -73,7 +73,7 @@ def _at_least_single(dtype: Any) -> Any:
 
 def _uniform(like: np.ndarray, draw: int, stream: int) -> np.ndarray:
     """Numbers from U(0.4, 1.4) for an array: the draw's, from a place of the stream's own on."""
-    numbers = _numbers(draw, like.real.dtype)
+    numbers = _numbers(draw, np.real(like).dtype)
     start = int(np.random.default_rng((draw, stream)).integers(_PERIOD))
     if start + like.size <= _PERIOD:
         return numbers[start : start + like.size].reshape(like.shape)

@@ -107,11 +107,12 @@ class Network:
 
     def random_permutations(self, key: jax.Array) -> dict[str, jax.Array]:
         """Uniformly random permutations of every group (each outer index its own)."""
-        keys = jax.random.split(key, max(len(self.groups), 1))
-        return {
-            name: jnp.argsort(jax.random.uniform(k, g.shape), axis=-1)
-            for (name, g), k in zip(self.groups.items(), keys, strict=False)
-        }
+        with jax.transfer_guard("allow"):  # jax.random transfers bounds
+            keys = jax.random.split(key, max(len(self.groups), 1))
+            return {
+                name: jnp.argsort(jax.random.uniform(k, g.shape), axis=-1)
+                for (name, g), k in zip(self.groups.items(), keys, strict=False)
+            }
 
     def permute(self, permutations: Permutations, params: Params) -> Params:
         """Reorder units: unit i of the result is unit `permutations[group][i]` of `params`.
@@ -143,7 +144,7 @@ class Network:
         xp = np if host else jnp
         given = {self.groups[n].atom: xp.asarray(p) for n, p in permutations.items()}
         out = [
-            jnp.asarray(self.permute_leaf(given, xp.asarray(leaf), axes))
+            jax.device_put(self.permute_leaf(given, xp.asarray(leaf), axes))
             if touches(axes, given)
             else leaf
             for leaf, axes in zip(leaves, self.leaf_axes, strict=True)

@@ -67,9 +67,18 @@ def trace(
         5
     """
     _check.function(apply_fn, "apply_fn")
-    params = _check.parameters(params, "params", types=True)
-    _check.batched(x, "x")
-    x = _two(x)
+    with jax.transfer_guard("allow"):  # it watches over loops, not over what is done once
+        params = _check.parameters(params, "params", types=True)
+        _check.batched(x, "x")
+        x = _two(x)
+        network = _traced(apply_fn, params, x, frozen)
+        if not check:
+            return network
+        return dataclasses.replace(network, verification=verify(network, params, x))
+
+
+def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) -> Network:
+    """The network of packed parameters and two examples, not yet verified."""
     leaves, treedef = jax.tree.flatten(params)
     types = tuple(jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)) for v in leaves)
     program = _program(apply_fn, treedef, types, x)
@@ -88,7 +97,7 @@ def trace(
     layer_names = _unique([_layer_name(names[c.weight]) for c in found])
     groups = _groups(analysis, resolved, names, found, layer_names)
     layers = _layers(analysis, resolved, names, found, layer_names, groups)
-    network = Network(
+    return Network(
         apply_fn=apply_fn,
         analysis=analysis,
         groups=groups,
@@ -100,9 +109,6 @@ def trace(
         input_types=jax.tree.map(type_of, x),
         verification=None,
     )
-    if not check:
-        return network
-    return dataclasses.replace(network, verification=verify(network, params, x))
 
 
 def _two(x: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import GetAttrKey
 
 from .. import _check
@@ -17,7 +18,10 @@ from .._types import Params
 
 def time(t: Any) -> jax.Array:
     """t as a float array of the default precision (a float64 t stays one)."""
-    return jnp.asarray(t, jnp.promote_types(jnp.result_type(t), jnp.result_type(float)))
+    dtype = jnp.promote_types(jnp.result_type(t), jnp.result_type(float))
+    if isinstance(t, jax.Array):
+        return t.astype(dtype)
+    return jax.device_put(np.asarray(t, dtype))  # a transfer that is meant
 
 
 class Path(abc.ABC):
@@ -53,7 +57,7 @@ class Path(abc.ABC):
     def __call__(self, t: Any) -> Params:
         """Parameters at t in [0, 1]."""
         _check.interval(t)
-        return unpack(_at(self, t))
+        return unpack(_at(self, time(t)))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")

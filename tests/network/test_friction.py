@@ -177,7 +177,7 @@ def test_types_are_enough_to_trace(name):
     types = eqx.filter_eval_shape(lambda: given.make(0))
     network = mcjax.trace(given.apply_fn, types, jax.ShapeDtypeStruct((N, 3), jnp.float32))
     expected = mcjax.trace(given.apply_fn, given.make(0), X)
-    assert network.verified
+    assert network.verification
     assert network.explain() == expected.explain()
     moved = network.permute(expected.random_permutations(jax.random.key(1)), given.make(0))
     np.testing.assert_allclose(
