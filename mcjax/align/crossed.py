@@ -1,0 +1,190 @@
+"""Groups that stand on the same arrays and do not depend on each other.
+
+Matching them jointly is a quadratic assignment problem. Few permutations are enumerated: all of
+every group but one, which is assigned exactly. Otherwise groups are assigned in turns from
+several starts, and pairs of units exchanged while that helps: a local optimum, unless it attains
+an upper bound.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .terms import Outer, Permutations, Term, dependents, identity, reduce_term, value_of
+
+if TYPE_CHECKING:
+    from ..network.axes import Atom
+    from .assignment import Solution
+
+Solve = Callable[[Sequence[Term], Outer], "Solution"]
+Found = tuple[Permutations, float, bool]
+
+# Permutations that are enumerated, and their number times the entries of the profits left.
+_ENUMERATED = 10_000
+_ENUMERATED_ENTRIES = 10**8
+_MAX_TURNS = 30
+_RESTARTS = 10
+# Exchanges tried, and their number times the entries of the terms.
+_EXCHANGES = 2_000
+_EXCHANGED_ENTRIES = 10**9
+_TOLERANCE = 1e-12
+
+
+def solve_crossed(
+    terms: Sequence[Term], outer: Outer, roots: Sequence[Atom], solve: Solve
+) -> Found:
+    """Permutations that maximise the sum of all terms: (permutations, value, proved optimal).
+
+    **Arguments:**
+    - `roots`: the atoms that do not depend on others; axes given that some of them follow
+    - `solve`: solves what is left when some atoms are matched
+    """
+    families = [tuple(a for a in outer if a is root or root in outer[a]) for root in roots]
+    rest = {family: [a for a in outer if a not in family] for family in families}
+    fewest = min(families, key=lambda family: _count(rest[family], outer))
+    count = _count(rest[fewest], outer)
+    entries = max(math.prod(a.size for a in t.units if a in fewest) for t in terms) ** 2
+    if count <= _ENUMERATED and count * entries <= _ENUMERATED_ENTRIES:
+        return _enumerate(terms, outer, fewest, rest[fewest], solve)
+    return _Search(terms, outer, families, solve).run([r for r in roots if r in outer])
+
+
+def _count(atoms: Collection[Atom], outer: Outer) -> float:
+    """The number of permutations of these atoms together."""
+    logs = [math.prod(o.size for o in outer[a]) * math.lgamma(a.size + 1) for a in atoms]
+    return math.exp(sum(logs)) if sum(logs) < 700 else math.inf
+
+
+def _enumerate(
+    terms: Sequence[Term], outer: Outer, family: Sequence[Atom], rest: Sequence[Atom], solve: Solve
+) -> Found:
+    inner = {a: outer[a] for a in family}
+    best, exact = ({}, -math.inf), True
+    for setting in _settings(rest, outer):
+        solution = solve([reduce_term(t, rest, setting, outer) for t in terms], inner)
+        exact &= solution.exact
+        if solution.value > best[1]:
+            best = setting | solution.permutations, solution.value
+    return *best, exact
+
+
+def _settings(atoms: Sequence[Atom], outer: Outer) -> Iterator[Permutations]:
+    """All permutations of some atoms."""
+    shapes = {a: tuple(o.size for o in outer[a]) for a in atoms}
+    choices = [
+        itertools.product(itertools.permutations(range(a.size)), repeat=math.prod(shape))
+        for a, shape in shapes.items()
+    ]
+    for chosen in itertools.product(*choices):
+        yield {
+            a: np.array(c).reshape(*shapes[a], a.size) for a, c in zip(atoms, chosen, strict=True)
+        }
+
+
+class _Search:
+    """Coordinate ascent over families of groups, from several starts, then exchanges."""
+
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        outer: Outer,
+        families: Sequence[tuple[Atom, ...]],
+        solve: Solve,
+    ) -> None:
+        self.terms, self.outer, self.families, self.solve = terms, outer, families, solve
+        self.best: Permutations = identity(outer)
+        self.value = value_of(terms, self.best, outer)
+        self.bound = math.inf
+
+    def run(self, roots: Sequence[Atom]) -> Found:
+        """From the identity, from each root first, at random; then exchanges."""
+        rng = np.random.default_rng(0)
+        self.ascend(self.best, self.families)
+        for root in roots:
+            self.ascend(self.from_root(root), self.families)
+            if self.proved():
+                return self.best, self.value, True
+        for _ in range(_RESTARTS):
+            self.ascend(_random(self.outer, rng), self.families)
+        self.exchange(roots)
+        return self.best, self.value, self.proved()
+
+    def proved(self) -> bool:
+        return self.value >= self.bound - _TOLERANCE * abs(self.bound)
+
+    def ascend(self, start: Permutations, families: Sequence[tuple[Atom, ...]]) -> bool:
+        """Assign one family after the other, the others held; True if that is the best so far."""
+        found, value = start, value_of(self.terms, start, self.outer)
+        for _ in range(_MAX_TURNS):
+            before = value
+            for family in families:
+                away = [a for a in self.outer if a not in family]
+                reduced = [reduce_term(t, away, found, self.outer) for t in self.terms]
+                solution = self.solve(reduced, {a: self.outer[a] for a in family})
+                if solution.value > value:
+                    found, value = found | solution.permutations, solution.value
+            if value <= before + _TOLERANCE * abs(before):
+                break
+        better = value > self.value + _TOLERANCE * abs(self.value)
+        if better:
+            self.best, self.value = found, value
+        return better
+
+    def from_root(self, root: Atom) -> Permutations:
+        """The root's family where the others may differ for each of its units.
+
+        With such freedom the value is at least the optimum: a bound.
+        """
+        mine = [t for t in self.terms if root in t.units]
+        others = [t for t in self.terms if root not in t.units]
+        with_root = {a for t in mine for a in t.units}
+        family = {root, *dependents(root, self.outer)}
+        relaxed = {
+            a: self.outer[a] if a in family else (root, *self.outer[a])
+            for a in self.outer
+            if a in with_root
+        }
+        solution = self.solve(mine, relaxed)
+        if solution.exact:
+            self.bound = min(self.bound, solution.value + sum(map(_most, others)))
+        mine_too = {a: p for a, p in solution.permutations.items() if a in family}
+        start = self.best | mine_too
+        for other in self.families:  # these first: they have only been guessed
+            if root not in other:
+                start |= self._given(start, other)
+        return start
+
+    def _given(self, found: Permutations, family: Sequence[Atom]) -> Permutations:
+        away = [a for a in self.outer if a not in family]
+        reduced = [reduce_term(t, away, found, self.outer) for t in self.terms]
+        return self.solve(reduced, {a: self.outer[a] for a in family}).permutations
+
+    def exchange(self, roots: Sequence[Atom]) -> None:
+        """Exchange two units of one group and assign the others anew, while that helps."""
+        entries = max(t.profit.size for t in self.terms)
+        tries = min(_EXCHANGES, _EXCHANGED_ENTRIES // entries)
+        pairs = [(r, i, j) for r in roots for i, j in itertools.combinations(range(r.size), 2)]
+        since = 0
+        for root, i, j in itertools.islice(itertools.cycle(pairs), tries):
+            swapped = self.best[root].copy()
+            swapped[..., [i, j]] = swapped[..., [j, i]]
+            others = [f for f in self.families if root not in f]
+            mine = [f for f in self.families if root in f]
+            since = 0 if self.ascend(self.best | {root: swapped}, [*others, *mine]) else since + 1
+            if since == len(pairs) or self.proved():
+                return
+
+
+def _most(term: Term) -> float:
+    """At least what a term can be worth."""
+    f, u = len(term.fixed), len(term.units)
+    return float(term.profit.max(tuple(range(f + u, f + 2 * u))).sum())
+
+
+def _random(outer: Outer, rng: np.random.Generator) -> Permutations:
+    return {a: np.argsort(rng.random((*(o.size for o in outer[a]), a.size)), -1) for a in outer}
