@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ..network.axes import Atom
 from .crossed import solve_crossed
-from .terms import Outer, Permutations, Term, add_up, at, clusters, dependents, identity
+from .terms import Outer, Permutations, Term, add_up, at, clusters, families, identity
 
 _EPSILON = 0.01
 _SINKHORN_ITERATIONS = 2000
@@ -114,25 +114,20 @@ def _closed(atom: Atom, outer: Outer) -> bool:
 def _solve_cluster(terms: Sequence[Term], outer: Outer, assigner: Assign) -> Solution:
     if not terms:
         return Solution(identity(outer), 0.0, True)
-    for root in _roots(outer):
-        if len(outer) == len({root}.intersection(outer) | dependents(root, outer)):
+    found = families(outer)
+    for root, family in found.items():
+        if len(family) == len(outer):
             return _solve_root(root, terms, outer, assigner)
 
     def again(terms: Sequence[Term], outer: Outer) -> Solution:
         return solve(terms, outer, assigner=assigner)
 
-    return Solution(*solve_crossed(terms, outer, list(_roots(outer)), again))
-
-
-def _roots(outer: Outer) -> Iterator[Atom]:
-    """The atoms that depend on no other, then the axes given that some follow."""
-    yield from (a for a in outer if not outer[a])
-    yield from dict.fromkeys(o for a in outer for o in outer[a] if o not in outer)
+    return Solution(*solve_crossed(terms, outer, found, again))
 
 
 def _solve_root(root: Atom, terms: Sequence[Term], outer: Outer, assigner: Assign) -> Solution:
     """All other atoms depend on the root: one problem for each pair of its units."""
-    inner = {a: tuple(o for o in outer[a] if o is not root) for a in dependents(root, outer)}
+    inner = {a: tuple(o for o in outer[a] if o is not root) for a in outer if a is not root}
     own = [t for t in terms if root in (*t.units, *t.fixed)]
     whole = len(own) == len(terms)
     if root not in outer:  # a fixed axis: each of its indices is a problem of its own

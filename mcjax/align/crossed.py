@@ -1,21 +1,30 @@
 """Groups that stand on the same arrays and do not depend on each other.
 
-Matching them jointly is a quadratic assignment problem. Few permutations are enumerated: all of
-every group but one, which is assigned exactly. Otherwise groups are assigned in turns from
-several starts, and pairs of units exchanged while that helps: a local optimum, unless it attains
-an upper bound.
+Matching them jointly is a quadratic assignment problem. Where few permutations of small groups
+leave no others crossed they are enumerated, and the rest is assigned exactly. Otherwise groups
+are assigned in turns from several starts, and pairs of units exchanged while that helps: a local
+optimum, unless it attains an upper bound.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .terms import Outer, Permutations, Term, dependents, identity, reduce_term, value_of
+from .terms import (
+    Outer,
+    Permutations,
+    Term,
+    clusters,
+    families,
+    identity,
+    reduce_term,
+    value_of,
+)
 
 if TYPE_CHECKING:
     from ..network.axes import Atom
@@ -26,7 +35,7 @@ Found = tuple[Permutations, float, bool]
 
 # Permutations that are enumerated, and their number times the entries of the profits left.
 _ENUMERATED = 10_000
-_ENUMERATED_ENTRIES = 10**8
+_ENUMERATED_ENTRIES = 3 * 10**8
 _MAX_TURNS = 30
 _RESTARTS = 10
 # Exchanges tried, and their number times the entries of the terms.
@@ -36,22 +45,41 @@ _TOLERANCE = 1e-12
 
 
 def solve_crossed(
-    terms: Sequence[Term], outer: Outer, roots: Sequence[Atom], solve: Solve
+    terms: Sequence[Term], outer: Outer, roots: Mapping[Atom, tuple[Atom, ...]], solve: Solve
 ) -> Found:
     """Permutations that maximise the sum of all terms: (permutations, value, proved optimal).
 
     **Arguments:**
-    - `roots`: the atoms that do not depend on others; axes given that some of them follow
+    - `roots`: root → its family, see `families`
     - `solve`: solves what is left when some atoms are matched
     """
-    families = [tuple(a for a in outer if a is root or root in outer[a]) for root in roots]
-    rest = {family: [a for a in outer if a not in family] for family in families}
-    fewest = min(families, key=lambda family: _count(rest[family], outer))
-    count = _count(rest[fewest], outer)
-    entries = max(math.prod(a.size for a in t.units if a in fewest) for t in terms) ** 2
-    if count <= _ENUMERATED and count * entries <= _ENUMERATED_ENTRIES:
-        return _enumerate(terms, outer, fewest, rest[fewest], solve)
-    return _Search(terms, outer, families, solve).run([r for r in roots if r in outer])
+    few = _few(terms, outer)
+    if few:
+        return _enumerate(terms, outer, few, solve)
+    return _Search(terms, outer, roots, solve).run()
+
+
+def _few(terms: Sequence[Term], outer: Outer) -> list[Atom]:
+    """Atoms that can be enumerated and leave no crossed groups; none if these would be too many."""
+    few: list[Atom] = []
+    candidates = [[a, *(o for o in outer[a] if o in outer)] for a in outer]
+    for atoms in sorted(candidates, key=lambda atoms: _count(atoms, outer)):
+        few += [a for a in atoms if a not in few]
+        left = {a: o for a, o in outer.items() if a not in few}
+        units = [[a for a in t.units if a in left] for t in terms]
+        count = _count(few, outer)
+        entries = sum(math.prod(a.size for a in some) ** 2 for some in units)
+        if count > _ENUMERATED or count * entries > _ENUMERATED_ENTRIES:
+            return []
+        if not any(is_crossed(cluster, outer) for cluster in clusters(left, units)):
+            return few
+    return []
+
+
+def is_crossed(atoms: Collection[Atom], outer: Outer) -> bool:
+    """Whether no root has all of these in its family."""
+    found = families({a: outer[a] for a in atoms})
+    return all(len(family) < len(atoms) for family in found.values())
 
 
 def _count(atoms: Collection[Atom], outer: Outer) -> float:
@@ -60,13 +88,12 @@ def _count(atoms: Collection[Atom], outer: Outer) -> float:
     return math.exp(sum(logs)) if sum(logs) < 700 else math.inf
 
 
-def _enumerate(
-    terms: Sequence[Term], outer: Outer, family: Sequence[Atom], rest: Sequence[Atom], solve: Solve
-) -> Found:
-    inner = {a: outer[a] for a in family}
+def _enumerate(terms: Sequence[Term], outer: Outer, few: Sequence[Atom], solve: Solve) -> Found:
+    """All permutations of a few atoms; for each the others as `solve` finds them."""
+    left = {a: o for a, o in outer.items() if a not in few}
     best, exact = ({}, -math.inf), True
-    for setting in _settings(rest, outer):
-        solution = solve([reduce_term(t, rest, setting, outer) for t in terms], inner)
+    for setting in _settings(few, outer):
+        solution = solve([reduce_term(t, few, setting, outer) for t in terms], left)
         exact &= solution.exact
         if solution.value > best[1]:
             best = setting | solution.permutations, solution.value
@@ -93,25 +120,27 @@ class _Search:
         self,
         terms: Sequence[Term],
         outer: Outer,
-        families: Sequence[tuple[Atom, ...]],
+        roots: Mapping[Atom, tuple[Atom, ...]],
         solve: Solve,
     ) -> None:
-        self.terms, self.outer, self.families, self.solve = terms, outer, families, solve
+        self.terms, self.outer, self.solve = terms, outer, solve
+        self.families = list(roots.values())
+        self.roots = {r: family for r, family in roots.items() if r in outer}
         self.best: Permutations = identity(outer)
         self.value = value_of(terms, self.best, outer)
         self.bound = math.inf
 
-    def run(self, roots: Sequence[Atom]) -> Found:
+    def run(self) -> Found:
         """From the identity, from each root first, at random; then exchanges."""
         rng = np.random.default_rng(0)
         self.ascend(self.best, self.families)
-        for root in roots:
+        for root in self.roots:
             self.ascend(self.from_root(root), self.families)
             if self.proved():
                 return self.best, self.value, True
         for _ in range(_RESTARTS):
             self.ascend(_random(self.outer, rng), self.families)
-        self.exchange(roots)
+        self.exchange()
         return self.best, self.value, self.proved()
 
     def proved(self) -> bool:
@@ -143,7 +172,7 @@ class _Search:
         mine = [t for t in self.terms if root in t.units]
         others = [t for t in self.terms if root not in t.units]
         with_root = {a for t in mine for a in t.units}
-        family = {root, *dependents(root, self.outer)}
+        family = self.roots[root]
         relaxed = {
             a: self.outer[a] if a in family else (root, *self.outer[a])
             for a in self.outer
@@ -164,11 +193,11 @@ class _Search:
         reduced = [reduce_term(t, away, found, self.outer) for t in self.terms]
         return self.solve(reduced, {a: self.outer[a] for a in family}).permutations
 
-    def exchange(self, roots: Sequence[Atom]) -> None:
+    def exchange(self) -> None:
         """Exchange two units of one group and assign the others anew, while that helps."""
         entries = max(t.profit.size for t in self.terms)
         tries = min(_EXCHANGES, _EXCHANGED_ENTRIES // entries)
-        pairs = [(r, i, j) for r in roots for i, j in itertools.combinations(range(r.size), 2)]
+        pairs = [(r, i, j) for r in self.roots for i, j in itertools.combinations(range(r.size), 2)]
         since = 0
         for root, i, j in itertools.islice(itertools.cycle(pairs), tries):
             swapped = self.best[root].copy()

@@ -25,12 +25,15 @@ class Term:
 
 def at(term: Term, root: Atom, i: int, j: int) -> Term:
     """The term with unit i of a's root against unit j of b's (or index i of a fixed axis)."""
+    f, u = len(term.fixed), len(term.units)
+    index: list[slice | int] = [slice(None)] * term.profit.ndim
     if root in term.fixed:
         k = term.fixed.index(root)
-        return Term(np.take(term.profit, i, k), _without(term.fixed, k), term.units)
-    k, f, u = term.units.index(root), len(term.fixed), len(term.units)
-    profit = np.take(np.take(term.profit, j, f + u + k), i, f + k)
-    return Term(profit, term.fixed, _without(term.units, k))
+        index[k] = i
+        return Term(term.profit[tuple(index)], _without(term.fixed, k), term.units)
+    k = term.units.index(root)
+    index[f + k], index[f + u + k] = i, j
+    return Term(term.profit[tuple(index)], term.fixed, _without(term.units, k))
 
 
 def _without(items: tuple[Atom, ...], k: int) -> tuple[Atom, ...]:
@@ -91,9 +94,15 @@ def identity(outer: Outer) -> Permutations:
     }
 
 
-def dependents(root: Atom, outer: Outer) -> set[Atom]:
-    """Every atom that depends on `root`."""
-    return {a for a in outer if root in outer[a]}
+def families(outer: Outer) -> dict[Atom, tuple[Atom, ...]]:
+    """Each atom that depends on no other, and each axis given that some follow → its family.
+
+    A family is what a root leaves to be solved for each of its indices, the root included if it
+    is to be matched.
+    """
+    roots = [a for a in outer if not outer[a]]
+    roots += dict.fromkeys(o for a in outer for o in outer[a] if o not in outer)
+    return {r: tuple(a for a in outer if a is r or r in outer[a]) for r in roots}
 
 
 def clusters(outer: Outer, together: Iterable[Sequence[Atom]] = ()) -> list[list[Atom]]:

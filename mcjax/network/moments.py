@@ -27,8 +27,10 @@ from .coarse import coarse
 from .network import Network
 from .program import run
 
-# Units of one array that are matched jointly; beyond, their cross moments would not fit.
+# Units of one array that are matched jointly; beyond, their cross moments would not fit. Groups
+# that do not depend on each other are better matched one after the other before that.
 MAX_JOINT = 8192
+MAX_CROSSED = 2048
 # Of moments in one pass over the data.
 _PASS_BYTES = 1 << 30
 
@@ -137,9 +139,16 @@ def _too_much(network: Network, units: tuple[Any, ...]) -> str:
     names = " and ".join(repr(network.by_atom[u].name) for u in dict.fromkeys(units))
     if len(set(units)) < len(units):
         return f"an activation holds {names} on several axes at once"
-    if math.prod(u.size for u in units) > MAX_JOINT:
-        return f"an activation holds more than {MAX_JOINT} units of {names} jointly"
+    most = MAX_JOINT if _nested(network, units) else MAX_CROSSED
+    if math.prod(u.size for u in units) > most:
+        return f"an activation holds more than {most} units of {names} jointly"
     return ""
+
+
+def _nested(network: Network, units: tuple[Any, ...]) -> bool:
+    """Whether all units depend on one of them."""
+    outer = {u: network.by_atom[u].outer for u in units}
+    return not units or any(all(r is u or r in outer[u] for u in units) for r in units)
 
 
 def _piece(

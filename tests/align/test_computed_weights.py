@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mcjax
-from mcjax.align import match_activations
+from mcjax.align import match_activations, match_butterflies
 
 from .computed import MODELS
 
@@ -35,3 +35,17 @@ def test_planted_permutations_are_found_or_said_to_be_unmatched(name, tap):
         else:
             assert matching.statuses[group] == "exact"
             np.testing.assert_array_equal(matching.permutations[group], inverse[group])
+
+
+@pytest.mark.parametrize("name", ["low-rank", "state-space-kernel"])
+def test_what_no_data_show_can_be_matched_by_weights(name):
+    """As `unmatched` advises: butterflies for these groups, once the others are aligned."""
+    case = MODELS[name][0]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    a = case.another(1)
+    b = network.permute(network.random_permutations(jax.random.key(5)), a)
+    matching = match_activations(network, a, b, case.inputs(64))
+    aligned = network.permute(matching.permutations, b)
+    rest = match_butterflies(network, a, aligned, groups=tuple(matching.unmatched))
+    aligned = network.permute(rest.permutations, aligned)
+    jax.tree.map(np.testing.assert_array_equal, aligned, a)

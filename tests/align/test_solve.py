@@ -198,3 +198,22 @@ def test_a_large_crossed_model_is_a_local_optimum():
     for name in network.groups:
         np.testing.assert_array_equal(planted.permutations[name], inverse[name])
     assert planted.status == "exact"
+
+
+def test_a_few_crossed_units_are_enumerated_beside_many_groups():
+    """Three tokens t beside the heads and their units, and beside a stream: SciPy for each t."""
+    rng = np.random.default_rng(4)
+    t, head, unit, stream = atom(0, 3), atom(1, 4), atom(2, 3), atom(3, 12)
+    mixed, width = rng.normal(size=(3, 4, 3) * 2), rng.normal(size=(3, 12) * 2)
+    terms = [Term(mixed, (), (t, head, unit)), Term(width, (), (t, stream))]
+    found = solve(terms, {t: (), head: (), unit: (head,), stream: ()})
+    best = -np.inf
+    for p in map(np.array, itertools.permutations(range(3))):
+        inner = mixed[np.arange(3), :, :, p].sum(0)
+        of_heads = [[linear_sum(inner[i, :, j]) for j in range(4)] for i in range(4)]
+        best = max(
+            best,
+            linear_sum(np.array(of_heads)) + linear_sum(width[np.arange(3), :, p].sum(0)),
+        )
+    assert found.value == pytest.approx(best)
+    assert found.exact
