@@ -148,7 +148,7 @@ def _solve_pairs(
     root: Atom, terms: Sequence[Term], inner: Outer, assigner: Assign
 ) -> tuple[np.ndarray, list[Solution], bool]:
     """The best assignment of the root's units: (permutation, inner solutions, proved)."""
-    values = sum(_bounds(t, root) for t in terms)
+    values = np.sum([_bounds(t, root) for t in terms], axis=0)
     cost = root.size * sum(
         math.prod(o.size for o in inner[a]) * (a.size**3 + _OVERHEAD) for a in inner
     )

@@ -91,13 +91,14 @@ def _count(atoms: Collection[Atom], outer: Outer) -> float:
 def _enumerate(terms: Sequence[Term], outer: Outer, few: Sequence[Atom], solve: Solve) -> Found:
     """All permutations of a few atoms; for each the others as `solve` finds them."""
     left = {a: o for a, o in outer.items() if a not in few}
-    best, exact = ({}, -math.inf), True
+    best: Permutations = {}
+    value, exact = -math.inf, True
     for setting in _settings(few, outer):
         solution = solve([reduce_term(t, few, setting, outer) for t in terms], left)
         exact &= solution.exact
-        if solution.value > best[1]:
-            best = setting | solution.permutations, solution.value
-    return *best, exact
+        if solution.value > value:
+            best, value = setting | solution.permutations, solution.value
+    return best, value, exact
 
 
 def _settings(atoms: Sequence[Atom], outer: Outer) -> Iterator[Permutations]:

@@ -106,7 +106,7 @@ def pools(
         pooled: dict[Any, dict[tuple[int, ...], list[_Piece]]] = {}
         for number, dims in enumerate(_blocks_of(analysis, value, keep)):
             here = [i for i, d in enumerate(dims) if _compared(network, d.factor, settled)]
-            units = tuple(dims[i].factor for i in here)
+            units = tuple(network.group_of(dims[i]).atom for i in here)
             reason = _too_much(network, units)
             if reason:
                 left.append(Left(units, reason))

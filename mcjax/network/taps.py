@@ -9,10 +9,12 @@ state of a diagonal recurrence) is compared on another value that holds it.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from .analysis import Analysis
-from .axes import Atom, atoms
+from .axes import Atom, Expr, inside
 from .layers import CONTRACTIONS, Contraction, affine_end, consumers
 from .program import Equation, Program, scan_counts
 
@@ -92,7 +94,7 @@ def taps(
     n_leaves: int,
     tap: str,
 ) -> list[int]:
-    """The values to compare: every group that an observable value holds is on at least one.
+    """The values to compare: every group that an observable value holds (once) is on at least one.
 
     **Arguments:**
     - `found`: the network's layers
@@ -114,7 +116,7 @@ def taps(
         pre.append(affine_end(users, lambda o: o not in seen.data, output) if end is None else end)
 
     def on(value: int) -> set[Atom]:
-        return {a for e in analysis.of(value) for a in atoms(e) if a in groups}
+        return {a for a, n in _counts(analysis.of(value)).items() if n == 1 and a in groups}
 
     first, second = (post, pre) if tap == "post" else (pre, post)
     chosen = [v for v in dict.fromkeys(first) if on(v)]
@@ -124,11 +126,23 @@ def taps(
         if on(value) - held:
             chosen.append(value)
             held |= on(value)
-    others = list(dict.fromkeys(reversed(seen.values) if tap == "post" else seen.values))
     for atom in groups:
-        holding = [] if atom in held else [v for v in others if atom in on(v)]
-        if holding:
+        holding = [] if atom in held else [v for v in reversed(seen.values) if atom in on(v)]
+        if holding:  # the last of those with fewest other units: what the group has come to
             own = {atom, *groups[atom]}
             chosen.append(min(holding, key=lambda v: len(on(v) - own)))
             held |= on(chosen[-1])
     return chosen
+
+
+def _counts(exprs: Sequence[Expr]) -> Counter[Atom]:
+    """How often each atom stands in a block of an array with these axes."""
+    total: Counter[Atom] = Counter()
+    for factor in itertools.chain.from_iterable(exprs):
+        if isinstance(factor, Atom):
+            total[factor] += 1
+        most: Counter[Atom] = Counter()
+        for part in inside(factor):
+            most |= _counts([part])
+        total += most
+    return total

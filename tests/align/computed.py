@@ -110,6 +110,52 @@ def state_space_kernel() -> Case:
     return by_hand(apply_fn, shapes, sequences(6), [(5,), (5, 4)])
 
 
+def bilinear() -> Case:
+    """What is read holds the units on two axes; what is written holds them once."""
+
+    def apply_fn(p, x):
+        h = jnp.tanh(x @ p["w"])
+        return jnp.einsum("bi,bj->bij", h, h).reshape(len(x), -1) @ p["o"].reshape(25, 2)
+
+    return by_hand(apply_fn, {"w": (6, 5), "o": (5, 5, 2)}, vectors(), [(5,)])
+
+
+def elementwise() -> Case:
+    """Units of each input alone, without a contraction."""
+
+    def apply_fn(p, x):
+        return (jnp.tanh(x[:, :, None] * p["w"] + p["b"]) * p["v"]).sum(-1)
+
+    return by_hand(apply_fn, dict.fromkeys("wbv", (6, 5)), vectors(), [(6, 5)])
+
+
+def beside_positions() -> Case:
+    """Units of each position (h) beside units that the first has, or the others (a, b)."""
+
+    def apply_fn(p, x):
+        h = jnp.tanh(jnp.einsum("bti,tih->bth", x, p["h"]))
+        g = jnp.concatenate([jnp.tanh(x[:, :1] @ p["a"]), jnp.tanh(x[:, 1:] @ p["b"])], 1)
+        return jnp.einsum("bthg,thgo->bo", h[..., None] * g[:, :, None], p["v"])
+
+    shapes = {"h": (3, 5, 3), "a": (5, 4), "b": (5, 4), "v": (3, 3, 4, 2)}
+    return by_hand(apply_fn, shapes, sequences(length=3), [(3, 3), (4,), (4,)])
+
+
+def inside_while() -> Case:
+    """Units that stand in the body of a loop alone."""
+
+    def apply_fn(p, x):
+        def body(carry):
+            h, i = carry
+            return jnp.tanh(jnp.tanh(h @ p["w"]) @ p["v"]), i + 1
+
+        h, _ = jax.lax.while_loop(lambda carry: carry[1] < 3, body, (x @ p["in"], 0))
+        return h @ p["o"]
+
+    shapes = {"in": (6, 5), "w": (5, 7), "v": (7, 5), "o": (5, 2)}
+    return by_hand(apply_fn, shapes, vectors(), [(5,), (7,)])
+
+
 # Name → (model, shapes of the groups that no data show).
 MODELS: dict[str, tuple[Callable[[], Case], list[tuple[int, ...]]]] = {
     "low-rank": (low_rank, [(2,)]),
@@ -124,4 +170,8 @@ MODELS: dict[str, tuple[Callable[[], Case], list[tuple[int, ...]]]] = {
     ),
     "state-space": (state_space, []),
     "state-space-kernel": (state_space_kernel, [(5, 4)]),
+    "bilinear": (bilinear, []),
+    "elementwise": (elementwise, []),
+    "beside-positions": (beside_positions, []),
+    "inside-while": (inside_while, [(7,)]),
 }  # fmt: skip
