@@ -196,8 +196,8 @@ class _Search:
 
     def exchange(self) -> None:
         """Exchange two units of one group and assign the others anew, while that helps."""
-        entries = max(t.profit.size for t in self.terms)
-        tries = min(_EXCHANGES, _EXCHANGED_ENTRIES // entries)
+        entries = sum(t.profit.size for t in self.terms) * len(self.families)
+        tries = min(_EXCHANGES // len(self.families), _EXCHANGED_ENTRIES // entries)
         pairs = [(r, i, j) for r in self.roots for i, j in itertools.combinations(range(r.size), 2)]
         since = 0
         for root, i, j in itertools.islice(itertools.cycle(pairs), tries):
