@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,17 +12,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._inputs import length
 from .._types import Params
-from ..network.activations import Moments, cross_moments
 from ..network.axes import Atom
+from ..network.moments import Left, Moments, moments, pools, sizes
 from ..network.network import Network
-from .assignment import Term, clusters, solve, value_of
+from .assignment import solve
 from .matching import Matching
+from .terms import Term, add_up, clusters, value_of
 
 STATISTICS = ("correlation", "l2", "inner")
 TAPS = ("post", "pre")
 # Variance (relative to the mean square) below which a unit counts as dead, tatro2020's ε.
 _EPSILON = 1e-5
+_NO_DATA = (
+    "no value that depends on the data shows its units (inside while and cond nothing is "
+    "observed); match_butterflies with groups= matches it by weights"
+)
 
 
 def match_activations(
@@ -42,22 +50,33 @@ def match_activations(
     - `"inner"`: E[z^a z^b];
     - `"l2"`: −E[(z^a − z^b)²], the Wasserstein-2 cost of Appendix C.
 
-    Expectations run over the batch and over all positions (space, time). A group that several
-    layers read or write (a residual stream) is matched on the sum over them (Appendix D). One
-    pass over the data with streaming moments serves all groups: matching is equivariant, so
-    nothing is run again after a layer has been permuted. Each assignment is exact (SciPy).
+    Expectations run over the batch and over all positions (space, time, tokens): all positions of
+    an activation that hold the same units are pooled, with one mean and one variance for each
+    unit. A group that several layers read or write (a residual stream) is matched on the sum over
+    them (Appendix D). One pass over the data with streaming moments serves all groups: matching is
+    equivariant, so nothing is run again after a layer has been permuted.
+
+    Weights may be computed (LoRA, normalised, cast, concatenated ones); a group that no layer
+    reads or writes (the state of a recurrence) is compared on another value that holds it. Groups
+    that the data do not show (the ranks of W + AB) stay as they are: `Matching.unmatched` says
+    which and why. `Matching.statuses` says of each group whether its optimum is proved.
+
+    Moments take 4 f u² bytes for each activation, with u units that are matched jointly and f
+    indices of fixed axes that they follow (layers of a scan), whatever the number of examples,
+    positions and blocks; those beyond 1 GiB go into further passes over the data. Profits take
+    8 f u² bytes for each distinct set of units that are matched jointly, one set after another.
 
     **Arguments:**
     - `a`, `b`: parameters of the traced structure
-    - `x`: inputs batched on axis 0; what does not fill a last chunk is left out
+    - `x`: inputs batched on axis 0
     - `tap`: `"post"`, what consumers read, or `"pre"`, what producers write (batch normalisation
       applied)
-    - `chunk`: examples at a time
+    - `chunk`: examples at a time, at most; every example counts once
 
     **Returns:** a `Matching`.
 
-    **Raises:** `ValueError` for parameters that do not fit the network, NaN, an empty batch or
-    an unknown statistic or tap.
+    **Raises:** `ValueError` for parameters that do not fit the network, NaN (in activations too),
+    an empty batch or an unknown statistic or tap.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -75,23 +94,33 @@ def match_activations(
     n = _check.batched(x, "x")
     chunk = min(_check.positive(chunk, "chunk"), n)
     x = jax.tree.map(jnp.asarray, x)
-    state = _State(network, dict(network.identity_permutations()))
-    while state.match(a, b, x, statistic, tap, chunk):
+    state = _State(network, statistic, dict(network.identity_permutations()))
+    while state.match(a, b, x, tap, chunk):
         pass  # once, unless groups stand only on arrays too large to be matched jointly
     sign = -1.0 if statistic == "l2" else 1.0
     before, after = (
         {k: sign * v for k, v in {**d, "total": sum(d.values())}.items()}
         for d in (state.before, state.after)
     )
+    statuses = {n: state.statuses.get(n, "unmatched") for n in network.groups}
     return Matching(
         permutations=state.permutations,
         before=before,
         after=after,
         method=f"activation matching ({statistic}, {tap}-activations)",
+        status=_overall(statuses),
         minimised=statistic == "l2",
-        dead=state.dead,
-        metadata={"examples": n // chunk * chunk, "statistic": statistic, "tap": tap},
+        dead=state.dead(),
+        statuses=statuses,
+        unmatched={n: state.why(n) for n, s in statuses.items() if s == "unmatched"},
+        metadata={"examples": n, "statistic": statistic, "tap": tap},
     )
+
+
+def _overall(statuses: Mapping[str, str]) -> str:
+    if "unmatched" in statuses.values():
+        return "incomplete"
+    return "local optimum" if "local optimum" in statuses.values() else "exact"
 
 
 @dataclasses.dataclass
@@ -99,49 +128,86 @@ class _State:
     """What has been matched so far."""
 
     network: Network
+    statistic: str
     permutations: dict[str, np.ndarray]
     settled: tuple[str, ...] = ()
+    statuses: dict[str, str] = dataclasses.field(default_factory=dict)
     before: dict[str, float] = dataclasses.field(default_factory=dict)
     after: dict[str, float] = dataclasses.field(default_factory=dict)
-    dead: dict[str, int] = dataclasses.field(default_factory=dict)
+    alive: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    left: list[Left] = dataclasses.field(default_factory=list)
 
-    def match(self, a: Params, b: Params, x: Any, statistic: str, tap: str, chunk: int) -> bool:
+    def match(self, a: Params, b: Params, x: Any, tap: str, chunk: int) -> bool:
         """Match what can be matched in one pass; True if that has opened the way for more."""
         network = self.network
         done = {n: self.permutations[n] for n in self.settled}
+        size, _ = sizes(length(x), chunk)[0]
+        found, self.left = pools(network, x, size, tap, self.settled)
+        here = {u for pool in found for u in pool.units}
+        outer = {a: g.outer for a, g in network.by_atom.items() if a in here}
+        together = clusters(outer, [p.units for p in found])
+        mine = [[i for i, p in enumerate(found) if set(p.units) & set(c)] for c in together]
+        which = [i for some in mine for i in some]
         moved = network.permute(done, b) if done else b
-        moments = cross_moments(network, a, moved, x, tap, chunk, self.settled)
-        terms = [Term(_profit(m, statistic), m.fixed, m.units) for m in moments]
-        self.dead |= _dead(network, moments)
-        outer = {g.atom: g.outer for g in network.groups.values() if g.name not in self.settled}
-        new: list[str] = []
-        for cluster in clusters(outer, [t.units for t in terms]):
-            mine = [t for t in terms if set(t.units) & set(cluster)]
-            if mine:
-                self._solve(mine, {c: outer[c] for c in cluster})
-                new += [network.by_atom[c].name for c in cluster]
+        values = moments(network, a, moved, x, tap, chunk, self.settled, which)
+        for cluster, some in zip(together, mine, strict=True):
+            self._solve([self._term(next(values)) for _ in some], {c: outer[c] for c in cluster})
+        new = [network.by_atom[c].name for cluster in together for c in cluster]
         self.settled += tuple(new)
-        return bool(new) and len(self.settled) < len(network.groups)
+        return bool(new) and any(self._waiting(left) for left in self.left)
+
+    def _waiting(self, left: Left) -> bool:
+        """Whether some of these units have been matched since, but not all."""
+        names = [self.network.by_atom[u].name for u in left.units]
+        return 0 < sum(n in self.settled for n in names) < len(names)
+
+    def _term(self, m: Moments) -> Term:
+        if len(m.units) == 1:
+            name = self.network.by_atom[m.units[0]].name
+            both = np.minimum(
+                _alive(m.var_a, m.mean_a).sum(-1), _alive(m.var_b, m.mean_b).sum(-1)
+            ).sum()
+            self.alive[name] = np.maximum(self.alive.get(name, 0), both)
+        return Term(_profit(m, self.statistic), m.fixed, m.units)
 
     def _solve(self, terms: list[Term], outer: dict[Atom, tuple[Atom, ...]]) -> None:
         names = {c: self.network.by_atom[c].name for c in outer}
-        identity = {c: self.permutations[n] for c, n in names.items()}
+        start = {c: self.permutations[n] for c, n in names.items()}
         label = "+".join(names.values())
-        solved, value = solve(terms, outer)
-        self.before[label] = value_of(terms, identity, outer)
-        self.after[label] = max(value, self.before[label])
-        if value > self.before[label]:
-            self.permutations.update({n: np.asarray(solved[c]) for c, n in names.items()})
+        terms = add_up(terms)
+        solution = solve(terms, outer)
+        self.before[label] = value_of(terms, start, outer)
+        self.after[label] = max(solution.value, self.before[label])
+        if solution.value > self.before[label]:
+            found = {n: np.asarray(solution.permutations[c]) for c, n in names.items()}
+            self.permutations.update(found)
+        # Activations left out, or matched before others on them, count for less than they should.
+        partly = self.settled or not {u for left in self.left for u in left.units}.isdisjoint(outer)
+        status = "exact" if solution.exact and not partly else "local optimum"
+        self.statuses.update(dict.fromkeys(names.values(), status))
+
+    def dead(self) -> dict[str, int]:
+        """Units that never vary on any tap, in a or in b, per group that is alone on its taps."""
+        missing = {
+            n: math.prod(self.network.groups[n].shape) - int(v) for n, v in self.alive.items()
+        }
+        return {n: v for n, v in missing.items() if v > 0}
+
+    def why(self, name: str) -> str:
+        """Why a group has not been matched."""
+        atom = self.network.groups[name].atom
+        reasons = [left.why for left in self.left if atom in left.units]
+        return reasons[0] if reasons else _NO_DATA
 
 
 def _profit(m: Moments, statistic: str) -> np.ndarray:
     if statistic == "correlation":
         return correlations(m)
-    inner = m.cross + _of_a(m, m.mean_a) * _of_b(m, m.mean_b)
+    inner = m.cross + np.real(_of_a(m, m.mean_a) * _of_b(m, m.mean_b.conj()))
     if statistic == "inner":
         return inner
-    squares = _of_a(m, m.var_a + m.mean_a**2) + _of_b(m, m.var_b + m.mean_b**2)
-    return 2 * inner - squares
+    of_a, of_b = m.var_a + np.abs(m.mean_a) ** 2, m.var_b + np.abs(m.mean_b) ** 2
+    return 2 * inner - _of_a(m, of_a) - _of_b(m, of_b)
 
 
 def correlations(m: Moments) -> np.ndarray:
@@ -162,26 +228,9 @@ def _of_b(m: Moments, values: np.ndarray) -> np.ndarray:
 
 
 def _alive(var: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    return var > _EPSILON**2 * (var + mean**2)
+    return var > _EPSILON**2 * (var + np.abs(mean) ** 2)
 
 
 def _inverse_deviation(var: np.ndarray, mean: np.ndarray) -> np.ndarray:
     alive = _alive(var, mean)
     return np.where(alive, 1 / np.sqrt(np.where(alive, var, 1)), 0)
-
-
-def _dead(network: Network, moments: list[Moments]) -> dict[str, int]:
-    """Units that never vary on any tap, in a or in b, per group that is alone on its taps."""
-    alive: dict[str, np.ndarray] = {}
-    for m in moments:
-        if len(m.units) == 1:
-            name = network.by_atom[m.units[0]].name
-            both = np.minimum(
-                _alive(m.var_a, m.mean_a).sum(-1), _alive(m.var_b, m.mean_b).sum(-1)
-            ).sum()
-            alive[name] = np.maximum(alive.get(name, 0), both)
-    return {
-        n: int(np.prod(network.groups[n].shape) - v)
-        for n, v in alive.items()
-        if np.prod(network.groups[n].shape) - v > 0
-    }

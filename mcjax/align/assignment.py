@@ -1,28 +1,33 @@
-"""Exact assignment, alone and for groups inside groups.
+"""Assignment: one group, and groups inside groups.
 
 A cluster of groups (the heads of an attention layer and the units inside each head, say) is
-matched jointly: for each pair of outer units the inner assignment is solved, and its value is
-what the outer assignment maximises. Groups on the same arrays that do not depend on each other
-are solved in turns.
+matched jointly: the profit of a pair of outer units is the value of the inner assignment between
+them. Inner assignments are solved lazily: a pair counts with an upper bound until an optimum uses
+it, so that the result is exact and most pairs are never solved. Groups on the same arrays that do
+not depend on each other are another matter, see `crossed`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..network.axes import Atom
+from .crossed import solve_crossed
+from .terms import Outer, Permutations, Term, add_up, at, clusters, families, identity
 
-# Inner assignments of more units than this are bounded, not solved, while outer pairs are scored.
-_EXACT_INNER = 256
-_MAX_TURNS = 30
 _EPSILON = 0.01
 _SINKHORN_ITERATIONS = 2000
+# What may be spent on inner assignments to prove an outer one optimal: each counts size³ and the
+# overhead of a small one.
+_WORK = 2e11
+_OVERHEAD = 2e6
 
 
 Assign = Callable[[np.ndarray], tuple[np.ndarray, float]]
@@ -62,199 +67,123 @@ SOLVERS: dict[str, Assign] = {"exact": assign, "sinkhorn": assign_by_sinkhorn}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Term:
-    """A profit for matching units: array of dimensions (fixed…, units of a…, units of b…)."""
+class Solution:
+    """What a solver found.
 
-    profit: np.ndarray
-    fixed: tuple[Atom, ...]
-    units: tuple[Atom, ...]
+    - `permutations`: atom → index array of shape (*outer sizes, size)
+    - `value`: the sum of all terms there
+    - `exact`: whether no permutations have a greater value; False where that is not proved
+    """
+
+    permutations: Permutations
+    value: float
+    exact: bool
 
 
-Permutations = dict[Atom, np.ndarray]
-
-
-def solve(
-    terms: Sequence[Term],
-    outer: Mapping[Atom, tuple[Atom, ...]],
-    *,
-    exact: bool = True,
-    assigner: Assign = assign,
-) -> tuple[Permutations, float]:
-    """Permutations that maximise the sum of all terms, and the value reached.
+def solve(terms: Sequence[Term], outer: Outer, *, assigner: Assign = assign) -> Solution:
+    """Permutations that maximise the sum of all terms.
 
     **Arguments:**
     - `outer`: every atom to match → the atoms its permutation depends on, outermost first
     - `assigner`: solves a single assignment
-    - `exact`: False bounds the value of large assignments from above instead of solving them
 
-    **Returns:** atom → index array of shape (*outer sizes, size), value. Exact for a single
-    group and for groups that depend on one another; a local optimum for independent groups on
-    the same term.
+    **Returns:** a `Solution`. Exact for a single group, for groups that depend on one another and
+    for small independent groups on the same term; larger ones may end in a local optimum, and so
+    may outer groups around many large inner ones.
     """
-    inside = set(outer)
-    roots = list(dict.fromkeys(o for a in outer for o in outer[a] if o not in inside))
-    roots += [a for a in outer if not outer[a]]
-    if len(roots) == 1:
-        return _solve_root(roots[0], add_up(terms), outer, exact, assigner)
-    found = {
-        a: np.broadcast_to(np.arange(a.size), (*(o.size for o in outer[a]), a.size)).copy()
-        for a in outer
-    }
-    ready: set[Atom] = set()
-    best = -np.inf
-    for turn in range(_MAX_TURNS):
-        for root in roots:
-            family = {root, *dependents(root, outer)}
-            mine = [t for t in terms if family.intersection((*t.units, *t.fixed))]
-            others = {a for t in mine for a in t.units} - family
-            usable = [t for t in mine if set(t.units) - family <= ready]
-            if turn == 0 and not usable:
-                # Nothing to go by yet: let the others differ for each pair of this root's units.
-                relaxed = {a: (root, *outer[a]) if a in others else outer[a] for a in
-                           (*family, *others) if a in outer}  # fmt: skip
-                solved, _ = _solve_root(root, add_up(mine), relaxed, exact, assigner)
-                solved = {a: p for a, p in solved.items() if a in family}
-            else:
-                chosen = usable if turn == 0 else mine
-                reduced = [reduce_term(t, set(t.units) - family, found, outer) for t in chosen]
-                mine_outer = {a: outer[a] for a in outer if a in family}
-                solved, _ = _solve_root(root, add_up(reduced), mine_outer, exact, assigner)
-            found.update(solved)
-            ready |= family
-        value = sum(_value(t, found, outer) for t in terms)
-        if value <= best + 1e-12 * abs(best):
-            break
-        best = value
-    return found, best
+    value = sum(float(t.profit.sum()) for t in terms if not t.units)
+    astray = {a for a in outer if not _closed(a, outer)}
+    found = identity({a: outer[a] for a in astray})
+    exact = not astray
+    outer = {a: o for a, o in outer.items() if a not in astray}
+    terms = [t for t in terms if astray.isdisjoint(t.units)]
+    for cluster in clusters(outer, [t.units for t in terms]):
+        mine = [t for t in terms if not set(cluster).isdisjoint(t.units)]
+        part = _solve_cluster(add_up(mine), {a: outer[a] for a in cluster}, assigner)
+        found |= part.permutations
+        value += part.value
+        exact &= part.exact
+    return Solution(found, value, exact)
 
 
-def dependents(root: Atom, outer: Mapping[Atom, tuple[Atom, ...]]) -> set[Atom]:
-    """Every atom that depends on `root`."""
-    return {a for a in outer if root in outer[a]}
+def _closed(atom: Atom, outer: Outer) -> bool:
+    """Whether an atom depends on what those depend on that it depends on."""
+    return all(set(outer.get(o, ())) <= set(outer[atom]) for o in outer[atom])
 
 
-def _solve_root(
-    root: Atom,
-    terms: Sequence[Term],
-    outer: Mapping[Atom, tuple[Atom, ...]],
-    exact: bool,
-    assigner: Assign,
-) -> tuple[Permutations, float]:
-    def inside(terms: list[Term], exact: bool) -> tuple[Permutations, float]:
-        return solve(terms, inner, exact=exact, assigner=assigner)
+def _solve_cluster(terms: Sequence[Term], outer: Outer, assigner: Assign) -> Solution:
+    if not terms:
+        return Solution(identity(outer), 0.0, True)
+    found = families(outer)
+    for root, family in found.items():
+        if len(family) == len(outer):
+            return _solve_root(root, terms, outer, assigner)
 
-    inner = {a: tuple(o for o in outer[a] if o is not root) for a in dependents(root, outer)}
+    def again(terms: Sequence[Term], outer: Outer) -> Solution:
+        return solve(terms, outer, assigner=assigner)
+
+    return Solution(*solve_crossed(terms, outer, found, again))
+
+
+def _solve_root(root: Atom, terms: Sequence[Term], outer: Outer, assigner: Assign) -> Solution:
+    """All other atoms depend on the root: one problem for each pair of its units."""
+    inner = {a: tuple(o for o in outer[a] if o is not root) for a in outer if a is not root}
     own = [t for t in terms if root in (*t.units, *t.fixed)]
-    if not own:
-        n = root.size
-        rest, value = inside(list(terms), exact) if inner else ({}, 0.0)
-        stacked = {a: _stack([rest[a]] * n, root, outer[a]) for a in rest}
-        return ({root: np.arange(n)} if root in outer else {}) | stacked, value
+    whole = len(own) == len(terms)
     if root not in outer:  # a fixed axis: each of its indices is a problem of its own
-        solved = [inside([_at(t, root, i, i) for t in own], exact) for i in range(root.size)]
-        stacked = {a: _stack([s[a] for s, _ in solved], root, outer[a]) for a in inner}
-        return stacked, sum(v for _, v in solved)
+        each = [solve([at(t, root, i, i) for t in own], inner, assigner=assigner)
+                for i in range(root.size)]  # fmt: skip
+        found = _stacked(each, root, outer)
+        return Solution(found, sum(s.value for s in each), whole and all(s.exact for s in each))
     if not inner:
         profits = [t.profit.sum(tuple(range(len(t.fixed)))) if t.fixed else t.profit for t in own]
-        profit = sum(profits[1:], profits[0])
-        if not exact and root.size > _EXACT_INNER:
-            return {root: np.arange(root.size)}, float(np.max(profit, 1).sum())  # type: ignore[arg-type]
-        permutation, value = assigner(np.asarray(profit))
-        return {root: permutation}, value
-    n = root.size
-    small = all(a.size <= _EXACT_INNER for a in inner)
-    pairs = [[inside([_at(t, root, i, j) for t in own], small) for j in range(n)] for i in range(n)]
-    chosen, value = assigner(np.array([[v for _, v in row] for row in pairs]))
-    best = [pairs[i][j][0] for i, j in enumerate(chosen)]
-    if not small:
-        best = [inside([_at(t, root, i, j) for t in own], True)[0] for i, j in enumerate(chosen)]
-    stacked = {a: _stack([p[a] for p in best], root, outer[a]) for a in inner}
-    return {root: chosen} | stacked, value
+        permutation, value = assigner(np.asarray(sum(profits[1:], profits[0])))
+        return Solution({root: permutation}, value, whole and assigner is assign)
+    chosen, each, proved = _solve_pairs(root, own, inner, assigner)
+    found = {root: chosen} | _stacked(each, root, outer)
+    return Solution(found, sum(s.value for s in each), whole and proved and assigner is assign)
 
 
-def _stack(parts: Sequence[np.ndarray], root: Atom, outer: tuple[Atom, ...]) -> np.ndarray:
-    return np.stack(parts, axis=outer.index(root))
+def _solve_pairs(
+    root: Atom, terms: Sequence[Term], inner: Outer, assigner: Assign
+) -> tuple[np.ndarray, list[Solution], bool]:
+    """The best assignment of the root's units: (permutation, inner solutions, proved)."""
+    values = np.sum([_bounds(t, root) for t in terms], axis=0)
+    cost = root.size * sum(
+        math.prod(o.size for o in inner[a]) * (a.size**3 + _OVERHEAD) for a in inner
+    )
+    rounds = max(3, int(_WORK / cost))
+    solved: dict[tuple[int, int], Solution] = {}
+    best, best_value = np.arange(root.size), -math.inf
+    for _ in range(rounds):
+        chosen, _ = assigner(values)
+        new = [pair for pair in enumerate(chosen.tolist()) if pair not in solved]
+        for i, j in new:
+            reduced = [at(t, root, i, j) for t in terms]
+            solved[i, j] = solve(reduced, inner, assigner=assigner)
+            values[i, j] = solved[i, j].value
+        value = float(values[np.arange(root.size), chosen].sum())
+        if value > best_value:
+            best, best_value = chosen, value
+        if not new:  # no pair counts for less than it could be worth
+            break
+    each = [solved[pair] for pair in enumerate(best.tolist())]
+    return best, each, not new and all(s.exact for s in solved.values())
 
 
-def _at(term: Term, root: Atom, i: int, j: int) -> Term:
-    """The term with unit i of a's root against unit j of b's (or index i of a fixed axis)."""
-    if root in term.fixed:
-        k = term.fixed.index(root)
-        return Term(np.take(term.profit, i, k), _without(term.fixed, k), term.units)
-    k, f, u = term.units.index(root), len(term.fixed), len(term.units)
-    profit = np.take(np.take(term.profit, j, f + u + k), i, f + k)
-    return Term(profit, term.fixed, _without(term.units, k))
-
-
-def _without(items: tuple[Atom, ...], k: int) -> tuple[Atom, ...]:
-    return (*items[:k], *items[k + 1 :])
-
-
-def add_up(terms: Iterable[Term]) -> list[Term]:
-    """Terms over the same units added up."""
-    grouped: dict[tuple, list[Term]] = {}
-    for t in terms:
-        grouped.setdefault((t.fixed, t.units), []).append(t)
-    out = []
-    for (fixed, units), same in grouped.items():
-        total = same[0].profit
-        if len(same) > 1:
-            total = same[0].profit + same[1].profit
-        for t in same[2:]:
-            total += t.profit
-        out.append(Term(total, fixed, units))
-    return out
-
-
-def reduce_term(
-    term: Term, away: set[Atom], found: Permutations, outer: Mapping[Atom, tuple[Atom, ...]]
-) -> Term:
-    """The term with the units in `away` matched as found, and summed."""
-    if not away:
-        return term
+def _bounds(term: Term, root: Atom) -> np.ndarray:
+    """For each pair of the root's units at least what the other units can be worth."""
     f, u = len(term.fixed), len(term.units)
-    gone = [k for k, a in enumerate(term.units) if a in away]
-    kept = [k for k, a in enumerate(term.units) if a not in away]
-    order = [*range(f), *(f + k for k in gone), *(f + u + k for k in gone),
-             *(f + k for k in kept), *(f + u + k for k in kept)]  # fmt: skip
-    profit = np.transpose(term.profit, order)
-    names = [*term.fixed, *(term.units[k] for k in gone)]
-    grid = np.ogrid[tuple(slice(a.size) for a in names)]
-    grid = [np.asarray(g) for g in (grid if isinstance(grid, list | tuple) else [grid])]
-    index = dict(zip(names, grid, strict=True))
-    matched = [found[a][(*(index[o] for o in outer[a]), index[a])] for a in names[f:]]
-    picked = profit[(*grid, *matched)]  # (fixed…, gone…, kept of a…, kept of b…)
-    picked = picked.sum(tuple(range(f, f + len(gone))))
-    return Term(picked, term.fixed, tuple(term.units[k] for k in kept))
+    k = term.units.index(root)
+    of_a, of_b = ([first + i for i in range(u) if i != k] for first in (f, f + u))
+    first = term.profit.max(tuple(of_b), keepdims=True).sum((*range(f), *of_a), keepdims=True)
+    second = term.profit.max(tuple(of_a), keepdims=True).sum((*range(f), *of_b), keepdims=True)
+    return np.minimum(first, second).reshape(root.size, root.size).astype(np.float64)
 
 
-def _value(term: Term, found: Permutations, outer: Mapping[Atom, tuple[Atom, ...]]) -> float:
-    return float(np.sum(reduce_term(term, set(term.units), found, outer).profit))
-
-
-def value_of(
-    terms: Sequence[Term], found: Permutations, outer: Mapping[Atom, tuple[Atom, ...]]
-) -> float:
-    """The sum of all terms at given permutations."""
-    return sum(_value(t, found, outer) for t in terms)
-
-
-def clusters(
-    outer: Mapping[Atom, tuple[Atom, ...]], together: Iterable[Sequence[Atom]] = ()
-) -> list[list[Atom]]:
-    """Atoms that must be matched jointly: dependent on one another, or on a term together."""
-    parent = {a: a for a in outer}
-
-    def root(a: Atom) -> Atom:
-        while parent[a] is not a:
-            a = parent[a]
-        return a
-
-    links = [[a, *(o for o in outer[a] if o in outer)] for a in outer]
-    for link in [*links, *together]:
-        for other in link[1:]:
-            parent[root(other)] = root(link[0])
-    groups: dict[Atom, list[Atom]] = {}
-    for a in outer:
-        groups.setdefault(root(a), []).append(a)
-    return list(groups.values())
+def _stacked(each: Sequence[Solution], root: Atom, outer: Outer) -> Permutations:
+    """The permutations of each of the root's units as arrays along it."""
+    names = each[0].permutations
+    return {
+        a: np.stack([s.permutations[a] for s in each], axis=outer[a].index(root)) for a in names
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,12 @@ class Matching:
     - `permutations`: group name → index array; `network.permute(permutations, b)` aligns b to a
     - `before`, `after`: the objective at the identity and at the permutations, per group and
       `"total"`; higher is better unless `minimised`
-    - `status`: `"exact"` (each assignment solved to optimality in one go), `"local optimum"`
-      (coordinate descent), with `sweeps` done
+    - `status`: `"exact"` (proved optimal for every group), `"local optimum"` (coordinate descent,
+      with `sweeps` done, or a search that is not proved), `"incomplete"` (some groups have not
+      been matched)
+    - `statuses`: where groups are solved one by one, group name → `"exact"`, `"local optimum"` or
+      `"unmatched"`
+    - `unmatched`: groups that stay as they are → why
     - `dead`: group name → number of units that never vary in a or b
     """
 
@@ -29,16 +33,23 @@ class Matching:
     minimised: bool = False
     sweeps: int = 1
     dead: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    statuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unmatched: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def summary(self) -> str:
-        """The objective before and after, a line a group."""
+        """The objective before and after, a line a group; what is a local optimum or unmatched."""
         names = [*(n for n in self.after if n != "total"), "total"]
         width = max(map(len, names))
         lines = [f"{self.method}: {self.status}"]
         for name in names:
-            dead = f"  ({self.dead[name]} dead units)" if self.dead.get(name) else ""
-            lines.append(
-                f"{name:<{width}}  {self.before[name]:12.5g} -> {self.after[name]:12.5g}{dead}"
-            )
+            line = f"{name:<{width}}  {self.before[name]:12.5g} -> {self.after[name]:12.5g}"
+            lines.append(line + self._notes(name.split("+")))
+        lines += [f"not matched: {name}: {why}" for name, why in self.unmatched.items()]
         return "\n".join(lines)
+
+    def _notes(self, groups: Sequence[str]) -> str:
+        notes = [f"{self.dead[g]} dead units" for g in groups if self.dead.get(g)]
+        if any(self.statuses.get(g) == "local optimum" for g in groups):
+            notes.append("local optimum")
+        return f"  ({', '.join(notes)})" if notes else ""

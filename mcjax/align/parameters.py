@@ -13,7 +13,8 @@ from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
 from ..network.network import Network
-from .assignment import Assign, Term, add_up, assign, solve
+from .assignment import Assign, assign, solve
+from .terms import Term, add_up
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 # After so many updates a product is computed afresh, so that rounding does not add up.
@@ -232,7 +233,7 @@ def settle(
         terms = products.terms(b, i, settled)
         outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
         if terms:
-            solved, _ = solve(terms, outer, assigner=assigner)
+            solved = solve(terms, outer, assigner=assigner).permutations
             delta = {network.by_atom[atom].name: solved[atom] for atom in groups[i]}
             b = move(network, delta, b)
             products.moved(i, delta, b)

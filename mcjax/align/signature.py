@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _check
 from .._types import Params
-from ..network.activations import Moments, cross_moments
+from ..network.moments import Moments, moments, pools, sizes
 from ..network.network import Network
 from .activations import TAPS, correlations
 
@@ -45,15 +45,17 @@ def correlation_signature(
     chunk = min(_check.positive(chunk, "chunk"), n)
     x = jax.tree.map(jnp.asarray, x)
     out: dict[str, float] = {}
-    for moments in cross_moments(network, a, b, x, tap, chunk, ()):
-        name = "+".join(network.by_atom[u].name for u in moments.units)
+    size, _ = sizes(n, chunk)[0]
+    which = range(len(pools(network, x, size, tap, ())[0]))
+    for found in moments(network, a, b, x, tap, chunk, (), which):
+        name = "+".join(network.by_atom[u].name for u in found.units)
         number = sum(k.split(" (")[0] == name for k in out) + 1
         label = f"{name} ({number})" if number > 1 else name
-        out[label] = round(_mean_of_corresponding(moments), 6)
+        out[label] = round(_mean_of_corresponding(found), 6)
     return out
 
 
-def _mean_of_corresponding(moments: Moments) -> float:
-    units = math.prod(u.size for u in moments.units)
-    matrix = correlations(moments).reshape(-1, units, units)
+def _mean_of_corresponding(found: Moments) -> float:
+    units = math.prod(u.size for u in found.units)
+    matrix = correlations(found).reshape(-1, units, units)
     return float(np.mean(np.diagonal(matrix, axis1=1, axis2=2)))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from .. import _check
 from .._types import Params
 from ..network.network import Network
-from .assignment import SOLVERS, clusters
+from .assignment import SOLVERS
 from .matching import Matching
 from .parameters import Products, float_arrays, inner_product, settle
+from .terms import clusters
 
 
 def match_butterflies(

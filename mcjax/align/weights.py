@@ -11,9 +11,10 @@ from .._types import Params
 from ..network.axes import Atom, atoms
 from ..network.network import Network
 from ..symmetry.permutation import compose
-from .assignment import clusters, solve, value_of
+from .assignment import solve
 from .matching import Matching
 from .parameters import Arrays, Products, float_arrays, inner_product, move, settle
+from .terms import clusters, value_of
 
 _MAX_SWEEPS = 100
 
@@ -99,7 +100,8 @@ def _descend(
             terms = products.terms(current, i)
             start = {atom: identity[network.by_atom[atom].name] for atom in groups[i]}
             before = value_of(terms, start, outer)
-            solved, value = solve(terms, outer)
+            solution = solve(terms, outer)
+            solved, value = solution.permutations, solution.value
             if value - before <= 1e-6 * abs(before) + 1e-12:
                 continue
             delta = {n: solved[network.groups[n].atom] for n in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .analysis import Analysis
 from .axes import Atom, atoms
@@ -16,7 +16,12 @@ VIEWS = {
 }  # fmt: skip
 # Affine maps of a value, if the other operand comes from parameters alone.
 _AFFINE = {"add", "add_any", "sub", "mul", "div"}
-_KINDS = {"dot_general": "dense", "conv_general_dilated": "convolution", "gather": "embedding"}
+# Primitives that contract an array with a weight, and the layers they make.
+CONTRACTIONS = {
+    "dot_general": "dense",
+    "conv_general_dilated": "convolution",
+    "gather": "embedding",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,17 +48,17 @@ def contractions(program: Program, leaves: Mapping[int, int]) -> list[Contractio
     **Arguments:**
     - `leaves`: program input → number of the parameter leaf
     """
-    finder = _Finder(dict(leaves))
+    finder = _Finder(dict(leaves), consumers(program))
     finder.visit(program)
     return finder.contractions()
 
 
 class _Finder:
-    def __init__(self, source: dict[int, int]) -> None:
+    def __init__(self, source: dict[int, int], users: Mapping[int, list[Equation]]) -> None:
         self.source = source  # value → the leaf it is a view of
         self.parameters = set(source)  # values that depend on parameters alone
         self.found: list[Equation] = []
-        self.consumers: dict[int, list[Equation]] = {}
+        self.consumers = users
 
     def leaf(self, operand: Operand) -> int | None:
         return self.source.get(operand) if isinstance(operand, int) else None
@@ -64,15 +69,12 @@ class _Finder:
 
     def visit(self, program: Program) -> None:
         for equation in program.equations:
-            for operand in equation.inputs:
-                if isinstance(operand, int):
-                    self.consumers.setdefault(operand, []).append(equation)
             if all(self.known(o) for o in equation.inputs):
                 self.parameters.update(equation.outputs)
             if equation.name in VIEWS and self.leaf(equation.inputs[0]) is not None:
                 leaf = self.source[equation.inputs[0]]  # type: ignore[index]
                 self.source.update(dict.fromkeys(equation.outputs, leaf))
-            if equation.name in _KINDS:
+            if equation.name in CONTRACTIONS:
                 self.found.append(equation)
             self._enter(program, equation)
 
@@ -94,7 +96,7 @@ class _Finder:
     def contractions(self) -> list[Contraction]:
         out = []
         for equation in self.found:
-            kind = _KINDS[equation.name]
+            kind = CONTRACTIONS[equation.name]
             weights = [i for i, o in enumerate(equation.inputs[:2]) if self.leaf(o) is not None]
             if kind == "embedding":
                 weights = [i for i in weights if i == 0]
@@ -104,7 +106,7 @@ class _Finder:
             data = equation.inputs[1 - position]
             output = equation.outputs[0]
             bias, biased = self.bias(output)
-            preactivation = self.normalised(biased)
+            preactivation = affine_end(self.consumers, self.known, biased)
             if kind == "embedding" or not isinstance(data, int):
                 data = None
             leaf = self.source[equation.inputs[position]]  # type: ignore[index]
@@ -131,15 +133,35 @@ class _Finder:
             current = users[0].outputs[0]
         return None, value
 
-    def normalised(self, value: int) -> int:
-        """The last of the affine maps by parameters that follow a value, one after another."""
-        while True:
-            users = self.consumers.get(value, [])
-            if len(users) != 1 or users[0].name not in _AFFINE | {"convert_element_type"}:
-                return value
-            if not all(o == value or self.known(o) for o in users[0].inputs):
-                return value
-            value = users[0].outputs[0]
+
+def consumers(program: Program) -> dict[int, list[Equation]]:
+    """Value → the equations that read it, those in the bodies of scans too."""
+    found: dict[int, list[Equation]] = {}
+    for equation in program.equations:
+        for operand in equation.inputs:
+            if isinstance(operand, int):
+                found.setdefault(operand, []).append(equation)
+        if equation.name == "scan":
+            found |= consumers(equation.bodies[0])
+    return found
+
+
+def affine_end(
+    users: Mapping[int, list[Equation]], known: Callable[[Operand], bool], value: int
+) -> int:
+    """The last of the affine maps by parameters that follow a value, one after another.
+
+    **Arguments:**
+    - `users`: the consumers of each value
+    - `known`: whether an operand depends on no data
+    """
+    while True:
+        here = users.get(value, [])
+        if len(here) != 1 or here[0].name not in _AFFINE | {"convert_element_type"}:
+            return value
+        if not all(o == value or known(o) for o in here[0].inputs):
+            return value
+        value = here[0].outputs[0]
 
 
 def units(analysis: Analysis, value: int) -> Sequence[Atom]:

@@ -236,14 +236,16 @@ class Network:
 
         Post-activations are what consumers read, pre-activations what producers write, batch
         normalisation applied; a group without such a layer (queries and keys have no consumer)
-        comes from the other side. Works under jit and vmap.
+        comes from the other side, or from another value that depends on the data and holds it.
+        Works under jit and vmap.
 
         **Arguments:**
         - `x`: inputs batched on axis 0
         - `tap`: `"post"` or `"pre"`
 
-        **Returns:** group name → arrays of shape (samples, *group.shape), one for each array
-        that holds the group; batch, space, time and other units are samples.
+        **Returns:** group name → arrays of shape (samples, *group.shape), one for each value
+        that holds the group (none if no value does); batch, space, time and other units are
+        samples.
 
             >>> import jax, jax.numpy as jnp, mcjax
             >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..adjust.form import matrix_form
-from ..align.assignment import clusters
+from ..align.terms import clusters
 from ..network.axes import Atom, atoms
 from ..network.blocks import map_blocks
 from ..network.network import Layer, Network

@@ -1,0 +1,355 @@
+"""Moments of the units of two networks, accumulated chunk by chunk on the device.
+
+Positions are samples: all blocks of a value that hold the same units are pooled in one moment,
+with one mean and one variance for each unit. Memory grows with units, never with examples,
+positions or blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._inputs import length, type_of
+from .._types import Params
+from . import chunks
+from .activations import analysis_for, axes_of, tapped
+from .analysis import Analysis
+from .axes import Atom
+from .blocks import Block, blocks
+from .coarse import coarse
+from .network import Network
+from .program import run
+
+# Units of one array that are matched jointly; beyond, their cross moments would not fit. Groups
+# that do not depend on each other are better matched one after the other before that.
+MAX_JOINT = 8192
+MAX_CROSSED = 2048
+# Of moments in one pass over the data.
+_PASS_BYTES = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of the units of one activation in two networks, `a` and `b`.
+
+    - `units`: the free atoms of the unit axes, in order; `fixed`: outer fixed axes they follow
+    - `mean_a`, `mean_b`: (fixed…, units…); `var_a`, `var_b` alike, ⟨|z − µ|²⟩
+    - `cross`: covariance Re ⟨(z_a − µ_a) (z_b − µ_b)*⟩, (fixed…, units of a…, units of b…)
+    """
+
+    fixed: tuple[Atom, ...]
+    units: tuple[Atom, ...]
+    mean_a: np.ndarray
+    mean_b: np.ndarray
+    var_a: np.ndarray
+    var_b: np.ndarray
+    cross: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A block of a value: its number, its fixed axes and those of its units, in order."""
+
+    block: int
+    fixed: tuple[int, ...]
+    units: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """The blocks of a value that hold the same units: one moment.
+
+    - `fixed`: the outer axes that the units follow and that stand in the block
+    - `only`: outer axes of which a block holds one index each; `pieces`: those of each index
+    """
+
+    value: int
+    units: tuple[Atom, ...]
+    fixed: tuple[Atom, ...]
+    only: tuple[Atom, ...]
+    pieces: tuple[tuple[tuple[int, ...], tuple[_Piece, ...]], ...]
+
+    @property
+    def bytes(self) -> int:
+        units, fixed = (math.prod(a.size for a in some) for some in (self.units, self.fixed))
+        return 4 * len(self.pieces) * fixed * units**2
+
+
+@dataclasses.dataclass(frozen=True)
+class Left:
+    """Units that stand on an activation and are not compared there, and why not."""
+
+    units: tuple[Atom, ...]
+    why: str
+
+
+def pools(
+    network: Network, x: Any, size: int, tap: str, settled: Collection[str]
+) -> tuple[list[Pool], list[Left]]:
+    """The moments to compare two networks by on `size` examples, and what they leave out.
+
+    **Arguments:**
+    - `settled`: groups already matched; their units count as samples
+    """
+    analysis, found = analysis_for(network, chunks.types(x, size))
+    keep = _keep(network, settled)
+    out: list[Pool] = []
+    left: list[Left] = []
+    for value in tapped(network, analysis, found, tap):
+        pooled: dict[Any, dict[tuple[int, ...], list[_Piece]]] = {}
+        for number, dims in enumerate(_blocks_of(analysis, value, keep)):
+            here = [i for i, d in enumerate(dims) if _compared(network, d.factor, settled)]
+            units = tuple(network.group_of(dims[i]).atom for i in here)
+            reason = _too_much(network, units)
+            if reason:
+                left.append(Left(units, reason))
+            elif units:
+                key, index, piece = _piece(network, dims, number, here)
+                pooled.setdefault(key, {}).setdefault(index, []).append(piece)
+        for (units, fixed, only), by_index in pooled.items():
+            pieces = tuple((index, tuple(p)) for index, p in sorted(by_index.items()))
+            out.append(Pool(value, units, fixed, only, pieces))
+    return out, left
+
+
+def _keep(network: Network, settled: Collection[str]) -> set[Atom]:
+    groups = [g for g in network.groups.values() if g.name not in settled]
+    return {a for g in groups for a in (g.atom, *g.outer)}
+
+
+def _compared(network: Network, factor: Any, settled: Collection[str]) -> bool:
+    group = network.by_atom.get(factor)
+    return group is not None and group.name not in settled
+
+
+def _blocks_of(analysis: Analysis, value: int, keep: Collection[Atom]) -> list[Block]:
+    axes = coarse(axes_of(analysis, value), keep)
+    shape = [math.prod(f.size for f in e) for e in axes]
+    return [dims for _, dims in blocks(np.broadcast_to(np.zeros(()), shape), axes)]
+
+
+def _too_much(network: Network, units: tuple[Any, ...]) -> str:
+    names = " and ".join(repr(network.by_atom[u].name) for u in dict.fromkeys(units))
+    if len(set(units)) < len(units):
+        return f"an activation holds {names} on several axes at once"
+    most = MAX_JOINT if _nested(network, units) else MAX_CROSSED
+    if math.prod(u.size for u in units) > most:
+        return f"an activation holds more than {most} units of {names} jointly"
+    return ""
+
+
+def _nested(network: Network, units: tuple[Any, ...]) -> bool:
+    """Whether all units depend on one of them."""
+    outer = {u: network.by_atom[u].outer for u in units}
+    return not units or any(all(r is u or r in outer[u] for u in units) for r in units)
+
+
+def _piece(
+    network: Network, dims: Block, number: int, here: list[int]
+) -> tuple[Any, tuple[int, ...], _Piece]:
+    """((units, fixed, only), index along `only`, piece), all in the order of the groups."""
+    order = {g.atom: i for i, g in enumerate(network.groups.values())}
+    units = sorted(here, key=lambda i: order[dims[i].factor])  # type: ignore[index]
+    needed = dict.fromkeys(o for i in units for o in network.group_of(dims[i]).outer)
+    along = [i for o in needed for i, d in enumerate(dims) if d.factor is o and i not in units]
+    fixed = [i for i in along if dims[i].only is None]
+    only = [i for i in along if dims[i].only is not None]
+    key = tuple(tuple(dims[i].factor for i in some) for some in (units, fixed, only))
+    index = tuple(dims[i].only or 0 for i in only)
+    return key, index, _Piece(number, tuple(fixed), tuple(units))
+
+
+def sizes(n: int, chunk: int) -> list[tuple[int, int]]:
+    """(Examples in a chunk, number of such chunks): all n, in chunks of at most two sizes."""
+    number = -(-n // chunk)
+    small, more = divmod(n, number)
+    return [(size, k) for size, k in ((small + 1, more), (small, number - more)) if k]
+
+
+def moments(
+    network: Network,
+    a: Params,
+    b: Params,
+    x: Any,
+    tap: str,
+    chunk: int,
+    settled: tuple[str, ...],
+    which: Sequence[int],
+) -> Iterator[Moments]:
+    """Moments over all of x, each example once, in as few passes as memory allows.
+
+    **Arguments:**
+    - `chunk`: at most so many examples at a time
+    - `which`: numbers of the pools to use, in the order wanted
+
+    **Raises:** `ValueError` where activations are NaN or infinite.
+    """
+    plan = tuple(sizes(length(x), chunk))
+    found = [pools(network, x, size, tap, settled)[0] for size, _ in plan]
+    described = [[(p.units, p.fixed, p.only, [i for i, _ in p.pieces]) for p in f] for f in found]
+    if any(d != described[0] for d in described[1:]):
+        raise RuntimeError("the model's activations hold other units for another batch length")
+    for some in _passes([found[0][i].bytes for i in which]):
+        mine = [which[k] for k in some]
+        chosen = tuple(tuple(of_size[i] for i in mine) for of_size in found)
+        sums = _sums(network, plan, chosen, _keep_tuple(network, settled), a, b, x)
+        for i in mine:
+            yield _assemble(network, found[0][i], sums.pop(0))
+
+
+def _keep_tuple(network: Network, settled: Collection[str]) -> tuple[Atom, ...]:
+    return tuple(sorted(_keep(network, settled), key=lambda atom: atom.index))
+
+
+def _passes(needed: Sequence[int]) -> Iterator[list[int]]:
+    """Successive items whose bytes fit together (a larger item alone)."""
+    some: list[int] = []
+    total = 0
+    for i, n in enumerate(needed):
+        if some and total + n > _PASS_BYTES:
+            yield some
+            some, total = [], 0
+        some.append(i)
+        total += n
+    if some:
+        yield some
+
+
+def _assemble(network: Network, pool: Pool, sums: Any) -> Moments:
+    """A pool's sums as float64 moments; indices that no block holds have none (zeros)."""
+    shape_o, shape_f, shape_u = (
+        tuple(a.size for a in some) for some in (pool.only, pool.fixed, pool.units)
+    )
+    tails = [shape_f + shape_u] * 4 + [shape_f + shape_u + shape_u]
+    parts: list[Any] = []
+    for (index, _), (n, *stats) in zip(pool.pieces, sums, strict=True):
+        count = float(n)
+        for k, (value, tail) in enumerate(zip(stats, tails, strict=True)):
+            host = np.asarray(value)
+            wide = host.astype(np.promote_types(host.dtype, np.float64)).reshape(tail)
+            if k >= 2:
+                wide /= count
+            if not np.isfinite(wide).all():
+                names = " and ".join(network.by_atom[u].name for u in pool.units)
+                raise ValueError(f"x: activations of {names} are NaN or infinite")
+            if not shape_o:
+                parts.append(wide)
+                continue
+            if len(parts) <= k:
+                parts.append(np.zeros(shape_o + tail, wide.dtype))
+            parts[k][index] = wide
+    mean_a, mean_b, var_a, var_b, cross = parts
+    return Moments(pool.only + pool.fixed, pool.units, mean_a, mean_b, var_a, var_b, cross)
+
+
+@partial(jax.jit, static_argnames=("network", "plan", "chosen", "keep"))
+def _sums(
+    network: Network,
+    plan: tuple[tuple[int, int], ...],
+    chosen: tuple[tuple[Pool, ...], ...],
+    keep: tuple[Atom, ...],
+    a: Params,
+    b: Params,
+    x: Any,
+) -> list[list[tuple]]:
+    """For each pool and each of its indices (count, means, centred squares and products)."""
+    total: Any = None
+    first = 0
+    for (size, number), some in zip(plan, chosen, strict=True):
+
+        def of_chunk(start, size=size, some=some):
+            return _chunk_sums(network, some, keep, a, b, chunks.take(x, start, size))
+
+        if number == 1:
+            new = of_chunk(first)
+            total = new if total is None else _merge_all(total, new)
+        else:
+            if total is None:
+                total = jax.tree.map(
+                    lambda v: jnp.zeros(v.shape, v.dtype), jax.eval_shape(of_chunk, 0)
+                )
+
+            def step(total, i, first=first, size=size, of_chunk=of_chunk):
+                return _merge_all(total, of_chunk(first + i * size)), None
+
+            total = jax.lax.scan(step, total, jnp.arange(number))[0]
+        first += size * number
+    return total
+
+
+def _chunk_sums(
+    network: Network, some: Sequence[Pool], keep: tuple[Atom, ...], a: Params, b: Params, x: Any
+) -> list[list[tuple]]:
+    analysis, _ = analysis_for(network, jax.tree.map(type_of, x))
+    observe = {pool.value: (lambda array: array) for pool in some}
+
+    def found(params: Params) -> dict[int, list[Any]]:
+        leaves = [*jax.tree.leaves(params), *jax.tree.leaves(x)]
+        seen = run(analysis.program, leaves, observe=observe)[1]
+        axes = {v: coarse(axes_of(analysis, v), keep) for v in observe}
+        return {v: [block for block, _ in blocks(seen[v], axes[v])] for v in observe}
+
+    of_a, of_b = found(a), found(b)
+    return [
+        [
+            _piece_sums(_matrix(of_a[pool.value], pieces), _matrix(of_b[pool.value], pieces))
+            for _, pieces in pool.pieces
+        ]
+        for pool in some
+    ]
+
+
+def _matrix(found: Sequence[Any], pieces: Sequence[_Piece]) -> jax.Array:
+    """Blocks that hold the same units as one array (fixed, samples, units)."""
+    out = []
+    for piece in pieces:
+        array = found[piece.block]
+        samples = [i for i in range(array.ndim) if i not in (*piece.fixed, *piece.units)]
+        n_fixed, n_units = (math.prod(array.shape[i] for i in some)
+                            for some in (piece.fixed, piece.units))  # fmt: skip
+        moved = jnp.transpose(array, [*piece.fixed, *samples, *piece.units])
+        out.append(moved.reshape(n_fixed, -1, n_units))
+    joined = jnp.concatenate(out, 1) if len(out) > 1 else out[0]
+    return joined.astype(jnp.promote_types(joined.dtype, jnp.float32))
+
+
+def _piece_sums(m_a: jax.Array, m_b: jax.Array) -> tuple:
+    """(count, means, centred squares, centred products) of units over samples."""
+    mean_a, mean_b = m_a.mean(1), m_b.mean(1)
+    c_a, c_b = m_a - mean_a[:, None], m_b - mean_b[:, None]
+    cross = jnp.einsum("fsu,fsv->fuv", c_a, c_b.conj()).real
+    count = jnp.float32(m_a.shape[1])
+    return count, mean_a, mean_b, jnp.sum(_square(c_a), 1), jnp.sum(_square(c_b), 1), cross
+
+
+def _square(v: jax.Array) -> jax.Array:
+    return v.real**2 + v.imag**2 if jnp.iscomplexobj(v) else v**2
+
+
+def _merge_all(total: Any, new: Any) -> Any:
+    return [
+        [_merge(s, t) for s, t in zip(x, y, strict=True)] for x, y in zip(total, new, strict=True)
+    ]
+
+
+def _merge(s: tuple, t: tuple) -> tuple:
+    """Moments of two sets of samples together (Chan, Golub & LeVeque 1983)."""
+    n, m = s[0], t[0]
+    d_a, d_b, w = t[1] - s[1], t[2] - s[2], n * m / (n + m)
+    products = (d_a[:, :, None] * d_b.conj()[:, None, :]).real
+    return (
+        n + m,
+        s[1] + d_a * (m / (n + m)),
+        s[2] + d_b * (m / (n + m)),
+        s[3] + t[3] + _square(d_a) * w,
+        s[4] + t[4] + _square(d_b) * w,
+        s[5] + t[5] + w * products,
+    )
