@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
 from ..network.network import Network
-from .assignment import Assign, Term, add_up, assign, solve
+from .assignment import Assign, Permutations, Term, add_up, assign
+from .joint import Joint, Outer, crossed, joint_value, nested, solve_jointly
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 # After so many updates a product is computed afresh, so that rounding does not add up.
@@ -43,28 +45,51 @@ def move(network: Network, permutations: Mapping[str, np.ndarray], arrays: Array
     ]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """What is maximised over a cluster's permutations, all others held: terms and joint blocks."""
+
+    terms: list[Term]
+    joints: list[Joint]
+    outer: Outer
+
+    def value(self, found: Permutations) -> float:
+        return joint_value(self.terms, self.joints, found, self.outer)
+
+    def solve(self, assigner: Assign = assign) -> tuple[Permutations, float]:
+        return solve_jointly(self.terms, self.joints, self.outer, assigner=assigner)
+
+
 class Products:
     """⟨unit of a, unit of b⟩ over the parameters that touch each cluster of groups.
 
     Late in a descent few units still move, so products are kept and only the columns that have
-    changed since are added up again.
+    changed since are added up again. Where several groups of a cluster that do not depend on
+    each other stand on one block, no product is made, see `joint`: no array has more entries
+    than a parameter or than a product of units on the same axis.
     """
 
     def __init__(self, network: Network, a: Arrays, groups: Sequence[Sequence[Atom]]) -> None:
         self.network, self.a, self.groups = network, a, groups
-        self.places = [list(_places(network, a, cluster)) for cluster in groups]
+        self.outer = [{t: network.by_atom[t].outer for t in cluster} for cluster in groups]
+        found = [list(_places(network, a, outer)) for outer in self.outer]
+        self.places = [[p for p in of if isinstance(p, _Place)] for of in found]
+        self.joint_places = [[p for p in of if isinstance(p, _JointPlace)] for of in found]
 
-    def terms(self, b: Arrays, i: int, settled: Collection[Atom] | None = None) -> list[Term]:
-        """The terms of cluster i against network b.
+    def problem(self, b: Arrays, i: int, settled: Collection[Atom] | None = None) -> Problem:
+        """What there is to maximise over cluster i against network b.
 
         **Arguments:**
         - `settled`: groups already matched; parameters that touch any other are left out (None:
           all count, as in coordinate descent)
         """
-        places = self.places[i]
+        places, joint = self.places[i], self.joint_places[i]
         if settled is not None:
             places = [p for p in places if p.others <= set(settled)]
-        return add_up([p.layout.term(p.times(self._matrix(p, b))) for p in places])
+            joint = [p for p in joint if p.others <= set(settled)]
+        terms = add_up([p.layout.term(p.times(self._matrix(p, b))) for p in places])
+        joints = [p.layout.joint(self._block(p, self.a), self._block(p, b)) for p in joint]
+        return Problem(terms, joints, self.outer[i])
 
     def moved(self, i: int, permutations: Mapping[str, np.ndarray], b: Arrays) -> None:
         """Cluster i has been permuted, which gave b: so are the kept products."""
@@ -83,8 +108,20 @@ class Products:
                 place.touch(mine)
 
     def _matrix(self, place: _Place, b: Arrays) -> np.ndarray:
-        found = blocks(b[place.leaf], self.network.leaf_axes[place.leaf])
-        return place.layout.matrix(found[place.block][0])
+        return place.layout.matrix(self._block(place, b))
+
+    def _block(self, place: _Place | _JointPlace, arrays: Arrays) -> np.ndarray:
+        return blocks(arrays[place.leaf], self.network.leaf_axes[place.leaf])[place.block][0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _JointPlace:
+    """A block of a parameter that holds groups of a cluster that do not depend on each other."""
+
+    leaf: int
+    block: int
+    layout: _Layout
+    others: set[Any]  # groups on the block's other dimensions
 
 
 class _Place:
@@ -134,30 +171,36 @@ class _Place:
         return self.product.swapaxes(1, 2)
 
 
-def _places(network: Network, a: Arrays, cluster: Sequence[Atom]) -> Iterator[_Place]:
-    mine = set(cluster)
+def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[_Place | _JointPlace]:
     for leaf, (array, axes) in enumerate(zip(a, network.leaf_axes, strict=True)):
-        if array is None or not any(t in mine for e in axes for t in atoms(e)):
+        if array is None or not any(t in outer for e in axes for t in atoms(e)):
             continue
         for k, (block, dims) in enumerate(blocks(array, axes)):
-            for units in _occurrences(dims, mine):
+            for units in _occurrences(dims, outer):
                 layout = _Layout.of(network, dims, units)
                 rest = {d.factor for j, d in enumerate(dims) if j not in units}
                 others = rest.intersection(network.by_atom)
-                alone = not rest.intersection(mine)
-                yield _Place(leaf, k, layout, others, alone, layout.matrix(block))
+                if nested(outer) and crossed([dims[i].factor for i in units], outer):  # type: ignore[misc]
+                    yield _JointPlace(leaf, k, layout, others)
+                else:
+                    alone = not rest.intersection(outer)
+                    yield _Place(leaf, k, layout, others, alone, layout.matrix(block))
 
 
 def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.real(a @ (np.conj(b) if np.iscomplexobj(b) else b).swapaxes(1, 2))
 
 
-def _occurrences(dims: Block, mine: set[Atom]) -> list[list[int]]:
-    """Dimensions that hold the cluster: all at once, or axis by axis where a group stands twice."""
-    here = [i for i, d in enumerate(dims) if d.factor in mine]
+def _occurrences(dims: Block, outer: Outer) -> list[list[int]]:
+    """Dimensions that hold the cluster: all at once, or axis by axis where a group stands twice.
+
+    Inside an outer group that stands once, a group may stand twice.
+    """
+    here = [i for i, d in enumerate(dims) if d.factor in outer]
     if not here:
         return []
-    if len({dims[i].factor for i in here}) == len(here):
+    count = Counter(dims[i].factor for i in here)
+    if all(n == 1 or (outer[t] and count[outer[t][0]] == 1) for t, n in count.items()):  # type: ignore[index]
         return [here]
     by_axis: dict[int, list[int]] = {}
     for i in here:
@@ -199,6 +242,17 @@ class _Layout:
         shape = (math.prod(self.shape(self.fixed)), math.prod(self.shape(self.units)), -1)
         return moved.reshape(shape)
 
+    def joint(self, a: np.ndarray, b: np.ndarray) -> Joint:
+        order = [*self.fixed, *self.units, *self.rest]
+        shape = (*self.shape(self.fixed), *self.shape(self.units), -1)
+        return Joint(
+            np.transpose(a, order).reshape(shape),
+            np.transpose(b, order).reshape(shape),
+            tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
+            tuple(self.dims[i].factor for i in self.units),  # type: ignore[misc]
+            tuple(self.dims[i].axis for i in self.units),
+        )
+
     def term(self, product: np.ndarray) -> Term:
         fixed, units = self.shape(self.fixed), self.shape(self.units)
         return Term(
@@ -229,10 +283,9 @@ def settle(
     while todo:
         weights = [_settled_weight(network, groups[i], settled) for i in todo]
         i = todo.pop(int(np.argmax(weights)))
-        terms = products.terms(b, i, settled)
-        outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
-        if terms:
-            solved, _ = solve(terms, outer, assigner=assigner)
+        problem = products.problem(b, i, settled)
+        if problem.terms or problem.joints:
+            solved, _ = problem.solve(assigner)
             delta = {network.by_atom[atom].name: solved[atom] for atom in groups[i]}
             b = move(network, delta, b)
             products.moved(i, delta, b)

@@ -11,7 +11,7 @@ from .._types import Params
 from ..network.axes import Atom, atoms
 from ..network.network import Network
 from ..symmetry.permutation import compose
-from .assignment import clusters, solve, value_of
+from .assignment import clusters
 from .matching import Matching
 from .parameters import Arrays, Products, float_arrays, inner_product, move, settle
 
@@ -94,12 +94,10 @@ def _descend(
             return found, current, sweep - 1
         for i in order:
             stale.discard(i)
-            outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
             names = [network.by_atom[atom].name for atom in groups[i]]
-            terms = products.terms(current, i)
-            start = {atom: identity[network.by_atom[atom].name] for atom in groups[i]}
-            before = value_of(terms, start, outer)
-            solved, value = solve(terms, outer)
+            problem = products.problem(current, i)
+            before = problem.value({network.groups[n].atom: identity[n] for n in names})
+            solved, value = problem.solve()
             if value - before <= 1e-6 * abs(before) + 1e-12:
                 continue
             delta = {n: solved[network.groups[n].atom] for n in names}
