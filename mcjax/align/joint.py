@@ -24,6 +24,8 @@ Outer = Mapping[Atom, tuple[Atom, ...]]
 _MAX_TURNS = 30
 # Groups of so few units are tried in every order.
 _ENUMERATED = 4
+# All pairs of outer units are solved to the end if there are so few units in them altogether.
+_FEW = 64
 _TOLERANCE = 1e-7
 
 
@@ -42,14 +44,14 @@ class Joint:
 
     def at(self, root: Atom, i: int, j: int) -> Joint:
         """Unit i of a's root against unit j of b's (or index i of a fixed axis in both)."""
-        if root in self.fixed:
-            k = self.fixed.index(root)
-            fixed = (*self.fixed[:k], *self.fixed[k + 1 :])
-            return dataclasses.replace(self, a=self.a.take(i, k), b=self.b.take(i, k), fixed=fixed)
-        k = self.units.index(root)
-        dim = len(self.fixed) + k
-        left = [tuple(v for p, v in enumerate(of) if p != k) for of in (self.units, self.axes)]
-        return Joint(self.a.take(i, dim), self.b.take(j, dim), self.fixed, *left)
+        in_fixed = root in self.fixed
+        k = (self.fixed if in_fixed else self.units).index(root)
+        before = (slice(None),) * (k if in_fixed else len(self.fixed) + k)
+        a, b = self.a[(*before, i)], self.b[(*before, j)]
+        if in_fixed:
+            return Joint(a, b, (*self.fixed[:k], *self.fixed[k + 1 :]), self.units, self.axes)
+        units, axes = ((*of[:k], *of[k + 1 :]) for of in (self.units, self.axes))
+        return Joint(a, b, self.fixed, units, axes)
 
     def value(self, found: Permutations, outer: Outer) -> float:
         """The inner product where all units are matched as found."""
@@ -133,13 +135,18 @@ def solve_jointly(
     outer: Outer,
     *,
     assigner: Assign = assign,
+    quick: bool = False,
 ) -> tuple[Permutations, float]:
     """Permutations of nested groups that maximise the sum of all terms and blocks.
 
     Memory is bounded by one pair of outer units: the profits over the units of one group inside
-    it, and the two blocks. Without blocks as exact as `solve`. With them the assignment of outer
-    units is exact for the values their pairs have, and those of at most four units against one
-    other group inside each pair are too; other values are those of a local optimum.
+    it, and the two blocks. Without blocks as exact as `solve`. With them the value of a pair is
+    that of a local optimum (the optimum if one of two groups inside has at most four units and
+    all are few), and large groups of pairs are scored after one turn and solved to the end where
+    they are chosen. For those values the assignment of outer units is exact.
+
+    **Arguments:**
+    - `quick`: stop after one turn
 
     **Returns:** as `solve`
     """
@@ -151,21 +158,24 @@ def solve_jointly(
     roots = list(dict.fromkeys(o[0] if o else a for a, o in outer.items()))
     root = roots[0]
     if len(roots) > 1 or any(j.units.count(root) > 1 for j in joints):
-        return _in_turns(terms, joints, outer, roots, assigner)
+        return _in_turns(terms, joints, outer, roots, assigner, quick)
     inner = {a: o[1:] for a, o in outer.items() if a is not root}
     terms = [t for t in terms if root in (*t.units, *t.fixed)]
 
-    def pair(i: int, j: int) -> tuple[Permutations, float]:
-        of_terms = [term_at(t, root, i, j) for t in terms]
-        return solve_jointly(of_terms, [x.at(root, i, j) for x in joints], inner, assigner=assigner)
+    def pair(i: int, j: int, quick: bool = quick) -> tuple[Permutations, float]:
+        parts = [term_at(t, root, i, j) for t in terms], [x.at(root, i, j) for x in joints]
+        return solve_jointly(*parts, inner, assigner=assigner, quick=quick)
 
     n = root.size
     if root not in outer:  # a fixed axis: each of its indices is a problem of its own
         chosen, each = np.arange(n), [pair(i, i) for i in range(n)]
     else:
-        pairs = [[pair(i, j) for j in range(n)] for i in range(n)]
+        many = n * max(a.size for a in inner) > _FEW
+        pairs = [[pair(i, j, quick or many) for j in range(n)] for i in range(n)]
         chosen, _ = assigner(np.array([[v for _, v in row] for row in pairs]))
         each = [pairs[i][j] for i, j in enumerate(chosen)]
+        if many and not quick:  # values only rise: what has been chosen stays best
+            each = [max(e, pair(i, chosen[i]), key=lambda s: s[1]) for i, e in enumerate(each)]
     found = {a: np.stack([p[a] for p, _ in each], outer[a].index(root)) for a in inner}
     return ({root: chosen} if root in outer else {}) | found, sum(v for _, v in each)
 
@@ -176,19 +186,29 @@ def _in_turns(
     outer: Outer,
     roots: Sequence[Atom],
     assigner: Assign,
+    quick: bool,
 ) -> tuple[Permutations, float]:
     """Families of groups, each assigned with the others held, from several starts."""
     families = [tuple(a for a in outer if a is r or r in outer[a]) for r in roots]
+    twice = {a for j in joints for a in j.units if j.units.count(a) > 1}
+    own = {
+        family: [t for t in terms if not set(family).isdisjoint((*t.units, *t.fixed))]
+        for family in families
+    }
+
+    def assigned(family: tuple[Atom, ...], found: Permutations) -> Permutations:
+        given = {a: p for a, p in found.items() if a not in family or a in twice}
+        held = own[family]
+        if found or not held:  # else there is better to go by than sorted values
+            held = [*held, *itertools.chain(*(j.terms(family, given, outer) for j in joints))]
+        return found | solve(add_up(held), {a: outer[a] for a in family}, assigner=assigner)[0]
+
     best: tuple[Permutations, float] = {}, -math.inf
-    for start, order in _starts(families):
+    for start, order in itertools.islice(_starts(families, own, quick), 1 if quick else None):
         found, value = dict(start), -math.inf
-        for _ in range(1 if start else _MAX_TURNS):
+        for _ in range(1 if start or quick else _MAX_TURNS):
             for family in order:
-                mine = [t for t in terms if not set(family).isdisjoint((*t.units, *t.fixed))]
-                given = {a: p for a, p in found.items() if a not in family or _twice(joints, a)}
-                held = [j.terms(family, given, outer) for j in joints]
-                all_terms = add_up([*mine, *itertools.chain(*held)])
-                found |= solve(all_terms, {a: outer[a] for a in family}, assigner=assigner)[0]
+                found = assigned(family, found)
             reached = joint_value(terms, joints, found, outer)
             if reached > best[1]:
                 best = dict(found), reached
@@ -198,19 +218,18 @@ def _in_turns(
     return best
 
 
-def _twice(joints: Sequence[Joint], atom: Atom) -> bool:
-    return any(j.units.count(atom) > 1 for j in joints)
-
-
 def _starts(
     families: Sequence[tuple[Atom, ...]],
+    own: Mapping[tuple[Atom, ...], Sequence[Term]],
+    quick: bool,
 ) -> Iterator[tuple[Permutations, Sequence[tuple[Atom, ...]]]]:
     """Permutations to begin with, and the families to assign in turns from there."""
     small = min(families, key=lambda f: (len(f), f[0].size))
     rest = [f for f in families if f is not small]
-    if len(rest) == 1 and len(small) == 1 and small[0].size <= _ENUMERATED:
+    if len(rest) == 1 and len(small) == 1 and small[0].size <= _ENUMERATED and not quick:
         for order in itertools.permutations(range(small[0].size)):
             yield {small[0]: np.array(order)}, rest
         return
+    families = sorted(families, key=lambda f: not own[f])  # those with terms of their own first
     for k in range(len(families)):
         yield {}, [*families[k:], *families[:k]]

@@ -88,7 +88,9 @@ class Products:
             places = [p for p in places if p.others <= set(settled)]
             joint = [p for p in joint if p.others <= set(settled)]
         terms = add_up([p.layout.term(p.times(self._matrix(p, b))) for p in places])
-        joints = [p.layout.joint(self._block(p, self.a), self._block(p, b)) for p in joint]
+        joints = [
+            p.layout.joint(self._block(p, self.a), self._block(p, b), self.outer[i]) for p in joint
+        ]
         return Problem(terms, joints, self.outer[i])
 
     def moved(self, i: int, permutations: Mapping[str, np.ndarray], b: Arrays) -> None:
@@ -242,15 +244,17 @@ class _Layout:
         shape = (math.prod(self.shape(self.fixed)), math.prod(self.shape(self.units)), -1)
         return moved.reshape(shape)
 
-    def joint(self, a: np.ndarray, b: np.ndarray) -> Joint:
-        order = [*self.fixed, *self.units, *self.rest]
-        shape = (*self.shape(self.fixed), *self.shape(self.units), -1)
+    def joint(self, a: np.ndarray, b: np.ndarray, outer: Outer) -> Joint:
+        # Outer groups first, so that one pair's block lies together.
+        units = sorted(self.units, key=lambda i: len(outer[self.dims[i].factor]))  # type: ignore[index]
+        order = [*self.fixed, *units, *self.rest]
+        shape = (*self.shape(self.fixed), *(self.dims[i].size for i in units), -1)
         return Joint(
-            np.transpose(a, order).reshape(shape),
-            np.transpose(b, order).reshape(shape),
+            np.ascontiguousarray(np.transpose(a, order)).reshape(shape),
+            np.ascontiguousarray(np.transpose(b, order)).reshape(shape),
             tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
-            tuple(self.dims[i].factor for i in self.units),  # type: ignore[misc]
-            tuple(self.dims[i].axis for i in self.units),
+            tuple(self.dims[i].factor for i in units),  # type: ignore[misc]
+            tuple(self.dims[i].axis for i in units),
         )
 
     def term(self, product: np.ndarray) -> Term:
