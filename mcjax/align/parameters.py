@@ -85,13 +85,30 @@ class Products:
         """
         places, joint = self.places[i], self.joint_places[i]
         if settled is not None:
-            places = [p for p in places if p.others <= set(settled)]
-            joint = [p for p in joint if p.others <= set(settled)]
+            places = [p for p in places if p.others.issubset(settled)]
+            joint = [p for p in joint if p.others.issubset(settled)]
         terms = add_up([p.layout.term(p.times(self._matrix(p, b))) for p in places])
         joints = [
             p.layout.joint(self._block(p, self.a), self._block(p, b), self.outer[i]) for p in joint
         ]
         return Problem(terms, joints, self.outer[i])
+
+    def known(self, i: int, settled: Collection[Atom]) -> float:
+        """Settled parameters for each unit of a cluster's least known group: how sure it is."""
+        known = dict.fromkeys(self.groups[i], 0.0)
+        for place in (*self.places[i], *self.joint_places[i]):
+            if place.others.issubset(settled):
+                for atom in place.layout.atoms:
+                    known[atom] += place.layout.entries / atom.size
+        return min(known.values())
+
+    def neighbours(self) -> list[set[int]]:
+        """For each cluster, those whose permutations its terms depend on."""
+        of = {atom: i for i, cluster in enumerate(self.groups) for atom in cluster}
+        return [
+            {of[atom] for p in (*places, *joint) for atom in p.others if atom in of}
+            for places, joint in zip(self.places, self.joint_places, strict=True)
+        ]
 
     def moved(self, i: int, permutations: Mapping[str, np.ndarray], b: Arrays) -> None:
         """Cluster i has been permuted, which gave b: so are the kept products."""
@@ -233,6 +250,14 @@ class _Layout:
         return cls(dims, tuple(fixed), tuple(units))
 
     @property
+    def atoms(self) -> tuple[Atom, ...]:
+        return tuple(self.dims[i].factor for i in self.units)  # type: ignore[misc]
+
+    @property
+    def entries(self) -> int:
+        return math.prod(d.size for d in self.dims)
+
+    @property
     def rest(self) -> tuple[int, ...]:
         return tuple(i for i in range(len(self.dims)) if i not in (*self.fixed, *self.units))
 
@@ -264,46 +289,3 @@ class _Layout:
             tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
             tuple(self.dims[i].factor for i in self.units),  # type: ignore[misc]
         )
-
-
-def settle(
-    network: Network,
-    products: Products,
-    b: Arrays,
-    groups: list[list[Atom]],
-    assigner: Assign = assign,
-) -> tuple[dict[str, np.ndarray], Arrays]:
-    """Match cluster after cluster, each on the parameters whose other units are settled.
-
-    The next cluster is always the one with the most settled parameters, so the order runs from
-    the inputs (and outputs) inwards. For one hidden layer this is the exact optimum. Groups in
-    no cluster count as settled.
-
-    **Returns:** (permutations, b permuted)
-    """
-    settled = set(network.by_atom).difference(*groups)
-    found: dict[str, np.ndarray] = {}
-    todo = list(range(len(groups)))
-    while todo:
-        weights = [_settled_weight(network, groups[i], settled) for i in todo]
-        i = todo.pop(int(np.argmax(weights)))
-        problem = products.problem(b, i, settled)
-        if problem.terms or problem.joints:
-            solved, _ = problem.solve(assigner)
-            delta = {network.by_atom[atom].name: solved[atom] for atom in groups[i]}
-            b = move(network, delta, b)
-            products.moved(i, delta, b)
-            found.update(delta)
-        settled |= set(groups[i])
-    return found, b
-
-
-def _settled_weight(network: Network, cluster: list[Atom], settled: set[Atom]) -> float:
-    """Settled parameters for each unit of a cluster's least known group: how sure it is now."""
-    known = dict.fromkeys(cluster, 0.0)
-    for axes, leaf in zip(network.leaf_axes, network.leaf_types, strict=True):
-        here = {t for e in axes for t in atoms(e) if t in network.by_atom}
-        if here - set(cluster) <= settled:
-            for atom in here.intersection(cluster):
-                known[atom] += math.prod(leaf.shape) / atom.size
-    return min(known.values())

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from .. import _check
 from .._types import Params
 from ..network.network import Network
-from .assignment import SOLVERS, clusters
+from .assignment import SOLVERS
+from .descent import Descent
 from .matching import Matching
-from .parameters import Products, float_arrays, inner_product, settle
+from .parameters import float_arrays, inner_product
 
 
 def match_butterflies(
@@ -59,15 +60,15 @@ def match_butterflies(
          for i, v in enumerate(float_arrays(network.flatten(p, n)))]
         for p, n in ((a, "a"), (b, "b"))
     )  # fmt: skip
-    matched = clusters({network.groups[n].atom: network.groups[n].outer for n in names})
-    products = Products(network, arrays_a, matched)
-    found, moved = settle(network, products, arrays_b, matched, SOLVERS[solver])
+    outer = {network.groups[n].atom: network.groups[n].outer for n in names}
+    descent = Descent(network, arrays_a, arrays_b, outer)
     norms = inner_product(arrays_a, arrays_a) + inner_product(arrays_b, arrays_b)
-    before = norms - 2 * inner_product(arrays_a, arrays_b)
-    after = norms - 2 * inner_product(arrays_a, moved)
-    status = "layer by layer" if len(matched) > 1 else solver
+    before = norms - 2 * descent.value()
+    descent.settle(refine=False, assigner=SOLVERS[solver])
+    after = norms - 2 * descent.value()
+    status = "layer by layer" if len(descent.groups) > 1 else solver
     return Matching(
-        permutations={**network.identity_permutations(), **found},
+        permutations={**network.identity_permutations(), **descent.found},
         before={"total": before},
         after={"total": after},
         method="optimal transport of butterflies",
