@@ -16,6 +16,8 @@ _MAX_SWEEPS = 100
 # A settled cluster is matched anew when it knows so much more than when it was last matched.
 _MORE = 1.2
 _REFINEMENTS = 3
+# Rows over units that are not settled count where there are so many for each settled parameter.
+_PROFILES = 4
 # What counts as a gain, relative to the value: above the rounding of sums in float32.
 _GAIN = 1e-6
 
@@ -68,10 +70,12 @@ class Descent:
         known: dict[int, float] = {}
         while todo:
             weights = np.array([self.products.known(i, settled) for i in todo])
+            if not weights.any():
+                weights = np.array([self.products.profiles(i, settled) for i in todo])
             if noise is not None:
                 weights = weights * np.exp(noise.gumbel(size=len(weights)))
             i = todo.pop(int(np.argmax(weights)))
-            self._match(i, settled, assigner, gain=0)
+            self._match(i, settled, assigner, gain=0, profiles=self._profiles(i, settled))
             settled |= set(self.groups[i])
             known[i] = self.products.known(i, settled)
             if refine:
@@ -90,6 +94,10 @@ class Descent:
                 # A group that stands twice on a parameter may lose by what looks like a gain.
                 if not self.twice[j] and self._match(j, settled):
                     stale |= self.neighbours[j].intersection(known)
+
+    def _profiles(self, i: int, settled: set[Atom]) -> bool:
+        """Whether little is known of a cluster but what its rows over other units look like."""
+        return self.products.profiles(i, settled) > _PROFILES * self.products.known(i, settled)
 
     def descend(self, rng: np.random.Generator, stale: Iterable[int] | None = None) -> int:
         """Match one cluster after the other, in random order, until none improves.
@@ -141,9 +149,10 @@ class Descent:
         settled: set[Atom] | None = None,
         assigner: Assign = assign,
         gain: float = _GAIN,
+        profiles: bool = False,
     ) -> bool:
         """Match a cluster (on settled parameters only, if given): True if that is a gain."""
-        problem = self.products.problem(self.current, i, settled)
+        problem = self.products.problem(self.current, i, settled, profiles)
         if not (problem.terms or problem.joints):
             return False
         groups = {self.network.by_atom[atom].name: atom for atom in self.groups[i]}

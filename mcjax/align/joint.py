@@ -33,6 +33,7 @@ _TOLERANCE = 1e-7
 class Joint:
     """Blocks of networks a and b: arrays of dimensions (fixed…, units…, everything else).
 
+    - `units`: those to match, and those of groups that nothing is known of
     - `axes`: the parameter's axis each unit dimension comes from
     """
 
@@ -52,6 +53,10 @@ class Joint:
             return Joint(a, b, (*self.fixed[:k], *self.fixed[k + 1 :]), self.units, self.axes)
         units, axes = ((*of[:k], *of[k + 1 :]) for of in (self.units, self.axes))
         return Joint(a, b, self.fixed, units, axes)
+
+    def crossed(self, outer: Outer) -> bool:
+        """Whether groups to match stand here that do not depend on each other."""
+        return crossed([a for a in self.units if a in outer], outer)
 
     def value(self, found: Permutations, outer: Outer) -> float:
         """The inner product where all units are matched as found."""
@@ -150,9 +155,9 @@ def solve_jointly(
 
     **Returns:** as `solve`
     """
-    alone = [j.terms(j.units, {}, outer) for j in joints if not crossed(j.units, outer)]
+    alone = [j.terms(tuple(outer), {}, outer) for j in joints if not j.crossed(outer)]
     terms = add_up([*terms, *itertools.chain(*alone)])
-    joints = [j for j in joints if crossed(j.units, outer)]
+    joints = [j for j in joints if j.crossed(outer)]
     if not joints:
         return solve(terms, outer, assigner=assigner)
     roots = list(dict.fromkeys(o[0] if o else a for a, o in outer.items()))

@@ -76,30 +76,53 @@ class Products:
         self.places = [[p for p in of if isinstance(p, _Place)] for of in found]
         self.joint_places = [[p for p in of if isinstance(p, _JointPlace)] for of in found]
 
-    def problem(self, b: Arrays, i: int, settled: Collection[Atom] | None = None) -> Problem:
+    def problem(
+        self,
+        b: Arrays,
+        i: int,
+        settled: Collection[Atom] | None = None,
+        profiles: bool = False,
+    ) -> Problem:
         """What there is to maximise over cluster i against network b.
 
         **Arguments:**
         - `settled`: groups already matched; parameters that touch any other are left out (None:
           all count, as in coordinate descent)
+        - `profiles`: do not leave them out, but compare rows sorted over units not settled, which
+          no permutation of those changes
         """
-        places, joint = self.places[i], self.joint_places[i]
-        if settled is not None:
-            places = [p for p in places if p.others.issubset(settled)]
-            joint = [p for p in joint if p.others.issubset(settled)]
-        terms = add_up([p.layout.term(p.times(self._matrix(p, b))) for p in places])
-        joints = [
-            p.layout.joint(self._block(p, self.a), self._block(p, b), self.outer[i]) for p in joint
-        ]
-        return Problem(terms, joints, self.outer[i])
+        known, unknown = [], []
+        for place in self._all(i):
+            whole = settled is None or place.others.issubset(settled)
+            (known if whole else unknown).append(place)
+        terms = [p.layout.term(p.times(self._matrix(p, b))) for p in known if isinstance(p, _Place)]
+        outer, joints = self.outer[i], []
+        for place in (*known, *(unknown if profiles else ())):
+            if place in unknown or isinstance(place, _JointPlace):
+                pair = (self._block(place, v) for v in (self.a, b))
+                free = place.others.difference(settled or ()) if place in unknown else ()
+                joints.append(place.layout.joint(*pair, outer, free))
+        return Problem(add_up(terms), joints, outer)
 
     def known(self, i: int, settled: Collection[Atom]) -> float:
         """Settled parameters for each unit of a cluster's least known group: how sure it is."""
+        return self._least(i, [p for p in self._all(i) if p.others.issubset(settled)], settled)
+
+    def profiles(self, i: int, settled: Collection[Atom]) -> float:
+        """Rows over units not settled, for each unit of the cluster's least known group."""
+        return self._least(i, [p for p in self._all(i) if not p.others.issubset(settled)], settled)
+
+    def _all(self, i: int) -> list[_Place | _JointPlace]:
+        return [*self.places[i], *self.joint_places[i]]
+
+    def _least(
+        self, i: int, places: Sequence[_Place | _JointPlace], settled: Collection[Atom]
+    ) -> float:
         known = dict.fromkeys(self.groups[i], 0.0)
-        for place in (*self.places[i], *self.joint_places[i]):
-            if place.others.issubset(settled):
-                for atom in place.layout.atoms:
-                    known[atom] += place.layout.entries / atom.size
+        for place in places:
+            free = math.prod(t.size for t in place.others if t not in settled)
+            for atom in place.layout.atoms:
+                known[atom] += place.layout.entries / (atom.size * free)
         return min(known.values())
 
     def neighbours(self) -> list[set[int]]:
@@ -269,10 +292,14 @@ class _Layout:
         shape = (math.prod(self.shape(self.fixed)), math.prod(self.shape(self.units)), -1)
         return moved.reshape(shape)
 
-    def joint(self, a: np.ndarray, b: np.ndarray, outer: Outer) -> Joint:
+    def joint(
+        self, a: np.ndarray, b: np.ndarray, outer: Outer, more: Collection[Any] = ()
+    ) -> Joint:
+        """The blocks with each unit on a dimension of its own, those of the groups `more` too."""
         # Outer groups first, so that one pair's block lies together.
         units = sorted(self.units, key=lambda i: len(outer[self.dims[i].factor]))  # type: ignore[index]
-        order = [*self.fixed, *units, *self.rest]
+        units += [i for i in self.rest if self.dims[i].factor in more]
+        order = [*self.fixed, *units, *(i for i in self.rest if i not in units)]
         shape = (*self.shape(self.fixed), *(self.dims[i].size for i in units), -1)
         return Joint(
             np.ascontiguousarray(np.transpose(a, order)).reshape(shape),
