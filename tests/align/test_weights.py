@@ -212,6 +212,7 @@ def test_groups_that_always_stand_together(seed, level):
 
     def apply_fn(p, x):
         h = jnp.tanh(jnp.einsum("bi,ijk->bjk", x, p["a"]))
+        h = h + h.mean(1, keepdims=True)
         return jnp.einsum("bjk,jko->bo", h, p["b"])
 
     case = by_hand(apply_fn, {"a": (20, 4, 16), "b": (4, 16, 20)}, vectors(20), [])
