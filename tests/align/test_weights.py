@@ -161,7 +161,7 @@ apply_fn, types, x = regnet()
 rng = np.random.default_rng(0)
 a = jax.tree.map(lambda v: (1 + 0.2 * rng.normal(size=v.shape)).astype(v.dtype)
                  if v.ndim == 1 else 0.1 * rng.normal(size=v.shape).astype(v.dtype), types)
-network = mcjax.trace(apply_fn, types, x)
+network = mcjax.trace(apply_fn, a, x)
 b = network.permute(network.random_permutations(jax.random.key(1)), a)
 rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 before, start = rss(), time.time()
