@@ -57,7 +57,9 @@ class Descent:
 
         The next cluster is always the one with the most settled parameters, so the order runs
         from the inputs (and outputs) inwards. For one hidden layer this is the exact optimum.
-        Groups in no cluster, and clusters that are not named, count as settled.
+        Groups in no cluster, and clusters that are not named, count as settled. Where hardly a
+        parameter is settled (groups that always stand together), rows sorted over the units of
+        the other groups are compared: no permutation of those changes them.
 
         **Arguments:**
         - `which`: the clusters to settle (default: all)
@@ -107,15 +109,15 @@ class Descent:
 
         **Returns:** sweeps done
         """
-        stale = set(range(len(self.groups)) if stale is None else stale)
+        todo = set(range(len(self.groups)) if stale is None else stale)
         for sweep in range(_MAX_SWEEPS):
-            order = [i for i in rng.permutation(len(self.groups)) if i in stale]
+            order = [i for i in rng.permutation(len(self.groups)) if i in todo]
             if not order:
                 return sweep
             for i in order:
-                stale.discard(i)
+                todo.discard(i)
                 if self._match(i):
-                    stale |= self.neighbours[i]
+                    todo |= self.neighbours[i]
         return _MAX_SWEEPS
 
     def block_moves(self, rng: np.random.Generator) -> int:

@@ -51,7 +51,8 @@ class Joint:
         a, b = self.a[(*before, i)], self.b[(*before, j)]
         if in_fixed:
             return Joint(a, b, (*self.fixed[:k], *self.fixed[k + 1 :]), self.units, self.axes)
-        units, axes = ((*of[:k], *of[k + 1 :]) for of in (self.units, self.axes))
+        units = (*self.units[:k], *self.units[k + 1 :])
+        axes = (*self.axes[:k], *self.axes[k + 1 :])
         return Joint(a, b, self.fixed, units, axes)
 
     def crossed(self, outer: Outer) -> bool:

@@ -99,9 +99,9 @@ class Products:
         outer, joints = self.outer[i], []
         for place in (*known, *(unknown if profiles else ())):
             if place in unknown or isinstance(place, _JointPlace):
-                pair = (self._block(place, v) for v in (self.a, b))
+                block_a, block_b = (self._block(place, v) for v in (self.a, b))
                 free = place.others.difference(settled or ()) if place in unknown else ()
-                joints.append(place.layout.joint(*pair, outer, free))
+                joints.append(place.layout.joint(block_a, block_b, outer, free))
         return Problem(add_up(terms), joints, outer)
 
     def known(self, i: int, settled: Collection[Atom]) -> float:
