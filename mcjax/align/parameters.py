@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
 from ..network.network import Network
-from .assignment import Assign, assign, solve
-from .terms import Term, add_up
+from .assignment import Assign, Solution, assign
+from .joint import Joint, crossed, joint_value, nested, solve_jointly
+from .terms import Outer, Permutations, Term, add_up
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 # After so many updates a product is computed afresh, so that rounding does not add up.
@@ -44,28 +46,93 @@ def move(network: Network, permutations: Mapping[str, np.ndarray], arrays: Array
     ]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """What is maximised over a cluster's permutations, all others held: terms and joint blocks."""
+
+    terms: list[Term]
+    joints: list[Joint]
+    outer: Outer
+
+    def value(self, found: Permutations) -> float:
+        return joint_value(self.terms, self.joints, found, self.outer)
+
+    def solve(self, assigner: Assign = assign) -> Solution:
+        return solve_jointly(self.terms, self.joints, self.outer, assigner=assigner)
+
+
 class Products:
     """⟨unit of a, unit of b⟩ over the parameters that touch each cluster of groups.
 
     Late in a descent few units still move, so products are kept and only the columns that have
-    changed since are added up again.
+    changed since are added up again. Where several groups of a cluster that do not depend on
+    each other stand on one block, no product is made, see `joint`: no array has more entries
+    than a parameter or than a product of units on the same axis.
     """
 
     def __init__(self, network: Network, a: Arrays, groups: Sequence[Sequence[Atom]]) -> None:
         self.network, self.a, self.groups = network, a, groups
-        self.places = [list(_places(network, a, cluster)) for cluster in groups]
+        self.outer = [{t: network.by_atom[t].outer for t in cluster} for cluster in groups]
+        found = [list(_places(network, a, outer)) for outer in self.outer]
+        self.places = [[p for p in of if isinstance(p, _Place)] for of in found]
+        self.joint_places = [[p for p in of if isinstance(p, _JointPlace)] for of in found]
 
-    def terms(self, b: Arrays, i: int, settled: Collection[Atom] | None = None) -> list[Term]:
-        """The terms of cluster i against network b.
+    def problem(
+        self,
+        b: Arrays,
+        i: int,
+        settled: Collection[Atom] | None = None,
+        profiles: bool = False,
+    ) -> Problem:
+        """What there is to maximise over cluster i against network b.
 
         **Arguments:**
         - `settled`: groups already matched; parameters that touch any other are left out (None:
           all count, as in coordinate descent)
+        - `profiles`: do not leave them out, but compare rows sorted over units not settled, which
+          no permutation of those changes
         """
-        places = self.places[i]
-        if settled is not None:
-            places = [p for p in places if p.others <= set(settled)]
-        return add_up([p.layout.term(p.times(self._matrix(p, b))) for p in places])
+        known, unknown = [], []
+        for place in self._all(i):
+            whole = settled is None or place.others.issubset(settled)
+            (known if whole else unknown).append(place)
+        terms = [p.layout.term(p.times(self._matrix(p, b))) for p in known if isinstance(p, _Place)]
+        outer, joints = self.outer[i], []
+        for place in (*known, *(unknown if profiles else ())):
+            if place in unknown or isinstance(place, _JointPlace):
+                block_a, block_b = (self._block(place, v) for v in (self.a, b))
+                free = place.others.difference(settled or ()) if place in unknown else ()
+                joints.append(place.layout.joint(block_a, block_b, outer, free))
+        return Problem(add_up(terms), joints, outer)
+
+    def known(self, i: int, settled: Collection[Atom]) -> float:
+        """Settled parameters for each unit of a cluster's least known group: how sure it is."""
+        return self._least(i, [p for p in self._all(i) if p.others.issubset(settled)], settled)
+
+    def profiles(self, i: int, settled: Collection[Atom]) -> float:
+        """Rows over units not settled, for each unit of the cluster's least known group."""
+        return self._least(i, [p for p in self._all(i) if not p.others.issubset(settled)], settled)
+
+    def _all(self, i: int) -> list[_Place | _JointPlace]:
+        return [*self.places[i], *self.joint_places[i]]
+
+    def _least(
+        self, i: int, places: Sequence[_Place | _JointPlace], settled: Collection[Atom]
+    ) -> float:
+        known = dict.fromkeys(self.groups[i], 0.0)
+        for place in places:
+            free = math.prod(t.size for t in place.others if t not in settled)
+            for atom in place.layout.atoms:
+                known[atom] += place.layout.entries / (atom.size * free)
+        return min(known.values())
+
+    def neighbours(self) -> list[set[int]]:
+        """For each cluster, those whose permutations its terms depend on."""
+        of = {atom: i for i, cluster in enumerate(self.groups) for atom in cluster}
+        return [
+            {of[atom] for p in (*places, *joint) for atom in p.others if atom in of}
+            for places, joint in zip(self.places, self.joint_places, strict=True)
+        ]
 
     def moved(self, i: int, permutations: Mapping[str, np.ndarray], b: Arrays) -> None:
         """Cluster i has been permuted, which gave b: so are the kept products."""
@@ -84,8 +151,20 @@ class Products:
                 place.touch(mine)
 
     def _matrix(self, place: _Place, b: Arrays) -> np.ndarray:
-        found = blocks(b[place.leaf], self.network.leaf_axes[place.leaf])
-        return place.layout.matrix(found[place.block][0])
+        return place.layout.matrix(self._block(place, b))
+
+    def _block(self, place: _Place | _JointPlace, arrays: Arrays) -> np.ndarray:
+        return blocks(arrays[place.leaf], self.network.leaf_axes[place.leaf])[place.block][0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _JointPlace:
+    """A block of a parameter that holds groups of a cluster that do not depend on each other."""
+
+    leaf: int
+    block: int
+    layout: _Layout
+    others: set[Any]  # groups on the block's other dimensions
 
 
 class _Place:
@@ -135,30 +214,36 @@ class _Place:
         return self.product.swapaxes(1, 2)
 
 
-def _places(network: Network, a: Arrays, cluster: Sequence[Atom]) -> Iterator[_Place]:
-    mine = set(cluster)
+def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[_Place | _JointPlace]:
     for leaf, (array, axes) in enumerate(zip(a, network.leaf_axes, strict=True)):
-        if array is None or not any(t in mine for e in axes for t in atoms(e)):
+        if array is None or not any(t in outer for e in axes for t in atoms(e)):
             continue
         for k, (block, dims) in enumerate(blocks(array, axes)):
-            for units in _occurrences(dims, mine):
+            for units in _occurrences(dims, outer):
                 layout = _Layout.of(network, dims, units)
                 rest = {d.factor for j, d in enumerate(dims) if j not in units}
                 others = rest.intersection(network.by_atom)
-                alone = not rest.intersection(mine)
-                yield _Place(leaf, k, layout, others, alone, layout.matrix(block))
+                if nested(outer) and crossed([dims[i].factor for i in units], outer):  # type: ignore[misc]
+                    yield _JointPlace(leaf, k, layout, others)
+                else:
+                    alone = not rest.intersection(outer)
+                    yield _Place(leaf, k, layout, others, alone, layout.matrix(block))
 
 
 def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.real(a @ (np.conj(b) if np.iscomplexobj(b) else b).swapaxes(1, 2))
 
 
-def _occurrences(dims: Block, mine: set[Atom]) -> list[list[int]]:
-    """Dimensions that hold the cluster: all at once, or axis by axis where a group stands twice."""
-    here = [i for i, d in enumerate(dims) if d.factor in mine]
+def _occurrences(dims: Block, outer: Outer) -> list[list[int]]:
+    """Dimensions that hold the cluster: all at once, or axis by axis where a group stands twice.
+
+    Inside an outer group that stands once, a group may stand twice.
+    """
+    here = [i for i, d in enumerate(dims) if d.factor in outer]
     if not here:
         return []
-    if len({dims[i].factor for i in here}) == len(here):
+    count = Counter(dims[i].factor for i in here)
+    if all(n == 1 or (outer[t] and count[outer[t][0]] == 1) for t, n in count.items()):  # type: ignore[index]
         return [here]
     by_axis: dict[int, list[int]] = {}
     for i in here:
@@ -189,6 +274,14 @@ class _Layout:
         return cls(dims, tuple(fixed), tuple(units))
 
     @property
+    def atoms(self) -> tuple[Atom, ...]:
+        return tuple(self.dims[i].factor for i in self.units)  # type: ignore[misc]
+
+    @property
+    def entries(self) -> int:
+        return math.prod(d.size for d in self.dims)
+
+    @property
     def rest(self) -> tuple[int, ...]:
         return tuple(i for i in range(len(self.dims)) if i not in (*self.fixed, *self.units))
 
@@ -200,6 +293,23 @@ class _Layout:
         shape = (math.prod(self.shape(self.fixed)), math.prod(self.shape(self.units)), -1)
         return moved.reshape(shape)
 
+    def joint(
+        self, a: np.ndarray, b: np.ndarray, outer: Outer, more: Collection[Any] = ()
+    ) -> Joint:
+        """The blocks with each unit on a dimension of its own, those of the groups `more` too."""
+        # Outer groups first, so that one pair's block lies together.
+        units = sorted(self.units, key=lambda i: len(outer[self.dims[i].factor]))  # type: ignore[index]
+        units += [i for i in self.rest if self.dims[i].factor in more]
+        order = [*self.fixed, *units, *(i for i in self.rest if i not in units)]
+        shape = (*self.shape(self.fixed), *(self.dims[i].size for i in units), -1)
+        return Joint(
+            np.ascontiguousarray(np.transpose(a, order)).reshape(shape),
+            np.ascontiguousarray(np.transpose(b, order)).reshape(shape),
+            tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
+            tuple(self.dims[i].factor for i in units),  # type: ignore[misc]
+            tuple(self.dims[i].axis for i in units),
+        )
+
     def term(self, product: np.ndarray) -> Term:
         fixed, units = self.shape(self.fixed), self.shape(self.units)
         return Term(
@@ -207,47 +317,3 @@ class _Layout:
             tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
             tuple(self.dims[i].factor for i in self.units),  # type: ignore[misc]
         )
-
-
-def settle(
-    network: Network,
-    products: Products,
-    b: Arrays,
-    groups: list[list[Atom]],
-    assigner: Assign = assign,
-) -> tuple[dict[str, np.ndarray], Arrays]:
-    """Match cluster after cluster, each on the parameters whose other units are settled.
-
-    The next cluster is always the one with the most settled parameters, so the order runs from
-    the inputs (and outputs) inwards. For one hidden layer this is the exact optimum. Groups in
-    no cluster count as settled.
-
-    **Returns:** (permutations, b permuted)
-    """
-    settled = set(network.by_atom).difference(*groups)
-    found: dict[str, np.ndarray] = {}
-    todo = list(range(len(groups)))
-    while todo:
-        weights = [_settled_weight(network, groups[i], settled) for i in todo]
-        i = todo.pop(int(np.argmax(weights)))
-        terms = products.terms(b, i, settled)
-        outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
-        if terms:
-            solved = solve(terms, outer, assigner=assigner).permutations
-            delta = {network.by_atom[atom].name: solved[atom] for atom in groups[i]}
-            b = move(network, delta, b)
-            products.moved(i, delta, b)
-            found.update(delta)
-        settled |= set(groups[i])
-    return found, b
-
-
-def _settled_weight(network: Network, cluster: list[Atom], settled: set[Atom]) -> float:
-    """Settled parameters for each unit of a cluster's least known group: how sure it is now."""
-    known = dict.fromkeys(cluster, 0.0)
-    for axes, leaf in zip(network.leaf_axes, network.leaf_types, strict=True):
-        here = {t for e in axes for t in atoms(e) if t in network.by_atom}
-        if here - set(cluster) <= settled:
-            for atom in here.intersection(cluster):
-                known[atom] += math.prod(leaf.shape) / atom.size
-    return min(known.values())

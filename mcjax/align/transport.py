@@ -8,9 +8,9 @@ from .. import _check
 from .._types import Params
 from ..network.network import Network
 from .assignment import SOLVERS
+from .descent import Descent
 from .matching import Matching
-from .parameters import Products, float_arrays, inner_product, settle
-from .terms import clusters
+from .parameters import float_arrays, inner_product
 
 
 def match_butterflies(
@@ -50,7 +50,7 @@ def match_butterflies(
         >>> matching.permutations["w1"].tolist(), matching.after["total"] < 1e-5
         ([3, 2, 1, 0], True)
     """
-    network.check_parameters(a=a, b=b)
+    a, b = network.check_parameters(a=a, b=b)
     _check.one_of(solver, tuple(SOLVERS), "solver")
     names = tuple(network.groups) if groups is None else tuple(groups)
     for name in names:
@@ -60,15 +60,17 @@ def match_butterflies(
          for i, v in enumerate(float_arrays(network.flatten(p, n)))]
         for p, n in ((a, "a"), (b, "b"))
     )  # fmt: skip
-    matched = clusters({network.groups[n].atom: network.groups[n].outer for n in names})
-    products = Products(network, arrays_a, matched)
-    found, moved = settle(network, products, arrays_b, matched, SOLVERS[solver])
+    outer = {network.groups[n].atom: network.groups[n].outer for n in names}
+    descent = Descent(network, arrays_a, arrays_b, outer)
     norms = inner_product(arrays_a, arrays_a) + inner_product(arrays_b, arrays_b)
-    before = norms - 2 * inner_product(arrays_a, arrays_b)
-    after = norms - 2 * inner_product(arrays_a, moved)
-    status = "layer by layer" if len(matched) > 1 else solver
+    before = norms - 2 * descent.value()
+    descent.settle(refine=False, assigner=SOLVERS[solver])
+    after = norms - 2 * descent.value()
+    status = "layer by layer" if len(descent.groups) > 1 else solver
+    if status == "exact" and not descent.exact:
+        status = "local optimum"
     return Matching(
-        permutations={**network.identity_permutations(), **found},
+        permutations={**network.identity_permutations(), **descent.found},
         before={"total": before},
         after={"total": after},
         method="optimal transport of butterflies",

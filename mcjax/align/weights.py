@@ -7,36 +7,45 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._types import Params
-from ..network.axes import Atom, atoms
+from .._types import Params, Permutations
 from ..network.network import Network
-from ..symmetry.permutation import compose
-from .assignment import solve
+from .descent import Descent
 from .matching import Matching
-from .parameters import Arrays, Products, float_arrays, inner_product, move, settle
-from .terms import clusters, value_of
+from .parameters import float_arrays, inner_product
 
-_MAX_SWEEPS = 100
+_ROUNDING = 1e-7
 
 
 def match_weights(
-    network: Network, a: Params, b: Params, *, key: jax.Array | None = None, restarts: int = 1
+    network: Network,
+    a: Params,
+    b: Params,
+    *,
+    key: jax.Array | None = None,
+    restarts: int = 1,
+    init: Matching | Permutations | None = None,
 ) -> Matching:
     """Permutations P that maximise ⟨θ_A, P θ_B⟩ by coordinate descent (Git Re-Basin, Alg. 1).
 
-    Each step matches one group (with those inside it) exactly, all others held, on the sum over
-    every parameter that touches it; sweeps in random order until none improves. This finds local
-    optima: the first start matches layer after layer from the input with `match_butterflies`,
-    further restarts begin at the identity with other orders, and the best is kept.
+    Each step matches one group (with those inside it), all others held, on the sum over every
+    parameter that touches it; sweeps in random order until none improves. This finds local
+    optima. The start matches layer after layer from the inputs and outputs inwards, as
+    `match_butterflies` does, and corrects what has been matched by what comes after.
+
+    A step is an exact assignment (SciPy), with one exception: groups of one outer group that
+    stand on one parameter and do not depend on each other (what a grouped convolution reads and
+    what it writes) are assigned in turns for each pair of outer units, which may end in a local
+    optimum. So no array has more entries than a parameter, or than (units of an axis)².
 
     **Arguments:**
     - `a`, `b`: parameters of the traced structure
     - `key`: order of the groups; the same key gives the same result (default `jax.random.key(0)`)
-    - `restarts`: number of starts, at least 1
+    - `restarts`: at least 1; each further one settles every group anew together with all groups
+      it shares parameters with, and keeps what is better
+    - `init`: where to start from, a matching (of activations, say) or permutations of b's units
 
-    **Returns:** a `Matching`; the objective is the inner product of the float parameters.
-
-    **Raises:** `ValueError` for parameters that do not fit the network or hold NaN.
+    **Raises:** `ValueError` for parameters that do not fit the network or hold NaN, for an `init`
+    that is no permutation of its groups.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -48,91 +57,36 @@ def match_weights(
         [3, 2, 1, 0]
     """
     _check.positive(restarts, "restarts")
-    network.check_parameters(a=a, b=b)
+    a, b = network.check_parameters(a=a, b=b)
+    start = init.permutations if isinstance(init, Matching) else init or {}
+    try:
+        network.check_permutations(start)
+    except ValueError as error:
+        raise ValueError(f"init: {error}") from None
     key = jax.random.key(0) if key is None else key
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)  # old-style keys are their data
     rng = np.random.default_rng(np.asarray(key).ravel().tolist())
     arrays_a, arrays_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
     outer = {g.atom: g.outer for g in network.groups.values()}
-    groups = clusters(outer)
-    before = inner_product(arrays_a, arrays_b)
-    best: tuple[float, dict[str, np.ndarray], int] = (-np.inf, {}, 0)
-    for start in range(restarts):
-        products = Products(network, arrays_a, groups)
-        first = settle(network, products, arrays_b, groups) if start == 0 else ({}, arrays_b)
-        found, aligned, sweeps = _descend(network, products, groups, *first, rng)
-        value = inner_product(arrays_a, aligned)
-        if value > best[0]:
-            best = (value, found, sweeps)
-    value, found, sweeps = best
+    descent = Descent(network, arrays_a, arrays_b, outer)
+    before = descent.value()
+    if init is None:
+        descent.settle()
+    else:
+        descent.go_to(start)
+    sweeps = descent.descend(rng)
+    norms = [inner_product(v, v) ** 0.5 for v in (arrays_a, arrays_b)]
+    for _ in range(restarts - 1):
+        if descent.value() >= (1 - _ROUNDING) * norms[0] * norms[1]:
+            break  # Cauchy–Schwarz: there is nothing better
+        sweeps += descent.block_moves(rng)
     return Matching(
-        permutations={**network.identity_permutations(), **found},
+        permutations={**network.identity_permutations(), **descent.found},
         before={"total": before},
-        after={"total": value},
+        after={"total": descent.value()},
         method="weight matching",
         status="local optimum",
         sweeps=sweeps,
         metadata={"restarts": restarts},
-    )
-
-
-def _descend(
-    network: Network,
-    products: Products,
-    groups: list[list[Atom]],
-    found: dict[str, np.ndarray],
-    current: Arrays,
-    rng: np.random.Generator,
-) -> tuple[dict[str, np.ndarray], Arrays, int]:
-    """Coordinate descent from permutations and b permuted: (permutations, b permuted, sweeps)."""
-    identity = network.identity_permutations()
-    stale = set(range(len(groups)))  # clusters whose neighbours have moved since last matched
-    neighbours = _neighbours(network, groups)
-    for sweep in range(1, _MAX_SWEEPS + 1):
-        order = [i for i in rng.permutation(len(groups)) if i in stale]
-        if not order:
-            return found, current, sweep - 1
-        for i in order:
-            stale.discard(i)
-            outer = {atom: network.by_atom[atom].outer for atom in groups[i]}
-            names = [network.by_atom[atom].name for atom in groups[i]]
-            terms = products.terms(current, i)
-            start = {atom: identity[network.by_atom[atom].name] for atom in groups[i]}
-            before = value_of(terms, start, outer)
-            solution = solve(terms, outer)
-            solved, value = solution.permutations, solution.value
-            if value - before <= 1e-6 * abs(before) + 1e-12:
-                continue
-            delta = {n: solved[network.groups[n].atom] for n in names}
-            moved = move(network, delta, current)
-            if _twice(network, groups[i]):
-                gain = inner_product(products.a, moved) - inner_product(products.a, current)
-                if gain <= 0:
-                    continue  # a group on two axes of one parameter: the gain was not real
-            current = moved
-            products.moved(i, delta, current)
-            found.update(compose(network, delta, {n: found.get(n, identity[n]) for n in names}))
-            stale |= neighbours[i]
-    return found, current, _MAX_SWEEPS
-
-
-def _neighbours(network: Network, groups: list[list[Atom]]) -> list[set[int]]:
-    """For each cluster, those that share a parameter with it."""
-    of = {atom: i for i, cluster in enumerate(groups) for atom in cluster}
-    out: list[set[int]] = [set() for _ in groups]
-    for axes in network.leaf_axes:
-        here = [of[x] for e in axes for x in atoms(e) if x in of]
-        for i in set(here):
-            out[i] |= {j for j in here if j != i}
-            if here.count(i) > 1:
-                out[i].add(i)
-    return out
-
-
-def _twice(network: Network, cluster: list[Atom]) -> bool:
-    return any(
-        sum(x is atom for e in axes for x in atoms(e)) > 1
-        for axes in network.leaf_axes
-        for atom in cluster
     )

@@ -1,0 +1,189 @@
+"""The search behind weight matching: settle, coordinate descent, block moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from ..network.axes import Atom, atoms
+from ..network.network import Network
+from ..symmetry.permutation import compose, invert
+from .assignment import Assign, assign
+from .parameters import Arrays, Products, inner_product, move
+from .terms import clusters
+
+_MAX_SWEEPS = 100
+# A settled cluster is matched anew when it knows so much more than when it was last matched.
+_MORE = 1.2
+_REFINEMENTS = 3
+# Rows over units that are not settled count where there are so many for each settled parameter.
+_PROFILES = 4
+# What counts as a gain, relative to the value: above the rounding of sums in float32.
+_GAIN = 1e-6
+
+
+class Descent:
+    """Permutations of network b's units, and b permuted, on the way to a local optimum.
+
+    A cluster is a group with those inside it. Each is matched jointly, all others held.
+
+    - `found`: group name → permutation so far; absent groups have not moved
+    - `current`: b permuted
+    - `exact`: whether every cluster was matched to its proved optimum, given the others
+    """
+
+    def __init__(
+        self, network: Network, a: Arrays, b: Arrays, outer: Mapping[Atom, tuple[Atom, ...]]
+    ) -> None:
+        self.network, self.a, self.current = network, a, b
+        self.groups = clusters(outer)
+        self.products = Products(network, a, self.groups)
+        self.neighbours = self.products.neighbours()
+        self.twice = [_twice(network, cluster) for cluster in self.groups]
+        self.identity = network.identity_permutations()
+        self.found: dict[str, np.ndarray] = {}
+        self.exact = True
+
+    def value(self) -> float:
+        return inner_product(self.a, self.current)
+
+    def settle(
+        self,
+        which: Iterable[int] | None = None,
+        *,
+        refine: bool = True,
+        noise: np.random.Generator | None = None,
+        assigner: Assign = assign,
+    ) -> None:
+        """Match cluster after cluster, each on the parameters whose other units are settled.
+
+        The next cluster is always the one with the most settled parameters, so the order runs
+        from the inputs (and outputs) inwards. For one hidden layer this is the exact optimum.
+        Groups in no cluster, and clusters that are not named, count as settled. Where hardly a
+        parameter is settled (groups that always stand together), rows sorted over the units of
+        the other groups are compared: no permutation of those changes them.
+
+        **Arguments:**
+        - `which`: the clusters to settle (default: all)
+        - `refine`: match settled neighbours anew with what each new cluster tells of them, so
+          that errors made on little evidence do not spread
+        - `noise`: settle in an order that differs at random
+        """
+        todo = list(range(len(self.groups))) if which is None else sorted(which)
+        settled = set(self.network.by_atom).difference(*(self.groups[i] for i in todo))
+        known: dict[int, float] = {}
+        while todo:
+            weights = np.array([self.products.known(i, settled) for i in todo])
+            if not weights.any():
+                weights = np.array([self.products.profiles(i, settled) for i in todo])
+            if noise is not None:
+                weights = weights * np.exp(noise.gumbel(size=len(weights)))
+            i = todo.pop(int(np.argmax(weights)))
+            self._match(i, settled, assigner, gain=0, profiles=self._profiles(i, settled))
+            settled |= set(self.groups[i])
+            known[i] = self.products.known(i, settled)
+            if refine:
+                self._refine(i, known, settled)
+
+    def _refine(self, new: int, known: dict[int, float], settled: set[Atom]) -> None:
+        """Match settled neighbours of a new cluster anew where that tells them enough."""
+        stale = set()
+        for j in self.neighbours[new].intersection(known):
+            if self.products.known(j, settled) >= _MORE * known[j]:
+                stale.add(j)
+        for _ in range(_REFINEMENTS):
+            for j in sorted(stale):
+                stale.discard(j)
+                known[j] = self.products.known(j, settled)
+                # A group that stands twice on a parameter may lose by what looks like a gain.
+                if not self.twice[j] and self._match(j, settled):
+                    stale |= self.neighbours[j].intersection(known)
+
+    def _profiles(self, i: int, settled: set[Atom]) -> bool:
+        """Whether little is known of a cluster but what its rows over other units look like."""
+        return self.products.profiles(i, settled) > _PROFILES * self.products.known(i, settled)
+
+    def descend(self, rng: np.random.Generator, stale: Iterable[int] | None = None) -> int:
+        """Match one cluster after the other, in random order, until none improves.
+
+        **Arguments:**
+        - `stale`: clusters to begin with (default: all); neighbours of one that moves follow
+
+        **Returns:** sweeps done
+        """
+        todo = set(range(len(self.groups)) if stale is None else stale)
+        for sweep in range(_MAX_SWEEPS):
+            order = [i for i in rng.permutation(len(self.groups)) if i in todo]
+            if not order:
+                return sweep
+            for i in order:
+                todo.discard(i)
+                if self._match(i):
+                    todo |= self.neighbours[i]
+        return _MAX_SWEEPS
+
+    def block_moves(self, rng: np.random.Generator) -> int:
+        """Settle every cluster anew together with its neighbours; keep what is better.
+
+        **Returns:** sweeps done
+        """
+        sweeps = 0
+        for i in rng.permutation(len(self.groups)).tolist():
+            saved, value = dict(self.found), self.value()
+            block = {i} | self.neighbours[i]
+            self.settle(block, noise=rng)
+            sweeps += self.descend(rng, block.union(*(self.neighbours[j] for j in block)))
+            if self.value() <= value + _GAIN * abs(value):
+                self.go_to(saved)
+        return sweeps
+
+    def go_to(self, permutations: Mapping[str, np.ndarray]) -> None:
+        """Permute b from where it is to these permutations."""
+        there = {**self.identity, **{n: np.asarray(p) for n, p in permutations.items()}}
+        back = invert(self.network, {**self.identity, **self.found})
+        delta = compose(self.network, there, back)
+        for i, cluster in enumerate(self.groups):
+            names = [self.network.by_atom[atom].name for atom in cluster]
+            if any((delta[n] != self.identity[n]).any() for n in names):
+                self._move(i, {n: np.asarray(delta[n]) for n in names})
+
+    def _match(
+        self,
+        i: int,
+        settled: set[Atom] | None = None,
+        assigner: Assign = assign,
+        gain: float = _GAIN,
+        profiles: bool = False,
+    ) -> bool:
+        """Match a cluster (on settled parameters only, if given): True if that is a gain."""
+        problem = self.products.problem(self.current, i, settled, profiles)
+        if not (problem.terms or problem.joints):
+            return False
+        groups = {self.network.by_atom[atom].name: atom for atom in self.groups[i]}
+        before = problem.value({atom: self.identity[n] for n, atom in groups.items()})
+        solution = problem.solve(assigner)
+        self.exact &= solution.exact and not profiles and not self.twice[i]
+        if solution.value - before <= gain * (abs(before) + 1e-6):
+            return False
+        delta = {n: solution.permutations[atom] for n, atom in groups.items()}
+        if self.twice[i] and settled is None:
+            moved = move(self.network, delta, self.current)
+            if inner_product(self.a, moved) <= self.value():
+                return False  # the gain was not real
+        self._move(i, delta)
+        return True
+
+    def _move(self, i: int, delta: dict[str, np.ndarray]) -> None:
+        self.current = move(self.network, delta, self.current)
+        self.products.moved(i, delta, self.current)
+        before = {n: self.found.get(n, self.identity[n]) for n in delta}
+        self.found.update(compose(self.network, delta, before))
+
+
+def _twice(network: Network, cluster: list[Atom]) -> bool:
+    return any(
+        sum(x is atom for e in axes for x in atoms(e)) > 1
+        for axes in network.leaf_axes
+        for atom in cluster
+    )
