@@ -34,6 +34,8 @@ class Builder:
             self.inputs.append(self.rng.integers(0, 4, (2, int(self.choose(SIZES)))))
         self.pool = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in self.inputs]
         self.names: list[str] = []
+        if self.chance(0.7):
+            OPERATIONS["dense0"](self)
         for _ in range(steps):
             self.step()
 
@@ -124,13 +126,17 @@ class Builder:
 
     def add(self, function: Step) -> None:
         """Append an operation (params, pool) → array if it runs and stays small."""
+
+        def wide(params, pool):
+            return _wide(function(params, pool))
+
         try:
-            value = jax.eval_shape(function, self.params, self.pool)
+            value = jax.eval_shape(wide, self.params, self.pool)
             fits = value.size <= _LARGEST and 0 < value.ndim <= _MOST_AXES and value.size
         except Exception:  # whatever jax says of what does not fit together
             return
         if fits:
-            self.steps.append(function)
+            self.steps.append(wide)
             self.pool.append(value)
 
     def step(self) -> None:
@@ -161,6 +167,14 @@ class Builder:
             return outputs
 
         return apply_fn
+
+
+def _wide(v):
+    """Numbers of 64 bits: what is computed from narrower ones is rounded more than is allowed."""
+    for kind, dtype in ((jnp.complexfloating, complex), (jnp.floating, float)):
+        if jnp.issubdtype(v.dtype, kind):
+            return v.astype(dtype)
+    return v.astype(int)
 
 
 def _bounded(v):

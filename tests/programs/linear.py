@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .builder import Builder, Unfit, operation
 
 
-@operation(5)
+@operation(9)
 def dense(b: Builder) -> None:
     i = b.pick(1)
     w = b.weight(b.shape(i)[-1], b.size())
@@ -25,14 +25,14 @@ def contract_middle(b: Builder) -> None:
     b.add(lambda p, v: jnp.moveaxis(jnp.tensordot(v[i], w(p), (d, 0)), -1, d))
 
 
-@operation(2)
+@operation(4)
 def dense_general(b: Builder) -> None:
     i = b.pick()
     w = b.weight(b.shape(i)[-1], b.size(), b.size())
     b.add(lambda p, v: jnp.tensordot(v[i], w(p), 1))
 
 
-@operation(2)
+@operation(4)
 def batched_dense(b: Builder) -> None:
     """A weight for each index of another axis: experts, heads, positions."""
     i = b.pick(3)
@@ -41,7 +41,7 @@ def batched_dense(b: Builder) -> None:
     b.add(lambda p, v: jnp.einsum("be...d,edh->be...h", v[i], w(p)))
 
 
-@operation(4)
+@operation(6)
 def einsum(b: Builder) -> None:
     """Two or three operands; letters repeated across batch, contraction, free, or one operand."""
     sizes: dict[str, int] = {}
@@ -179,7 +179,7 @@ def convolve_transposed(b: Builder) -> None:
         transpose_kernel=flipped))  # fmt: skip
 
 
-@operation(2)
+@operation(4)
 def convolve_vmapped(b: Builder) -> None:
     """Over an axis of the array, of the kernel, or of both."""
     i = b.pick(3, 5)
@@ -199,7 +199,7 @@ def convolve_vmapped(b: Builder) -> None:
     b.add(lambda p, v: jax.vmap(f, axes, place)(v[i], w(p)))
 
 
-@operation(1)
+@operation(2)
 def convolve_by_data(b: Builder) -> None:
     """The kernel is computed, too."""
     i = b.pick(3, 3)

@@ -9,7 +9,7 @@ import numpy as np
 from .builder import Builder, operation
 
 
-@operation(2)
+@operation(4)
 def bias(b: Builder) -> None:
     i = b.pick()
     s = b.shape(i)
@@ -18,7 +18,7 @@ def bias(b: Builder) -> None:
     b.add(lambda p, v: f(v[i], w(p)))
 
 
-@operation(3)
+@operation(4)
 def nonlinearity(b: Builder) -> None:
     i = b.pick(1)
     f = b.choose([
@@ -29,7 +29,7 @@ def nonlinearity(b: Builder) -> None:
     b.add(lambda p, v: f(v[i]))
 
 
-@operation(3)
+@operation(4)
 def combine(b: Builder) -> None:
     i, j = b.pick(1), b.pick(1)
     f = b.choose([
