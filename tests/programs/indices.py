@@ -243,7 +243,7 @@ def dynamic_slice(b: Builder) -> None:
     def sliced(p, v):
         start = (jnp.sum(jnp.real(v[j])) > 0.0123).astype(int)
         if update:
-            part = jax.lax.slice_in_dim(jnp.tanh(jnp.real(v[i])), 0, k, axis=d)
+            part = jnp.full([k if a == d else n for a, n in enumerate(s)], 0.29)
             return jax.lax.dynamic_update_slice_in_dim(jnp.real(v[i]) * 1.0, part, start, d)
         return jax.lax.dynamic_slice_in_dim(v[i], start, k, d)
 

@@ -7,6 +7,13 @@ import jax.numpy as jnp
 
 from .builder import Builder, operation
 
+# Before a choice: equal ones among the largest, where the first is told by its place.
+_TIED = [
+    lambda a: a, lambda a: a, jnp.tanh, jnp.square, jax.nn.relu, lambda a: -jax.nn.relu(a),
+    jnp.sign, lambda a: a - a.max(-1, keepdims=True), lambda a: 0 * a,
+    lambda a: jnp.cumsum(jax.nn.relu(a), 1),
+]  # fmt: skip
+
 
 @operation(1)
 def sort_together(b: Builder) -> None:
@@ -69,10 +76,10 @@ def hard_attention(b: Builder) -> None:
     n = b.shape(i)[d]
     w = b.weight(n, b.size())
     f = b.choose([jnp.argmax, jnp.argmin])
-    weighted = b.chance(0.5)
+    weighted, tied = b.chance(0.5), b.choose(_TIED)
 
     def attend(p, v):
-        v = jnp.moveaxis(jnp.real(v[i]), d, -1)
+        v = jnp.moveaxis(tied(jnp.real(v[i])), d, -1)
         hot = jax.nn.one_hot(f(v, -1), n, dtype=v.dtype)
         return hot @ w(p) if weighted else hot * v
 
@@ -85,11 +92,11 @@ def routed(b: Builder) -> None:
     i = b.pick(2, 3)
     n, k, m = b.shape(i)[-1], b.choose((1, 2)), b.size()
     gate, up = b.weight(n, 3), b.weight(3, n, m)
-    hot = b.below(3)
+    hot, tied = b.below(3), b.choose(_TIED)
 
     def mixture(p, v):
         h = jnp.real(v[i])
-        score, which = jax.lax.top_k(jnp.real(h @ gate(p)), k)
+        score, which = jax.lax.top_k(tied(jnp.real(h @ gate(p))), k)
         each = jnp.einsum("...d,edh->...eh", h, up(p))
         if hot == 0:
             chosen = jnp.take_along_axis(each, which[..., None], -2)
