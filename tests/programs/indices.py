@@ -231,7 +231,7 @@ def segments(b: Builder) -> None:
     b.add(summed)
 
 
-@operation(2)
+@operation(4)
 def dynamic_slice(b: Builder) -> None:
     i = b.pick()
     d = b.axis(i)
