@@ -18,7 +18,7 @@ Pool = Sequence[Any]
 Step = Callable[[Sequence[Any], Pool], Any]
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """The operation does not apply to what was picked."""
 
 
@@ -50,7 +50,7 @@ class Builder:
     def below(self, n: int, first: int = 0) -> int:
         """One of first … n − 1."""
         if n <= first:
-            raise Unfit
+            raise UnfitError
         return int(self.rng.integers(first, n))
 
     def size(self) -> int:
@@ -60,7 +60,7 @@ class Builder:
         """A member of the pool with so many axes; later ones are likelier."""
         fit = [i for i, v in enumerate(self.pool) if least <= v.ndim <= most]
         if not fit:
-            raise Unfit
+            raise UnfitError
         weights = np.arange(1, len(fit) + 1, dtype=float)
         return fit[int(self.rng.choice(len(fit), p=weights / weights.sum()))]
 
@@ -75,7 +75,7 @@ class Builder:
         """A proper divisor of n."""
         found = [d for d in range(2, n) if n % d == 0]
         if not found:
-            raise Unfit
+            raise UnfitError
         return self.choose(found)
 
     # -- what a program is made of ---------------------------------------------------------
@@ -144,7 +144,7 @@ class Builder:
         before = len(self.steps)
         try:
             OPERATIONS[name](self)
-        except Unfit:
+        except UnfitError:
             return
         self.names += [name] * (len(self.steps) - before)
 

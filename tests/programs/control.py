@@ -158,9 +158,7 @@ def branch(b: Builder) -> None:
             lambda h: (h, jnp.tanh(h)),
             lambda h: (h.sum(-1, keepdims=True) + 0 * h, h.mean(1, keepdims=True) + 0 * h),
         ]
-        a, c = jax.lax.cond(
-            h.sum() > 0.0123, lambda h: (jnp.real(h @ w(p)), h), others[kind], h
-        )
+        a, c = jax.lax.cond(h.sum() > 0.0123, lambda h: (jnp.real(h @ w(p)), h), others[kind], h)
         return a + jnp.cos(c)
 
     b.add(either)
@@ -178,7 +176,9 @@ def branch_of_many(b: Builder) -> None:
 
         def one(h):
             index = (h.sum() > 0.0123).astype(int) + (h.sum() > 1.234)
-            return jax.lax.switch(index, [lambda h, k=k: jnp.real(h @ w(p)[k]) for k in range(3)], h)
+            return jax.lax.switch(
+                index, [lambda h, k=k: jnp.real(h @ w(p)[k]) for k in range(3)], h
+            )
 
         return jax.vmap(one)(h) if vmapped else one(h)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .builder import Builder, Unfit, operation
+from .builder import Builder, UnfitError, operation
 
 Indices = Callable[[Any, Any], Any]
 
@@ -31,14 +31,14 @@ def vector(b: Builder, n: int, count: int) -> Indices:
     elif kind in (5, 6):  # by names
         fit = [i for i, v in enumerate(b.pool) if v.ndim == 2 and v.shape == (count, n)]
         if not fit:
-            raise Unfit
+            raise UnfitError
         i = b.choose(fit)
         f = jnp.argmax if kind == 5 else jnp.argmin
         return lambda p, v: f(jnp.real(v[i]), -1)
     elif kind == 7:
         i = b.pick()
         if b.shape(i)[-1] != n or count > n:
-            raise Unfit
+            raise UnfitError
         return lambda p, v: jnp.argsort(jnp.abs(v[i]).sum(range(v[i].ndim - 1)))[:count]
     else:
         index = b.rng.integers(0, n, count)
@@ -96,8 +96,10 @@ def pick_rows(b: Builder) -> None:
     i = b.pick(3)
     s = b.shape(i)
     index = vector(b, s[1], s[0])
-    rows = b.choose([lambda: jnp.arange(s[0]), lambda: np.arange(s[0]), lambda: jnp.arange(s[0])[::-1]])
-    b.add(lambda p, v: v[i][rows(), index(p, v)])
+    rows = b.choose(
+        [lambda: jnp.arange(s[0]), lambda: np.arange(s[0]), lambda: jnp.arange(s[0])[::-1]]
+    )
+    b.add(lambda p, v: v[i][arange(s[0])[::reverse], index(p, v)])
 
 
 @operation(1)
@@ -139,7 +141,7 @@ def embed(b: Builder) -> None:
 def one_hot(b: Builder) -> None:
     integer = [i for i, v in enumerate(b.pool) if jnp.issubdtype(v.dtype, jnp.integer)]
     if not integer:
-        raise Unfit
+        raise UnfitError
     i, n = b.choose(integer), b.size()
     b.add(lambda p, v: jax.nn.one_hot(v[i], n, dtype=float))
 
@@ -180,7 +182,7 @@ def scatter_vmapped(b: Builder) -> None:
     twice = b.chance(0.3) and len(s) > 2
     left = len(s) - 1 - twice
     if left < 1:
-        raise Unfit
+        raise UnfitError
     d = b.below(left)
     how = b.choose(["set", "add", "multiply", "max"])
     kind = b.below(4)

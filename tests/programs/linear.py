@@ -7,7 +7,7 @@ import string
 import jax
 import jax.numpy as jnp
 
-from .builder import Builder, Unfit, operation
+from .builder import Builder, UnfitError, operation
 
 
 @operation(9)
@@ -130,7 +130,7 @@ def _convolution(b: Builder, shape: tuple[int, ...]):
     """(kernel's shape, function of (array, kernel)) for an array of that shape."""
     rank = len(shape) - 2
     if rank < 1 or rank > 2:
-        raise Unfit
+        raise UnfitError
     space = "HW"[:rank]
     lhs, rhs, out = list("NC" + space), list("OI" + space), list("NC" + space)
     if b.chance(0.7):
@@ -206,6 +206,6 @@ def convolve_by_data(b: Builder) -> None:
     shape, f = _convolution(b, b.shape(i))
     fit = [j for j, v in enumerate(b.pool) if v.shape == shape]
     if not fit:
-        raise Unfit
+        raise UnfitError
     j = b.choose(fit)
     b.add(lambda p, v: f(v[i], v[j]))

@@ -73,7 +73,9 @@ def group_norm(b: Builder) -> None:
 def reduce(b: Builder) -> None:
     i = b.pick(3)
     axis = b.axis(i)
-    f = b.choose([jnp.sum, jnp.max, jnp.mean, jnp.prod, jnp.any, jnp.std, jax.nn.logsumexp, jnp.median])
+    f = b.choose(
+        [jnp.sum, jnp.max, jnp.mean, jnp.prod, jnp.any, jnp.std, jax.nn.logsumexp, jnp.median]
+    )
     b.add(lambda p, v: f(v[i], axis))
 
 

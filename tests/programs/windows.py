@@ -50,7 +50,8 @@ def patches(b: Builder) -> None:
     i = b.pick(3, 3)
     k = b.choose((2, 3))
     b.add(lambda p, v: jax.lax.conv_general_dilated_patches(
-        jnp.real(v[i]) * 1.0, (k,), (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")))  # fmt: skip
+        jnp.real(v[i]) * 1.0, (k,), (1,), "SAME",
+        dimension_numbers=("NWC", "WIO", "NWC")))  # fmt: skip
 
 
 @operation(1)
