@@ -96,9 +96,7 @@ def pick_rows(b: Builder) -> None:
     i = b.pick(3)
     s = b.shape(i)
     index = vector(b, s[1], s[0])
-    rows = b.choose(
-        [lambda: jnp.arange(s[0]), lambda: np.arange(s[0]), lambda: jnp.arange(s[0])[::-1]]
-    )
+    arange, reverse = b.choose([jnp.arange, np.arange]), b.choose([1, 1, -1])
     b.add(lambda p, v: v[i][arange(s[0])[::reverse], index(p, v)])
 
 
