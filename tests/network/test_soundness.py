@@ -10,6 +10,7 @@ import pytest
 import mcjax
 from mcjax.network import rules
 from mcjax.network.algebra import Algebra
+from mcjax.network.blocks import map_blocks
 
 from .test_indices import X, check, norm
 
@@ -194,3 +195,41 @@ def test_names_of_groups_that_collide():
     network = mcjax.trace(model, params, X)
     assert len(network.groups) == 2
     assert set(network.groups) == {"w", "w:1"}
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_a_family_that_follows_the_member_of_another(free):
+    """Units that differ along j, where j itself is one of two members on another axis."""
+    algebra = Algebra()
+    (k,), (j,) = algebra.fixed("k", 2, "test"), algebra.fixed("j", 2, "test")
+    u, v, w = (algebra.atom(4) for _ in range(3))
+    other = algebra.atom(2) if free else algebra.fixed("other", 2, "test")
+    nested = algebra.family(j, [u, v])
+    axes = ((k,), algebra.family(k, [w, nested]), algebra.family(k, [other, (j,)]))
+    array = np.arange(16).reshape(2, 4, 2)
+    turn = np.array([1, 2, 3, 0])
+
+    def move(block, dims):
+        for i, dim in enumerate(dims):
+            block = np.take(block, turn, axis=i) if dim.factor is u[0] else block
+        return block
+
+    expected = array.copy()
+    expected[1, :, 0] = array[1, turn, 0]
+    np.testing.assert_array_equal(map_blocks(move, array, axes), expected)
+
+
+def test_rows_that_are_the_same_may_be_weighed_to_nothing():
+    """Centred inputs, a weight that is a sum over rows and columns: every score is one number but
+    for rounding, and the first of the largest is told by its place. A weight of its own is not."""
+
+    def model(weight):
+        def apply_fn(p, x):
+            h = x[:, 0] - jnp.broadcast_to(x[:, 0].mean(-1, keepdims=True), (2, 5))
+            return p["table"][jnp.argmax(h @ weight(p), -1)]
+
+        return apply_fn
+
+    tied = {"row": (5,), "column": (7,), "table": (7, 3)}
+    check(model(lambda p: p["row"][:, None] + p["column"]), tied, [])
+    check(model(lambda p: p["w"]), {"w": (5, 7), "table": (7, 3)}, [(7,)])
