@@ -33,6 +33,12 @@ class Algebra(Pieces):
             return expr
         if any(a is atom for a in mentioned(expr)):
             return self.fix((*expr, atom), "an axis tied to a part of itself")[: len(expr)]
+        if atom.fixed:
+            expr = self.fix(expr, atom.why or "tied to a fixed axis")
+            if any(isinstance(f, Concat) and _partly_uniform(f) for f in expr):
+                # Positions beside a constant: bound to them, the positions would be others in
+                # every sweep. What depends on one side is absent from the other, and dropped.
+                return (atom,)
         self.changed = True
         expr = self._materialise(expr, self.outer(atom))
         if atom.fixed:
@@ -192,6 +198,12 @@ class Algebra(Pieces):
         for expr in exprs[1:]:
             joined = self.join(joined, expr)
         return self.resolve(joined)
+
+
+def _partly_uniform(factor: Factor) -> bool:
+    return isinstance(factor, Uniform) or any(
+        _partly_uniform(f) for part in inside(factor) for f in part
+    )
 
 
 def _seams(concat: Concat) -> list[int]:

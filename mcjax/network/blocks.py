@@ -14,7 +14,20 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from .axes import Atom, Axes, Concat, Expr, Family, Labels, Uniform, atoms, pick, size
+from .axes import (
+    Atom,
+    Axes,
+    Concat,
+    Expr,
+    Family,
+    Labels,
+    Uniform,
+    atoms,
+    inside,
+    mentioned,
+    pick,
+    size,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,32 +57,52 @@ def map_blocks(function: Callable[[Any, Block], Any], array, axes: Axes):
 
 def _map(function, array, dims: Block):
     array = array.reshape(tuple(d.size for d in dims))
+    apart = [i for i, d in enumerate(dims) if isinstance(d.factor, Concat | Family)]
+    followed = _followed(dims) if apart else set()
+    apart = [i for i in apart if not _only_positions(dims[i].factor, followed)]
     # Concatenations first: families on other axes may follow their parts.
-    for i, dim in enumerate(dims):
-        if isinstance(dim.factor, Concat) and not _only_positions(dim.factor):
-            parts, labels = dim.factor.parts, dim.factor.labels
-            pieces = _pieces(array, i, [size(p) for p in parts])
-            inner = [_part(dims, i, p, on) for p, on in zip(parts, labels, strict=True)]
-            return _assemble(function, array, pieces, inner, i)
-    for i, dim in enumerate(dims):
-        if isinstance(dim.factor, Family) and not _only_positions(dim.factor):
-            along = dependee(dim.factor.key, dim, dims)
-            key = dims[along]
-            if key.only is not None:
-                member = tuple(Dim(f, dim.axis) for f in dim.factor.members[key.only])
-                return _map(function, array, (*dims[:i], *member, *dims[i + 1 :]))
-            inner = [
-                (*dims[:along], dataclasses.replace(key, only=k), *dims[along + 1 :])
-                for k in range(key.size)
-            ]
-            return _assemble(function, array, _pieces(array, along, [1] * key.size), inner, along)
+    for i in apart:
+        factor = dims[i].factor
+        if isinstance(factor, Concat):
+            pieces = _pieces(array, i, [size(p) for p in factor.parts])
+            pairs = zip(factor.parts, factor.labels, strict=True)
+            return _assemble(function, array, pieces, [_part(dims, i, p, on) for p, on in pairs], i)
+    # A family's key may be inside another family: that one comes first.
+    present = {d.factor for d in dims if isinstance(d.factor, Atom)}
+    for i in sorted(apart, key=lambda i: dims[i].factor.key not in present):
+        dim, factor = dims[i], dims[i].factor
+        along = dependee(factor.key, dim, dims)
+        key = dims[along]
+        if key.only is not None:
+            member = tuple(Dim(f, dim.axis) for f in factor.members[key.only])
+            return _map(function, array, (*dims[:i], *member, *dims[i + 1 :]))
+        inner = [
+            (*dims[:along], dataclasses.replace(key, only=k), *dims[along + 1 :])
+            for k in range(key.size)
+        ]
+        return _assemble(function, array, _pieces(array, along, [1] * key.size), inner, along)
     return function(array, dims)
 
 
-def _only_positions(factor: Concat | Family) -> bool:
+def _followed(dims: Block) -> set[Atom]:
+    """The atoms that units depend on, and those that families follow."""
+    found: set[Atom] = set()
+    for dim in dims:
+        for atom in mentioned((dim.factor,)):
+            found |= atom.over
+        found |= _keys((dim.factor,))
+    return found
+
+
+def _keys(expr: Expr) -> set[Atom]:
+    found = {f.key for f in expr if isinstance(f, Family)}
+    return found.union(*(_keys(part) for f in expr for part in inside(f)))
+
+
+def _only_positions(factor: Concat | Family, followed: set[Atom]) -> bool:
     """However positions are composed: there is nothing to tell apart, if nothing follows them."""
     labelled = isinstance(factor, Concat) and any(factor.labels)
-    return not labelled and all(atom.fixed for atom in atoms((factor,)))
+    return not labelled and all(a.fixed and a not in followed for a in atoms((factor,)))
 
 
 def _part(dims: Block, i: int, part: Expr, labels: Labels) -> Block:

@@ -83,8 +83,7 @@ class Expressions:
                 if factor.bound is None:
                     out.append(factor)
                 else:
-                    factor.bound = self.resolve(factor.bound)
-                    out.extend(factor.bound)
+                    out.extend(self._root(factor))
             elif isinstance(factor, Concat):
                 out.extend(self.concat([self.resolve(p) for p in factor.parts], factor.labels))
             elif isinstance(factor, Family):
@@ -100,6 +99,15 @@ class Expressions:
             else:
                 merged.append(factor)
         return tuple(merged)
+
+    def _root(self, atom: Atom) -> Expr:
+        """What a bound atom is; itself, if its parts are remembered to be laid out as that atom."""
+        bound, atom.bound = atom.bound, None
+        found = self.resolve(bound or ())
+        if atom.bound is not None:
+            found = self.join_all([found, atom.bound])
+        atom.bound = None if found == (atom,) else found
+        return found
 
     def _distribute(self, concat: Concat, tail: Expr) -> Expr:
         """What stands behind a concatenation goes into its parts."""

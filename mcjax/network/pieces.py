@@ -172,8 +172,10 @@ class Pieces(Expressions):
         if isinstance(head, Atom) and not head.fixed:
             for stop in sorted(stops):  # what depends on the units follows them into the parts
                 self.cut(self.resolve((head,)), stop)
-            (found,) = self.resolve((head, *tail))
-            return found if isinstance(found, Concat) else None
+            head, *rest = self.resolve((head, *tail))
+            if isinstance(head, Concat):
+                return head
+            tail = tuple(rest)  # single units are positions now
         if isinstance(head, Atom):
             if head.size > ENUMERATED:
                 return None

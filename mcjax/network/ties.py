@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from math import prod
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -80,55 +81,66 @@ class Ties:
     # -- questions -------------------------------------------------------------------------
 
     @_remembered
-    def distinct(self, value: Operand, dim: int) -> bool:
-        """Almost surely no two entries along `dim` are equal."""
+    def distinct(self, value: Operand, dim: int, rows: bool = False) -> bool:
+        """Almost surely no two entries along `dim` are equal.
+
+        With `rows`, by parameters that differ from row to row: what the rows are weighed by (in a
+        contraction, where the weights may sum to zero) does not make them equal.
+        """
         if isinstance(value, Constant) or not self.inexact(value):
             return False
         if value in self.leaves:
             return True
         if value in self.outside:
             kind, outer, after = self.outside[value]
-            stays = after is None or self.distinct(after, dim)
-            return stays and self.distinct(outer, dim + (kind == "scanned"))
+            stays = after is None or self.distinct(after, dim, rows)
+            return stays and self.distinct(outer, dim + (kind == "scanned"), rows)
         equation = self.producers.get(value)
         if equation is None:
             return False
         name, inputs = equation.name, equation.inputs
         if name in _CASTS | _MONOTONE:
-            return self.distinct(inputs[equation.outputs.index(value)], dim)
+            return self.distinct(inputs[equation.outputs.index(value)], dim, rows)
         if name in _SHAPES:
             source = _source_dim(self.program, equation, dim)
-            return source is not None and self.distinct(inputs[0], source)
+            if source is None or (rows and self._repeats(equation)):
+                return False
+            return self.distinct(inputs[0], source, rows)
         if name in ("max", "min"):  # a reduction starts from −∞
             x, start = inputs
-            return _all(start, np.isinf) and self.distinct(x, dim)
+            return _all(start, np.isinf) and self.distinct(x, dim, rows)
         if name == "scan":
             inner, shift = _inner_output(self.program, equation, value)
-            return dim >= shift and self.distinct(inner, dim - shift)
+            return dim >= shift and self.distinct(inner, dim - shift, rows)
         if name in _SUMS | _PRODUCTS:
-            return self._distinct_pair(name, inputs, dim)
-        return name in _CONTRACTIONS and self._distinct_contraction(equation, dim)
+            return self._distinct_pair(equation, dim, rows)
+        return name in _CONTRACTIONS and self._distinct_contraction(equation, dim, rows)
 
-    def _distinct_pair(self, name: str, inputs: tuple[Operand, ...], dim: int) -> bool:
-        for one, other in (inputs, inputs[::-1]):
-            if name == "div" and one is not inputs[0]:
+    def _repeats(self, equation: Equation, operand: int = 0) -> bool:
+        """Whether an operand is broadcast."""
+        shapes = map(self.program.shape, (equation.outputs[0], equation.inputs[operand]))
+        return prod(next(shapes)) > prod(next(shapes))
+
+    def _distinct_pair(self, equation: Equation, dim: int, rows: bool) -> bool:
+        name, inputs = equation.name, equation.inputs
+        for i, one, other in ((0, *inputs), (1, *inputs[::-1])):
+            if (name == "div" and i) or (rows and self._repeats(equation, i)):
                 continue
             if self.uniform(other, dim):
                 kept = name in _SUMS or self.live(other)
             else:
                 kept = name in _SUMS and self.fresh(other, self.cone(one))
-            if kept and self.distinct(one, dim):
+            if kept and self.distinct(one, dim, rows):
                 return True
         return False
 
-    def _distinct_contraction(self, equation: Equation, dim: int) -> bool:
+    def _distinct_contraction(self, equation: Equation, dim: int, rows: bool) -> bool:
         found = _operand_dim(self.program, equation, dim)
-        if found is None:
+        if found is None or (rows and not all(self._parameter(o, True) for o in equation.inputs)):
             return False
         weight, source = found
         data = equation.inputs[1 - weight]
-        weight = equation.inputs[weight]
-        return self.distinct(weight, source) and self.live(weight) and self.live(data)
+        return self.distinct(equation.inputs[weight], source, True) and self.live(data)
 
     @_remembered
     def live(self, value: Operand) -> bool:
@@ -246,14 +258,16 @@ class Ties:
             self._parameter(o) and not self.cone(o) & cone for o in equation.inputs
         )
 
-    def _parameter(self, value: Operand) -> bool:
-        """A view of a parameter."""
+    def _parameter(self, value: Operand, whole: bool = False) -> bool:
+        """A view of a parameter; if `whole`, with nothing in it twice."""
         while value not in self.leaves:
             if value in self.outside and self.outside[value][0] != "carry":
                 value = self.outside[value][1]
                 continue
             equation = self.producers.get(value)
             if equation is None or equation.name not in _CASTS | _SHAPES:
+                return False
+            if whole and self._repeats(equation):
                 return False
             value = equation.inputs[0]
         return self.inexact(value)

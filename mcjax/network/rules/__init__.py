@@ -21,6 +21,8 @@ def apply(call: Call) -> tuple[list[Axes], dict[int, indices.Named]]:
     if function is None and any(size(e) > 1 for a in call.axes for e in a):
         algebra.unknown.add(equation.name)
     given_up = equation.index in algebra.given_up
+    if given_up:
+        algebra.unknown.add(f"{equation.name} (no fixed point)")
     results = None
     if function is None or given_up:
         indices.forget(call)

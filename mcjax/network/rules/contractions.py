@@ -47,8 +47,11 @@ def convolution(call: Call) -> list[Axes]:
             algebra.fix(channels, "convolution groups")
             algebra.fix(ins, "convolution groups")
         else:
-            algebra.join(channels, algebra.resolve(grouped[0] + algebra.resolve(ins)))
+            joined = algebra.join(channels, algebra.resolve(grouped[0] + algebra.resolve(ins)))
             contracted = algebra.resolve(ins)
+            # The group of a result is the input's, even where the kernel is the same for all.
+            group = algebra.split_expr(joined, groups)
+            outs = algebra.resolve((group or grouped)[0] + algebra.resolve(grouped[1]))
         check(algebra, rhs, call.ambient)
     # A dependence must be unambiguous in the whole index space: (batch, inputs, outputs).
     check(algebra, (lhs[batch_dim], contracted, outs), call.ambient)

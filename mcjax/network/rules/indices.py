@@ -63,8 +63,8 @@ def follow(call: Call) -> list[Axes] | None:
     elif name == "select_n":
         return _select(call)
     elif name == "sort":
-        if first is not None:
-            forget(call)
+        if any(call.named[: call.params["num_keys"]]):
+            forget(call)  # their order is that of numbers
     elif name == "gather" or name.startswith("scatter"):
         if any(call.named[:1]) or any(call.named[2:]):
             forget(call)  # they are moved, or added to, as numbers

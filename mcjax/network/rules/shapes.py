@@ -47,14 +47,14 @@ def constant_fill(call: Call) -> list[Axes]:
 
 @rule("reshape")
 def reshape(call: Call) -> list[Axes]:
-    if call.params.get("dimensions") is not None:
-        return call.fix_all("reshape with dimensions")
-    source, target = call.shape(0), call.out_shape()
+    order = call.params.get("dimensions") or range(len(call.axes[0]))  # transposed first
+    axes = [call.axes[0][d] for d in order]
+    source, target = [call.shape(0)[d] for d in order], call.out_shape()
     if 0 in source:
         return call.fix_all("an empty array")
     out: list[Expr] = [()] * len(target)
     for first, last, start, stop in _segments(source, target):
-        stream: Expr = tuple(f for e in call.axes[0][first:last] for f in e)
+        stream: Expr = tuple(f for e in axes[first:last] for f in e)
         if not _pour(call.algebra, stream, target, out, start, stop):
             why = "reshape that cuts across units"
             call.algebra.fix(stream, why)
