@@ -57,20 +57,20 @@ def map_blocks(function: Callable[[Any, Block], Any], array, axes: Axes):
 
 def _map(function, array, dims: Block):
     array = array.reshape(tuple(d.size for d in dims))
-    apart = [i for i, d in enumerate(dims) if isinstance(d.factor, Concat | Family)]
-    followed = _followed(dims) if apart else set()
-    apart = [i for i in apart if not _only_positions(dims[i].factor, followed)]
+    composed = [(i, d.factor) for i, d in enumerate(dims) if isinstance(d.factor, Concat | Family)]
+    followed = _followed(dims) if composed else set()
+    apart = [(i, f) for i, f in composed if not _only_positions(f, followed)]
     # Concatenations first: families on other axes may follow their parts.
-    for i in apart:
-        factor = dims[i].factor
+    for i, factor in apart:
         if isinstance(factor, Concat):
             pieces = _pieces(array, i, [size(p) for p in factor.parts])
             pairs = zip(factor.parts, factor.labels, strict=True)
             return _assemble(function, array, pieces, [_part(dims, i, p, on) for p, on in pairs], i)
     # A family's key may be inside another family: that one comes first.
     present = {d.factor for d in dims if isinstance(d.factor, Atom)}
-    for i in sorted(apart, key=lambda i: dims[i].factor.key not in present):
-        dim, factor = dims[i], dims[i].factor
+    families = [(i, f) for i, f in apart if isinstance(f, Family)]
+    for i, factor in sorted(families, key=lambda pair: pair[1].key not in present):
+        dim = dims[i]
         along = dependee(factor.key, dim, dims)
         key = dims[along]
         if key.only is not None:
