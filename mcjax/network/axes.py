@@ -115,8 +115,11 @@ def own(factors: Iterable[Factor]) -> Iterable[Atom]:
 
 
 def once(factors: Iterable[Factor]) -> frozenset[Atom]:
-    """The atoms that appear exactly once among the factors."""
-    return frozenset(a for a, n in Counter(own(factors)).items() if n == 1)
+    """The atoms that appear exactly once among the factors, and not inside others of them."""
+    factors = tuple(factors)
+    single = {a for a, n in Counter(own(factors)).items() if n == 1}
+    composed = [part for f in factors for part in inside(f)]
+    return frozenset(single.difference(*map(atoms, composed)) if composed else single)
 
 
 def pick(expr: Expr, labels: Labels) -> Expr:

@@ -146,9 +146,12 @@ class Expressions:
         if all(m == members[0] for m in members):
             return members[0]
         root = self.resolve((key,))
-        if _is_atom(root, len(members)):
-            return (Family(root[0], tuple(members)),)  # type: ignore[arg-type]
-        return self.join_all(members)  # the key is no single axis any more
+        if not _is_atom(root, len(members)):
+            return self.join_all(members)  # the key is no single axis any more
+        (atom,) = own(root)
+        # A family inside that follows the same atom is at the same index of it.
+        inside = [self.resolve(pick(m, frozenset({(atom, i)}))) for i, m in enumerate(members)]
+        return inside[0] if all(m == inside[0] for m in inside) else (Family(atom, tuple(inside)),)
 
     def outer(self, atom: Atom) -> frozenset[Atom]:
         """The unbound atoms that `atom` depends on."""
