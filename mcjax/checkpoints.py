@@ -123,17 +123,18 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     content = path.read_bytes()
-    if content[:1] == b"\x80" or content[:2] == b"PK":
-        raise ValueError(
-            f"{path} is a pickled checkpoint; mcjax never unpickles (it would run code). Save the "
-            "parameters as safetensors instead"
-        )
     try:
         flat = {
             name: np.frombuffer(v["data"], _dtype(v["dtype"])).reshape(v["shape"])
             for name, v in deserialize(content)
         }
     except (SafetensorError, ValueError, TypeError) as error:
+        # A safetensors file starts with a length, which may begin like a pickle; then comes "{".
+        if content[8:9] != b"{" and (content[:1] == b"\x80" or content[:2] == b"PK"):
+            raise ValueError(
+                f"{path} is a pickled checkpoint; mcjax never unpickles (it would run code). Save "
+                "the parameters as safetensors instead"
+            ) from None
         raise ValueError(f"{path} is no whole safetensors file: {error}") from error
     if not flat:
         raise ValueError(f"{path} holds no arrays")

@@ -34,13 +34,29 @@ def test_round_trip(tmp_path):
         (b"PK\x03\x04torch", "pickled checkpoint"),
         (b"", "no whole safetensors file"),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "no whole safetensors file"),
-        (os.urandom(200), "no whole safetensors file"),
+        (b"\x07" + os.urandom(199), "no whole safetensors file"),
     ],
 )
 def test_foreign_files(tmp_path, content, message):
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         checkpoints.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(("size", "mark"), [(0x180, b"\x80"), (0x4B50, b"PK")])
+def test_a_header_whose_length_begins_like_a_pickle(tmp_path, size, mark):
+    # A safetensors file starts with the length of its header, as a little-endian integer.
+    tensor = '"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+    header = ("{" + tensor + "}").ljust(size).encode()
+    values = np.array([1.0, 2.0], np.float32)
+    content = size.to_bytes(8, "little") + header + values.tobytes()
+    assert content.startswith(mark)
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(content)
+    np.testing.assert_array_equal(checkpoints.load(file)["w"], values)
+    file.write_bytes(content[:-4])
+    with pytest.raises(ValueError, match="no whole safetensors file"):
+        checkpoints.load(file)
 
 
 def test_cut_off_file(tmp_path):

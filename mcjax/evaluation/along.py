@@ -61,8 +61,16 @@ class Curve:
         return barrier(self.t, self._get(metric), convention)
 
     def worst(self, metric: str = "accuracy") -> float:
-        """The lowest value along the path (`"loss"`: the highest)."""
+        """The lowest accuracy or the highest loss along the path.
+
+        **Raises:** `ValueError` for any other metric, of which it is not known which end is worse.
+        """
         values = self._get(metric)
+        if metric not in DEFAULT_METRICS:
+            raise ValueError(
+                f"worst: whether {metric!r} should be high or low is not known; take "
+                f"curve.{metric}.max() or curve.{metric}.min()"
+            )
         return float(values.max() if metric == "loss" else values.min())
 
     def mean(self, metric: str = "loss") -> float:
@@ -77,9 +85,15 @@ class Curve:
         """The curve in a few lines of text."""
         lines = [f"{len(self.t)} points, length {self.lengths.sum():.4g}"]
         for name, values in self.values.items():
+            known = name in DEFAULT_METRICS
+            extreme = (
+                f"worst {self.worst(name):.4f}"
+                if known
+                else f"lowest {values.min():.4f}, highest {values.max():.4f}"
+            )
             lines.append(
-                f"{name:>10}: {values[0]:.4f} at t=0, {values[-1]:.4f} at t=1, "
-                f"worst {self.worst(name):.4f}, mean {self.mean(name):.4f}"
+                f"{name:>10}: {values[0]:.4f} at t={self.t[0]:g}, {values[-1]:.4f} at "
+                f"t={self.t[-1]:g}, {extreme}, mean {self.mean(name):.4f}"
             )
         if "loss" in self.values and len(self.t) > 1 and self.t[0] == 0 and self.t[-1] == 1:
             chord, endpoint = self.barrier(), self.barrier("endpoint")
