@@ -116,6 +116,16 @@ def finite(tree: Params, name: str) -> None:
             )
 
 
+def no_nan(tree: Any, name: str) -> None:
+    """Raise if a leaf holds NaN (infinity may be meant: a mask)."""
+    for path, leaf in named_leaves(tree):
+        if is_inexact(leaf) and is_concrete(leaf):
+            bad = int(np.isnan(np.asarray(jax.device_get(leaf))).sum())
+            if bad:
+                where = f"{name}: leaf {path!r}" if path else name
+                raise ValueError(f"{where} holds {bad} NaN of {np.size(leaf)} values")
+
+
 def parameters(tree: Params, name: str, *, types: bool = False) -> Params:
     """The parameters, packed; raise unless they hold a floating-point leaf and all are finite.
 

@@ -92,6 +92,7 @@ def match_activations(
     a, b = network.check_parameters(a=a, b=b)
     x = network.inputs(x)
     n = _check.batched(x, "x")
+    _check.no_nan(x, "x")  # a compiled maximum may hide them
     chunk = min(_check.positive(chunk, "chunk"), n)
     x = jax.tree.map(jnp.asarray, x)
     state = _State(network, statistic, dict(network.identity_permutations()))
@@ -102,7 +103,7 @@ def match_activations(
         {k: sign * v for k, v in {**d, "total": sum(d.values())}.items()}
         for d in (state.before, state.after)
     )
-    statuses = {n: state.statuses.get(n, "unmatched") for n in network.groups}
+    statuses = {n: state.status(n) for n in network.groups}
     return Matching(
         permutations=state.permutations,
         before=before,
@@ -193,8 +194,17 @@ class _State:
         }
         return {n: v for n, v in missing.items() if v > 0}
 
+    def _silent(self, name: str) -> bool:
+        """Whether correlation has nothing to go by: in one network no unit ever varies."""
+        return self.statistic == "correlation" and not self.alive.get(name, True)
+
+    def status(self, name: str) -> str:
+        return "unmatched" if self._silent(name) else self.statuses.get(name, "unmatched")
+
     def why(self, name: str) -> str:
         """Why a group has not been matched."""
+        if self._silent(name):
+            return "none of its units varies on these inputs, in one of the networks"
         atom = self.network.groups[name].atom
         reasons = [left.why for left in self.left if atom in left.units]
         return reasons[0] if reasons else _NO_DATA

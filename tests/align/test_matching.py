@@ -200,6 +200,17 @@ def test_all_units_dead():
     matching = match_activations(network, a, a, x)
     assert matching.dead == {"0": 5}
     np.testing.assert_array_equal(matching.permutations["0"], np.arange(5))
+    assert matching.status == "incomplete"
+    assert "none of its units varies" in matching.unmatched["0"]
+
+
+def test_nan_inputs_are_refused():
+    """XLA's compiled maximum may take NaN for zero: the activations would look well."""
+    a = random_mlp((6, 5, 3), 0)
+    x = inputs(64, 6)
+    network = mcjax.trace(mlp, a, x)
+    with pytest.raises(ValueError, match="x holds 1 NaN of 384 values"):
+        match_activations(network, a, a, jnp.asarray(x).at[3, 2].set(jnp.nan))
 
 
 def test_a_large_mean_does_not_drown_the_correlation():
