@@ -275,6 +275,8 @@ def _observed_inside(equation: Equation, observe: Mapping[int, Callable]) -> dic
     values = set(body.inputs)
     for inner in body.all_equations():
         values.update(inner.outputs)
+        for deeper in inner.bodies:
+            values.update(deeper.inputs)
     return {v: f for v, f in observe.items() if v in values}
 
 

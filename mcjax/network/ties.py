@@ -4,7 +4,9 @@
 order of the units matters. Where does a program keep different entries different, for almost all
 parameters and inputs? `distinct` follows a value back to parameters that differ along an axis;
 what multiplies them must not vanish (`live`), what is added to them must not cancel them
-(`fresh`). A ReLU, a mask, a rounding or an initial state of zeros makes ties.
+(`fresh`) nor be so large that they are rounded away (`moderate`). A ReLU, a mask, a rounding
+(to 16 bits or fewer, too), an initial state of zeros, or a convolution's window that lies
+between or beside the inputs makes ties.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ _SMOOTH = _MONOTONE | {"sin", "square", "integer_pow", "abs"}
 _POSITIVE = {"exp", "exp2", "logistic"}
 _SUMS, _PRODUCTS = {"add", "add_any", "sub"}, {"mul", "div"}
 _CONTRACTIONS = {"dot_general", "conv_general_dilated"}
+_BITS = 32
+# A constant from this size on, added to what a network computes, may leave nothing of it.
+_LARGE = 1e4
 
 _T = TypeVar("_T")
 
@@ -78,6 +83,10 @@ class Ties:
     def inexact(self, value: Operand) -> bool:
         return jnp.issubdtype(self.program.aval(value).dtype, jnp.inexact)
 
+    def _coarse(self, value: Operand) -> bool:
+        """Whether numbers are so few that two of some are often equal."""
+        return jnp.finfo(self.program.aval(value).dtype).bits < _BITS
+
     # -- questions -------------------------------------------------------------------------
 
     @_remembered
@@ -88,6 +97,8 @@ class Ties:
         contraction, where the weights may sum to zero) does not make them equal.
         """
         if isinstance(value, Constant) or not self.inexact(value):
+            return False
+        if not rows and self._coarse(value):
             return False
         if value in self.leaves:
             return True
@@ -127,7 +138,7 @@ class Ties:
             if (name == "div" and i) or (rows and self._repeats(equation, i)):
                 continue
             if self.uniform(other, dim):
-                kept = name in _SUMS or self.live(other)
+                kept = self.moderate(other) if name in _SUMS else self._scales(other)
             else:
                 kept = name in _SUMS and self.fresh(other, self.cone(one))
             if kept and self.distinct(one, dim, rows):
@@ -140,7 +151,31 @@ class Ties:
             return False
         weight, source = found
         data = equation.inputs[1 - weight]
-        return self.distinct(equation.inputs[weight], source, True) and self.live(data)
+        return (
+            _covered(self.program, equation)
+            and self.distinct(equation.inputs[weight], source, True)
+            and self.live(data)
+        )
+
+    def _scales(self, value: Operand) -> bool:
+        """Whether products with it keep what differs: data themselves may be a mask of 0 and 1."""
+        while (equation := self.producers.get(value)) and equation.name in _CASTS | _SHAPES:
+            value = equation.inputs[0]
+        return value not in self.data and self.live(value)
+
+    @_remembered
+    def moderate(self, value: Operand) -> bool:
+        """No large constant went into it."""
+        if isinstance(value, Constant):
+            return not np.any(np.abs(np.asarray(value.value)) >= _LARGE)
+        if value in self.outside:
+            _, outer, after = self.outside[value]
+            return self.moderate(outer) and (after is None or self.moderate(after))
+        equation = self.producers.get(value)
+        if equation is None:
+            return True
+        starts = equation.name in ("max", "min")  # from infinity, which does not go in
+        return all(self.moderate(o) or (starts and _all(o, np.isinf)) for o in equation.inputs)
 
     @_remembered
     def live(self, value: Operand) -> bool:
@@ -161,7 +196,7 @@ class Ties:
         if name in _CASTS | _SMOOTH | _SHAPES | {"gather"}:
             return self.live(inputs[0])
         if name in _CONTRACTIONS | _PRODUCTS:
-            return all(map(self.live, inputs))
+            return _covered(self.program, equation) and all(map(self.live, inputs))
         if name in _SUMS:
             pairs = (inputs, inputs[::-1])
             return any(self.live(a) and self._no_cancelling(a, b) for a, b in pairs)
@@ -344,3 +379,20 @@ def _operand_dim(program: Program, equation: Equation, dim: int) -> tuple[int, i
     sources = [(side, d) for side in (0, 1) for d in free[side]]
     at = dim - len(batch[0])
     return sources[at] if at >= 0 else None
+
+
+def _covered(program: Program, equation: Equation) -> bool:
+    """Whether each window of a convolution holds an input, not only padding and dilation."""
+    if equation.name != "conv_general_dilated":
+        return True
+    p = equation.params
+    dims, shapes = p["dimension_numbers"], list(map(program.shape, equation.inputs))
+    for i, (d, k) in enumerate(zip(dims.lhs_spec[2:], dims.rhs_spec[2:], strict=True)):
+        apart = p["lhs_dilation"][i]
+        start = np.arange(program.shape(equation.outputs[0])[dims.out_spec[2 + i]])[:, None]
+        at = start * p["window_strides"][i] - p["padding"][i][0]
+        at = at + np.arange(shapes[1][k]) * p["rhs_dilation"][i]
+        inside = (at >= 0) & (at < shapes[0][d] * apart) & (at % apart == 0)
+        if not inside.any(1).all():
+            return False
+    return True

@@ -233,3 +233,44 @@ def test_rows_that_are_the_same_may_be_weighed_to_nothing():
     tied = {"row": (5,), "column": (7,), "table": (7, 3)}
     check(model(lambda p: p["row"][:, None] + p["column"]), tied, [])
     check(model(lambda p: p["w"]), {"w": (5, 7), "table": (7, 3)}, [(7,)])
+
+
+def route(h, p, dtype=jnp.float32):
+    """The best of the experts, by its index."""
+    which = jax.nn.one_hot(jnp.argmax(h.astype(dtype), -1), h.shape[-1])
+    return jnp.einsum("be,bed->bd", which, jnp.einsum("bi,eid->bed", p["x"], p["experts"]))
+
+
+@pytest.mark.parametrize(
+    ("scores", "names"),
+    [
+        (lambda s: s, True),
+        # Sixteen bits: two of the scores are often the same, and then the first is taken.
+        (lambda s: s.astype(jnp.bfloat16).astype(jnp.float32), False),
+        # Nothing of a score is left beside a large number.
+        (lambda s: s + 1e9, False),
+        (lambda s: s - jnp.where(jnp.arange(1) == 0, 1e9, 0.0), False),
+    ],
+)
+def test_scores_that_may_tie_name_no_experts(scores, names):
+    def model(p, x):
+        return route(scores(x @ p["gate"]), {**p, "x": x})
+
+    rng = np.random.default_rng(0)
+    shapes = {"gate": (5, 4), "experts": (4, 5, 3)}
+    params = {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
+    network = mcjax.trace(model, params, jnp.asarray(rng.normal(size=(4, 5)), jnp.float32))
+    assert ("gate" in network.groups) == names
+
+
+def test_indices_that_do_not_fit_their_type_name_no_units():
+    """Of 200 units, int8 tells apart 128."""
+
+    def model(p, x):
+        which = jax.lax.argmax(x @ p["gate"], 1, jnp.int8)
+        return jnp.take_along_axis(x @ p["value"], which[:, None].astype(jnp.int32), 1)
+
+    rng = np.random.default_rng(0)
+    params = {k: jnp.asarray(rng.normal(size=(5, 200)), jnp.float32) for k in ("gate", "value")}
+    x = jnp.asarray(rng.normal(size=(4, 5)), jnp.float32)
+    assert not mcjax.trace(model, params, x).groups

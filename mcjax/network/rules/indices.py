@@ -50,7 +50,12 @@ def follow(call: Call) -> list[Axes] | None:
     """The results where integers that name units come in; None where an ordinary rule serves."""
     name, first = call.equation.name, call.named[0]
     if name in CARRIES:
-        if first is None or len(first.columns) > 1 or any(call.named[1:]) or not _holds(call):
+        if (
+            first is None
+            or len(first.columns) > 1
+            or any(call.named[1:])
+            or not _holds(call, first)
+        ):
             forget(call)
         else:
             call.names = dict.fromkeys(range(len(call.equation.outputs)), first)
@@ -78,11 +83,10 @@ def _single(named: Named | None) -> Expr | None:
     return named.columns[0] if named is not None and plain else None
 
 
-def _holds(call: Call) -> bool:
+def _holds(call: Call, named: Named) -> bool:
     """Whether the result's type holds every index."""
     dtype = call.program.aval(call.equation.outputs[0]).dtype
-    named = call.named[0]
-    largest = max(size(e or ()) for e in named.columns) if named else 0
+    largest = max(size(e or ()) for e in named.columns)
     if jnp.issubdtype(dtype, jnp.integer):
         return jnp.iinfo(dtype).max >= 2 * largest
     return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize >= 4
@@ -166,8 +170,9 @@ def iota(call: Call) -> list[Axes]:
 def arg_reduction(call: Call) -> list[Axes]:
     (dim,) = call.params["axes"]
     axes = call.axes[0]
-    if _tie_free(call, axes[dim], dim):
-        call.names[0] = Named((axes[dim],))
+    named = Named((axes[dim],))
+    if _holds(call, named) and _tie_free(call, axes[dim], dim):
+        call.names[0] = named
     else:
         call.algebra.fix(axes[dim], f"{call.equation.name} along it")
     return [(*axes[:dim], *axes[dim + 1 :])]
