@@ -345,7 +345,7 @@ def _axis_indices(expr: Expr, given: Mapping[Atom, Any], xp):
             vector = given[factor]
         else:
             vector = xp.arange(factor.size)
-        index = (index[:, None] * factor.size + vector).reshape(-1)
+        index = (index[:, None] * factor.size + vector[None]).reshape(-1)
     return index
 
 

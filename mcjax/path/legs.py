@@ -42,14 +42,15 @@ class Knots(Path):
     def at(self, t: Any) -> Params:
         n = len(jax.tree.leaves(self.points)[0]) - 1
         s = time(t) * n
-        k = jnp.clip(jnp.floor(s), 0, n - 1).astype(int)
+        whole = jnp.clip(jnp.floor(s), 0, n - 1)
+        k = whole.astype(int)
 
         def between(leaf):
             low, high = (jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False) for i in (k, k + 1))
             if not jnp.issubdtype(leaf.dtype, jnp.inexact):
                 return low
             dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-            w = (s - k).astype(dtype)
+            w = (s - whole).astype(dtype)
             return ((1 - w) * low.astype(dtype) + w * high.astype(dtype)).astype(leaf.dtype)
 
         return jax.tree.map(between, self.points)
@@ -158,10 +159,10 @@ class Legs(Path):
         n, s = len(self.legs), time(t) * len(self.legs)
         if n == 1:
             return self.legs[0].at(s)
-        k = jnp.clip(jnp.floor(s), 0, n - 1).astype(int)
-        if _check.is_concrete(k):
-            return self.legs[int(k)].at(s - k)
-        return jax.lax.switch(k, [leg.at for leg in self.legs], s - k)
+        whole = jnp.clip(jnp.floor(s), 0, n - 1)
+        if _check.is_concrete(whole):
+            return self.legs[int(whole)].at(s - whole)
+        return jax.lax.switch(whole.astype(int), [leg.at for leg in self.legs], s - whole)
 
     def grid(self, steps: int) -> np.ndarray:
         """The t with `steps` even steps on each leg (anokhin2020 takes 10)."""

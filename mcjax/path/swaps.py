@@ -88,9 +88,10 @@ class Swaps(Path):
 
     def at(self, t: Any) -> Params:
         s = time(t) * self.legs
-        k = jnp.clip(jnp.floor(s), 0, self.legs - 1).astype(jnp.int32)
+        whole = jnp.clip(jnp.floor(s), 0, self.legs - 1)
+        k = whole.astype(jnp.int32)
         here, there = (self._params(self._state(i)) for i in (k, k + 1))
-        return linear_combination((1 - (s - k), s - k), (here, there))
+        return linear_combination((1 - (s - whole), s - whole), (here, there))
 
     def _state(self, done: jax.Array) -> Mapping[str, jax.Array]:
         """The permutations after `done` legs."""
