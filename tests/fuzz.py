@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -20,12 +21,12 @@ import mcjax
 from .programs import Builder
 
 # What takes the time is to compile: four times less of it this way.
-_QUICK = {
+_QUICK: dict[str, Any] = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
 }
+if version("jaxlib").startswith("0.10."):  # XLA refuses an option it does not know
+    _QUICK |= {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 _TOLERANCE = 1e-7
 ROUNDING = "decides by rounding"
 
