@@ -21,7 +21,7 @@ _FLOOR = 0.1
 _VIEWS = {
     "reshape", "squeeze", "expand_dims", "broadcast_in_dim", "transpose", "slice", "concatenate",
     "convert_element_type", "select_n", "add", "clamp", "stop_gradient", "copy", "rev", "max",
-    "min", "gather", "dynamic_slice", "split", "jit",
+    "min", "gather", "dynamic_slice", "split",
 }  # fmt: skip
 
 
@@ -151,14 +151,12 @@ def vocabularies(program: Program, n_leaves: int) -> dict[int, int]:
             shape = program.shape(equation.inputs[0])
             if len(dims.start_index_map) == 1:
                 note(index[1], shape[dims.start_index_map[0]])
-        if equation.name == "eq" and any(i is not None for i in index):
-            (i,) = {i for i in index if i is not None}
-            if len(index) == 2 and None in index:
-                positions = equation.inputs[index.index(None)]
-                n = max(program.shape(positions), default=0)
-                if not isinstance(positions, Constant) and n > 1:
-                    note(i, n)
         known = {i for i in index if i is not None}
+        if equation.name == "eq" and len(known) == 1 and None in index:
+            positions = equation.inputs[index.index(None)]
+            n = max(program.shape(positions), default=0)
+            if not isinstance(positions, Constant) and n > 1:
+                note(next(iter(known)), n)
         if equation.name in _VIEWS and len(known) == 1:
             source |= dict.fromkeys(equation.outputs, known.pop())
     return found

@@ -34,10 +34,6 @@ _MOVES = {
 }  # fmt: skip
 
 
-def dtype_of(value: Any) -> Any:
-    return value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-
-
 def is_narrow(dtype: Any) -> bool:
     """Whether a type is inexact and not yet float64 or complex128."""
     return jnp.issubdtype(dtype, jnp.inexact) and dtype not in _WIDE.values()

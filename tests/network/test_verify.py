@@ -13,6 +13,7 @@ import mcjax
 from mcjax.network import rules
 from mcjax.network.draws import vocabularies
 from mcjax.network.program import trace_program
+from mcjax.network.verify import _permutation
 from mcjax.network.wide import Wide, on_host
 
 
@@ -175,3 +176,32 @@ def test_memory_is_that_of_a_leaf():
     tracemalloc.stop()
     everything = sum(v.nbytes for v in p)
     assert peak < everything  # 19 MB; in float64 all leaves would be 75 MB
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_no_group_is_left_as_it_is(every):
+    """Half of the permutations of two units are the identity, which verifies nothing."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        for shape in ((2,), (3,), (4, 2)):
+            drawn = _permutation(shape, rng, every)
+            moved = (drawn != np.arange(shape[-1])).any(-1)
+            assert np.all(moved) if every else np.any(moved)
+            assert (np.sort(drawn, -1) == np.arange(shape[-1])).all()
+
+
+def test_integer_inputs_that_are_compared():
+    p = arrays(**{"in": (3, 5), "out": (5, 2)})
+    ids = jnp.array([0, 1, 1, 0])
+    x = {"x": X, "first": ids, "second": ids}
+
+    def model(p, x):
+        same = (x["first"] == x["second"])[:, None]
+        return jnp.where(same, jnp.tanh(x["x"] @ p["in"]), 0.0) @ p["out"]
+
+    assert list(mcjax.trace(model, p, x).groups) == ["in"]
+
+
+def test_nothing_to_verify():
+    network = mcjax.trace(lambda p, x: x @ p["w"], arrays(w=(3, 2)), X)
+    assert "0 groups, 1 layers, nothing to verify" in network.explain()
