@@ -173,6 +173,12 @@ class Network:
         return map_blocks(move, leaf, axes)
 
     def check_permutations(self, permutations: Permutations) -> None:
+        if not isinstance(permutations, Mapping):
+            hint = "; pass its .permutations" if hasattr(permutations, "permutations") else ""
+            raise ValueError(
+                "permutations must map names of groups to index arrays, got a "
+                f"{type(permutations).__name__}{hint}"
+            )
         for name, indices in permutations.items():
             if name not in self.groups:
                 raise ValueError(

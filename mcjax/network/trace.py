@@ -267,7 +267,7 @@ def _groups(
     for leaf, axes in zip(leaf_names, leaf_axes, strict=True):
         for axis, expr in enumerate(axes):
             for atom in atoms(expr):
-                if not atom.fixed:
+                if atom.size and not atom.fixed:
                     places.setdefault(atom, []).append(Place(leaf, axis))
     names: dict[Atom, str] = {}
     for contraction, name in zip(found, layer_names, strict=True):

@@ -54,7 +54,12 @@ def verify(network: Network, params: Any, x: Any) -> Verification | None:
     if not network.groups:
         return Verification(0)
     with on_host():
-        trials = [_Trial(network, params, x, seed) for seed in range(_DRAWS)]
+        leaves, inputs = jax.tree.leaves(params), jax.tree.leaves(x)
+        tokens = vocabularies(network.analysis.program, len(leaves))
+        trials = [
+            _Trial(network, leaves, draw_inputs(inputs, tokens, seed), seed)
+            for seed in range(_DRAWS)
+        ]
         found = [trial.deviations(list(network.groups)) for trial in trials]
         if _wrong(found):
             culprits = [n for n in network.groups if _wrong([t.deviations([n]) for t in trials])]
@@ -91,11 +96,10 @@ def _wrong(found: Sequence[_Found]) -> bool:
 class _Trial:
     """One draw of parameters and inputs, and the outputs on them."""
 
-    def __init__(self, network: Network, params: Any, x: Any, seed: int) -> None:
-        self.network, self.seed = network, seed
-        self.leaves = jax.tree.leaves(params)
-        program = network.analysis.program
-        self.inputs = draw_inputs(jax.tree.leaves(x), vocabularies(program, len(self.leaves)), seed)
+    def __init__(
+        self, network: Network, leaves: Sequence[Any], inputs: Sequence[Any], seed: int
+    ) -> None:
+        self.network, self.leaves, self.inputs, self.seed = network, leaves, inputs, seed
         self.rounded: dict[str, Any] = {}
         self.expected = self._outputs({})
 

@@ -252,3 +252,11 @@ def test_bad_parameters(aligner):
     bad[1]["b"] = bad[1]["b"].at[0].set(jnp.inf)
     with pytest.raises(ValueError, match="b: leaf '1/b' holds 1 NaN or infinite"):
         aligner(network, a, bad)
+
+
+def test_a_matching_is_no_permutation():
+    a = random_mlp((6, 5, 3), 0)
+    network = mcjax.trace(mlp, a, inputs(64, 6))
+    matching = match_activations(network, a, a, inputs(64, 6))
+    with pytest.raises(ValueError, match=r"got a Matching; pass its \.permutations"):
+        network.permute(matching, a)

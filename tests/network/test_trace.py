@@ -63,8 +63,9 @@ def test_shape_dtype_structs_are_enough_for_inputs():
     assert mcjax.trace(mlp, params(), types).groups["w1"].size == 5
 
 
-def test_width_one_has_no_group():
-    assert not mcjax.trace(mlp, params(1), X).groups
+@pytest.mark.parametrize("width", [0, 1])
+def test_widths_without_a_group(width):
+    assert not mcjax.trace(mlp, params(width), X).groups
 
 
 def test_constant_output():
@@ -166,6 +167,7 @@ def test_impure_function():
 @pytest.mark.parametrize(
     ("permutations", "message"),
     [
+        ([np.arange(5)], "must map names of groups to index arrays, got a list"),
         ({"w9": np.arange(5)}, "unknown group 'w9'; the groups are 'w1'"),
         ({"w1": np.arange(4)}, r"has shape \(4,\), expected \(5,\)"),
         ({"w1": np.array([0, 0, 1, 2, 3])}, "is no permutation of 0 … 4"),
