@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Iterable
 
 
@@ -116,10 +115,15 @@ def own(factors: Iterable[Factor]) -> Iterable[Atom]:
 
 def once(factors: Iterable[Factor]) -> frozenset[Atom]:
     """The atoms that appear exactly once among the factors, and not inside others of them."""
-    factors = tuple(factors)
-    single = {a for a, n in Counter(own(factors)).items() if n == 1}
-    composed = [part for f in factors for part in inside(f)]
-    return frozenset(single.difference(*map(atoms, composed)) if composed else single)
+    single: set[Atom] = set()
+    again: set[Atom] = set()
+    for factor in factors:
+        if isinstance(factor, Atom):
+            (again if factor in single else single).add(factor)
+        else:
+            for part in inside(factor):
+                again.update(atoms(part))
+    return frozenset(single - again)
 
 
 def pick(expr: Expr, labels: Labels) -> Expr:

@@ -16,6 +16,7 @@ from .program import Constant, Program
 
 # Random numbers are repeated from this many on: a prime, so that no two rows are alike.
 _PERIOD = 1_048_583
+_STRIDE = 611_953  # from one stream's place to the next one's
 # Sizes of the perturbation: of a leaf of rank one, and times 1 / √(rows) of others.
 _FLOOR = 0.1
 _VIEWS = {
@@ -74,10 +75,10 @@ def _at_least_single(dtype: Any) -> Any:
 def _uniform(like: np.ndarray, draw: int, stream: int) -> np.ndarray:
     """Numbers from U(0.4, 1.4) for an array: the draw's, from a place of the stream's own on."""
     numbers = _numbers(draw, np.real(like).dtype)
-    start = int(np.random.default_rng((draw, stream)).integers(_PERIOD))
-    if start + like.size <= _PERIOD:
-        return numbers[start : start + like.size].reshape(like.shape)
-    return np.resize(np.roll(numbers, -start), like.shape)
+    if like.size > _PERIOD:
+        return np.resize(np.roll(numbers, -stream * _STRIDE), like.shape)
+    start = stream * _STRIDE % (_PERIOD - like.size + 1)
+    return numbers[start : start + like.size].reshape(like.shape)
 
 
 @functools.lru_cache(maxsize=8)
