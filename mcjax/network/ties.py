@@ -29,6 +29,7 @@ _MONOTONE = {
 }  # fmt: skip
 _SMOOTH = _MONOTONE | {"sin", "square", "integer_pow", "abs"}
 _POSITIVE = {"exp", "exp2", "logistic"}
+_BOUNDED = {"exp", "exp2", "logistic", "tanh", "erf", "sin", "cos"}
 _SUMS, _PRODUCTS = {"add", "add_any", "sub"}, {"mul", "div"}
 _CONTRACTIONS = {"dot_general", "conv_general_dilated"}
 _BITS = 32
@@ -165,14 +166,14 @@ class Ties:
 
     @_remembered
     def moderate(self, value: Operand) -> bool:
-        """No large constant went into it."""
+        """No large constant went into it, but through what is bounded (a mask through softmax)."""
         if isinstance(value, Constant):
             return not np.any(np.abs(np.asarray(value.value)) >= _LARGE)
         if value in self.outside:
             _, outer, after = self.outside[value]
             return self.moderate(outer) and (after is None or self.moderate(after))
         equation = self.producers.get(value)
-        if equation is None:
+        if equation is None or equation.name in _BOUNDED:
             return True
         starts = equation.name in ("max", "min")  # from infinity, which does not go in
         return all(self.moderate(o) or (starts and _all(o, np.isinf)) for o in equation.inputs)

@@ -47,6 +47,29 @@ def test_experts_without_ties_are_free(logits):
     assert experts(logits)
 
 
+def test_a_masked_attention_before_the_router_leaves_the_experts_free():
+    """A mask of −10⁹ goes through a softmax, rotations by 10⁴ through a cosine."""
+
+    def apply_fn(p, x):
+        h = x @ p["in"]
+        angle = jnp.arange(4)[:, None] / 1e4 ** (jnp.arange(8) / 8.0)
+        scores = jnp.einsum("btd,bsd->bts", h * jnp.cos(angle), h @ p["k"])
+        scores = jnp.where(jnp.tril(jnp.ones((4, 4), bool)), scores, -1e9)
+        h = h + jnp.einsum("bts,bsd->btd", jax.nn.softmax(scores), h @ p["v"]) @ p["o"]
+        gate, which = jax.lax.top_k(jax.nn.softmax(h @ p["r"]), 2)
+        weights = (jax.nn.one_hot(which, 6) * gate[..., None]).sum(-2)
+        y = jnp.einsum("bte,ehd,beth->btd", weights, p["down"], up(p, h))
+        return (h + y).mean(1) @ p["out"]
+
+    def up(p, h):
+        return jax.nn.relu(jnp.einsum("btd,edh->beth", h, p["up"]))
+
+    shapes = {"in": (5, 8), "k": (8, 8), "v": (8, 8), "o": (8, 8), "r": (8, 6), "out": (8, 3)}
+    params = normal(shapes | {"up": (6, 8, 7), "down": (6, 7, 8)})
+    network = mcjax.trace(apply_fn, params, normal({"x": (3, 4, 5)}, 1)["x"])
+    assert sorted(g.shape for g in network.groups.values() if 6 in g.shape) == [(6,), (6, 7)]
+
+
 @pytest.mark.parametrize(("n", "free"), [(100, True), (300, False)])
 def test_an_index_that_its_type_does_not_hold_is_a_number(n, free):
     shapes = SHAPES | {"r": (8, n), "e": (n, 8)}
