@@ -14,11 +14,11 @@ import mcjax
 from mcjax import flows
 from mcjax.align import match_butterflies
 from mcjax.data import load
-from mcjax.ensemble import ensemble, independent
+from mcjax.merge import independent, wa_ensemble
 from mcjax.models import MLP
 from mcjax.path import Arc, Legs, Linear, Swaps
-from mcjax.protocol import Protocol, cross_entropy_of
-from mcjax.train import train
+from mcjax.training import train_networks
+from mcjax.training.protocol import Protocol, cross_entropy_of
 
 OUT = Path(__file__).parent / "figures"
 BLUE, ORANGE, GREEN, PINK, RED, SKY = (
@@ -35,7 +35,7 @@ x, y = data.x_train, data.y_train
 def networks(hidden: tuple[int, ...], count: int) -> tuple[Any, Any, list[Any]]:
     """A model, its trace and trained networks."""
     model = MLP(hidden)
-    made = train(model.apply, lambda key: model.init(key, x[:1]), (x, y), range(count),
+    made = train_networks(model.apply, lambda key: model.init(key, x[:1]), (x, y), range(count),
                  Protocol(60, 32))  # fmt: skip
     return model, mcjax.trace(model.apply, made[0], x[:2]), made
 
@@ -173,7 +173,7 @@ def ensembles() -> None:
         for count in range(1, 8):
             lone = layer == 0 or count == 1
             made = (independent(network, nets[:count]) if lone
-                    else ensemble(network, nets[:count], x, layer=layer))  # fmt: skip
+                    else wa_ensemble(network, nets[:count], x, layer=layer))  # fmt: skip
             scores.append(100 * made.accuracy(test))
         label = f"WA({layer}), {made.flops:.0%} of the cost" if layer else "independent"
         axes.plot(range(1, 8), scores, "o-", ms=4, color=colour, label=label)

@@ -26,13 +26,13 @@ from figures import (
 
 import mcjax
 from mcjax.align import correlation_signature, match_activations, match_many
+from mcjax.attacks import PGD
 from mcjax.evaluation import Plane, Repaired, evaluate_plane
-from mcjax.inputs import PGD
+from mcjax.methods import pam
 from mcjax.path import Bezier, Linear
-from mcjax.protocol import Protocol
-from mcjax.recipes import pam, train_curve
 from mcjax.theory import alignment_bound
-from mcjax.train import train
+from mcjax.training import train_curve, train_networks
+from mcjax.training.protocol import Protocol
 
 PROTOCOL = Protocol(20, 32, 0.02, 0.9, 5e-4, True, 4)
 KEY = jax.random.key(0)
@@ -110,7 +110,7 @@ def robust(model: Any) -> None:
     def init(key: jax.Array) -> Any:
         return model.init(key, x[:1])
 
-    a, b = train(model.apply, init, (x, y), (0, 1), PROTOCOL, attack=attack)
+    a, b = train_networks(model.apply, init, (x, y), (0, 1), PROTOCOL, attack=attack)
     network = mcjax.trace(model.apply, a, x[:2])
     moved = network.permute(match_activations(network, a, b, x).permutations, b)
     figure, (left, right) = panels(2)

@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from mcjax._files import write_atomically
-from mcjax.protocol import Protocol
-from mcjax.report.figure import COLOURS
-from mcjax.train import train
+from mcjax.figures.curves import COLOURS
+from mcjax.training import train_networks
+from mcjax.training.protocol import Protocol
 
 
 def trained(
@@ -28,7 +28,7 @@ def trained(
             bar.update(epoch + 1 - bar.n)
             bar.set_postfix_str(f"loss {losses.mean():.4f}")
 
-        return train(
+        return train_networks(
             model.apply, lambda key: model.init(key, data[0][:1]), data, seeds, protocol,
             augment=augment, attack=attack, directory=directory, progress=progress,
         )  # fmt: skip

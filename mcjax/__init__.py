@@ -6,20 +6,26 @@ from typing import TYPE_CHECKING, Any
 from . import (
     adjust,
     align,
+    attacks,
     checkpoints,
-    ensemble,
     evaluation,
-    inputs,
+    merge,
+    methods,
     path,
-    recipes,
     symmetry,
+    tasks,
     theory,
+    training,
+    transport,
 )
 from ._inputs import Shared
 from .evaluation import evaluate
-from .fitting import fit
+from .methods import connect
+from .network.network import Network
 from .network.trace import trace
-from .recipes import connect
+from .path import Path
+from .tasks import Task
+from .training import fit
 
 if TYPE_CHECKING:
     from . import flows
@@ -30,22 +36,28 @@ except PackageNotFoundError:  # run from a source tree
     __version__ = "0+source"
 
 __all__ = [
+    "Network",
+    "Path",
     "Shared",
+    "Task",
     "adjust",
     "align",
+    "attacks",
     "checkpoints",
     "connect",
-    "ensemble",
     "evaluate",
     "evaluation",
     "fit",
     "flows",
-    "inputs",
+    "merge",
+    "methods",
     "path",
-    "recipes",
     "symmetry",
+    "tasks",
     "theory",
     "trace",
+    "training",
+    "transport",
 ]
 
 

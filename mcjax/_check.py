@@ -243,30 +243,6 @@ def outputs(tree: Any) -> None:
         )
 
 
-def one_array(outputs: Any, metric: str) -> None:
-    """Raise unless outputs are one array, as the metrics of a classifier need them."""
-    if hasattr(outputs, "shape"):
-        return
-    inside = ", ".join(f"{n}: {np.shape(v)}" for n, v in named_leaves(outputs))
-    raise ValueError(
-        f"the metric {metric} needs outputs that are one array of logits (examples, classes), and "
-        f"apply_fn returns a {type(outputs).__name__} ({inside or 'no arrays'}). Say where the "
-        'logits are: metrics={"loss": lambda out, y: '
-        f"mcjax.evaluation.{metric}(out{_first_part(outputs)}, y)}}"
-    )
-
-
-def _first_part(tree: Any) -> str:
-    """How one writes the first part of a pytree (that called logits, if there is one)."""
-    fields = [k.name for k in dataclasses.fields(tree)] if dataclasses.is_dataclass(tree) else ()
-    fields = fields or getattr(tree, "_fields", ())
-    if fields:
-        return f".{'logits' if 'logits' in fields else fields[0]}"
-    if isinstance(tree, dict):
-        return "['logits']" if "logits" in tree or not tree else f"[{next(iter(tree))!r}]"
-    return "[0]"
-
-
 def function(value: Any, name: str) -> None:
     """Raise unless a function takes (params, x), and can be the key of a compiled program."""
     module = hasattr(value, "init") and hasattr(value, "apply")

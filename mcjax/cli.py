@@ -120,7 +120,7 @@ def _explain(command: Explain) -> None:
 
 
 def _connect(command: Connect) -> None:
-    from .recipes import METHODS
+    from .methods import METHODS
 
     unknown = [m for m in command.methods if m not in METHODS]
     if unknown:
@@ -166,7 +166,7 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks trained on a data set, by the paper's protocol."""
     from .data import load
     from .models import MLP
-    from .train import Protocol, train
+    from .training.networks import Protocol, train_networks
 
     epochs = {"digits": 60, "mnist": 30, "cifar10": 400}[command.data]
     batch = 32 if command.data == "digits" else 128
@@ -186,7 +186,7 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
             bar.n = epoch + 1
             bar.set_postfix_str(f"loss {losses.mean():.4f}")
 
-        a, b = train(
+        a, b = train_networks(
             model.apply, _initialiser(model, data.x_train[:1]), (data.x_train, data.y_train),
             command.seeds, protocol, directory=out / "checkpoints", progress=progress,
         )  # fmt: skip
@@ -223,9 +223,9 @@ def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> N
 
     from . import checkpoints
     from ._files import write_atomically
-    from .recipes import METHODS
-    from .report.figure import draw_curves
-    from .report.table import markdown_table, terminal_table
+    from .figures.curves import draw_curves
+    from .methods import METHODS
+    from .report import markdown_table, terminal_table
     from .study import compare, steps
 
     checkpoints.save(out / "a.safetensors", study["a"])

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 from ._types import ApplyFn, Params
+from .adjust.stages import Plan
 from .evaluation import Curve, evaluate
+from .methods import METHODS, connect
 from .network.network import Network
 from .network.trace import trace
 from .path import Legs, Path
-from .protocol import Protocol
-from .recipes import METHODS, connect
-from .recipes.stages import Plan
+from .training.protocol import Protocol
 
 if TYPE_CHECKING:
     from .flows import ConnectionModel
@@ -90,7 +90,7 @@ def compare(
 
     **Arguments:**
     - `train`, `test`: (x, y); activations are compared on the first 10,000 training inputs
-    - `methods`: names in `mcjax.recipes.METHODS`; default: those that neither train nor need a
+    - `methods`: names in `mcjax.methods.METHODS`; default: those that neither train nor need a
       connection model
     - `t`: points of a path in one piece; one of several legs has steps of 0.1 on each
     - `protocol`: of methods that train

@@ -47,7 +47,7 @@ class Given:
     make: Any  # seed → parameters
     x: Any = None
     plain: Any = None
-    metrics: Any = None
+    task: mcjax.Task = mcjax.tasks.CLASSIFICATION
     logits: Any = lambda outputs: outputs
 
 
@@ -191,10 +191,8 @@ def outputs_in(wrap, pick):
             h = jax.nn.relu(x @ p["w1"] + p["b1"])
             return wrap(h @ p["w2"], h.mean(-1))
 
-        def loss(outputs, y):
-            return mcjax.evaluation.cross_entropy(pick(outputs), y)
-
-        return Given(apply_fn, weights, metrics={"loss": loss}, logits=pick)
+        task = mcjax.tasks.CLASSIFICATION.reading(pick)
+        return Given(apply_fn, weights, task=task, logits=pick)
 
     return make
 

@@ -14,8 +14,8 @@ import pytest
 
 from mcjax import checkpoints
 from mcjax.cli import main
+from mcjax.methods import METHODS
 from mcjax.models import MLP
-from mcjax.recipes import METHODS
 
 MODEL = """
 import jax, jax.numpy as jnp

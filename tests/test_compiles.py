@@ -14,7 +14,7 @@ import mcjax
 from mcjax.align import match_activations, match_butterflies, match_weights
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.path import Arc, Bezier, Linear, PolygonalChain
-from mcjax.protocol import Protocol
+from mcjax.training.protocol import Protocol
 
 from .catalogue import VGG, images, linen
 
@@ -89,7 +89,7 @@ CALLS = {
         name: lambda s, m=name: mcjax.connect(
             m, NETWORK, params(s), params(s + 1), x=X, y=Y, protocol=Protocol(2, 16)
         )
-        for name, method in mcjax.recipes.METHODS.items()
+        for name, method in mcjax.methods.METHODS.items()
         if method.needs != "model"
     },
 }  # fmt: skip

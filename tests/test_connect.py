@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mcjax
-from mcjax.recipes import METHODS
+from mcjax.methods import METHODS
 
 from .catalogue import MLP, MODELS, linen, vectors
 

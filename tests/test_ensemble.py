@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mcjax
-from mcjax.adjust import adjust
-from mcjax.ensemble import ensemble, independent
+from mcjax.adjust import solve_layers
+from mcjax.merge import independent, wa_ensemble
 
 from .catalogue import MLP, MODELS, linen, vectors
 
@@ -38,7 +38,7 @@ def test_the_same_network_three_times_is_the_network():
     case, network, members = networks(1)
     x = case.inputs(100)
     for layer in (1, 2):
-        made = ensemble(network, members * 3, x, layer=layer)
+        made = wa_ensemble(network, members * 3, x, layer=layer)
         expected = jax.nn.softmax(case.run(members[0], x))
         np.testing.assert_allclose(made(x), expected, atol=1e-3)
 
@@ -47,11 +47,11 @@ def test_second_layer_from_the_last_by_hand():
     """Backbone up to the hidden layer, then each network's own adjusted layer and head."""
     case, network, members = networks()
     x = case.inputs(200)
-    made = ensemble(network, members, x, layer=2)
+    made = wa_ensemble(network, members, x, layer=2)
     by_hand = [members[0]]
     for member in members[1:]:
         mixed = {"params": dict(member["params"]) | {"Dense_0": members[0]["params"]["Dense_0"]}}
-        by_hand.append(adjust(network, mixed, member, x, layers=["Dense_1"]).params)
+        by_hand.append(solve_layers(network, mixed, member, x, layers=["Dense_1"]).params)
     np.testing.assert_allclose(made(x), probabilities(case, by_hand, x), atol=1e-5)
     first, rest = 6 * 20, 20 * 16 + 16 * 4
     assert made.flops == pytest.approx((first + 3 * rest) / (3 * (first + rest)))
@@ -63,13 +63,13 @@ def test_second_layer_from_the_last_by_hand():
 def test_last_layer_is_one_network_with_the_mean_of_the_logits():
     case, network, members = networks()
     x = case.inputs(200)
-    made = ensemble(network, members, x, layer=1)
+    made = wa_ensemble(network, members, x, layer=1)
     assert len(made.members) == 1
     logits = [case.run(members[0], x)]
     for member in members[1:]:
         shared = {k: members[0]["params"][k] for k in ("Dense_0", "Dense_1")}
         mixed = {"params": shared | {"Dense_2": member["params"]["Dense_2"]}}
-        done = adjust(network, mixed, member, x, layers=["Dense_2"])
+        done = solve_layers(network, mixed, member, x, layers=["Dense_2"])
         logits.append(case.run(done.params, x))
     expected = jax.nn.softmax(np.mean(logits, 0))
     np.testing.assert_allclose(made(x), expected, atol=1e-5)
@@ -81,7 +81,7 @@ def test_on_other_architectures(name):
     case = MODELS[name]()
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     x = case.inputs(64)
-    made = ensemble(network, [case.another(0), case.another(1)], x, layer=1)
+    made = wa_ensemble(network, [case.another(0), case.another(1)], x, layer=1)
     out = made(x)
     assert out.shape == case.run(case.params, x).shape
     np.testing.assert_allclose(np.sum(out, -1), 1, atol=1e-5)
@@ -91,13 +91,13 @@ def test_bad_input():
     case, network, members = networks()
     x = case.inputs(40)
     with pytest.raises(ValueError, match="needs at least 2 networks, got 1"):
-        ensemble(network, members[:1], x)
+        wa_ensemble(network, members[:1], x)
     with pytest.raises(ValueError, match="no backbone before layer 3 from the last"):
-        ensemble(network, members, x, layer=3)
+        wa_ensemble(network, members, x, layer=3)
     with pytest.raises(ValueError, match="layer must be a positive integer"):
-        ensemble(network, members, x, layer=0)
+        wa_ensemble(network, members, x, layer=0)
     other = linen(MLP((20,)), vectors(), [(20,)]).params
     with pytest.raises(ValueError, match="different structures"):
-        ensemble(network, [members[0], other], x)
+        wa_ensemble(network, [members[0], other], x)
     with pytest.raises(ValueError, match="x is an empty batch"):
-        ensemble(network, members, jnp.zeros((0, 6)))
+        wa_ensemble(network, members, jnp.zeros((0, 6)))

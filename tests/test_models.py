@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import mcjax
-from mcjax.align import match_activations, match_weights
+from mcjax.align import learn_permutations, match_activations, match_weights
+from mcjax.attacks import PGD
 from mcjax.evaluation import Plane, Repaired, estimate_batch_norm, evaluate_plane
-from mcjax.inputs import PGD
+from mcjax.methods import pam
 from mcjax.models import MLP, GoogLeNet, ResNet, ResNet32, TinyTen
 from mcjax.path import Bezier, Linear
-from mcjax.protocol import Protocol
-from mcjax.recipes import learn_permutations, pam, train_curve
+from mcjax.training import train_curve
+from mcjax.training.protocol import Protocol
 
 from .catalogue import MODELS
 
@@ -199,5 +200,5 @@ def test_every_method_of_tatro2020(name):
     repaired = Repaired(Linear(a, moved), network, x, chunk=8)(0.5)
     assert np.isfinite(np.asarray(apply_fn(repaired, x))).all()
     many = mcjax.align.match_many(network, [a, b, c], steps=2)
-    soup = mcjax.ensemble.soup(network, [a, b, c], permutations=many.permutations)
+    soup = mcjax.merge.soup(network, [a, b, c], permutations=many.permutations)
     assert np.isfinite(np.asarray(apply_fn(soup, x))).all()

@@ -12,9 +12,9 @@ import numpy as np
 import optax
 import pytest
 
-from mcjax.evaluation import cross_entropy
 from mcjax.models import MLP
-from mcjax.train import Protocol, train
+from mcjax.tasks import cross_entropy
+from mcjax.training import Protocol, train_networks
 
 MODEL = MLP((16,), 3)
 PROTOCOL = Protocol(epochs=4, batch=8, learning_rate=0.05)
@@ -30,7 +30,9 @@ def data(n=50):
 
 
 def run(directory=None, seeds=(0, 1), progress=None, protocol=PROTOCOL):
-    return train(MODEL.apply, init, data(), seeds, protocol, directory=directory, progress=progress)
+    return train_networks(
+        MODEL.apply, init, data(), seeds, protocol, directory=directory, progress=progress
+    )
 
 
 def assert_equal(a, b):
@@ -133,7 +135,7 @@ def test_mlp_starts_as_the_papers_programs():
 
 def test_convolutional_networks_do_not_depend_on_how_they_are_stepped(monkeypatch):
     """Step by step (convolutions on a CPU) or in one vmapped scan: the same networks."""
-    import mcjax.train
+    import mcjax.training
     from mcjax.data import crop_and_flip
 
     class Net(nn.Module):
@@ -147,12 +149,12 @@ def test_convolutional_networks_do_not_depend_on_how_they_are_stepped(monkeypatc
     data = x, (x.mean((1, 2, 3)) > 0).astype(np.int32)
 
     def networks():
-        return train(
+        return train_networks(
             model.apply, lambda key: model.init(key, x[:1]), data, (0, 1),
             Protocol(epochs=2, batch=8), augment=crop_and_flip,
         )  # fmt: skip
 
     stepped = networks()
-    monkeypatch.setattr(mcjax.train, "slow_in_loops", lambda *_: False)
+    monkeypatch.setattr(mcjax.training, "slow_in_loops", lambda *_: False)
     for one, other in zip(stepped, networks(), strict=True):
         jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, atol=1e-5), one, other)

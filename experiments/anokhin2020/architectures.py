@@ -31,11 +31,11 @@ import mcjax
 from mcjax._files import write_atomically
 from mcjax.data import load
 from mcjax.evaluation import estimate_batch_norm
+from mcjax.methods import METHODS
 from mcjax.network.batch_norm import in_training_mode, statistics_of
 from mcjax.path import Legs
-from mcjax.protocol import cross_entropy_of
-from mcjax.recipes import METHODS
 from mcjax.study import machine
+from mcjax.training.protocol import cross_entropy_of
 from tests.catalogue import MODELS, Case, Transformer, linen, tokens
 
 CASES = {**MODELS, "transformer-64": lambda: linen(Transformer(width=64, heads=4), tokens(), [])}

@@ -22,8 +22,8 @@ from mcjax._files import write_atomically
 from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.models import MLP
 from mcjax.path import Legs
-from mcjax.protocol import Protocol
 from mcjax.study import machine
+from mcjax.training.protocol import Protocol
 
 from .study import Study
 

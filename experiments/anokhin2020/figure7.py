@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from mcjax._files import write_atomically
 from mcjax.data import IMAGENET, crop_and_flip, load
-from mcjax.ensemble import ensemble, independent
+from mcjax.merge import independent, wa_ensemble
 from mcjax.models import MLP, VGG16
-from mcjax.protocol import Protocol
 from mcjax.study import machine
+from mcjax.training.protocol import Protocol
 
 from .study import Study
 
@@ -77,7 +77,7 @@ def measure(study: Study, networks: list[Any]) -> list[dict[str, Any]]:
         made = (
             independent(network, some)
             if layer == 0 or count == 1
-            else ensemble(network, some, study.data.x_train, layer=layer)
+            else wa_ensemble(network, some, study.data.x_train, layer=layer)
         )
         rows.append({
             "kind": f"WA({layer})" if layer else "Ind", "members": count,

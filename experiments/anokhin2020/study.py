@@ -21,11 +21,11 @@ import mcjax
 from mcjax._files import write_atomically
 from mcjax.data import Dataset
 from mcjax.evaluation import Curve
+from mcjax.figures.curves import draw_curves
+from mcjax.methods import METHODS, construct
 from mcjax.path import Known, Legs
-from mcjax.protocol import Protocol
-from mcjax.recipes import METHODS, construct
-from mcjax.report.figure import draw_curves
 from mcjax.study import machine
+from mcjax.training.protocol import Protocol
 
 from ..common import over_pairs, peak_memory, spread, trained
 

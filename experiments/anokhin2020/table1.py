@@ -23,7 +23,7 @@ from mcjax.align import match_butterflies
 from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.models import MLP
 from mcjax.path import Swaps
-from mcjax.protocol import Protocol, cross_entropy_of
+from mcjax.training.protocol import Protocol, cross_entropy_of
 
 from .paper import TABLE1
 from .study import Study, highest_peak, measure_all, table, write

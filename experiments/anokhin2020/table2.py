@@ -15,7 +15,7 @@ import tyro
 
 from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.models import MLP, VGG16, Conv2FC1
-from mcjax.protocol import Protocol
+from mcjax.training.protocol import Protocol
 
 from .paper import TABLE2
 from .study import Study, highest_peak, measure_all, table, write

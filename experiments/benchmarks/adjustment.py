@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import mcjax
-from mcjax.adjust import adjust
+from mcjax.adjust import solve_layers
 from mcjax.align import match_butterflies
 from mcjax.data import load
 from mcjax.models import MLP
-from mcjax.train import Protocol, train
+from mcjax.training import Protocol, train_networks
 
 from .machine import best_of, matrix_rate, peak_memory, scipy_share
 
@@ -25,7 +25,7 @@ WIDTH, T = 2000, 21
 def trained():
     """Data, model, trace, and two networks trained for two epochs."""
     data, model = load("mnist").flat(), MLP((WIDTH,))
-    a, b = train(
+    a, b = train_networks(
         model.apply, lambda key: model.init(key, data.x_train[:1]),
         (data.x_train, data.y_train), (0, 1), Protocol(epochs=2),
     )  # fmt: skip
@@ -39,7 +39,7 @@ def one() -> dict[str, float]:
     middle = mcjax.path.Linear(a, b)(0.5)
 
     def ours():
-        return adjust(network, middle, a, x, layers=["Dense_1"]).params["params"]["Dense_1"]
+        return solve_layers(network, middle, a, x, layers=["Dense_1"]).params["params"]["Dense_1"]
 
     seconds = best_of(ours, 3)
 

@@ -14,10 +14,11 @@ import optax
 
 import mcjax
 from mcjax.align import match_activations
-from mcjax.evaluation import accuracy, cross_entropy, estimate_batch_norm
+from mcjax.evaluation import estimate_batch_norm
 from mcjax.models import ResNet32, TinyTen
 from mcjax.path import Bezier
-from mcjax.protocol import cross_entropy_of
+from mcjax.tasks import accuracy, cross_entropy
+from mcjax.training.protocol import cross_entropy_of
 
 from .machine import best_of, images, matrix_rate, mlp, multiply_adds, once, random_mlp
 

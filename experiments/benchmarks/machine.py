@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from mcjax.align import assignment
+from mcjax.transport import assignment
 
 
 def processor() -> str:

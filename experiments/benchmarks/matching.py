@@ -12,7 +12,7 @@ import mcjax
 from mcjax.align import match_activations, match_weights
 from mcjax.data import load
 from mcjax.models import MLP
-from mcjax.train import Protocol, train
+from mcjax.training import Protocol, train_networks
 
 from .machine import best_of, images, matrix_rate, mlp, multiply_adds, once, random_mlp, scipy_share
 
@@ -47,7 +47,7 @@ def trained():
     """Two networks trained on MNIST for four epochs: assignments of the usual difficulty."""
     data = load("mnist").flat()
     model = MLP(SIZES[1:-1])
-    a, b = train(
+    a, b = train_networks(
         model.apply, lambda key: model.init(key, data.x_train[:1]),
         (data.x_train, data.y_train), (0, 1), Protocol(epochs=4),
     )  # fmt: skip

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 import mcjax
-from mcjax.evaluation import accuracy, cross_entropy
+from mcjax.tasks import accuracy, cross_entropy
 
 from .machine import best_of, images, matrix_rate, mlp, multiply_adds, once, peak_memory, random_mlp
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tyro
 
-from mcjax.report.figure import draw_curves
+from mcjax.figures.curves import draw_curves
 
 from ..common import over_pairs, spread
 from .study import LABELS, Options, Study, curve_from

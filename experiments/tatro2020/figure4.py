@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import tyro
 
-from mcjax.report.figure import draw_curves
+from mcjax.figures.curves import draw_curves
 
 from ..common import over_pairs, spread
 from .study import LABELS, Options, Study, curve_from

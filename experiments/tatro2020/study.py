@@ -21,14 +21,15 @@ import mcjax
 from mcjax import checkpoints
 from mcjax._files import write_atomically
 from mcjax.align import Matching, match_activations
+from mcjax.attacks import PGD
 from mcjax.data import CIFAR10, Dataset, crop_flip_and_rotate, load
 from mcjax.evaluation import Curve, batch_norm_along
-from mcjax.inputs import PGD
+from mcjax.methods import pam
 from mcjax.models import MLP, GoogLeNet, ResNet32, TinyTen
 from mcjax.path import Bezier
-from mcjax.protocol import Protocol, tatro2020
-from mcjax.recipes import pam, train_curve
 from mcjax.study import machine
+from mcjax.training import train_curve
+from mcjax.training.protocol import Protocol, tatro2020
 
 from ..common import trained
 from .paper import KINDS

@@ -1,5 +1,5 @@
 """Weight adjustment: a layer solved by least squares to reproduce another network's outputs."""
 
-from .adjustment import Adjustment, adjust
+from .adjustment import Adjustment, solve_layers
 
-__all__ = ["Adjustment", "adjust"]
+__all__ = ["Adjustment", "solve_layers"]

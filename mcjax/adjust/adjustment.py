@@ -1,4 +1,4 @@
-"""`mcjax.adjust`: weights that make a network's layer reproduce another network's outputs."""
+"""Weights that make a network's layer reproduce another network's outputs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Adjustment:
         )
 
 
-def adjust(
+def solve_layers(
     network: Network, params: Params, like: Params, x: Any, *, layers: Sequence[str]
 ) -> Adjustment:
     """Solve layers so that on x they output what they do in another network.
@@ -81,7 +81,7 @@ def adjust(
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
         >>> x, w = jnp.eye(4), jnp.ones((4, 1))
         >>> a, b = {"w1": jnp.eye(4), "w2": w}, {"w1": 2 * jnp.eye(4), "w2": w}
-        >>> done = mcjax.adjust.adjust(mcjax.trace(f, a, x), a, b, x, layers=["w2"])
+        >>> done = mcjax.adjust.solve_layers(mcjax.trace(f, a, x), a, b, x, layers=["w2"])
         >>> done.params["w2"].round(4).ravel().tolist()
         [2.0, 2.0, 2.0, 2.0]
     """

@@ -1,18 +1,21 @@
 """Aligners: choose the permutations that bring one network to another."""
 
 from .activations import match_activations
+from .butterflies import match_butterflies
 from .cycle_consistent import Matchings, match_many
-from .decomposition import birkhoff
+from .learned import Objective, learn_permutations
 from .matching import Matching
 from .signature import correlation_signature
-from .transport import match_butterflies
+from .straight_through import StraightThrough
 from .weights import match_weights
 
 __all__ = [
     "Matching",
     "Matchings",
-    "birkhoff",
+    "Objective",
+    "StraightThrough",
     "correlation_signature",
+    "learn_permutations",
     "match_activations",
     "match_butterflies",
     "match_many",

@@ -17,9 +17,9 @@ from .._types import Params
 from ..network.axes import Atom
 from ..network.moments import Left, Moments, moments, pools, sizes
 from ..network.network import Network
-from .assignment import solve
+from ..transport.assignment import solve
+from ..transport.terms import Term, add_up, clusters, value_of
 from .matching import Matching
-from .terms import Term, add_up, clusters, value_of
 
 STATISTICS = ("correlation", "l2", "inner")
 TAPS = ("post", "pre")

@@ -9,9 +9,9 @@ import numpy as np
 from ..network.axes import Atom, atoms
 from ..network.network import Network
 from ..symmetry.permutation import compose, invert
-from .assignment import Assign, assign
+from ..transport.assignment import Assign, assign
+from ..transport.terms import clusters
 from .parameters import Arrays, Products, inner_product, move
-from .terms import clusters
 
 _MAX_SWEEPS = 100
 # A settled cluster is matched anew when it knows so much more than when it was last matched.

@@ -14,9 +14,9 @@ from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
 from ..network.network import Network
-from .assignment import Assign, Solution, assign
-from .joint import Joint, crossed, joint_value, nested, solve_jointly
-from .terms import Outer, Permutations, Term, add_up
+from ..transport.assignment import Assign, Solution, assign
+from ..transport.joint import Joint, crossed, joint_value, nested, solve_jointly
+from ..transport.terms import Outer, Permutations, Term, add_up
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 # After so many updates a product is computed afresh, so that rounding does not add up.

@@ -1,6 +1,5 @@
 """Loss along paths and on planes: sweeps, barriers, batch-normalisation statistics, REPAIR."""
 
-from ..metrics import accuracy, cross_entropy
 from .along import Curve, evaluate
 from .barrier import barrier
 from .batch_norm import Statistics, batch_norm_along, estimate_batch_norm
@@ -13,10 +12,8 @@ __all__ = [
     "Repaired",
     "Statistics",
     "Surface",
-    "accuracy",
     "barrier",
     "batch_norm_along",
-    "cross_entropy",
     "estimate_batch_norm",
     "evaluate",
     "evaluate_plane",

@@ -15,17 +15,18 @@ from jax.sharding import Mesh
 
 from .. import _check
 from .._files import write_atomically
-from .._types import ApplyFn, Metric
-from ..inputs.attack import PGD, attacked
-from ..metrics import accuracy, cross_entropy
+from .._inputs import unmark
+from .._static import unpack
+from .._types import ApplyFn
+from ..attacks.pgd import PGD, attacked
 from ..path import Path
+from ..tasks import CLASSIFICATION, Task
 from .barrier import barrier
 from .batch_norm import Statistics, estimate_along, statistics_along
 from .pieces import pieces, t_batch_for, time_grid
 from .sharding import sharded_sweep
 from .sweep import Plan, sweep
 
-DEFAULT_METRICS: Mapping[str, Metric] = {"loss": cross_entropy, "accuracy": accuracy}
 # Examples at a time: small enough that a chunk's activations stay near the cores.
 _CHUNK = 500
 
@@ -37,12 +38,14 @@ class Curve:
     - `t`: (T,) points in [0, 1]
     - `values`: metric name → (T,) means over the data
     - `lengths`: (T − 1,) distances ‖θ(t_{i+1}) − θ(t_i)‖ in parameter space
+    - `task`: says which values are the bad ones
     - `metadata`: what produced it (number of examples, versions, …)
     """
 
     t: np.ndarray
     values: Mapping[str, np.ndarray]
     lengths: np.ndarray
+    task: Task = CLASSIFICATION
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __getattr__(self, name: str) -> np.ndarray:
@@ -56,26 +59,24 @@ class Curve:
             raise ValueError(f"unknown metric {metric!r}; the curve has {', '.join(self.values)}")
         return self.values[metric]
 
-    def barrier(self, convention: str = "chord", metric: str = "loss") -> float:
-        """The barrier of a metric that rises: see `mcjax.evaluation.barrier`."""
-        return barrier(self.t, self._get(metric), convention)
+    def barrier(self, convention: str = "chord", metric: str | None = None) -> float:
+        """The barrier of a metric of which high values are bad (default: the task's loss).
+
+        See `mcjax.evaluation.barrier`.
+        """
+        metric = self.task.loss if metric is None else metric
+        values = self._get(metric)
+        if self.task.worse[metric] == "low":
+            values = -values
+        return barrier(self.t, values, convention)
 
     def worst(self, metric: str = "accuracy") -> float:
-        """The lowest accuracy or the highest loss along the path.
+        """The lowest accuracy, the highest loss: the worst value of a metric along the path."""
+        return self.task.worst(metric, self._get(metric))
 
-        **Raises:** `ValueError` for any other metric, of which it is not known which end is worse.
-        """
-        values = self._get(metric)
-        if metric not in DEFAULT_METRICS:
-            raise ValueError(
-                f"worst: whether {metric!r} should be high or low is not known; take "
-                f"curve.{metric}.max() or curve.{metric}.min()"
-            )
-        return float(values.max() if metric == "loss" else values.min())
-
-    def mean(self, metric: str = "loss") -> float:
+    def mean(self, metric: str | None = None) -> float:
         """∫ m(θ(t)) ‖θ'(t)‖ dt / ∫ ‖θ'(t)‖ dt by the trapezoidal rule (tatro2020, Eq. 1)."""
-        values = np.asarray(self._get(metric), np.float64)
+        values = np.asarray(self._get(self.task.loss if metric is None else metric), np.float64)
         total = self.lengths.sum()
         if values.size < 2 or total == 0:
             return float(values.mean())
@@ -85,17 +86,11 @@ class Curve:
         """The curve in a few lines of text."""
         lines = [f"{len(self.t)} points, length {self.lengths.sum():.4g}"]
         for name, values in self.values.items():
-            known = name in DEFAULT_METRICS
-            extreme = (
-                f"worst {self.worst(name):.4f}"
-                if known
-                else f"lowest {values.min():.4f}, highest {values.max():.4f}"
-            )
             lines.append(
                 f"{name:>10}: {values[0]:.4f} at t={self.t[0]:g}, {values[-1]:.4f} at "
-                f"t={self.t[-1]:g}, {extreme}, mean {self.mean(name):.4f}"
+                f"t={self.t[-1]:g}, worst {self.worst(name):.4f}, mean {self.mean(name):.4f}"
             )
-        if "loss" in self.values and len(self.t) > 1 and self.t[0] == 0 and self.t[-1] == 1:
+        if len(self.t) > 1 and self.t[0] == 0 and self.t[-1] == 1:
             chord, endpoint = self.barrier(), self.barrier("endpoint")
             lines.append(f"   barrier: {chord:.4f} above the chord, {endpoint:.4f} above the ends")
         return "\n".join(lines)
@@ -115,7 +110,7 @@ class Curve:
 
     def plot(self, path: str | FilePath) -> None:
         """Draw loss and accuracy along the path into a picture file."""
-        from ..report.figure import draw_curves
+        from ..figures.curves import draw_curves
 
         draw_curves({"path": {"data": self}}, path)
 
@@ -126,7 +121,7 @@ def evaluate(
     data: tuple[Any, Any],
     t: int | Any = 25,
     *,
-    metrics: Mapping[str, Metric] | None = None,
+    task: Task = CLASSIFICATION,
     statistics: Any = None,
     attack: PGD | None = None,
     mesh: Mesh | None = None,
@@ -145,9 +140,8 @@ def evaluate(
     - `data`: (x, y), pytrees batched on axis 0; scalars and what is marked `mcjax.Shared` (an
       attention mask) belong to all examples
     - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1]
-    - `metrics`: name → function (outputs, y) → one value for each example, of the outputs as
-      `apply_fn` returns them; default loss (cross-entropy) and accuracy, for outputs that are one
-      array of logits
+    - `task`: metrics, and what labels go with the outputs; default: classification, for outputs
+      that are logits
     - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
       usually the training inputs), or what `mcjax.evaluation.batch_norm_along` has estimated, to
       be shared by several evaluations; default: the x of `data`. Only used where the model
@@ -164,7 +158,7 @@ def evaluate(
     **Returns:** a `Curve`. A single t gives a curve of one point.
 
     **Raises:** `ValueError` for an empty batch, x and y of different lengths, t outside [0, 1],
-    outputs that the default metrics cannot read, metrics that do not return one value for each
+    outputs or labels that are not the task's, metrics that do not return one value for each
     example, or stored statistics that cannot be estimated.
 
         >>> import jax.numpy as jnp, mcjax
@@ -182,15 +176,14 @@ def evaluate(
     ts = time_grid(t)
     plan = Plan(
         apply_fn=apply_fn,
-        metrics=tuple((DEFAULT_METRICS if metrics is None else metrics).items()),
+        task=task,
         chunk=min(chunk, n),
         t_batch=t_batch_for(path, len(ts), t_batch),
         own_statistics=(
             n <= chunk and (statistics is None or statistics is x) and not (attack or mesh)
         ),
     )
-    if not plan.metrics:
-        raise ValueError("metrics is empty")
+    _check_task(task, path, apply_fn, x, y)
     if mesh is None:
         x, y = jax.tree.map(jnp.asarray, (x, y))
     batch_norm = x if statistics is None else statistics
@@ -199,7 +192,7 @@ def evaluate(
     if attack is not None:
         attack.check(x)
         plan, x = dataclasses.replace(plan, apply_fn=attacked(apply_fn, attack)), (x, y)
-    values = {k: np.empty(len(ts)) for k, _ in plan.metrics}
+    values = {k: np.empty(len(ts)) for k in task.metrics}
     for which, piece, where in pieces(path, ts):
         points = jnp.asarray(where, jnp.result_type(float))
         if isinstance(batch_norm, Statistics):
@@ -219,7 +212,16 @@ def evaluate(
             values[k][which] = np.asarray(found, np.float64) / n
     points = jnp.asarray(ts, jnp.result_type(float))
     lengths = np.asarray(_lengths(path, points), np.float64)
-    return Curve(ts, values, lengths, {"examples": n, "jax": jax.__version__})
+    return Curve(
+        ts, values, lengths, task, {"examples": n, "task": task.name, "jax": jax.__version__}
+    )
+
+
+def _check_task(task: Task, path: Path, apply_fn: ApplyFn, x: Any, y: Any) -> None:
+    """Raise unless outputs and labels are the task's."""
+    outputs = jax.eval_shape(lambda x: apply_fn(unpack(path.at(0.0)), unmark(x)), x)
+    _check.outputs(outputs)
+    task.check(task.outputs(outputs), unmark(y))
 
 
 @jax.jit

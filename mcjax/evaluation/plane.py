@@ -17,10 +17,11 @@ from .. import _check
 from .._files import write_atomically
 from .._static import pack, unpack
 from .._tree import inner_product, linear_combination
-from .._types import ApplyFn, Metric, Params
+from .._types import ApplyFn, Params
 from ..network.batch_norm import without
 from ..network.network import Network
 from ..path._base import Combination, Path, time
+from ..tasks import CLASSIFICATION, Task
 from .along import evaluate
 
 # Sine of the smallest angle between the sides of the triangle that counts as a plane.
@@ -141,7 +142,7 @@ class Surface:
         paths: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Draw a metric as filled contours, the networks, and paths given by coordinates."""
-        from ..report.plane import draw_plane
+        from ..figures.plane import draw_plane
 
         draw_plane(self, path, metric, names=names, paths=paths)
 
@@ -175,7 +176,7 @@ def evaluate_plane(
     size: int = 17,
     *,
     margin: float = 0.2,
-    metrics: Mapping[str, Metric] | None = None,
+    task: Task = CLASSIFICATION,
     statistics: Any = None,
     mesh: Mesh | None = None,
     chunk: int = 500,
@@ -211,7 +212,7 @@ def evaluate_plane(
     x, y = (np.linspace(low[i], high[i], size) for i in (0, 1))
     places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     curve = evaluate(
-        _Grid(plane, places), apply_fn, data, len(places), metrics=metrics, statistics=statistics,
+        _Grid(plane, places), apply_fn, data, len(places), task=task, statistics=statistics,
         mesh=mesh, chunk=chunk,
     )  # fmt: skip
     values = {k: v.reshape(size, size) for k, v in curve.values.items()}

@@ -39,7 +39,7 @@ def sharded_sweep(
     points = _pad(np.asarray(ts), n_t, "edge")
     leaves = {i: _pad(np.asarray(v), n_t, "edge") for i, v in replaced.items()}
     local = -(-n // n_data)
-    plan = Plan(plan.apply_fn, plan.metrics, min(plan.chunk, local), plan.t_batch)
+    plan = Plan(plan.apply_fn, plan.task, min(plan.chunk, local), plan.t_batch)
 
     place = partial(_place, mesh)
     data = (x, y, weights)

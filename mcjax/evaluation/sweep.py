@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from .._inputs import unmark
-from .._types import ApplyFn, Metric
+from .._types import ApplyFn
 from ..network import chunks
 from ..network.batch_norm import normalisations_of, training_outputs
 from ..network.model import Model, replace_leaves
 from ..network.normalisation import Normalisations
 from ..path import Path
 from ..path.sharing import shared_part
+from ..tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Plan:
     """
 
     apply_fn: ApplyFn
-    metrics: tuple[tuple[str, Metric], ...]
+    task: Task
     chunk: int
     t_batch: int
     own_statistics: bool = False
@@ -69,12 +70,13 @@ def sweep(
                 outputs = training_outputs(model, params, cx, known, normalised)
             else:
                 outputs = model.outputs(params, cx, known)
-            return {k: _weighted_sum(k, metric(outputs, labels), cw) for k, metric in plan.metrics}
+            found = plan.task.values(outputs, labels)
+            return {k: _weighted_sum(k, v, cw) for k, v in found.items()}
 
         found = jax.lax.map(at, (ts, replaced), batch_size=chunks.at_once(plan.t_batch, len(ts)))
         return jax.tree.map(jnp.add, sums, found), None
 
-    zero = {k: jnp.zeros(ts.shape, jnp.float32) for k, _ in plan.metrics}
+    zero = {k: jnp.zeros(ts.shape, jnp.float32) for k in plan.task.metrics}
     zero = jax.tree.map(lambda z: z + 0 * jnp.sum(weights) + 0 * ts, zero)  # varies as the sums do
     return jax.lax.scan(one_chunk, zero, jnp.arange(-(-n // plan.chunk)))[0]
 

@@ -19,8 +19,8 @@ import paramax
 from .. import _check
 from .._tree import linear_combination, stack
 from .._types import Params
-from ..checkpoints import TrainingState
 from ..network.network import Network
+from ..training.state import TrainingState
 from .architecture import (
     Architecture,
     arrays_of,

@@ -1,7 +1,7 @@
 """What the papers' networks with batch normalisation share.
 
 The modules are in evaluation mode: they normalise by `batch_stats`. Training takes the statistics
-of its batch in their place (`mcjax.train`, `mcjax.recipes`), so that no module needs a flag.
+of its batch in their place (`mcjax.training`, `mcjax.methods`), so that no module needs a flag.
 """
 
 from __future__ import annotations

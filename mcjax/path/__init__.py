@@ -4,7 +4,7 @@ from ._base import Path
 from .combination import Arc, Bezier, Linear, PolygonalChain
 from .legs import Knots, Known, Legs, Partial
 from .swaps import Swaps
-from .transported import StraightThrough, Transported
+from .transported import Transported
 
 __all__ = [
     "Arc",
@@ -16,7 +16,6 @@ __all__ = [
     "Partial",
     "Path",
     "PolygonalChain",
-    "StraightThrough",
     "Swaps",
     "Transported",
 ]

@@ -14,8 +14,8 @@ from .. import _check
 from .._static import unpack
 from .._types import Params
 from ..evaluation.pieces import time_grid
-from ..metrics import cross_entropy
 from ..network.network import Layer, Network
+from ..tasks import cross_entropy
 
 # |∂ cross-entropy / ∂ logits| = ‖softmax − one-hot‖ ≤ √2.
 _LIPSCHITZ_CROSS_ENTROPY = 2**0.5

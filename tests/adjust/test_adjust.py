@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mcjax
-from mcjax.adjust import adjust, moments
+from mcjax.adjust import moments, solve_layers
 from mcjax.adjust.form import matrix_form
 from mcjax.adjust.moments import Wanted, moments_along
 from mcjax.adjust.solve import Normal, solve
@@ -104,7 +104,7 @@ def test_gradient_vanishes_on_every_architecture(model):
         if layer.bias is not None:  # biases are not adjusted: compare outputs without them
             like[names.index(layer.bias)] = jax.tree.leaves(b)[names.index(layer.bias)]
         like = jax.tree.unflatten(network.treedef, like)
-        done = adjust(network, b, like, x, layers=[layer.name])
+        done = solve_layers(network, b, like, x, layers=[layer.name])
         target = network.layer_outputs(like, x)[layer.name]
         number = layer.contraction.weight
 
@@ -129,7 +129,7 @@ def test_only_the_layer_changes_and_status_says_rank():
     kernel = b["params"]["Dense_0"]["kernel"].at[:, 0].set(0)
     bias = b["params"]["Dense_0"]["bias"].at[0].set(-1)
     b["params"]["Dense_0"] = {"kernel": kernel, "bias": bias}  # unit 0 never fires
-    done = adjust(network, b, a, case.inputs(200), layers=["Dense_1"])
+    done = solve_layers(network, b, a, case.inputs(200), layers=["Dense_1"])
     assert done.layers["Dense_1"].units == 8
     assert done.layers["Dense_1"].rank == 7
     assert "rank 7 of 8" in done.summary()
@@ -145,7 +145,7 @@ def test_a_network_is_adjusted_to_itself():
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     a, x = case.another(1), case.inputs(200)
     names = [layer.name for layer in network.layers[1:]]
-    done = adjust(network, a, a, x, layers=names)
+    done = solve_layers(network, a, a, x, layers=names)
     np.testing.assert_allclose(case.run(done.params, x), case.run(a, x), atol=2e-3)
 
 
@@ -188,7 +188,7 @@ def test_fewer_samples_than_units_warns():
     case = MODELS["mlp"]()
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     with pytest.warns(UserWarning, match="3 samples for the 8 units of layer 'Dense_1'"):
-        adjust(network, case.another(1), case.another(2), case.inputs(3), layers=["Dense_1"])
+        solve_layers(network, case.another(1), case.another(2), case.inputs(3), layers=["Dense_1"])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_layers_that_cannot_be_solved(name, layer, message):
     if layer == "table#2":
         layer = network.layers[-1].name
     with pytest.raises(ValueError, match=message):
-        adjust(network, case.another(1), case.another(2), case.inputs(20), layers=[layer])
+        solve_layers(network, case.another(1), case.another(2), case.inputs(20), layers=[layer])
 
 
 def test_bad_inputs():
@@ -214,10 +214,10 @@ def test_bad_inputs():
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     a, x = case.another(1), case.inputs(20)
     with pytest.raises(ValueError, match="x is an empty batch"):
-        adjust(network, a, a, x[:0], layers=["Dense_1"])
+        solve_layers(network, a, a, x[:0], layers=["Dense_1"])
     with pytest.raises(ValueError, match="x: leaf '' holds 6 NaN"):
-        adjust(network, a, a, x.at[0].set(jnp.nan), layers=["Dense_1"])
+        solve_layers(network, a, a, x.at[0].set(jnp.nan), layers=["Dense_1"])
     with pytest.raises(ValueError, match="layers is empty"):
-        adjust(network, a, a, x, layers=[])
+        solve_layers(network, a, a, x, layers=[])
     with pytest.raises(ValueError, match="different structures"):
-        adjust(network, a, {"params": {}}, x, layers=["Dense_1"])
+        solve_layers(network, a, {"params": {}}, x, layers=["Dense_1"])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from scipy.optimize import linear_sum_assignment
 
-from mcjax.align import birkhoff
-from mcjax.align.decomposition import sample_permutations
+from mcjax.transport import birkhoff
+from mcjax.transport.decomposition import sample_permutations
 
 
 def mixture(seed: int, n: int, k: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def test_the_first_term_is_the_nearest_permutation_with_the_largest_weight(seed,
 
 def test_no_more_terms_than_asked_for(monkeypatch):
     """The paper truncates after ten; the assignments are counted."""
-    import mcjax.align.decomposition as module
+    import mcjax.transport.decomposition as module
 
     calls = []
 

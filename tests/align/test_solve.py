@@ -12,10 +12,11 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 import mcjax
-from mcjax.align import crossed, match_activations
-from mcjax.align.assignment import solve
-from mcjax.align.terms import Term
+from mcjax.align import match_activations
 from mcjax.network.axes import Atom
+from mcjax.transport import crossed
+from mcjax.transport.assignment import solve
+from mcjax.transport.terms import Term
 
 
 def atom(index, size):

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mcjax
-from mcjax.evaluation import barrier, batch_norm_along, cross_entropy, estimate_batch_norm
+from mcjax.evaluation import barrier, batch_norm_along, estimate_batch_norm
 from mcjax.path import Arc, Bezier, Linear
+from mcjax.tasks import cross_entropy
 
 from ..catalogue import MODELS, ResNet20, linen
 from ..paths import PATHS
@@ -104,8 +105,9 @@ def test_shared_values_of_a_convolution_and_of_nothing():
 def test_own_metrics_and_trees_as_inputs():
     path, (x, y) = KINDS["linear"](), data()
     model = lambda p, x: {"logits": mlp(p, x["image"]), "norm": jnp.sum(x["image"] ** 2, -1)}
-    metrics = {"mean_logit": lambda out, y: out["logits"].mean(-1) + 0 * out["norm"]}
-    curve = mcjax.evaluate(path, model, ({"image": x}, y), t=[0.0, 0.5], metrics=metrics)
+    logit = lambda out, y: out["logits"].mean(-1) + 0 * out["norm"]
+    task = mcjax.Task("logits", {"mean_logit": logit}, {"mean_logit": "low"}, loss="mean_logit")
+    curve = mcjax.evaluate(path, model, ({"image": x}, y), t=[0.0, 0.5], task=task)
     expected = np.asarray(mlp(path(0.5), x)).mean()
     assert curve.values["mean_logit"][1] == pytest.approx(expected, rel=1e-4)
     assert curve.mean_logit.shape == (2,)
@@ -313,6 +315,10 @@ def test_curve_saves_and_summarises(tmp_path):
         curve.barrier(metric="recall")
 
 
+def scored(metric):
+    return mcjax.Task("own", {"m": metric}, {"m": "high"}, loss="m")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -323,9 +329,8 @@ def test_curve_saves_and_summarises(tmp_path):
         ({"path": params(0)}, "path must be a mcjax Path, got dict"),
         ({"t": 0}, "at least 1, got 0"),
         ({"chunk": -1}, "chunk must be a positive integer"),
-        ({"metrics": {}}, "metrics is empty"),
-        ({"metrics": {"m": lambda z, y: z}}, r"metrics\['m'\] returned shape \(103, 3\)"),
-        ({"metrics": {"m": lambda z, y: z.mean()}}, r"metrics\['m'\] returned shape \(\)"),
+        ({"task": scored(lambda z, y: z)}, r"metrics\['m'\] returned shape \(103, 3\)"),
+        ({"task": scored(lambda z, y: z.mean())}, r"metrics\['m'\] returned shape \(\)"),
     ],
 )
 def test_bad_arguments(change, message):

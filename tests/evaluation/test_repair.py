@@ -10,6 +10,7 @@ import pytest
 import mcjax
 from mcjax.evaluation import Repaired, estimate_batch_norm
 from mcjax.path import Linear
+from mcjax.training import train_networks
 
 from ..align.test_matching import inputs, mlp, random_mlp
 from ..catalogue import MODELS
@@ -79,13 +80,12 @@ def test_batch_normalisation_is_estimated_again():
 def test_the_barrier_falls_after_alignment():
     from mcjax.data import load
     from mcjax.models import MLP
-    from mcjax.protocol import Protocol
-    from mcjax.train import train
+    from mcjax.training.protocol import Protocol
 
     data = load("digits").flat()
     model = MLP((40, 40, 40))
     sets = (data.x_train, data.y_train)
-    a, b = train(
+    a, b = train_networks(
         model.apply, lambda k: model.init(k, data.x_train[:1]), sets, (0, 1), Protocol(20, 64, 0.05)
     )
     network = mcjax.trace(model.apply, a, data.x_train[:2])

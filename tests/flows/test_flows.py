@@ -13,7 +13,7 @@ import mcjax
 from mcjax.flows import Architecture, ConnectionModel, train_bijection, train_flow
 from mcjax.flows.architecture import arrays_of, build, skeleton, standardised, with_arrays
 from mcjax.flows.rows import Rows
-from mcjax.protocol import cross_entropy_of
+from mcjax.training.protocol import cross_entropy_of
 
 from ..catalogue import MLP, linen, vectors
 

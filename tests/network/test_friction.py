@@ -38,7 +38,7 @@ def test_from_trace_to_files(name, tmp_path):
 
     path = mcjax.path.Linear(a, b)
     curve = mcjax.evaluate(
-        path, given.apply_fn, (x, Y), t=3, metrics=given.metrics, chunk=10,
+        path, given.apply_fn, (x, Y), t=3, task=given.task, chunk=10,
         statistics=mcjax.evaluation.Statistics(np.array([0, 0.5, 1.0]), {}),
     )  # fmt: skip
     for t, loss in zip(curve.t, curve.loss, strict=True):
@@ -78,10 +78,10 @@ def test_shared_inputs_give_what_closing_over_gives():
         activations = network.activations(p, x)["w1"][0]
         matched = mcjax.align.match_activations(network, p, q, x, chunk=10)
         signature = mcjax.align.correlation_signature(network, p, q, x, chunk=10)
-        solved = mcjax.adjust.adjust(network, p, q, x, layers=["w2"])
+        solved = mcjax.adjust.solve_layers(network, p, q, x, layers=["w2"])
         path = mcjax.connect("linear+wa", network, p, q, x=x, points=3)
         repaired = mcjax.evaluation.Repaired(mcjax.path.Linear(p, q), network, x, chunk=10)
-        made = mcjax.ensemble.ensemble(network, [p, q], x)
+        made = mcjax.merge.wa_ensemble(network, [p, q], x)
         return [
             activations, network.layer_inputs(p, x)["w2"], dict(matched.permutations),
             signature, solved.params, path(0.3), repaired(0.4), made(network.inputs(x)),
@@ -129,8 +129,8 @@ def test_equinox_modules_in_what_makes_and_trains_paths():
         "fit": fitted.path(0.5),
         "connect": mcjax.connect("arc+wa", network, a, b, x=X, points=3)(0.5),
         "swaps": mcjax.connect("ot", network, a, b, swaps=True)(0.8),
-        "adjust": mcjax.adjust.adjust(network, a, b, X, layers=["layers/1"]).params,
-        "soup": mcjax.ensemble.soup(network, [a, b]),
+        "adjust": mcjax.adjust.solve_layers(network, a, b, X, layers=["layers/1"]).params,
+        "soup": mcjax.merge.soup(network, [a, b]),
         "plane": plane.point(0.1, 0.2),
     }
     for name, model in found.items():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mcjax
-from mcjax.path import StraightThrough
+from mcjax.align import StraightThrough
 
 from ..catalogue import MLP, linen, vectors
 

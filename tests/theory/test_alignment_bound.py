@@ -10,9 +10,9 @@ import mcjax
 from mcjax.align import match_activations
 from mcjax.data import load
 from mcjax.models import MLP
-from mcjax.protocol import Protocol
 from mcjax.theory import alignment_bound
-from mcjax.train import train
+from mcjax.training import train_networks
+from mcjax.training.protocol import Protocol
 
 from ..align.test_matching import inputs, mlp, random_mlp
 from ..catalogue import MODELS
@@ -22,7 +22,7 @@ def trained():
     data = load("digits").flat()
     model = MLP((20, 15))
     sets = (data.x_train, data.y_train)
-    a, b = train(
+    a, b = train_networks(
         model.apply, lambda k: model.init(k, data.x_train[:1]), sets, (0, 1), Protocol(10, 64, 0.05)
     )
     return mcjax.trace(model.apply, a, data.x_train[:2]), model, sets, a, b

@@ -1,0 +1,5 @@
+"""Adversarial inputs."""
+
+from .pgd import PGD
+
+__all__ = ["PGD"]

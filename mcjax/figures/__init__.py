@@ -1,0 +1,1 @@
+"""Arrays drawn as figures; matplotlib is loaded on use."""

@@ -1,0 +1,180 @@
+"""Several networks as one, averaged in their predictions: WA-ensembles (anokhin2020, Sec. 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check
+from .._inputs import per_example
+from .._types import ApplyFn, Params
+from ..adjust.adjustment import solve_along
+from ..adjust.moments import Wanted
+from ..adjust.stages import Plan
+from ..network.axes import Atom
+from ..network.linear import multiply_adds, shared_values
+from ..network.model import Model
+from ..network.network import Network
+from ..network.program import run
+from ..path import Partial
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Networks whose predictions are averaged, with the parameters that they share.
+
+    - `members`: parameter trees (packed: `mcjax/_static.py`); the leaves numbered in `shared` are
+      the same in all
+    - `flops`, `parameters`: multiply-adds for an example and numbers stored, as a share of those
+      of as many independent networks
+    """
+
+    apply_fn: ApplyFn
+    members: tuple[Params, ...]
+    shared: frozenset[int]
+    flops: float
+    parameters: float
+
+    def __call__(self, x: Any) -> jax.Array:
+        """The mean of the members' softmax outputs, 1/n Σ_k softmax(f(θ_k, x)).
+
+        What the members share is computed once. Works under jit.
+        """
+        model = Model.of(self.apply_fn, self.members[0], x)
+        once, _ = shared_values(model.program, model.n_leaves, (), self.shared)
+        data, given = jax.tree.leaves(x), {}
+        if once is not None:
+            leaves = jax.tree.leaves(self.members[0])
+            given = dict(zip(once.frontier, run(once.program, [*leaves, *data])[0], strict=True))
+        outputs = [jax.nn.softmax(model.outputs(m, x, given)) for m in self.members]
+        return sum(outputs[1:], outputs[0]) / len(outputs)
+
+    def accuracy(self, data: tuple[Any, Any], chunk: int = 500) -> float:
+        """The share of examples whose label is the most probable."""
+        x, y = data
+        n = _check.batched(x, "x")
+        apply = jax.jit(self)
+        right = 0
+        for first in range(0, n, chunk):
+            some = per_example(lambda v, i=first: jnp.asarray(v[i : i + chunk]), x)
+            right += int(np.sum(np.argmax(apply(some), -1) == np.asarray(y[first : first + chunk])))
+        return right / n
+
+
+def independent(network: Network, members: Sequence[Params]) -> Ensemble:
+    """The usual ensemble of networks that share nothing."""
+    members = check_members(network, members, least=1)
+    return Ensemble(network.apply_fn, tuple(members), frozenset(), 1.0, 1.0)
+
+
+def wa_ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: int = 1) -> Ensemble:
+    """Networks adjusted to the backbone of the first: WA(layer) of anokhin2020, Sec. 6.
+
+    The features F_1 before a layer come from the first network; the layer of network k is solved
+    to give its own outputs from them, W¹_k = W_k F_k F_1⁺, and the rest of network k follows.
+    With skip connections every layer that reads the backbone's features is solved.
+
+    If `layer` is 1, the last, outputs are linear in what differs, and the average of the adjusted
+    weights is one network of the usual size (whose logits, not probabilities, are averaged).
+
+    **Arguments:**
+    - `network`: the traced network
+    - `members`: at least two parameter trees; the first is the backbone
+    - `x`: training inputs to solve on, more of them than the layer has units
+    - `layer`: counted from the last one, as in the paper: a larger one shares less
+
+    **Returns:** an `Ensemble`; call it on inputs for probabilities.
+
+    **Raises:** `ValueError` for fewer than two networks, networks of another architecture, or a
+    layer that there is not or that no group of units comes before.
+
+        >>> import jax, jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+        >>> draw = lambda k, *shape: jax.random.normal(jax.random.key(k), shape)
+        >>> nets = [{"w1": draw(i, 3, 8), "w2": draw(i + 9, 8, 2)} for i in range(3)]
+        >>> x = draw(20, 50, 3)
+        >>> made = mcjax.merge.wa_ensemble(mcjax.trace(f, nets[0], x), nets, x)
+        >>> len(made.members), round(made.flops, 3), made(x).shape
+        (1, 0.333, (50, 2))
+    """
+    members = check_members(network, members, least=2)
+    x = network.inputs(x)
+    _check.batched(x, "x")
+    _check.finite(x, "x")
+    plan, number = Plan(network), len(network.layers) - _check.positive(layer, "layer")
+    before = _groups_before(plan, number)
+    if number < 1 or not before:
+        raise ValueError(
+            f"layer: there is no backbone before layer {layer} from the last; the network has "
+            f"{len(network.layers)} layers"
+        )
+    trees = [members[0], *(_on_backbone(plan, m, members[0], before, x) for m in members[1:])]
+    flat = [network.flatten(tree, "member") for tree in trees]
+    shared = frozenset(i for i, leaves in enumerate(zip(*flat, strict=True))
+                       if all(v is leaves[0] for v in leaves))  # fmt: skip
+    n, (flops, size) = len(trees), _shares(network, shared)
+    if layer == 1:
+        mean = [jnp.mean(jnp.stack(leaves), 0) if i not in shared else leaves[0]
+                for i, leaves in enumerate(zip(*flat, strict=True))]  # fmt: skip
+        merged = jax.tree.unflatten(network.treedef, mean)
+        everything = frozenset(range(len(mean)))
+        return Ensemble(network.apply_fn, (merged,), everything, 1 / n, 1 / n)
+    flops, size = ((share + n * (1 - share)) / n for share in (flops, size))
+    return Ensemble(network.apply_fn, tuple(trees), shared, flops, size)
+
+
+def _on_backbone(
+    plan: Plan, member: Params, backbone: Params, before: frozenset[Atom], x: Any
+) -> Params:
+    """A network with the groups in `before` computed by the backbone."""
+    network = plan.network
+    leaves: list[Any] = plan.mixed(
+        network.flatten(member, "member"), network.flatten(backbone, "backbone"), before
+    )
+    wanted = [Wanted(n, plan.like(n, before)) for n in plan.solvable if not plan.exact(n, before)]
+    path = Partial(jax.tree.unflatten(network.treedef, leaves), ())
+    if wanted:
+        solved = solve_along(network, path, [0.0], wanted, (member, backbone), x)
+        for i, values in solved.leaves.items():
+            leaves[i] = values[0]
+    return jax.tree.unflatten(network.treedef, leaves)
+
+
+def _groups_before(plan: Plan, number: int) -> frozenset[Atom]:
+    """The groups first written before a layer."""
+    early = [plan.writes(n) for n in range(max(number, 0))]
+    found = [s.groups for s in plan.stages if any(s.groups & written for written in early)]
+    return frozenset().union(*found)
+
+
+def _shares(network: Network, shared: frozenset[int]) -> tuple[float, float]:
+    """The shares of multiply-adds and of parameters that lie before any leaf that differs."""
+    model = Model.of(network.apply_fn, network.template,
+                     network.input_types)  # fmt: skip
+    program = model.program
+    differs = {v for i, v in enumerate(program.inputs[: model.n_leaves]) if i not in shared}
+    common = total = 0.0
+    for equation in program.equations:
+        own = bool(differs.intersection(equation.inputs))
+        if own:
+            differs.update(equation.outputs)
+        if equation.name in ("dot_general", "conv_general_dilated"):
+            work = multiply_adds(program, equation)
+            total, common = total + work, common + (0 if own else work)
+    sizes = [int(np.prod(t.shape)) for t in network.leaf_types]
+    return common / max(total, 1.0), sum(sizes[i] for i in shared) / sum(sizes)
+
+
+def check_members(network: Network, members: Sequence[Params], least: int) -> list[Params]:
+    if len(members) < least:
+        raise ValueError(f"members: an ensemble needs at least {least} networks, got "
+                         f"{len(members)}")  # fmt: skip
+    return network.check_parameters(**{f"members[{i}]": p for i, p in enumerate(members)})
+
+
+__all__ = ["Ensemble", "independent", "wa_ensemble"]

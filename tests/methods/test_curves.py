@@ -1,0 +1,173 @@
+"""Curves trained on data."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mcjax
+from mcjax.data import crop_flip_and_rotate, load
+from mcjax.models import MLP
+from mcjax.path import Bezier, PolygonalChain
+from mcjax.training import train_curve, train_networks
+from mcjax.training.protocol import Protocol, tatro2020, training_loss
+
+PROTOCOL = Protocol(4, 64, 0.1, 0.9, 1e-4, True, 2)
+
+
+def study(hidden=(24, 24)):
+    data = load("digits").flat()
+    model = MLP(hidden)
+    sets = (data.x_train, data.y_train)
+    a, b = train_networks(
+        model.apply, lambda k: model.init(k, data.x_train[:1]), sets, (0, 1), PROTOCOL
+    )
+    return model, sets, a, b
+
+
+def test_a_trained_curve_is_better_than_the_segment():
+    model, sets, a, b = study()
+    for start in (Bezier.between(a, b), Bezier.between(a, b, 2), PolygonalChain.between(a, b)):
+        fitted = train_curve(start, model.apply, sets, PROTOCOL, key=jax.random.key(0), samples=2)
+        before, after = (mcjax.evaluate(p, model.apply, sets, 11) for p in (start, fitted.path))
+        assert after.worst("loss") < 0.7 * before.worst("loss")
+        assert fitted.losses.shape == (4,)
+        jax.tree.map(np.testing.assert_array_equal, fitted.path(1.0), b)
+
+
+def test_going_on_after_an_interruption_is_bit_for_bit_the_same(tmp_path):
+    model, sets, a, b = study()
+    start, key = Bezier.between(a, b), jax.random.key(3)
+    whole = train_curve(start, model.apply, sets, PROTOCOL, key=key)
+
+    def stop(epoch, loss):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    arguments = dict(key=key, directory=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train_curve(start, model.apply, sets, PROTOCOL, progress=stop, **arguments)
+    epochs = []
+    again = train_curve(
+        start, model.apply, sets, PROTOCOL, progress=lambda e, _: epochs.append(e), **arguments
+    )
+    assert epochs == [2, 3]
+    jax.tree.map(np.testing.assert_array_equal, again.path, whole.path)
+    np.testing.assert_array_equal(again.losses, whole.losses)
+    other = dataclasses.replace(PROTOCOL, learning_rate=0.3)
+    with pytest.raises(ValueError, match="are of another run"):
+        train_curve(start, model.apply, sets, other, **arguments)
+
+
+def test_too_few_examples():
+    model, (x, y), a, b = study((4,))
+    with pytest.raises(ValueError, match="10 examples are fewer than one batch of 64"):
+        train_curve(
+            Bezier.between(a, b), model.apply, (x[:10], y[:10]), PROTOCOL, key=jax.random.key(0)
+        )
+
+
+def test_a_curve_of_two_points_cannot_be_trained():
+    model, sets, a, b = study((4,))
+    with pytest.raises(ValueError, match="two points has no free points"):
+        train_curve(Bezier([a, b]), model.apply, sets, PROTOCOL, key=jax.random.key(0))
+
+
+# -- the loss of a training step -----------------------------------------------------------
+
+
+class Normalised(nn.Module):
+    train: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3))(x)
+        x = nn.BatchNorm(use_running_average=not self.train, momentum=0.5)(x)
+        return nn.Dense(3)(nn.relu(x).mean((1, 2)))
+
+
+def test_training_mode_is_that_of_flax():
+    """Loss and gradient against flax's own training mode, which keeps the relu's custom rule."""
+    x = jax.random.normal(jax.random.key(0), (8, 6, 6, 2))
+    y = jnp.arange(8) % 3
+    params = Normalised().init(jax.random.key(1), x)
+    params = {**params, "batch_stats": jax.tree.map(lambda v: v + 0.7, params["batch_stats"])}
+
+    def by_flax(p):
+        variables = {"params": p, "batch_stats": params["batch_stats"]}
+        out, _ = Normalised(train=True).apply(variables, x, mutable=["batch_stats"])
+        return -jnp.mean(jax.nn.log_softmax(out)[jnp.arange(8), y])
+
+    loss = training_loss(Normalised().apply)
+    ours = lambda p: loss({**params, "params": p}, (x, y, jax.random.key(0)))
+    expected, found = (jax.value_and_grad(f)(params["params"]) for f in (by_flax, ours))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, atol=1e-5), found[1], expected[1])
+
+
+def test_custom_gradients_are_kept():
+    @jax.custom_vjp
+    def sign(x):
+        return jnp.sign(x)
+
+    sign.defvjp(lambda x: (jnp.sign(x), None), lambda _, g: (g,))
+
+    def apply_fn(p, x):
+        h = (x @ p["w"] - p["mean"]) / jnp.sqrt(p["var"] + 1e-5)
+        return sign(h) * p["v"]
+
+    params = {"w": jnp.eye(3), "mean": jnp.zeros(3), "var": jnp.ones(3), "v": jnp.ones(3)}
+    x = jax.random.normal(jax.random.key(0), (16, 3))
+    gradient = jax.grad(training_loss(apply_fn))(params, (x, jnp.arange(16) % 3, None))
+    assert float(jnp.abs(gradient["w"]).max()) > 0
+
+
+def test_decay_is_of_the_network_without_its_statistics():
+    x, y = jnp.ones((4, 6, 6, 2)), jnp.arange(4) % 3
+    params = Normalised().init(jax.random.key(1), x)
+    key = jax.random.key(0)
+    plain = training_loss(Normalised().apply)(params, (x, y, key))
+    decayed = training_loss(Normalised().apply, None, None, 0.1)(params, (x, y, key))
+    squares = sum(float((np.asarray(v) ** 2).sum()) for v in jax.tree.leaves(params["params"]))
+    assert float(decayed - plain) == pytest.approx(0.05 * squares, rel=1e-4)
+
+
+def test_rates_of_the_protocols():
+    """tatro2020's rate halves every 20 of 250 epochs; SGD's step shows it."""
+    optimizer = dataclasses.replace(tatro2020(), momentum=0.0, nesterov=False).optimizer(2500)
+    state, params = optimizer.init({"w": jnp.zeros(1)}), {"w": jnp.zeros(1)}
+    rates = []
+    step = jax.jit(lambda s: optimizer.update({"w": jnp.ones(1)}, s, params))
+    for _ in range(500):
+        updates, state = step(state)
+        rates.append(-float(updates["w"][0]))
+    np.testing.assert_allclose(
+        [rates[0], rates[199], rates[200], rates[399], rates[400]],
+        [0.1, 0.1, 0.05, 0.05, 0.025],
+        rtol=1e-5,
+    )
+
+
+# -- augmentation --------------------------------------------------------------------------
+
+
+def test_rotations_are_within_fifteen_degrees():
+    """A bright point off the centre stays at its distance, and turns by no more than 15°."""
+    image = np.zeros((1, 33, 33, 1), np.float32)
+    image[0, 16, 24:27] = 1
+    many = np.repeat(image, 200, 0)
+    moved = np.asarray(crop_flip_and_rotate(jax.random.key(0), jnp.asarray(many)))[..., 0]
+    rows, columns = np.mgrid[:33, :33] - 16.0
+    weight = moved.sum((1, 2))
+    # Undo the flip; a crop shifts by at most 4, so the angle is bounded loosely.
+    y = (moved * rows).sum((1, 2)) / weight
+    x = np.abs((moved * columns).sum((1, 2)) / weight)
+    assert (np.abs(y) <= 4 + 14 * np.sin(np.deg2rad(15)) + 1e-3).all()
+    assert (x >= 5 * np.cos(np.deg2rad(15)) - 4 * np.sin(np.deg2rad(15))).all()
+    assert y.std() > 2
+    assert not np.array_equal(moved[0], moved[1])
