@@ -21,10 +21,10 @@ from .._inputs import length, type_of
 from .._types import Params
 from . import chunks
 from .activations import analysis_for, axes_of, tapped
-from .analysis import Analysis
 from .axes import Atom
 from .blocks import Block, blocks
 from .coarse import coarse
+from .frozen import Analysis
 from .network import Network
 from .program import run
 
