@@ -22,16 +22,6 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def network(value: Any, name: str = "network") -> None:
-    """Raise unless a value is a `mcjax.Network`."""
-    if all(hasattr(value, a) for a in ("groups", "layers", "permute", "leaf_axes")):
-        return
-    kind = "function" if inspect.isroutine(value) else type(value).__name__
-    raise ValueError(
-        f"{name} must be a mcjax.Network, made by mcjax.trace(apply_fn, params, x); got a {kind}"
-    )
-
-
 def same_structure(a: Params, b: Params, *, names: tuple[str, str] = ("a", "b")) -> None:
     """Raise unless two parameter trees have the same structure, shapes, dtypes and what is no
     array in them."""

@@ -135,7 +135,7 @@ def test_a_class_token_adds_no_moments(image, tokens):
     assert set(blocks) <= {1, 2}
     p = network.random_permutations(jax.random.key(1))
     matching = match_activations(network, a, network.permute(p, a), x, chunk=20)
-    inverse = mcjax.symmetry.invert(network, p)
+    inverse = mcjax.Action.of(network, p).inverse().permutations
     for name in network.groups:
         np.testing.assert_array_equal(matching.permutations[name], inverse[name])
     assert matching.status == "optimal"
@@ -178,5 +178,9 @@ def test_clip_is_matched_in_little_memory():
         [sys.executable, "-m", "tests.large"], capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)
-    assert (found["groups"], found["wrong"], found["status"]) == (len(Clip().groups()), 0, "optimal")
+    assert (found["groups"], found["wrong"], found["status"]) == (
+        len(Clip().groups()),
+        0,
+        "optimal",
+    )
     assert found["peak bytes"] - found["parameter bytes"] < 4e9
