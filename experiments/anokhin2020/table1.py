@@ -100,7 +100,8 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
         "realnvp-bijection": (bijection_steps, lambda steps, progress: flows.train_bijection(
             network, networks, loss, study.train_data,
             flows.Architecture("realnvp", blocks=2 if quick else 8, width=width, depth=1),
-            steps=steps, batch=64 if options.smoke else 256, learning_rate=3e-4, key=jax.random.key(0),
+            steps=steps, batch=64 if options.smoke else 256, learning_rate=3e-4,
+            key=jax.random.key(0),
             directory=running, progress=progress,
         )),
         "iaf-flow": (flow_steps, lambda steps, progress: flows.train_flow(
