@@ -371,8 +371,7 @@ def _merge(s: tuple, t: tuple) -> tuple:
     n, m = s[0], t[0]
     d_a, d_b, w = t[1] - s[1], t[2] - s[2], n * m / (n + m)
     unit_a, unit_b = (
-        jnp.maximum(jnp.maximum(s[k], t[k]), _scale(jnp.abs(d)))
-        for k, d in ((3, d_a), (4, d_b))
+        jnp.maximum(jnp.maximum(s[k], t[k]), _scale(jnp.abs(d))) for k, d in ((3, d_a), (4, d_b))
     )
     of_s, of_t = ((v[3] / unit_a, v[4] / unit_b) for v in (s, t))
     e_a, e_b = d_a / unit_a, d_b / unit_b
