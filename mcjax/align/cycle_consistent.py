@@ -20,7 +20,7 @@ from ..symmetry.permutation import compose, invert
 from ..symmetry.relaxation import Matrices, matrices_of, transport
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
-from .parameters import exponent_of, float_arrays
+from .parameters import exponent_of, float_arrays, inner_product
 from .weights import descend, seed_of
 
 _MAX_STEPS = 50
@@ -143,11 +143,13 @@ class _FrankWolfe:
         start, history = self.value(first), []
         history.append(start)
         found = [{n: self.assigned(m) for n, m in of.items()} for of in self.relax(first, history)]
-        if self.value(found) < start:
-            found = first
-        found, value, ended = self.ascend(found)
+        value = self.value(found)
+        if value < start:
+            found, value = first, start
+        found, value, ended = self.ascend(found, value)
         history.append(value)
-        squares = [float(squared_norm(t)) for t in _counted(self.network, self.trees)]
+        counted = _counted(self.network, self.trees)
+        squares = [inner_product(v, v) for v in map(float_arrays, counted)]
         most = (sum(v**0.5 for v in squares) ** 2 - sum(squares)) / 2
         status = worst(LOCAL if ended else BOUND, *self.statuses)
         if value >= (1 - _TOLERANCE) * most:
@@ -179,12 +181,11 @@ class _FrankWolfe:
             history.append(float(values[best]))
         return matrices
 
-    def ascend(self, found: Permuted) -> tuple[Permuted, float, bool]:
+    def ascend(self, found: Permuted, value: float) -> tuple[Permuted, float, bool]:
         """The group of one network that gains most is assigned anew, while that helps.
 
         **Returns:** (permutations, value, whether none is left that gains)
         """
-        value = self.value(found)
         for _ in range(self.steps):
             matrices = [matrices_of(self.network, p) for p in found]
             gradient = jax.device_get(_gradient(self.network, self.trees, matrices))
