@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from .axes import Atom
 from .layers import VIEWS, Contraction, units
@@ -80,7 +80,8 @@ def _weight_axes(
     source = origins.of(c.equation.inputs[position])
     if source is None or sides is None:
         return None, None
-    out, summed = (frozenset(a for d in dims for a in source[1][d]) for dims in sides)
+    both = (sides[0].values(), sides[1])
+    out, summed = (frozenset(a for d in dims for a in source[1][d]) for dims in both)
     return out, summed
 
 
@@ -91,19 +92,24 @@ def weight_position(c: Contraction) -> int:
 
 def contraction_dims(
     program: Program, equation: Equation, position: int
-) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """The dimensions of an operand on the output, and those summed over; None if not known.
+) -> tuple[dict[int, int], tuple[int, ...]] | None:
+    """Dimensions of an operand of a contraction; None if they are not known.
 
-    Those on the output are in the order in which they stand there; a batch dimension is in both.
+    **Returns:** (dimension of the output → dimension of the operand, dimensions summed over); a
+    batch dimension is in both.
     """
     if equation.name == "dot_general":
         summed, batch = equation.params["dimension_numbers"]
-        rank = len(program.shape(equation.inputs[position]))
-        free = [d for d in range(rank) if d not in (*summed[position], *batch[position])]
-        return (*batch[position], *free), (*summed[position], *batch[position])
+        free = [
+            [d for d in range(len(program.shape(o))) if d not in (*summed[i], *batch[i])]
+            for i, o in enumerate(equation.inputs)
+        ]
+        first = len(batch[0]) + (len(free[0]) if position else 0)
+        out = dict(enumerate(batch[position])) | dict(enumerate(free[position], first))
+        return out, (*summed[position], *batch[position])
     if equation.name == "conv_general_dilated" and position == 1:
-        first, second = equation.params["dimension_numbers"].rhs_spec[:2]
-        return (first,), (second,)
+        numbers = equation.params["dimension_numbers"]
+        return {numbers.out_spec[1]: numbers.rhs_spec[0]}, (numbers.rhs_spec[1],)
     return None
 
 
@@ -123,11 +129,16 @@ class Origins:
                         self.scanned[inner] = outer, i >= n_const
 
     def of(self, operand: Operand) -> tuple[int, Dims] | None:
-        """(input, its axes for each dimension) of what is a view of an input, else None."""
+        """(input by number, its axes for each dimension) of a view of an input, else None."""
+        found = self.back(operand, self.program.inputs)
+        return None if found is None else (self.program.inputs.index(found[0]), found[1])
+
+    def back(self, operand: Operand, ends: Collection[int]) -> tuple[int, Dims] | None:
+        """(end, its axes for each dimension of the operand) of a view of one of these values."""
         if not isinstance(operand, int):
             return None
         dims: Dims = tuple((d,) for d in range(len(self.program.shape(operand))))
-        while operand not in self.program.inputs:
+        while operand not in ends:
             if operand in self.scanned:
                 outer, sliced = self.scanned[operand]
                 rank = len(self.program.shape(operand))
@@ -141,7 +152,7 @@ class Origins:
                 return None
             dims = tuple(tuple(dict.fromkeys(e for d in ds for e in step[d])) for ds in dims)
             operand = outer
-        return self.program.inputs.index(operand), dims
+        return operand, dims
 
     def leaves(self, operand: Operand) -> set[int]:
         """Numbers of the inputs that a value is computed from."""
@@ -186,11 +197,12 @@ def _reshaped(before: tuple[int, ...], after: tuple[int, ...]) -> Dims:
     new = [(d, n) for d, n in enumerate(after) if n != 1]
     while left and new:
         first, second = [left.pop(0)], [new.pop(0)]
-        while math.prod(n for _, n in first) != math.prod(n for _, n in second):
-            shorter = math.prod(n for _, n in first) < math.prod(n for _, n in second)
-            first, second = (
-                (first + [left.pop(0)], second) if shorter else (first, second + [new.pop(0)])
-            )
+        while (m := _product(first)) != (n := _product(second)):
+            (first if m < n else second).append((left if m < n else new).pop(0))
         for d, _ in second:
             out[d] = tuple(e for e, _ in first)
     return tuple(out)
+
+
+def _product(dims: Sequence[tuple[int, int]]) -> int:
+    return math.prod(n for _, n in dims)

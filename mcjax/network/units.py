@@ -168,12 +168,9 @@ class Units:
     @classmethod
     def of_record(cls, record: Sequence[Any]) -> Units:
         group, shape, cells, parts, count = map(_hashable, record)
-        return cls(
-            group, shape,
-            tuple(Cell(leaf, block, Layout(*layout), *rest) for leaf, block, layout, *rest in cells),
-            tuple(Leaf(n, name, of, _of_plain(how)) for n, name, of, how in parts),
-            count,
-        )  # fmt: skip
+        cells = tuple(Cell(leaf, block, Layout(*form), *rest) for leaf, block, form, *rest in cells)
+        parts = tuple(Leaf(n, name, of, _of_plain(how)) for n, name, of, how in parts)
+        return cls(group, shape, cells, parts, count)
 
     def _cells(self, which: str) -> list[Cell]:
         _check.one_of(which, WHICH, "which")
@@ -290,7 +287,8 @@ def partition(
     for candidates in held.values():
         name, cell = max(candidates, key=lambda pair: _claim(pair[1]))
         owned.setdefault(name, []).append(cell)
-    return tuple(_units(network, n, owned[n]) for n in network.groups if n in owned)
+    ordered = {n: sorted(cells, key=lambda c: (c.leaf, c.block)) for n, cells in owned.items()}
+    return tuple(_units(network, n, ordered[n]) for n in network.groups if n in ordered)
 
 
 def choose(network: Network, leaf: int, groups: Collection[str], yes: Any, no: Any) -> Any:
