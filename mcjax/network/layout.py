@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .axes import Atom
-from .blocks import Block, dependee
+from .axes import Atom, Axes
+from .blocks import Block, dependee, map_blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,3 +76,27 @@ def along(
     given = given.reshape(-1, *np.shape(given)[len(fixed) :])
     layout = Layout(np.shape(block), fixed, (i,))
     return layout.back(function(given, layout.matrix(block)))
+
+
+def act(
+    function: Callable[[Any, Any], Any],
+    outer: Mapping[Atom, Sequence[Atom]],
+    given: Mapping[Atom, Any],
+    leaf: Any,
+    axes: Axes,
+) -> Any:
+    """A leaf whose units are moved or mixed wherever they stand, outer units first.
+
+    **Arguments:**
+    - `function`: see `along`
+    - `outer`: atom → the atoms that its units depend on, for those given
+    - `given`: atom → what there is to do, (*outer sizes, …)
+    """
+
+    def move(block, dims: Block):
+        todo = [(i, d.factor) for i, d in enumerate(dims) if d.factor in given]
+        for i, atom in sorted(todo, key=lambda pair: len(outer[pair[1]])):
+            block = along(function, given[atom], block, dims, i, outer[atom])
+        return block
+
+    return map_blocks(move, leaf, axes)

@@ -6,7 +6,6 @@ whose units are mixed by such matrices instead of permuted can be differentiated
 
 from __future__ import annotations
 
-import string
 import warnings
 from collections.abc import Mapping
 from functools import partial
@@ -18,8 +17,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from .._types import Params, Permutations
-from ..network.blocks import Block, dependee, map_blocks
-from ..network.network import Group, Network, touches
+from ..network.layout import act
+from ..network.network import Network
+from ..network.permuting import touches
 
 # Fixed, so that the iterations can be differentiated.
 _SINKHORN_STEPS = 200
@@ -69,31 +69,18 @@ def transport(network: Network, matrices: Matrices, params: Params) -> Params:
             )
     given = {network.groups[n].atom: m for n, m in matrices.items()}
 
-    def move(block, dims: Block):
-        todo = [(i, network.group_of(d)) for i, d in enumerate(dims) if d.factor in given]
-        for i, group in sorted(todo, key=lambda pair: len(pair[1].outer)):
-            block = _mix(block, dims, i, group, given[group.atom])
-        return block
-
+    outer = {network.groups[n].atom: network.groups[n].outer for n in matrices}
     leaves = network.flatten(params, "params")
     out = [
-        map_blocks(move, jnp.asarray(leaf), axes) if touches(axes, given) else leaf
+        act(_mix, outer, given, jnp.asarray(leaf), axes) if touches(axes, given) else leaf
         for leaf, axes in zip(leaves, network.leaf_axes, strict=True)
     ]
     return jax.tree.unflatten(network.treedef, out)
 
 
-def _mix(block, dims: Block, i: int, group: Group, matrix):
-    """Mix dimension i of a block, by a matrix that may differ along other dimensions."""
-    along = [dependee(o, dims[i], dims) for o in group.outer]
-    for position, dim in enumerate(along):
-        if dims[dim].only is not None:  # the block is one index of that outer axis
-            matrix = jnp.take(matrix, jnp.array([dims[dim].only]), axis=position)
-    letters = string.ascii_letters[: len(dims)]
-    new = string.ascii_letters[len(dims)]
-    of_matrix = "".join(letters[d] for d in along) + new + letters[i]
-    result = letters[:i] + new + letters[i + 1 :]
-    return jnp.einsum(f"{of_matrix},{letters}->{result}", matrix.astype(block.dtype), block)
+def _mix(matrix: jax.Array, rows: jax.Array) -> jax.Array:
+    """The rows of units mixed, for each outer index."""
+    return jnp.einsum("oij,ojc->oic", matrix.astype(rows.dtype), rows)
 
 
 # -- from free matrices to doubly stochastic ones ------------------------------------------------
