@@ -11,6 +11,7 @@ import numpy as np
 
 from .axes import Atom, Axes
 from .blocks import Block, dependee, map_blocks
+from .groups import Group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,35 +53,9 @@ def followed(dims: Block, i: int, outer: Sequence[Atom]) -> tuple[int, ...]:
     return tuple(dependee(o, dims[i], dims) for o in outer)
 
 
-def along(
-    function: Callable[[Any, Any], Any],
-    given: Any,
-    block: Any,
-    dims: Block,
-    i: int,
-    outer: Sequence[Atom],
-) -> Any:
-    """A block whose units on dimension i are moved or mixed as `function` says.
-
-    **Arguments:**
-    - `function`: of (outer indices, …), what is given for each of them, and of the block as
-      (outer indices, units, columns), which it returns changed
-    - `given`: (*outer sizes, …), what there is to do for each outer index
-    - `outer`: the atoms that the units depend on
-    """
-    fixed = followed(dims, i, outer)
-    for position, d in enumerate(fixed):
-        only = dims[d].only
-        if only is not None:  # the block is one index of that outer axis
-            given = given[(*[slice(None)] * position, slice(only, only + 1))]
-    given = given.reshape(-1, *np.shape(given)[len(fixed) :])
-    layout = Layout(np.shape(block), fixed, (i,))
-    return layout.back(function(given, layout.matrix(block)))
-
-
 def act(
-    function: Callable[[Any, Any], Any],
-    outer: Mapping[Atom, Sequence[Atom]],
+    function: Callable[[Any, Any, Layout], Any],
+    groups: Mapping[Atom, Group],
     given: Mapping[Atom, Any],
     leaf: Any,
     axes: Axes,
@@ -88,15 +63,25 @@ def act(
     """A leaf whose units are moved or mixed wherever they stand, outer units first.
 
     **Arguments:**
-    - `function`: see `along`
-    - `outer`: atom → the atoms that its units depend on, for those given
-    - `given`: atom → what there is to do, (*outer sizes, …)
+    - `function`: of what is given for the group, the block, and its layout (outer units…, units,
+      everything else): the block changed. Where the block holds one index of an outer axis, so
+      does what is given
+    - `groups`: atom → group
+    - `given`: atom → what there is to do, (*outer sizes, …), for the groups that are concerned
     """
 
     def move(block, dims: Block):
-        todo = [(i, d.factor) for i, d in enumerate(dims) if d.factor in given]
-        for i, atom in sorted(todo, key=lambda pair: len(outer[pair[1]])):
-            block = along(function, given[atom], block, dims, i, outer[atom])
+        todo = [(i, groups[d.factor]) for i, d in enumerate(dims) if d.factor in given]  # type: ignore[index]
+        for i, group in sorted(todo, key=lambda pair: len(pair[1].outer)):
+            fixed, own = followed(dims, i, group.outer), given[group.atom]
+            for position, d in enumerate(fixed):
+                only = dims[d].only
+                if only is not None:
+                    own = own[(*[slice(None)] * position, slice(only, only + 1))]
+            block = function(own, block, Layout(np.shape(block), fixed, (i,)))
         return block
 
     return map_blocks(move, leaf, axes)
+
+
+__all__ = ["Layout", "act", "followed"]

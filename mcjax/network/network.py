@@ -13,9 +13,11 @@ import numpy as np
 from .. import _check
 from .._static import pack, unpack
 from .._types import Params, Permutations
+from ..symmetry.permutation import identity, random
 from .activations import group_activations, layer_values
 from .axes import Atom, Concat, Expr, Factor, Family, atoms
 from .groups import Group, Layer, Place
+from .mixing import Matrices, check_doubly_stochastic, check_matrices, mix_leaf
 from .permuting import touches
 from .rules.constants import KNOWN
 from .structure import Structure
@@ -44,19 +46,14 @@ class Network(Structure):
 
     def identity_permutations(self) -> dict[str, np.ndarray]:
         """The permutations that change nothing."""
-        return {
-            name: np.broadcast_to(np.arange(g.size), g.shape).copy()
-            for name, g in self.groups.items()
-        }
+        return identity(self._shapes())
 
     def random_permutations(self, key: jax.Array) -> dict[str, jax.Array]:
         """Uniformly random permutations of every group (each outer index its own)."""
-        with jax.transfer_guard("allow"):  # jax.random transfers bounds
-            keys = jax.random.split(key, max(len(self.groups), 1))
-            return {
-                name: jnp.argsort(jax.random.uniform(k, g.shape), axis=-1)
-                for (name, g), k in zip(self.groups.items(), keys, strict=False)
-            }
+        return random(self._shapes(), key)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: group.shape for name, group in self.groups.items()}
 
     def permute(self, permutations: Permutations, params: Params) -> Params:
         """Reorder units: unit i of the result is unit `permutations[group][i]` of `params`.
@@ -66,7 +63,7 @@ class Network(Structure):
         **Arguments:**
         - `permutations`: group name → index array of the group's `shape`; absent groups stay.
           For a dependent group of shape (outer, size), entry [i, j] is the unit inside the outer
-          unit that comes to stand at i.
+          unit that comes to stand at i. A `mcjax.Action` will do, too.
         - `params`: parameters of the traced structure
 
         **Raises:** `ValueError` for an unknown group, a wrong shape or what is no permutation.
@@ -79,7 +76,7 @@ class Network(Structure):
             >>> bool(jnp.allclose(f(moved, jnp.ones((4, 3))), f(params, jnp.ones((4, 3)))))
             True
         """
-        self.check_permutations(permutations)
+        permutations = self.check_permutations(permutations)
         leaves = self.flatten(params, "params")
         # On a CPU the host moves arrays without compiling a gather for every shape.
         host = jax.default_backend() == "cpu" and all(
@@ -96,13 +93,52 @@ class Network(Structure):
         moved = jax.tree.unflatten(self.treedef, out)
         return moved if pack(params) is params else unpack(moved)
 
-    def check_permutations(self, permutations: Permutations) -> None:
+    def mix(self, matrices: Matrices, params: Params, *, check: bool = True) -> Params:
+        """Units mixed by matrices: unit i of the result is Σ_j D[i, j] · unit j.
+
+        For permutation matrices this is `permute`; for other doubly stochastic ones, the relaxed
+        permutations of tatro2020 (App. E), the function changes. Differentiable in both.
+
+        **Arguments:**
+        - `matrices`: group name → (*group.shape, size); absent groups stay
+        - `params`: parameters of the traced structure
+        - `check`: whether the matrices must be doubly stochastic (not seen under `jit`)
+
+        **Raises:** `ValueError` for an unknown group, a matrix of another shape, and, with
+        `check`, for what is not doubly stochastic.
+
+            >>> import jax.numpy as jnp, mcjax
+            >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
+            >>> params = {"w1": jnp.array([[1.0, 3.0]]), "w2": jnp.ones((2, 1))}
+            >>> network = mcjax.trace(f, params, jnp.ones((2, 1)))
+            >>> network.mix({"w1": jnp.full((2, 2), 0.5)}, params)["w1"].tolist()
+            [[2.0, 2.0]]
+        """
+        check_matrices(self.groups, matrices)
+        if check:
+            check_doubly_stochastic(matrices)
+        given = {self.groups[n].atom: m for n, m in matrices.items()}
+        out = [
+            mix_leaf(self.by_atom, given, leaf, axes) if touches(axes, given) else leaf
+            for leaf, axes in zip(self.flatten(params, "params"), self.leaf_axes, strict=True)
+        ]
+        mixed = jax.tree.unflatten(self.treedef, out)
+        return mixed if pack(params) is params else unpack(mixed)
+
+    def check_permutations(self, permutations: Any) -> Permutations:
+        """The index arrays by group, of a mapping or an `Action`.
+
+        **Raises:** `ValueError` for an unknown group, a wrong shape or what is no permutation.
+        """
         if not isinstance(permutations, Mapping):
-            hint = "; pass its .permutations" if hasattr(permutations, "permutations") else ""
-            raise ValueError(
-                "permutations must map names of groups to index arrays, got a "
-                f"{type(permutations).__name__}{hint}"
-            )
+            held = getattr(permutations, "permutations", None)
+            if held is None or not hasattr(permutations, "inverse"):  # this only an action has
+                hint = "" if held is None else "; pass its .permutations"
+                raise ValueError(
+                    "permutations must be a mcjax.Action, or map names of groups to index arrays; "
+                    f"got a {type(permutations).__name__}{hint}"
+                )
+            permutations = held
         for name, indices in permutations.items():
             if name not in self.groups:
                 raise ValueError(
@@ -120,6 +156,7 @@ class Network(Structure):
                     raise ValueError(
                         f"permutations[{name!r}] is no permutation of 0 … {group.size - 1}"
                     )
+        return permutations
 
     # -- activations -----------------------------------------------------------------------
 

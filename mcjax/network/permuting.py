@@ -10,7 +10,7 @@ import numpy as np
 
 from .axes import Atom, Axes, Concat, Expr, Family, atoms
 from .groups import Group
-from .layout import act
+from .layout import Layout, act
 
 
 def touches(axes: Axes, given: Mapping[Atom, Any]) -> bool:
@@ -35,10 +35,14 @@ def permute_leaf(groups: Mapping[Atom, Group], given: Mapping[Atom, Any], leaf: 
                 leaf = xp.take(leaf, vector, axis=axis)
         return leaf
 
-    def take(indices, matrix):
-        return matrix[xp.arange(len(matrix))[:, None], indices]
+    def take(indices, block, layout: Layout):
+        if not layout.fixed:
+            return xp.take(block, indices, axis=layout.units[0])
+        rows = layout.matrix(block)
+        indices = indices.reshape(len(rows), -1)
+        return layout.back(rows[xp.arange(len(rows))[:, None], indices])
 
-    return act(take, {a: groups[a].outer for a in given}, given, leaf, axes)
+    return act(take, groups, given, leaf, axes)
 
 
 def _axis_indices(expr: Expr, given: Mapping[Atom, Any], xp):

@@ -31,6 +31,8 @@ class Structure:
     - `analysis`: of the program on two examples
     - `leaf_axes`, `leaf_names`, `leaf_types`, `roles`: of each leaf
     - `identity`: of the content
+    - `by_atom`: atom → group; `nesting`: group name → for each of its outer axes the name of its
+      group, or its atom if it is fixed
     """
 
     apply_fn: ApplyFn
@@ -46,9 +48,13 @@ class Structure:
     roles: tuple[str, ...]
     identity: Identity
     by_atom: Mapping[Atom, Group] = dataclasses.field(init=False)
+    nesting: Mapping[str, tuple[Any, ...]] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         by_atom = {g.atom: g for g in self.groups.values()}
+        name = {g.atom: g.name for g in self.groups.values()}
+        nesting = {g.name: tuple(name.get(o, o) for o in g.outer) for g in self.groups.values()}
+        object.__setattr__(self, "nesting", MappingProxyType(nesting))
         object.__setattr__(self, "groups", MappingProxyType(dict(self.groups)))
         object.__setattr__(self, "by_atom", MappingProxyType(by_atom))
 
