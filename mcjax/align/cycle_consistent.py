@@ -20,8 +20,8 @@ from ..network.mixing import Matrices
 from ..network.network import Network
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
-from .parameters import exponent_of
-from .weights import match_weights
+from .parameters import exponent_of, float_arrays, inner_product
+from .weights import descend, seed_of
 
 _MAX_STEPS = 50
 _TOLERANCE = 1e-6
@@ -80,13 +80,14 @@ def match_many(
 
     **Arguments:**
     - `networks`: at least two parameter trees of the traced structure
-    - `key`: of the weight matching
+    - `key`: of the weight matchings (each has an order of its own; default `jax.random.key(0)`)
     - `steps`: at most so many of Frank–Wolfe, and as many afterwards
     - `solver`: of the assignments
 
     **Returns:** `Matchings`.
 
-    **Raises:** `ValueError` for fewer than two networks, or parameters that do not fit.
+    **Raises:** `ValueError` for fewer than two networks, parameters that do not fit, and for a
+    `key` or a `solver` that are none.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -111,10 +112,13 @@ def match_many(
     _check.positive(steps, "steps")
     trees = network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
     search = _FrankWolfe(network, trees, solver, steps)
+    seed = seed_of(key)
+    arrays = [float_arrays(jax.tree.leaves(tree)) for tree in trees]
     first = [network.identity_permutations()] + [
-        dict(match_weights(network, trees[0], p, key=key, solver=solver).permutations)
-        for p in trees[1:]
-    ]
+        dict(descend(network, arrays[0], b, np.random.default_rng([*seed, i]), solver=solver)
+             .permutations)
+        for i, b in enumerate(arrays[1:])
+    ]  # fmt: skip
     found, history, status = search.run(first)
     back = Action.of(network, found[0]).inverse()
     common = [(back @ Action.of(network, p)).permutations for p in found]
@@ -137,11 +141,13 @@ class _FrankWolfe:
         start, history = self.value(first), []
         history.append(start)
         found = [{n: self.assigned(m) for n, m in of.items()} for of in self.relax(first, history)]
-        if self.value(found) < start:
-            found = first
-        found, value, ended = self.ascend(found)
+        value = self.value(found)
+        if value < start:
+            found, value = first, start
+        found, value, ended = self.ascend(found, value)
         history.append(value)
-        squares = [float(squared_norm(t)) for t in _counted(self.network, self.trees)]
+        counted = _counted(self.network, self.trees)
+        squares = [inner_product(v, v) for v in map(float_arrays, counted)]
         most = (sum(v**0.5 for v in squares) ** 2 - sum(squares)) / 2
         status = worst(LOCAL if ended else BOUND, *self.statuses)
         if value >= (1 - _TOLERANCE) * most:
@@ -173,12 +179,11 @@ class _FrankWolfe:
             history.append(float(values[best]))
         return matrices
 
-    def ascend(self, found: Permuted) -> tuple[Permuted, float, bool]:
+    def ascend(self, found: Permuted, value: float) -> tuple[Permuted, float, bool]:
         """The group of one network that gains most is assigned anew, while that helps.
 
         **Returns:** (permutations, value, whether none is left that gains)
         """
-        value = self.value(found)
         for _ in range(self.steps):
             matrices = [self.matrices(p) for p in found]
             gradient = jax.device_get(_gradient(self.network, self.trees, matrices))
@@ -188,14 +193,16 @@ class _FrankWolfe:
                 for n, g in of_one.items()
                 for new in [self.assigned(g)]
             ]
-            gain, i, name, new = max(gains, key=lambda g: g[0], default=(0.0, 0, "", None))
-            if gain <= _TOLERANCE * abs(value):
+            for gain, i, name, new in sorted(gains, key=lambda g: g[0], reverse=True):
+                if gain <= _TOLERANCE * abs(value):
+                    return found, value, True
+                moved = [{**p, name: new} if k == i else p for k, p in enumerate(found)]
+                reached = self.value(moved)
+                if reached > value:  # not so where a group stands twice on a parameter
+                    found, value = moved, reached
+                    break
+            else:
                 return found, value, True
-            moved = [{**p, name: new} if k == i else p for k, p in enumerate(found)]
-            reached = self.value(moved)
-            if reached <= value:  # a group that stands twice on a parameter: no gain after all
-                return found, value, True
-            found, value = moved, reached
         return found, value, False
 
     def matrices(self, permutations: dict[str, np.ndarray]) -> dict[str, jax.Array]:

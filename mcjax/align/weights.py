@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -69,14 +70,19 @@ def match_weights(
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
     start = None if init is None else _start(network, init)
-    seed = [0, 0]  # that of jax.random.key(0)
-    if key is not None:
-        seed = np.asarray(_check.key_data(_check.random_key(key))).ravel().tolist()
-    arrays = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
+    seed = seed_of(key)
+    of_a, of_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
     return descend(
-        network, *arrays, np.random.default_rng(seed),
+        network, of_a, of_b, np.random.default_rng(seed),
         restarts=restarts, start=start, solver=solver,
     )  # fmt: skip
+
+
+def seed_of(key: Any) -> list[int]:
+    """The numbers of a random key; None counts as `jax.random.key(0)`."""
+    if key is None:
+        return [0, 0]
+    return np.asarray(_check.key_data(_check.random_key(key))).ravel().tolist()
 
 
 def descend(
@@ -99,8 +105,7 @@ def descend(
         descent.go_to(start)
     sweeps = descent.descend(rng)
     stopped = sweeps >= MAX_SWEEPS
-    norm_a, norm_b = descent.squared_norms()
-    most = norm_a**0.5 * norm_b**0.5
+    most = math.prod(map(math.sqrt, descent.squares))
     for _ in range(restarts - 1):
         if descent.value() >= (1 - _ROUNDING) * most:
             break  # Cauchy–Schwarz: there is nothing better
