@@ -56,6 +56,7 @@ class Transported(Path):
         relaxation: str = "projection",
     ) -> None:
         _check.one_of(relaxation, tuple(RELAXATIONS), "relaxation")
+        _check.network(network)
         network.check_parameters(a=a, b=b, **({} if bump is None else {"bump": bump}))
         self._set(
             network=network, a=a, b=b, matrices=dict(matrices), bump=bump, relaxation=relaxation

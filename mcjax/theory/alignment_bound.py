@@ -90,6 +90,7 @@ def alignment_bound(
         >>> bound.output.tolist()  # equal ends: nothing to lose
         [0.0, 0.0, 0.0]
     """
+    _check.network(network)
     a, b = network.check_parameters(a=a, b=b)
     (x, y), n = _check.labelled(data)
     chain = _chain(network)
