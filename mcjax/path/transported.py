@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import jax
 
-from .. import _check
 from .._tree import linear_combination
 from .._types import Params
 from ..network.network import Network
-from ..symmetry.relaxation import RELAXATIONS, Matrices, transport
+from ..symmetry.relaxation import Matrices, as_given, transport
 from ._base import Path, time
 
 
@@ -25,7 +25,8 @@ class Transported(Path):
     - `a`, `b`: end points
     - `matrices`: group name → (*group.shape, size)
     - `bump`: θ̃, a parameter tree, or None for 0
-    - `relaxation`: `"projection"` (the matrices as they are) or `"sinkhorn"`
+    - `relaxation`: hashable function that makes doubly stochastic matrices of the free ones;
+      default: the matrices as they are
 
         >>> import jax.numpy as jnp, mcjax
         >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
@@ -43,7 +44,7 @@ class Transported(Path):
     b: Params
     matrices: Matrices
     bump: Params | None
-    relaxation: str
+    relaxation: Callable[[jax.Array], jax.Array]
 
     def __init__(
         self,
@@ -52,9 +53,8 @@ class Transported(Path):
         b: Params,
         matrices: Matrices,
         bump: Params | None = None,
-        relaxation: str = "projection",
+        relaxation: Callable[[jax.Array], jax.Array] = as_given,
     ) -> None:
-        _check.one_of(relaxation, tuple(RELAXATIONS), "relaxation")
         network.check_parameters(a=a, b=b, **({} if bump is None else {"bump": bump}))
         self._set(
             network=network, a=a, b=b, matrices=dict(matrices), bump=bump, relaxation=relaxation
@@ -65,8 +65,7 @@ class Transported(Path):
 
     def plans(self) -> dict[str, jax.Array]:
         """The matrices that mix B's units."""
-        relax = RELAXATIONS[self.relaxation]
-        return {n: relax(m) for n, m in self.matrices.items()}
+        return {n: self.relaxation(m) for n, m in self.matrices.items()}
 
     def free(self) -> Matrices:
         return self.matrices
