@@ -86,9 +86,10 @@ class Trainer:
 
         The memory of the state given is used again. The losses after `count` mean nothing.
         """
-        if self.stepwise:
-            return _one_by_one(self, state, block, count, given)
-        return _looped(self, state, block, count, given)
+        if self.several and self.stepwise:
+            return _in_turn(self, state, block, count, given)
+        advance = _one_by_one if self.stepwise else _looped
+        return advance(self, state, block, count, given)
 
 
 def _floats(tree: Any) -> Any:
@@ -122,16 +123,19 @@ def _single(trainer: Trainer, state: State, batch: Any, given: Any):
     return trainer.step(state, batch, given)
 
 
+def _in_turn(trainer: Trainer, state: State, block: Any, count: int, given: Any):
+    """Several step by step: one after the other."""
+    one = dataclasses.replace(trainer, several=False)
+    states = unstack(state, len(jax.tree.leaves(state)[0]))
+    found = [
+        one.advance(own, jax.tree.map(lambda v, i=i: v[:, i], block), count, given)
+        for i, own in enumerate(states)
+    ]
+    states, losses = zip(*found, strict=True)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), jnp.stack(losses, 1)
+
+
 def _one_by_one(trainer: Trainer, state: State, block: Any, count: int, given: Any):
-    if trainer.several:
-        n = len(jax.tree.leaves(state)[0])
-        one = dataclasses.replace(trainer, several=False)
-        found = [
-            _one_by_one(one, s, jax.tree.map(lambda v, i=i: v[:, i], block), count, given)
-            for i, s in enumerate(unstack(state, n))
-        ]
-        states, losses = zip(*found, strict=True)
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), jnp.stack(losses, 1)
     losses = []
     for i in range(count):
         batch = jax.tree.map(lambda v, i=i: v[i], block)

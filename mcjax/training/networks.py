@@ -83,7 +83,7 @@ def train_networks(
         raise ValueError("seeds is empty: there is no network to train")
     steps = whole.steps(protocol.batch)
     keys = jnp.stack([jax.random.key(s) for s in seeds])
-    params = jax.jit(jax.vmap(lambda key: pack(init(key), "init(key)")))(keys)
+    params = _initial(init, keys)
     first = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), params)
     whole.check(task, apply_fn, first, protocol.attack)
     store = None
@@ -126,6 +126,11 @@ class NetworkObjective:
     def __call__(self, params: Params, batch: Any, draw: None, shared: Any) -> jax.Array:
         rows, key = batch
         return self.loss(params, (*self.layout.join(rows, shared), key))
+
+
+@partial(jax.jit, static_argnames="init")
+def _initial(init: Callable, keys: jax.Array) -> Params:
+    return jax.vmap(lambda key: pack(init(key), "init(key)"))(keys)
 
 
 @partial(jax.jit, static_argnames=("n", "batch"))
