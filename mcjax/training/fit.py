@@ -17,7 +17,7 @@ from .._static import unpack
 from .._types import LossFn
 from ..path import Path
 from .data import BLOCK_BYTES
-from .driver import State, Trainer, run, warn_unless_finite
+from .driver import State, Trainer, copied, run, warn_unless_finite
 
 # Steps taken together when batches come from an iterator.
 _BLOCK = 64
@@ -104,8 +104,7 @@ def fit(
     trainer, first = _trainer(path, loss_fn, optimizer, _check.positive(samples, "samples"), blocks)
     begun = trainer.init(path.free(), key)
     if state is not None:
-        copied = jax.tree.map(jnp.copy, state[0])
-        begun = State(begun.trained, copied, state[1])
+        begun = copied(State(begun.trained, *state))
 
     def all_blocks(_: int) -> Iterator[Any]:
         yield first
