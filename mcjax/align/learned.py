@@ -92,13 +92,12 @@ def learn_permutations(
         raise ValueError("the network has no group of two units or more: nothing can be permuted")
     a, b = network.check_parameters(a=a, b=b)
     first = {**network.identity_permutations(), **({} if start is None else start)}
-    whole = Data(data)
-    steps = whole.steps(protocol.batch) * protocol.epochs
+    steps = Data(data).steps(protocol.batch) * protocol.epochs
     if objective is None:
-        objective = Objective.on(network.apply_fn, data, protocol.batch, task=task)
+        objective = Objective.on(network, data, protocol.batch, task=task)
     candidate = Transported(network, a, b, matrices_of(network, first), bump)
     fitted = train_curve(
-        relaxation.path(network, a, b, candidate.matrices, bump), network.apply_fn, data,
+        relaxation.path(network, a, b, candidate.matrices, bump), network, data,
         dataclasses.replace(protocol, weight_decay=0.0), key=key, task=task, directory=directory,
         optimizer=relaxation.optimizer(protocol, steps, proximal), progress=progress,
     )  # fmt: skip
@@ -146,7 +145,7 @@ class Objective:
     @classmethod
     def on(
         cls,
-        apply_fn: ApplyFn,
+        model: ApplyFn | Network,
         data: tuple[Any, Any],
         batch: int,
         *,
@@ -155,7 +154,7 @@ class Objective:
         points: int = 5,
     ) -> Objective:
         """The training loss on the first examples, at the middles of `points` equal parts."""
-        whole = Data(data)
+        whole, apply_fn = Data(data, model), _check.apply_fn_of(model)
         n = max(1, min(examples, whole.n) // batch)
         key = jax.random.key(0)
         parts = np.arange(n * min(batch, whole.n)).reshape(n, -1)

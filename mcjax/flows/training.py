@@ -134,7 +134,7 @@ def train_bijection(
     if architecture.kind != "realnvp":
         raise ValueError("Bijection training needs a fast inverse: kind 'realnvp', got "
                          f"{architecture.kind!r}")  # fmt: skip
-    whole = Data(data)
+    whole = Data(data, network)
     whole.steps(batch)
     rows, arrays, _, networks = _start(network, networks, architecture, key)
     whole.check(task, network.apply_fn, networks[0], None)

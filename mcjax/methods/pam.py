@@ -117,7 +117,7 @@ def pam(
         half = protocol.learning_rate / 2
         permutation_protocol = dataclasses.replace(protocol, epochs=20, learning_rate=half)
     if objective is None:
-        objective = Objective.on(network.apply_fn, data, protocol.batch, task=task)
+        objective = Objective.on(network, data, protocol.batch, task=task)
     permutations = {**network.identity_permutations(), **(start or {})}
     path = Bezier.between(a, network.permute(permutations, b))
     history, pulls, matchings = [objective(path)], [0.0], []
@@ -162,7 +162,7 @@ def _curve_step(
     steps = Data(data).steps(protocol.batch) * protocol.epochs
     plain = dataclasses.replace(protocol, weight_decay=0.0, augment=None, attack=None)
     fitted = train_curve(
-        path, network.apply_fn, data, protocol, key=key, task=task, directory=directory,
+        path, network, data, protocol, key=key, task=task, directory=directory,
         optimizer=_pulled(plain, steps, proximal), progress=progress,
     )  # fmt: skip
     return fitted.path  # type: ignore[return-value]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -113,6 +115,41 @@ def test_a_network_in_the_place_of_its_function():
         for f in (model.apply, network)
     )
     np.testing.assert_array_equal(one, other)
+
+
+class Masked(NamedTuple):
+    image: Any
+    keep: Any
+
+
+def masked(model, x):
+    """An equinox module, whose leaves are not all arrays, on inputs with a mask for all."""
+    return jax.vmap(model)(jnp.where(x.keep, x.image, 0))
+
+
+def test_modules_and_inputs_that_all_examples_share():
+    """The mask given once to a function, or to a network that knows it, or for each example."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 5)).astype(np.float32), rng.integers(0, 3, 16)
+    keep = np.array([True, False, True, True, True])
+    a, b = (eqx.nn.MLP(5, 3, 4, 1, key=jax.random.key(s)) for s in (0, 1))
+    marked, plain = Masked(x, mcjax.Shared(keep)), Masked(x, keep)
+    network = mcjax.trace(masked, a, marked)
+    protocol, key = Protocol(2, 8, 0.1), jax.random.key(0)
+    runs = (
+        (masked, Masked(x, np.broadcast_to(keep, x.shape))), (masked, marked), (network, plain)
+    )  # fmt: skip
+    fitted = [
+        train_curve(Bezier.between(a, b), model, (inputs, y), protocol, key=key)
+        for model, inputs in runs
+    ]
+    for other in fitted[1:]:
+        np.testing.assert_allclose(other.losses, fitted[0].losses, rtol=1e-5)
+    assert fitted[0].path(0.5).activation is jax.nn.relu
+    found = mcjax.align.learn_permutations(network, a, b, (plain, y), protocol, key=key)
+    assert found.after["total"] <= found.before["total"]
+    again = mcjax.align.learn_permutations(network, a, a, (plain, y), protocol, key=key)
+    assert again.metadata["chosen"] == "start"
 
 
 # -- the loss of a training step -----------------------------------------------------------
