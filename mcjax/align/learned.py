@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _check
 from .._types import ApplyFn, Params, Permutations
 from ..network.network import Network
 from ..path import Path, Transported
