@@ -183,6 +183,9 @@ def _slices(batches: Any, n: int) -> Iterator[tuple[Any, int]]:
     size = n
     if not any(isinstance(v, jax.Array) for v in leaves):
         size = max(1, min(n, BLOCK_BYTES * n // max(1, sum(v.nbytes for v in leaves))))
+    if size == n:
+        yield batches, n
+        return
     for first in range(0, n, size):
         start = min(first, n - size)
         last = first + size <= n

@@ -8,14 +8,18 @@ import subprocess
 import sys
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from mcjax import Shared
+from mcjax.attacks import PGD
+from mcjax.path import Bezier
 from mcjax.tasks import REGRESSION
-from mcjax.training import Protocol, Trainer, data, run, train_networks
+from mcjax.training import Protocol, Trainer, TrainingLoss, data, run, train_networks
+from mcjax.training.fit import PathObjective
 from mcjax.training.store import Store
 
 
@@ -75,6 +79,29 @@ def test_several_are_each_on_their_own(stepwise):
                        lambda _, i=i: iter([(pair[:, i], 12)]))  # fmt: skip
         np.testing.assert_allclose(state.trained["w"][i], one.trained["w"], rtol=1e-5)
         np.testing.assert_allclose(losses[:, i], own, rtol=1e-4)
+
+
+def test_steps_lower_for_accelerators():
+    """A curve's and several networks' steps, attacked, on a machine without an accelerator."""
+    model = lambda p, x: jax.nn.relu(x @ p["w"]) @ p["v"]
+    loss = TrainingLoss(model, attack=PGD(0.1, 0.1, 2))
+    point = {"w": jnp.ones((3, 4)), "v": jnp.ones((4, 2))}
+    key, x, y = jax.random.key(0), jnp.ones((5, 8, 3)), jnp.zeros((5, 8), int)
+    keys = jax.random.split(key, 5)
+    objective = lambda params, batch, key, given: loss(params, batch)
+    networks = Trainer(objective, optax.sgd(0.1), several=True)
+    both = jax.tree.map(lambda v: jnp.stack([v, v]), point)
+    pair = jax.tree.map(lambda v: jnp.stack([v, v], 1), (x, y, keys))
+    path = Bezier.between(point, point)
+    curve = Trainer(PathObjective(loss, 2), optax.adam(0.1))
+    cases = [
+        (networks, networks.init(both), pair, None),
+        (curve, curve.init(path.free(), key), (x, y, keys), path),
+    ]
+    for trainer, state, block, given in cases:
+        advance = jax.jit(lambda *a, trainer=trainer: trainer.advance(*a[:2], 5, a[2]))
+        exported = jax.export.export(advance, platforms=("cuda", "tpu"))(state, block, given)
+        assert exported.platforms == ("cuda", "tpu")
 
 
 # -- states on disk ------------------------------------------------------------------------
