@@ -16,13 +16,14 @@ from .. import _check
 from .._types import ApplyFn, Params, Permutations
 from ..network.network import Network
 from ..path import Path, Transported
-from ..symmetry.relaxation import matrices_of, nearest_permutation
+from ..symmetry.relaxation import matrices_of
 from ..tasks import CLASSIFICATION, Task
 from ..training.curves import train_curve
 from ..training.data import Data
 from ..training.loss import TrainingLoss
 from ..training.protocol import Protocol
 from ..transport.decomposition import sample_permutations
+from ..transport.relaxation import nearest_permutation, projected
 from .matching import Matching
 from .relaxations import Projection, Relaxation
 
@@ -104,7 +105,8 @@ def learn_permutations(
     )  # fmt: skip
     found = [first]
     if fitted.finite:
-        plans: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
+        trained: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
+        plans = {n: projected(m, f"the matrix learned for {n!r}") for n, m in trained.items()}
         found.append({n: nearest_permutation(m) for n, m in plans.items()})
         found += sample_permutations(plans, candidates, _generator(key, protocol.epochs))
 

@@ -14,8 +14,8 @@ import optax
 from .._types import Params
 from ..network.network import Network
 from ..path import Path, Transported
-from ..symmetry.relaxation import project, sinkhorn
 from ..training.protocol import Protocol
+from ..transport.relaxation import project, sinkhorn
 from .straight_through import StraightThroughPath
 
 

@@ -19,6 +19,7 @@ from ..align import match_butterflies
 from ..network.axes import Atom
 from ..network.network import Network
 from ..path import Arc, Knots, Legs, Linear, Partial, Path
+from ..transport import Exact, Solver
 from .arc import neuron_mean
 
 Leaves = list[Any]
@@ -50,7 +51,7 @@ class Layerwise:
     motion: str
     adjusting: bool
     points: int
-    solver: str = "exact"
+    solver: Solver = Exact()
 
     def __post_init__(self) -> None:
         self.plan = Plan(self.network)

@@ -10,7 +10,8 @@ import jax
 from .._tree import linear_combination
 from .._types import Params
 from ..network.network import Network
-from ..symmetry.relaxation import Matrices, as_given, transport
+from ..symmetry.relaxation import Matrices, transport
+from ..transport.relaxation import as_given
 from ._base import Path, time
 
 
