@@ -21,6 +21,7 @@ from . import (
 from ._inputs import Shared
 from .evaluation import evaluate
 from .methods import connect
+from .network.action import Action
 from .network.network import Network
 from .network.trace import trace
 from .path import Path
@@ -36,6 +37,7 @@ except PackageNotFoundError:  # run from a source tree
     __version__ = "0+source"
 
 __all__ = [
+    "Action",
     "Network",
     "Path",
     "Shared",

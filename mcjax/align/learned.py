@@ -14,9 +14,9 @@ import numpy as np
 
 from .. import _check
 from .._types import ApplyFn, Params, Permutations
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Path, Transported
-from ..symmetry.relaxation import matrices_of
 from ..tasks import CLASSIFICATION, Task
 from ..training.curves import train_curve
 from ..training.data import Data
@@ -93,17 +93,17 @@ def learn_permutations(
     if not network.groups:
         raise ValueError("the network has no group of two units or more: nothing can be permuted")
     a, b = network.check_parameters(a=a, b=b)
-    first = {**network.identity_permutations(), **({} if start is None else start)}
+    first = Action.of(network, {} if start is None else start)
     steps = Data(data).steps(protocol.batch) * protocol.epochs
     if objective is None:
         objective = Objective.on(network, data, protocol.batch, task=task)
-    candidate = Transported(network, a, b, matrices_of(network, first), bump)
+    candidate = Transported(network, a, b, first.matrices(), bump)
     fitted = train_curve(
         relaxation.path(network, a, b, candidate.matrices, bump), network, data,
         dataclasses.replace(protocol, weight_decay=0.0), key=key, task=task, directory=directory,
         optimizer=relaxation.optimizer(protocol, steps, proximal), progress=progress,
     )  # fmt: skip
-    found = [first]
+    found = [first.permutations]
     if fitted.finite:
         trained: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
         plans = {n: projected(m, f"the matrix learned for {n!r}") for n, m in trained.items()}
@@ -111,8 +111,8 @@ def learn_permutations(
         found += sample_permutations(plans, candidates, _generator(key, protocol.epochs))
 
     def value(p: Permutations) -> float:
-        score = objective(candidate.with_free(matrices_of(network, p)))
-        return score + squared_distance_of(p, first) / (2 * proximal)
+        score = objective(candidate.with_free(Action.of(network, p).matrices()))
+        return score + squared_distance_of(p, first.permutations) / (2 * proximal)
 
     values = [value(p) for p in found]
     best = int(np.argmin([v if np.isfinite(v) else np.inf for v in values]))

@@ -10,10 +10,10 @@ import numpy as np
 
 from .._tree import is_inexact
 from .._types import Params
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Path
 from ..path.transported import bent
-from ..symmetry.relaxation import matrices_of
 from .parameters import float_arrays
 from .weights import descend
 
@@ -63,7 +63,7 @@ class StraightThroughPath(Path):
 
     def plans(self) -> dict[str, jax.Array]:
         """The matrices of P."""
-        return matrices_of(self.network, self._permutations())
+        return Action.of(self.network, self._permutations()).matrices()
 
     def _permutations(self) -> dict[str, jax.Array]:
         shapes = {

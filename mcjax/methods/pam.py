@@ -19,6 +19,7 @@ from .._types import Params, Permutations
 from ..align import Matching
 from ..align.learned import Objective, learn_permutations, squared_distance_of
 from ..align.relaxations import pull_to_start
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Bezier
 from ..tasks import CLASSIFICATION, Task
@@ -118,7 +119,7 @@ def pam(
         permutation_protocol = dataclasses.replace(protocol, epochs=20, learning_rate=half)
     if objective is None:
         objective = Objective.on(network, data, protocol.batch, task=task)
-    permutations = {**network.identity_permutations(), **(start or {})}
+    permutations = Action.of(network, {} if start is None else start).permutations
     path = Bezier.between(a, network.permute(permutations, b))
     history, pulls, matchings = [objective(path)], [0.0], []
     folder = None if directory is None else FilePath(directory)
