@@ -24,7 +24,7 @@ from ..network.layers import Contraction
 from ..network.model import Model, replace_leaves
 from ..network.network import Network
 from ..network.normalisation import normalisations
-from ..path._base import Path, time
+from ..path import Path, static, time
 
 # A unit that varies less than this part of what it should is left as it is.
 _EPSILON = 1e-6
@@ -73,15 +73,13 @@ class Repaired(Path):
         True
     """
 
-    fields = ("path", "x", "start", "end")
-    static = ("network", "chunk")
     costly = True
     path: Path
     x: Any
     start: Any
     end: Any
-    network: Network
-    chunk: int
+    network: Network = static()
+    chunk: int = static()
 
     def __init__(self, path: Path, network: Network, x: Any, *, chunk: int = 500) -> None:
         x = network.inputs(x)
