@@ -1,8 +1,9 @@
 """Loss along paths and on planes: sweeps, barriers, batch-normalisation statistics, REPAIR."""
 
-from .along import Curve, evaluate
+from .along import evaluate
 from .barrier import barrier
 from .batch_norm import Statistics, batch_norm_along, estimate_batch_norm
+from .curve import Curve
 from .plane import Plane, Surface, evaluate_plane
 from .repair import Repaired
 
