@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from .. import _check
-from .._inputs import unmark
-from .._static import unpack
+from .._stream import BLOCK_BYTES, Stream
 from .._types import ApplyFn
 from ..attacks.pgd import PGD, attacked
-from ..path import Path
+from ..network.network import Network
+from ..path import Family, Path
 from ..tasks import CLASSIFICATION, Task
 from .batch_norm import Statistics, estimate_along, statistics_along
 from .curve import Curve
-from .pieces import pieces, t_batch_for, time_grid
-from .sharding import sharded_sweep
-from .sweep import Plan, sweep
+from .driver import Found, run
+from .pieces import Piece, as_coordinates, t_batch_for, time_grid
+from .sharding import check_mesh
+from .sweep import Plan, apply_of, check_task
 
 # Examples at a time: small enough that a chunk's activations stay near the cores.
 _CHUNK = 500
@@ -29,8 +30,8 @@ _CHUNK = 500
 
 def evaluate(
     path: Path,
-    apply_fn: ApplyFn,
-    data: tuple[Any, Any],
+    model: ApplyFn | Network,
+    data: Any,
     t: int | Any = 25,
     *,
     task: Task = CLASSIFICATION,
@@ -42,16 +43,18 @@ def evaluate(
 ) -> Curve:
     """Metrics of the networks along a path, each over the whole data set.
 
-    m(t) = 1/N Σ_n metric(f(θ(t), x_n), y_n). Compiled once for given shapes; memory is bounded
-    by `chunk`; what is linear in the path's points (a first layer on data) is computed once for
-    all t.
+    m(t) = 1/N Σ_n metric(f(θ(t), x_n), y_n). Compiled once for given shapes; of data a device
+    holds at most 64 MiB at a time, of activations those of a `chunk`; what is linear in the path's
+    points (a first layer on data) is computed once for all t. `mcjax.evaluation.metrics_at` is the
+    same on one batch, to be used inside `jit`, `vmap` and `grad`.
 
     **Arguments:**
     - `path`: a `Path`
-    - `apply_fn`: (params, x) → outputs; keep it the same object to compile only once
-    - `data`: (x, y), pytrees batched on axis 0; scalars and what is marked `mcjax.Shared` (an
-      attention mask) belong to all examples
-    - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1]
+    - `model`: (params, x) → outputs; keep it the same object to compile only once; or a `Network`
+    - `data`: (x, y), pytrees of arrays batched on axis 0 (memory maps too, which are never read
+      whole), or an iterable of such batches of any lengths, gone through once for each leg of the
+      path; scalars and what is marked `mcjax.Shared` (an attention mask) belong to all examples
+    - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1] that do not fall
     - `task`: metrics, and what labels go with the outputs; default: classification, for outputs
       that are logits
     - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
@@ -69,7 +72,10 @@ def evaluate(
 
     **Returns:** a `Curve`. A single t gives a curve of one point.
 
-    **Raises:** `ValueError` for an empty batch, x and y of different lengths, t outside [0, 1],
+    **Warns:** where a metric is not finite, of the first t and how many examples.
+
+    **Raises:** `ValueError` for an empty batch, x and y of different lengths, NaN in x, t that
+    lies outside [0, 1] or falls, an iterator of batches for a path of several legs,
     outputs or labels that are not the task's, metrics that do not return one value for each
     example, or stored statistics that cannot be estimated.
 
@@ -82,65 +88,106 @@ def evaluate(
     """
     if not isinstance(path, Path):
         raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
-    _check.function(apply_fn, "apply_fn")
-    (x, y), n = _check.labelled(data)
-    _check.positive(chunk, "chunk")
     ts = time_grid(t)
+    found = _evaluated(
+        path, model, data, ts, task=task, statistics=statistics, attack=attack, mesh=mesh,
+        chunk=chunk, t_batch=t_batch, lengths=True, where=lambda i: f"t = {ts[i]:g}",
+    )  # fmt: skip
+    metadata = {"examples": found.examples, "task": task.name, "jax": jax.__version__}
+    return Curve(ts, found.values, found.lengths, task, metadata)
+
+
+def evaluate_points(
+    family: Family,
+    model: ApplyFn | Network,
+    data: Any,
+    coordinates: Any,
+    *,
+    task: Task = CLASSIFICATION,
+    statistics: Any = None,
+    attack: PGD | None = None,
+    mesh: Mesh | None = None,
+    chunk: int = _CHUNK,
+    t_batch: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Metrics of the points of any family, each over the whole data set.
+
+    **Arguments:**
+    - `family`: a `mcjax.path.Family`: a stack of points (`mcjax.path.Points`), a plane, a path
+    - `coordinates`: of T points, on the leading axis, in any order
+    - others as in `mcjax.evaluate`
+
+    **Returns:** metric name → (T,) means.
+
+    **Raises:** `ValueError` as `mcjax.evaluate`.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: x @ p["w"]
+        >>> networks = mcjax.path.Points({"w": jnp.stack([jnp.eye(2), -jnp.eye(2)])})
+        >>> data = jnp.eye(2), jnp.array([0, 1])
+        >>> mcjax.evaluation.evaluate_points(networks, f, data, [0, 1])["accuracy"].tolist()
+        [1.0, 0.0]
+    """
+    if not isinstance(family, Family):
+        raise ValueError(f"family must be a mcjax Family, got {type(family).__name__}")
+    coordinates = as_coordinates(family, coordinates)
+    if isinstance(family, Path):
+        _check.interval(coordinates)
+    found = _evaluated(
+        family, model, data, coordinates, task=task, statistics=statistics, attack=attack,
+        mesh=mesh, chunk=chunk, t_batch=t_batch, lengths=False, where=lambda i: f"point {i}",
+    )  # fmt: skip
+    return dict(found.values)
+
+
+def _evaluated(
+    family: Family, model: ApplyFn | Network, data: Any, coordinates: Any, *, task: Task,
+    statistics: Any, attack: PGD | None, mesh: Mesh | None, chunk: int, t_batch: int | None,
+    lengths: bool, where: Any,
+) -> Found:  # fmt: skip
+    """Checks, statistics and attacks around the driver."""
+    apply_fn = apply_of(model)
+    _check.function(apply_fn, "model")
+    if mesh is not None:
+        check_mesh(mesh)
+    _check.positive(chunk, "chunk")
+    of_devices = 1 if mesh is None else mesh.size
+    stream = Stream(
+        data, chunk, limit=BLOCK_BYTES * of_devices,
+        mark=model.inputs if isinstance(model, Network) else lambda x: x,
+    )  # fmt: skip
+    first = stream.first()
+    x, y = first.data
+    some = as_coordinates(family, coordinates)
+    check_task(task, family, model, some, x, y)
+    n = stream.n or len(first.weights)
+    own = n <= chunk and stream.arrays is not None and (statistics is None or statistics is data[0])
     plan = Plan(
-        apply_fn=apply_fn,
-        task=task,
-        chunk=min(chunk, n),
-        t_batch=t_batch_for(path, len(ts), t_batch),
-        own_statistics=(
-            n <= chunk and (statistics is None or statistics is x) and not (attack or mesh)
-        ),
-    )
-    _check_task(task, path, apply_fn, x, y)
-    if mesh is None:
-        x, y = jax.tree.map(jnp.asarray, (x, y))
-    batch_norm = x if statistics is None else statistics
-    if isinstance(batch_norm, Statistics):
-        batch_norm.check(ts)
+        model, task, min(chunk, len(first.weights)), t_batch_for(family, some, t_batch),
+        own_statistics=own and not (attack or mesh),
+    )  # fmt: skip
+    if statistics is None:
+        statistics = x if stream.arrays is not None else Statistics(np.asarray(coordinates), {})
+    if isinstance(statistics, Statistics):
+        statistics.check(coordinates)
+
+    def replaced(piece: Piece) -> Mapping[int, jax.Array]:
+        if isinstance(statistics, Statistics):
+            return statistics.at(piece.which)
+        here, c = piece.family, jax.tree.map(lambda v: v[0], piece.coordinates)
+        if plan.own_statistics or not statistics_along(here, apply_fn, statistics, chunk, c):
+            return {}
+        return estimate_along(
+            piece.family, apply_fn, statistics, piece.coordinates, chunk=chunk,
+            t_batch=plan.t_batch,
+        )  # fmt: skip
+
+    run_plan, prepare = plan, lambda x, y: x
     if attack is not None:
         attack.check(x)
-        plan, x = dataclasses.replace(plan, apply_fn=attacked(apply_fn, attack)), (x, y)
-    values = {k: np.empty(len(ts)) for k in task.metrics}
-    for which, piece, where in pieces(path, ts):
-        points = jnp.asarray(where, jnp.result_type(float))
-        if isinstance(batch_norm, Statistics):
-            replaced = batch_norm.at(which)
-        elif plan.own_statistics or not statistics_along(piece, apply_fn, batch_norm, chunk):
-            replaced = {}
-        else:
-            replaced = estimate_along(
-                piece, apply_fn, batch_norm, points, chunk=chunk, t_batch=plan.t_batch
-            )
-        if mesh is not None:
-            sums = sharded_sweep(mesh, plan, piece, points, replaced, x, y)
-        else:
-            weights = jnp.ones(n, jnp.float32)
-            sums = sweep(plan, piece, points, replaced, x, y, weights)
-        for k, found in sums.items():
-            values[k][which] = np.asarray(found, np.float64) / n
-    points = jnp.asarray(ts, jnp.result_type(float))
-    lengths = np.asarray(_lengths(path, points), np.float64)
-    return Curve(
-        ts, values, lengths, task, {"examples": n, "task": task.name, "jax": jax.__version__}
-    )
-
-
-def _check_task(task: Task, path: Path, apply_fn: ApplyFn, x: Any, y: Any) -> None:
-    """Raise unless outputs and labels are the task's."""
-    outputs = jax.eval_shape(lambda x: apply_fn(unpack(path.at(0.0)), unmark(x)), x)
-    _check.outputs(outputs)
-    task.check(task.outputs(outputs), unmark(y))
-
-
-@jax.jit
-def _lengths(path: Path, ts: jax.Array) -> jax.Array:
-    from .._tree import squared_distance
-
-    def step(i):
-        return jnp.sqrt(squared_distance(path.at(ts[i]), path.at(ts[i + 1])))
-
-    return jax.lax.map(step, jnp.arange(ts.shape[0] - 1))
+        run_plan = dataclasses.replace(plan, model=attacked(apply_fn, attack))
+        prepare = lambda x, y: (x, y)  # noqa: E731
+    return run(
+        run_plan, family, coordinates, stream, statistics=replaced, where=where, mesh=mesh,
+        lengths=lengths, prepare=prepare,
+    )  # fmt: skip

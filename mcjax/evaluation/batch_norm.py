@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,13 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._compiled import compiled
 from .._inputs import length
 from .._static import unpack
 from .._types import ApplyFn, Params
 from ..network import chunks
 from ..network.batch_norm import batch_statistics, normalisations_of, statistics_of
 from ..network.model import Model, replace_leaves
-from ..path import Path
+from ..path import Family, Path, Point
+from ..path._base import count
 from ..path.sharing import shared_part
 from .pieces import pieces, t_batch_for, time_grid
 
@@ -56,7 +57,7 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
         ([2.0], [1.0])
     """
     packed = _check.parameters(params, "params")
-    path = _Constant(packed)
+    path = Point(packed)
     _require_statistics(path, apply_fn, x, chunk)
     found = estimate_along(path, apply_fn, x, jnp.zeros(1), chunk=chunk)
     return unpack(replace_leaves(packed, {i: v[0] for i, v in found.items()}))
@@ -114,24 +115,29 @@ def batch_norm_along(
     """
     _require_statistics(path, apply_fn, x, chunk)
     ts = time_grid(t)
-    at_once = t_batch_for(path, len(ts), t_batch)
+    at_once = t_batch_for(path, ts, t_batch)
     found: dict[int, np.ndarray] = {}
-    for which, piece, where in pieces(path, ts):
-        points = jnp.asarray(where, jnp.result_type(float))
-        some = estimate_along(piece, apply_fn, x, points, chunk=chunk, t_batch=at_once)
+    for planned in pieces(path, ts):
+        piece = planned.at_hand()
+        some = estimate_along(
+            piece.family, apply_fn, x, piece.coordinates, chunk=chunk, t_batch=at_once
+        )
         for i, values in some.items():
-            found.setdefault(i, np.empty((len(ts), *values.shape[1:]), np.float32))[which] = values
+            whole = found.setdefault(i, np.empty((len(ts), *values.shape[1:]), np.float32))
+            whole[piece.which] = values
     return Statistics(ts, {i: jnp.asarray(v) for i, v in found.items()})
 
 
-def statistics_along(path: Path, apply_fn: ApplyFn, x: Any, chunk: int) -> frozenset[int]:
-    """Numbers of the leaves that are statistics."""
+def statistics_along(
+    path: Family, apply_fn: ApplyFn, x: Any, chunk: int, c: Any = 0.0
+) -> frozenset[int]:
+    """Numbers of the leaves that are statistics, of a family with a point at c."""
     n = _check.batched(x, "statistics")
-    params, x = jax.eval_shape(lambda x: (path.at(0.0), x), x)  # types as JAX has them
+    params, x = jax.eval_shape(lambda c, x: (path.at(c), x), c, x)  # types as JAX has them
     return statistics_of(apply_fn, params, chunks.types(x, min(chunk, n)))
 
 
-def _require_statistics(path: Path, apply_fn: ApplyFn, x: Any, chunk: int) -> None:
+def _require_statistics(path: Family, apply_fn: ApplyFn, x: Any, chunk: int) -> None:
     if not statistics_along(path, apply_fn, x, chunk):
         raise ValueError(
             "the model has no batch-normalisation statistics: nowhere is a leaf subtracted from a "
@@ -139,34 +145,22 @@ def _require_statistics(path: Path, apply_fn: ApplyFn, x: Any, chunk: int) -> No
         )
 
 
-class _Constant(Path):
-    fields = ("params",)
-
-    def __init__(self, params: Params) -> None:
-        self._set(params=params)
-
-    def at(self, t: Any) -> Params:
-        return self.params  # type: ignore[attr-defined]
-
-
 def estimate_along(
-    path: Path, apply_fn: ApplyFn, x: Any, ts: jax.Array, *, chunk: int, t_batch: int = 1
+    path: Family, apply_fn: ApplyFn, x: Any, ts: Any, *, chunk: int, t_batch: int = 1
 ) -> dict[int, jax.Array]:
     """Leaf number → statistics of shape (T, …) at every t, one pass over x, `t_batch` t at once."""
     n = _check.batched(x, "statistics")
     x = jax.tree.map(jnp.asarray, x)
-    return _estimate(apply_fn, min(chunk, n), chunks.at_once(t_batch, len(ts)), path, ts, x)
+    static = apply_fn, min(chunk, n), chunks.at_once(t_batch, count(ts))
+    return compiled(_estimate, *static, of=jax.tree.structure(path))(path, ts, x)
 
 
-@partial(jax.jit, static_argnames=("apply_fn", "chunk", "at_once"))
-def _estimate(
-    apply_fn: ApplyFn, chunk: int, at_once: int | None, path: Path, ts: jax.Array, x: Any
-):
-    n = length(x)
-    types = jax.eval_shape(path.at, ts[0])
+def _estimate(apply_fn: ApplyFn, chunk: int, at_once: int | None, path: Family, ts: Any, x: Any):
+    n, some = length(x), jax.tree.map(lambda v: v[0], ts)
+    types = jax.eval_shape(path.at, some)
     model = Model.of(apply_fn, types, chunks.types(x, chunk))
     normalised = normalisations_of(model, types)
-    shared = shared_part(path, model, normalised.leaves)
+    shared = shared_part(path, model, normalised.leaves, some)
     start_of = chunks.starts(n, chunk)
     leaves = jax.tree.leaves(types)
 
@@ -181,6 +175,6 @@ def _estimate(
         return jax.tree.map(jnp.add, total, jax.lax.map(at, ts, batch_size=at_once)), None
 
     n_chunks = n // chunk
-    zero = {i: jnp.zeros((*ts.shape, *leaves[i].shape), jnp.float32) for i in normalised.leaves}
+    zero = {i: jnp.zeros((count(ts), *leaves[i].shape), jnp.float32) for i in normalised.leaves}
     total, _ = jax.lax.scan(one_chunk, zero, jnp.arange(n_chunks))
     return jax.tree.map(lambda v: v / n_chunks, total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
@@ -68,7 +67,7 @@ class Combination:
 
 
 @dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static,))
-class Family(abc.ABC):
+class Family:
     """Coordinates ↦ parameters: what can be evaluated.
 
     A family is an immutable pytree. Its fields are the annotated attributes of its class, as in a
@@ -88,11 +87,11 @@ class Family(abc.ABC):
     fields: ClassVar[tuple[str, ...]] = ()
     static: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "fields" in cls.__dict__ or isinstance(cls.__dict__.get("static"), tuple):
             raise TypeError(f"{cls.__name__}: fields are annotated, static ones = path.static()")
-        if cls.at is Family.at and cls.linear is Family.linear:
+        if not abstract and cls.at is Family.at and cls.linear is Family.linear:
             raise TypeError(f"{cls.__name__} must define at(c), or linear()")
         own = [a for a in inspect.get_annotations(cls).values() if "ClassVar" not in str(a)]
         makes_init = bool(own) or cls.__init__ is object.__init__
@@ -111,7 +110,7 @@ class Family(abc.ABC):
     def at(self, c: Any) -> Params:
         """Parameters at coordinates c, which are not checked; what is no array is packed."""
         made = self.linear()
-        assert made is not None and made.leaves is None
+        assert made is not None
         return linear_combination(made.coefficients(c), made.points)
 
     def __call__(self, c: Any) -> Params:
@@ -179,7 +178,7 @@ class Family(abc.ABC):
         return [f"{f}={_short(getattr(self, f))}" for f in self.static]
 
 
-class Path(Family):
+class Path(Family, abstract=True):
     """t in [0, 1] ↦ parameters: a family over one coordinate.
 
     - `path(t)` has the structure, shapes and dtypes of the end points, and equals them exactly
@@ -248,7 +247,8 @@ def checked_time(t: Any) -> jax.Array:
         shape, kind = np.shape(t) if isinstance(t, list | tuple) else (), "O"
     if shape:
         raise ValueError(
-            f"t must be a scalar, got shape {shape}; for many points: jax.vmap(path)(jnp.asarray(t))"
+            f"t must be a scalar, got shape {shape}; for many points there is jax.vmap(path)(ts), "
+            "with ts an array"
         )
     if kind not in "fiub" and not jnp.issubdtype(jnp.result_type(t), jnp.floating):
         raise ValueError(f"t must be a number in [0, 1], got a {type(t).__name__}")

@@ -101,7 +101,7 @@ def _cosine_and_sine(t: Any) -> tuple[jax.Array, jax.Array]:
     return jnp.sin(jnp.pi / 2 * (1 - t)), jnp.sin(jnp.pi / 2 * t)
 
 
-class _Curve(Path):
+class _Curve(Path, abstract=True):
     """A curve given by its points, of which the inner ones are free."""
 
     points: tuple[Params, ...]

@@ -17,7 +17,7 @@ from .points import Points
 
 
 class Knots(Path):
-    """Straight between many points, stacked: θ(t) = (1 − s) θ_k + s θ_{k+1} for t in [t_k, t_{k+1}].
+    """Straight between many points, stacked: θ(t) = (1 − s) θ_k + s θ_{k+1}, t_k ≤ t ≤ t_{k+1}.
 
     The same curve as a `PolygonalChain`, for chains of many points: only two of them are read at
     a t. `Knots.of(path, ts)` computes points of a costly path once, for several evaluations there.

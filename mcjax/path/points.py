@@ -16,9 +16,9 @@ from ._base import Family, count
 class Point(Family):
     """One point, whatever the coordinates.
 
-        >>> import jax.numpy as jnp, mcjax
-        >>> mcjax.path.Point({"w": jnp.ones(2)})(0.3)["w"].tolist()
-        [1.0, 1.0]
+    >>> import jax.numpy as jnp, mcjax
+    >>> mcjax.path.Point({"w": jnp.ones(2)})(0.3)["w"].tolist()
+    [1.0, 1.0]
     """
 
     params: Params
@@ -58,8 +58,9 @@ class Points(Family):
         return cls._unflatten((), [points])
 
     def at(self, c: Any) -> Params:
+        k = jnp.asarray(c).astype(int)
         return jax.tree.map(
-            lambda v: jax.lax.dynamic_index_in_dim(v, c, keepdims=False), self.points
+            lambda v: jax.lax.dynamic_index_in_dim(v, k, keepdims=False), self.points
         )
 
     def __len__(self) -> int:

@@ -24,8 +24,8 @@ from ._base import Combination, Family
 class Shared:
     """Shared values on a chunk of data, and what they are at a t.
 
-    `leaves` are those of the family at some coordinates; `stacked` holds, by number, the leaves of the points
-    of `combination`, stacked, as far as `linear` reads them.
+    `leaves` are those of the family at some coordinates; `stacked` holds, by number, the leaves of
+    the points of `combination`, stacked, as far as `linear` reads them.
     """
 
     model: Model
@@ -60,9 +60,7 @@ class Shared:
         if self.linear is not None and self.combination is not None:
             coefficients = self.combination.coefficients(c)
             for name, value in zip(self.linear.frontier, linear, strict=True):
-                terms = [
-                    jnp.asarray(a, value.dtype) * value[k] for k, a in enumerate(coefficients)
-                ]
+                terms = [jnp.asarray(a, value.dtype) * value[k] for k, a in enumerate(coefficients)]
                 out[name] = sum(terms[1:], terms[0])
         return out
 
