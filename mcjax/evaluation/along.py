@@ -14,10 +14,12 @@ from .. import _check
 from .._inputs import unmark
 from .._static import unpack
 from .._types import ApplyFn
+from .._version import versions
 from ..attacks.pgd import PGD, attacked
+from ..network import chunks
 from ..path import Path
 from ..tasks import CLASSIFICATION, Task
-from .batch_norm import Statistics, estimate_along, statistics_along
+from .batch_norm import statistics_leaves
 from .curve import Curve
 from .pieces import pieces, t_batch_for, time_grid
 from .sharding import sharded_sweep
@@ -54,11 +56,11 @@ def evaluate(
     - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1]
     - `task`: metrics, and what labels go with the outputs; default: classification, for outputs
       that are logits
-    - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
-      usually the training inputs), or what `mcjax.evaluation.batch_norm_along` has estimated, to
-      be shared by several evaluations; default: the x of `data`. Only used where the model
-      normalises by stored statistics, whatever their names (`Network.explain` lists them).
-      Where they are those of x and x is one chunk, a single pass gives statistics and metrics.
+    - `statistics`: of batch normalisation, wherever the model normalises by stored statistics,
+      whatever their names (`Network.explain` lists them). Default: the end points' own, at t
+      (1 − t) A + t B whatever the path, with a warning if networks between them are evaluated.
+      Inputs (usually those of the training): estimated from them at every t (tatro2020). Or what
+      `mcjax.evaluation.batch_norm_along` has estimated, to be shared by several evaluations;
       `Statistics(t, {})` leaves those that the path's points hold
     - `attack`: every network is attacked by itself, and the metrics are those on the attacked
       inputs (tatro2020, Sec. 5); statistics stay those of clean inputs
@@ -86,35 +88,28 @@ def evaluate(
     (x, y), n = _check.labelled(data)
     _check.positive(chunk, "chunk")
     ts = time_grid(t)
-    plan = Plan(
-        apply_fn=apply_fn,
-        task=task,
-        chunk=min(chunk, n),
-        t_batch=t_batch_for(path, len(ts), t_batch),
-        own_statistics=(
-            n <= chunk and (statistics is None or statistics is x) and not (attack or mesh)
-        ),
-    )
+    plan = Plan(apply_fn, task, min(chunk, n), t_batch_for(path, len(ts), t_batch))
     _check_task(task, path, apply_fn, x, y)
+    in_sweep = statistics is x and n <= chunk and attack is None and mesh is None
+    batch_norm = statistics_leaves(
+        path, apply_fn, chunks.types(x, plan.chunk), ts, statistics, chunk=chunk,
+        t_batch=plan.t_batch, in_sweep=in_sweep,
+    )  # fmt: skip
+    by_sweep = batch_norm.kind == "estimated" and not batch_norm.leaves
+    plan = dataclasses.replace(plan, own_statistics=by_sweep)
+    grid = jnp.asarray(ts, jnp.result_type(float))
+    lengths = np.asarray(_lengths(path, grid), np.float64)
+    if not lengths.size or lengths.any():
+        batch_norm.warn()
     if mesh is None:
         x, y = jax.tree.map(jnp.asarray, (x, y))
-    batch_norm = x if statistics is None else statistics
-    if isinstance(batch_norm, Statistics):
-        batch_norm.check(ts)
     if attack is not None:
         attack.check(x)
         plan, x = dataclasses.replace(plan, apply_fn=attacked(apply_fn, attack)), (x, y)
     values = {k: np.empty(len(ts)) for k in task.metrics}
     for which, piece, where in pieces(path, ts):
         points = jnp.asarray(where, jnp.result_type(float))
-        if isinstance(batch_norm, Statistics):
-            replaced = batch_norm.at(which)
-        elif plan.own_statistics or not statistics_along(piece, apply_fn, batch_norm, chunk):
-            replaced = {}
-        else:
-            replaced = estimate_along(
-                piece, apply_fn, batch_norm, points, chunk=chunk, t_batch=plan.t_batch
-            )
+        replaced = batch_norm.at(which)
         if mesh is not None:
             sums = sharded_sweep(mesh, plan, piece, points, replaced, x, y)
         else:
@@ -122,10 +117,12 @@ def evaluate(
             sums = sweep(plan, piece, points, replaced, x, y, weights)
         for k, found in sums.items():
             values[k][which] = np.asarray(found, np.float64) / n
-    points = jnp.asarray(ts, jnp.result_type(float))
-    lengths = np.asarray(_lengths(path, points), np.float64)
     return Curve(
-        ts, values, lengths, task, {"examples": n, "task": task.name, "jax": jax.__version__}
+        ts,
+        values,
+        lengths,
+        task,
+        {"examples": n, "task": task.name, "statistics": batch_norm.source, **versions()},
     )
 
 

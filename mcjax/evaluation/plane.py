@@ -150,14 +150,16 @@ class Surface:
 class _Grid(Combination):
     """The points of a grid one after the other: θ(k / (n − 1)) is point k."""
 
-    fields = ("plane", "places")
+    fields = ("plane", "places", "corners")
     plane: tuple[Params, Params, Params]
     places: jax.Array
+    corners: jax.Array
 
     def __init__(self, plane: Plane, places: np.ndarray) -> None:
         self._set(
             plane=(plane.origin, plane.first, plane.second),
             places=jnp.asarray(places, jnp.result_type(float)),
+            corners=plane.corners,
         )
 
     def basis(self) -> tuple[Params, ...]:
@@ -167,6 +169,17 @@ class _Grid(Combination):
         k = jnp.round(time(t) * (len(self.places) - 1)).astype(int)
         x, y = self.places[k]
         return jnp.ones_like(x), x, y
+
+    def mixture(self, ts: np.ndarray) -> tuple[tuple[Params, ...], np.ndarray]:
+        """Of the three networks; outside their triangle as at its rim, so no weight is negative."""
+        corners = np.asarray(self.corners, np.float64)
+        k = np.round(ts * (len(self.places) - 1)).astype(int)
+        homogeneous = [
+            np.vstack([v.T, np.ones(len(v))]) for v in (corners, np.asarray(self.places)[k])
+        ]
+        weights = np.maximum(np.linalg.solve(*homogeneous).T, 0)
+        networks = tuple(linear_combination((1.0, x, y), self.plane) for x, y in corners)
+        return networks, weights / weights.sum(-1, keepdims=True)
 
 
 def evaluate_plane(

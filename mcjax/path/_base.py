@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import jax
@@ -80,6 +81,15 @@ class Path(abc.ABC):
         for name, value in zip(names, values, strict=True):
             object.__setattr__(path, name, value)
         return path
+
+    def mixture(self, ts: np.ndarray) -> tuple[Sequence[Params], np.ndarray] | None:
+        """(networks, (T, networks) weights): whose own BatchNorm statistics the points have.
+
+        Default: the end points', (1 − t) A + t B, whatever the path: weights are never negative,
+        so no variance is. None where the points of the path hold statistics that were made for
+        them.
+        """
+        return (_at(self, time(0.0)), _at(self, time(1.0))), np.stack([1 - ts, ts], -1)
 
     # -- training --------------------------------------------------------------------------
 
