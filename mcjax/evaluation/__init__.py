@@ -2,7 +2,7 @@
 
 from .along import evaluate, evaluate_points
 from .barrier import barrier
-from .batch_norm import Statistics, batch_norm_along, estimate_batch_norm
+from .batch_norm import Statistics, StatisticsWarning, batch_norm_along, estimate_batch_norm
 from .curve import Curve
 from .plane import Plane, Surface, evaluate_plane
 from .repair import Repaired
@@ -13,6 +13,7 @@ __all__ = [
     "Plane",
     "Repaired",
     "Statistics",
+    "StatisticsWarning",
     "Surface",
     "barrier",
     "batch_norm_along",

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from .. import _check
 from .._stream import BLOCK_BYTES, Stream
 from .._types import ApplyFn
+from .._version import versions
 from ..attacks.pgd import PGD, attacked
+from ..network import chunks
 from ..network.network import Network
 from ..path import Family, Path
 from ..tasks import CLASSIFICATION, Task
-from .batch_norm import Statistics, estimate_along, statistics_along
+from .batch_norm import statistics_leaves
 from .curve import Curve
 from .driver import Found, run
-from .pieces import Piece, as_coordinates, t_batch_for, time_grid
+from .pieces import as_coordinates, pieces, t_batch_for, time_grid
 from .sharding import check_mesh
 from .sweep import Plan, apply_of, check_task
 
@@ -57,11 +58,11 @@ def evaluate(
     - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1] that do not fall
     - `task`: metrics, and what labels go with the outputs; default: classification, for outputs
       that are logits
-    - `statistics`: inputs to estimate batch-normalisation statistics from at every t (tatro2020;
-      usually the training inputs), or what `mcjax.evaluation.batch_norm_along` has estimated, to
-      be shared by several evaluations; default: the x of `data`. Only used where the model
-      normalises by stored statistics, whatever their names (`Network.explain` lists them).
-      Where they are those of x and x is one chunk, a single pass gives statistics and metrics.
+    - `statistics`: of batch normalisation, wherever the model normalises by stored statistics,
+      whatever their names (`Network.explain` lists them). Default: the end points' own, at t
+      (1 − t) A + t B whatever the path, with a warning if networks between them are evaluated.
+      Inputs (usually those of the training): estimated from them at every t (tatro2020). Or what
+      `mcjax.evaluation.batch_norm_along` has estimated, to be shared by several evaluations;
       `Statistics(t, {})` leaves those that the path's points hold
     - `attack`: every network is attacked by itself, and the metrics are those on the attacked
       inputs (tatro2020, Sec. 5); statistics stay those of clean inputs
@@ -89,11 +90,10 @@ def evaluate(
     if not isinstance(path, Path):
         raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
     ts = time_grid(t)
-    found = _evaluated(
+    found, metadata = evaluated(
         path, model, data, ts, task=task, statistics=statistics, attack=attack, mesh=mesh,
         chunk=chunk, t_batch=t_batch, lengths=True, where=lambda i: f"t = {ts[i]:g}",
     )  # fmt: skip
-    metadata = {"examples": found.examples, "task": task.name, "jax": jax.__version__}
     return Curve(ts, found.values, found.lengths, task, metadata)
 
 
@@ -133,61 +133,54 @@ def evaluate_points(
     coordinates = as_coordinates(family, coordinates)
     if isinstance(family, Path):
         _check.interval(coordinates)
-    found = _evaluated(
+    found, _ = evaluated(
         family, model, data, coordinates, task=task, statistics=statistics, attack=attack,
-        mesh=mesh, chunk=chunk, t_batch=t_batch, lengths=False, where=lambda i: f"point {i}",
+        mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
     )  # fmt: skip
     return dict(found.values)
 
 
-def _evaluated(
+def evaluated(
     family: Family, model: ApplyFn | Network, data: Any, coordinates: Any, *, task: Task,
     statistics: Any, attack: PGD | None, mesh: Mesh | None, chunk: int, t_batch: int | None,
-    lengths: bool, where: Any,
-) -> Found:  # fmt: skip
-    """Checks, statistics and attacks around the driver."""
+    where: Callable[[int], str], lengths: bool = False,
+) -> tuple[Found, dict[str, Any]]:  # fmt: skip
+    """Checks, statistics and attacks around the driver: (what it found, what produced it)."""
     apply_fn = apply_of(model)
     _check.function(apply_fn, "model")
     if mesh is not None:
         check_mesh(mesh)
-    _check.positive(chunk, "chunk")
-    of_devices = 1 if mesh is None else mesh.size
     stream = Stream(
-        data, chunk, limit=BLOCK_BYTES * of_devices,
+        data, _check.positive(chunk, "chunk"), limit=BLOCK_BYTES * (mesh.size if mesh else 1),
         mark=model.inputs if isinstance(model, Network) else lambda x: x,
     )  # fmt: skip
     first = stream.first()
-    x, y = first.data
-    some = as_coordinates(family, coordinates)
-    check_task(task, family, model, some, x, y)
-    n = stream.n or len(first.weights)
-    own = n <= chunk and stream.arrays is not None and (statistics is None or statistics is data[0])
-    plan = Plan(
-        model, task, min(chunk, len(first.weights)), t_batch_for(family, some, t_batch),
-        own_statistics=own and not (attack or mesh),
+    (x, y), size = first.data, min(chunk, len(first.weights))
+    points = as_coordinates(family, coordinates)
+    check_task(task, family, model, points, x, y)
+    plan = Plan(model, task, size, t_batch_for(family, points, t_batch))
+    parts = pieces(family, coordinates)
+    whole = stream.arrays is not None and stream.n == size
+    batch_norm = statistics_leaves(
+        family, model, chunks.types(x, size), coordinates, statistics, chunk=chunk,
+        t_batch=plan.t_batch, parts=parts,
+        in_sweep=whole and statistics is data[0] and attack is None and mesh is None,
     )  # fmt: skip
-    if statistics is None:
-        statistics = x if stream.arrays is not None else Statistics(np.asarray(coordinates), {})
-    if isinstance(statistics, Statistics):
-        statistics.check(coordinates)
-
-    def replaced(piece: Piece) -> Mapping[int, jax.Array]:
-        if isinstance(statistics, Statistics):
-            return statistics.at(piece.which)
-        here, c = piece.family, jax.tree.map(lambda v: v[0], piece.coordinates)
-        if plan.own_statistics or not statistics_along(here, apply_fn, statistics, chunk, c):
-            return {}
-        return estimate_along(
-            piece.family, apply_fn, statistics, piece.coordinates, chunk=chunk,
-            t_batch=plan.t_batch,
-        )  # fmt: skip
-
-    run_plan, prepare = plan, lambda x, y: x
+    by_sweep = batch_norm.kind == "estimated" and not batch_norm.leaves
+    plan = dataclasses.replace(plan, own_statistics=by_sweep)
+    prepare = None
     if attack is not None:
         attack.check(x)
-        run_plan = dataclasses.replace(plan, model=attacked(apply_fn, attack))
-        prepare = lambda x, y: (x, y)  # noqa: E731
-    return run(
-        run_plan, family, coordinates, stream, statistics=replaced, where=where, mesh=mesh,
-        lengths=lengths, prepare=prepare,
+        plan, prepare = dataclasses.replace(plan, model=attacked(apply_fn, attack)), _pair
+    found = run(
+        plan, family, coordinates, parts, stream, statistics=batch_norm.at, where=where,
+        mesh=mesh, lengths=lengths, prepare=prepare,
     )  # fmt: skip
+    if not lengths or not found.lengths.size or found.lengths.any():
+        batch_norm.warn(stacklevel=4)
+    source = {"examples": found.examples, "task": task.name, "statistics": batch_norm.source}
+    return found, source | versions()
+
+
+def _pair(x: Any, y: Any) -> tuple[Any, Any]:
+    return x, y

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from .._compiled import compiled
 from .._stream import Block, Stream
 from .._tree import squared_distance
 from ..path import Family
-from .pieces import Piece, as_coordinates, pieces
+from .pieces import Piece, as_coordinates
 from .sharding import Sharded
 from .sweep import Plan, Sums, sweep
 
@@ -43,13 +43,14 @@ def run(
     plan: Plan,
     family: Family,
     coordinates: Any,
+    parts: Sequence[Piece],
     stream: Stream,
     *,
-    statistics: Callable[[Piece], Replaced],
+    statistics: Callable[[np.ndarray], Replaced],
     where: Callable[[int], str],
     mesh: Mesh | None = None,
     lengths: bool = True,
-    prepare: Callable[[Any, Any], Any] = lambda x, y: x,
+    prepare: Callable[[Any, Any], Any] | None = None,
 ) -> Found:
     """Metrics of the points of a family over all data.
 
@@ -57,12 +58,12 @@ def run(
     costly are computed once.
 
     **Arguments:**
-    - `statistics`: piece (its points at hand) → what stands in for leaves of its points
+    - `parts`: the family's pieces at the coordinates
+    - `statistics`: numbers of points → what stands in for leaves of these
     - `where`: number of a point → how a message names it
     - `lengths`: whether to measure distances
-    - `prepare`: (x, y) → what the model is given as x
+    - `prepare`: (x, y) → what the model is given as x; default: x
     """
-    parts = pieces(family, coordinates)
     n_points = sum(len(p.which) for p in parts)
     stream.passes(len(parts), f"a path in {len(parts)} pieces")
     values = {k: np.empty(n_points) for k in plan.task.metrics}
@@ -70,7 +71,7 @@ def run(
     measure = _Lengths(family, coordinates, n_points, parts) if lengths else None
     for planned in parts:
         piece = planned.at_hand()
-        replaced = statistics(piece)
+        replaced = statistics(piece.which)
         if measure is not None:
             measure.add(piece)
         if mesh is None:
@@ -97,7 +98,7 @@ def _step(plan: Plan, piece: Piece, replaced: Replaced) -> Callable[..., Sums]:
 
 
 def _over_blocks(
-    step: Callable[..., Sums], stream: Stream, prepare: Callable[[Any, Any], Any]
+    step: Callable[..., Sums], stream: Stream, prepare: Callable[[Any, Any], Any] | None
 ) -> tuple[Sums, int]:
     """(sums in float64 over all blocks, number of examples).
 
@@ -108,7 +109,7 @@ def _over_blocks(
     sent: tuple[Block, Sums] | None = None
     for block in stream.blocks():
         x, y = block.data
-        sums = step(prepare(x, y), y, block.weights)
+        sums = step(prepare(x, y) if prepare else x, y, block.weights)
         examples += block.n
         if sent is not None:
             total = _fetched(total, *sent)
@@ -144,7 +145,7 @@ class _Lengths:
     one program for the whole family.
     """
 
-    def __init__(self, family: Family, coordinates: Any, n: int, parts: list[Piece]) -> None:
+    def __init__(self, family: Family, coordinates: Any, n: int, parts: Sequence[Piece]) -> None:
         self.found = np.zeros(max(0, n - 1))
         self.by_piece = any(p.family.costly for p in parts)
         self.last: Any = None

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -22,7 +21,7 @@ from ..network.batch_norm import without
 from ..network.network import Network
 from ..path import Combination, Family, Path, static
 from ..tasks import CLASSIFICATION, Task
-from .along import evaluate_points
+from .along import evaluated
 
 # Sine of the smallest angle between the sides of the triangle that counts as a plane.
 _COLLINEAR = 1e-4
@@ -50,6 +49,16 @@ class Plane(Family):
     def linear(self) -> Combination:
         points = self.origin, self.first, self.second
         return Combination(points, lambda c: (jnp.ones_like(c[0]), c[0], c[1]))
+
+    def mixture(self, coordinates: Any) -> tuple[tuple[Params, ...], np.ndarray]:
+        """Of the three networks; outside their triangle as at its rim, so no weight is negative."""
+        corners = np.asarray(self.corners, np.float64)
+        places = np.asarray(coordinates, np.float64)
+        homogeneous = [np.vstack([v.T, np.ones(len(v))]) for v in (corners, places)]
+        weights = np.maximum(np.linalg.solve(*homogeneous).T, 0)
+        plane = self.origin, self.first, self.second
+        networks = tuple(linear_combination((1.0, x, y), plane) for x, y in corners)
+        return networks, weights / weights.sum(-1, keepdims=True)
 
     @classmethod
     def through(cls, a: Params, b: Params, c: Params, *, network: Network | None = None) -> Plane:
@@ -194,9 +203,10 @@ def evaluate_plane(
     low, high = low - around, high + around
     x, y = (np.linspace(low[i], high[i], size) for i in (0, 1))
     places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-    found = evaluate_points(
+    found, metadata = evaluated(
         plane, model, data, places.astype(jnp.result_type(float)), task=task,
-        statistics=statistics, mesh=mesh, chunk=chunk,
+        statistics=statistics, attack=None, mesh=mesh, chunk=chunk, t_batch=None,
+        where=lambda i: f"({places[i, 0]:.3g}, {places[i, 1]:.3g})",
     )  # fmt: skip
-    values = {k: v.reshape(size, size) for k, v in found.items()}
-    return Surface(x, y, values, plane.corners, {"task": task.name, "jax": jax.__version__})
+    values = {k: v.reshape(size, size) for k, v in found.values.items()}
+    return Surface(x, y, values, plane.corners, metadata)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _check
 from .._inputs import length
@@ -98,6 +99,9 @@ class Repaired(Path):
         repaired = _repair(self.network, self.chunk, params, self.x, targets)
         inside = (t > 0) & (t < 1)
         return jax.tree.map(lambda new, old: jnp.where(inside, new, old), repaired, params)
+
+    def mixture(self, ts: np.ndarray) -> None:
+        """None: statistics of batch normalisation are estimated at every point."""
 
 
 def _layers(network: Network, x_types: Any) -> list[_Layer]:

@@ -127,6 +127,13 @@ class Family:
         """Numbers of leaves that are the same at all coordinates."""
         return frozenset()
 
+    def mixture(self, coordinates: Any) -> tuple[Sequence[Params], np.ndarray] | None:
+        """(networks, (T, networks) weights): whose own BatchNorm statistics the points have.
+
+        None where they have those that the points hold.
+        """
+        return None
+
     @property
     def costly(self) -> bool:
         """Whether a point costs so much that a sweep should compute each once and keep it.
@@ -216,6 +223,15 @@ class Path(Family, abstract=True):
     def velocity(self, t: Any) -> Params:
         """dθ/dt at a scalar t in [0, 1]; zero for leaves that are not floating-point."""
         return unpack(compiled(_velocity, of=jax.tree.structure(self))(self, checked_time(t)))
+
+    def mixture(self, coordinates: Any) -> tuple[Sequence[Params], np.ndarray] | None:
+        """The end points', (1 − t) A + t B, whatever the path.
+
+        Weights are never negative, so no variance is. A path whose points hold statistics that
+        were made for them returns None.
+        """
+        ts, at = np.asarray(coordinates, np.float64), _compiled_at(self)
+        return (at(self, time(0.0)), at(self, time(1.0))), np.stack([1 - ts, ts], -1)
 
     def grid(self, steps: int) -> np.ndarray:
         """The t with `steps` even steps on each section."""
