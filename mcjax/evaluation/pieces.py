@@ -93,7 +93,7 @@ def as_coordinates(family: Family, coordinates: Any) -> Any:
     """Coordinates as arrays of JAX's; those of a path as floats."""
     if isinstance(family, Path):
         return jnp.asarray(coordinates, jnp.result_type(float))
-    numbers = isinstance(coordinates, list | tuple) and jax.tree_util.all_leaves(coordinates)
+    numbers = isinstance(coordinates, list | tuple) and np.ndim(coordinates[0]) == 0
     return jax.tree.map(jnp.asarray, np.asarray(coordinates) if numbers else coordinates)
 
 

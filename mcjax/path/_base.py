@@ -18,6 +18,7 @@ from .._static import Static, pack, unpack
 from .._tree import linear_combination
 from .._types import Params
 
+_REAL = (jnp.floating, jnp.integer, jnp.bool_)
 # Arrays of a tree that a repr still names one by one.
 _NAMED_ARRAYS = 4
 
@@ -257,17 +258,15 @@ def checked_time(t: Any) -> jax.Array:
 
     **Raises:** `ValueError` for what is no scalar, or lies outside [0, 1].
     """
-    try:
-        shape, kind = np.shape(t), np.dtype(jnp.result_type(t)).kind
-    except (TypeError, ValueError):
-        shape, kind = np.shape(t) if isinstance(t, list | tuple) else (), "O"
-    if shape:
+    if isinstance(t, list | tuple) or np.ndim(t):
+        shape = f"a {type(t).__name__}" if isinstance(t, list | tuple) else f"shape {np.shape(t)}"
         raise ValueError(
-            f"t must be a scalar, got shape {shape}; for many points there is jax.vmap(path)(ts), "
-            "with ts an array"
+            f"t must be a scalar, got {shape}; for many points there is jax.vmap(path)(ts), with "
+            "ts an array"
         )
-    if kind not in "fiub" and not jnp.issubdtype(jnp.result_type(t), jnp.floating):
-        raise ValueError(f"t must be a number in [0, 1], got a {type(t).__name__}")
+    real = isinstance(t, int | float | np.generic | np.ndarray | jax.Array)
+    if not real or not any(jnp.issubdtype(jnp.result_type(t), k) for k in _REAL):
+        raise ValueError(f"t must be a number in [0, 1], got {t!r}")
     _check.interval(t)
     return time(t)
 
