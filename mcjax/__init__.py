@@ -1,6 +1,5 @@
 """mcjax: connect, align, compare and merge trained networks, in JAX."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from . import (
@@ -19,6 +18,7 @@ from . import (
     transport,
 )
 from ._inputs import Shared
+from ._version import installed
 from .evaluation import evaluate
 from .methods import connect
 from .network.action import Action
@@ -29,12 +29,9 @@ from .tasks import Task
 from .training import fit
 
 if TYPE_CHECKING:
-    from . import flows
+    from . import flows, testing
 
-try:
-    __version__ = version("mcjax")
-except PackageNotFoundError:  # run from a source tree
-    __version__ = "0+source"
+__version__ = installed()
 
 __all__ = [
     "Action",
@@ -56,6 +53,7 @@ __all__ = [
     "path",
     "symmetry",
     "tasks",
+    "testing",
     "theory",
     "trace",
     "training",
@@ -64,9 +62,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`mcjax.flows` is imported when asked for: flowjax takes a while."""
-    if name == "flows":
+    """Imported when asked for: `mcjax.flows`, as flowjax takes a while, and `mcjax.testing`."""
+    if name in ("flows", "testing"):
         from importlib import import_module
 
-        return import_module(".flows", __name__)
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

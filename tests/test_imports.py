@@ -27,6 +27,7 @@ LEVELS = [
         "_loops",
         "_compiled",
         "_lazy",
+        "_version",
     }
     | {"tasks", "figures", "checkpoints"},
     {"symmetry"},

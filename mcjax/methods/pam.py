@@ -117,6 +117,7 @@ def pam(
     if permutation_protocol is None:
         half = protocol.learning_rate / 2
         permutation_protocol = dataclasses.replace(protocol, epochs=20, learning_rate=half)
+    Data(data, network).check(task, network.apply_fn, a, protocol.attack)
     if objective is None:
         objective = Objective.on(network, data, protocol.batch, task=task)
     permutations = Action.of(network, {} if start is None else start).permutations
