@@ -164,8 +164,8 @@ def _start(
         **{f"networks[{i}]": params for i, params in enumerate(networks)}
     ))  # fmt: skip
     rows = Rows.of(network)
-    if not rows.columns:
-        raise ValueError("the network has no group whose neurons fill whole axes to model")
+    if not rows.units:
+        raise ValueError("the network has no units whose parameters could be modelled")
     taken = [rows.take(p) for p in networks]
     pooled = {g: jnp.concatenate([t[g] for t in taken]) for g in taken[0]}
     arrays = {}
@@ -215,8 +215,7 @@ class Middle:
             flow = paramax.unwrap(with_arrays(self.architecture, dim, own))
             both = [jax.vmap(flow.transform)(t[group]) for t in taken]
             middle[group] = jax.vmap(flow.inverse)(jnp.sqrt(0.5) * (both[0] + both[1]))
-        line, treedef = jax.tree.flatten(linear_combination((0.5, 0.5), ends))
-        params = jax.tree.unflatten(treedef, self.rows.put(middle, line))
+        params = self.rows.put(middle, linear_combination((0.5, 0.5), ends))
         return self.loss(unpack(params), self.layout.join(examples, shared))
 
 

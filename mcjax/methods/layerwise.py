@@ -142,7 +142,8 @@ class Layerwise:
     def _move(self, stage: Stage, now: Leaves, end: Leaves, moved: Sequence[int]) -> Path:
         if self.motion != "arc":
             return Linear(_pick(now, moved), _pick(end, moved))
-        mean = neuron_mean(self.network, self._tree(now), self._tree(end), stage.groups)
+        names = [self.network.by_atom[atom].name for atom in stage.groups]
+        mean = neuron_mean(self.network, self._tree(now), self._tree(end), names)
         return Arc(_pick(now, moved), _pick(end, moved), _pick(jax.tree.leaves(mean), moved))
 
     def _transport(self, stage: Stage, now: Leaves, end: Leaves, chosen: Sequence[int]) -> Leaves:

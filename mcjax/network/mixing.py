@@ -16,8 +16,8 @@ import numpy as np
 
 from .. import _check
 from .axes import Atom, Axes
-from .blocks import Block, dependee, map_blocks
 from .groups import Group
+from .layout import Layout, act
 
 Matrices = Mapping[str, jax.Array]
 
@@ -33,24 +33,14 @@ def mix_leaf(groups: Mapping[Atom, Group], given: Mapping[Atom, Any], leaf: Any,
     - `given`: atom → matrices of shape (*group.shape, size)
     """
 
-    def move(block, dims: Block):
-        todo = [(i, groups[d.factor]) for i, d in enumerate(dims) if d.factor in given]  # type: ignore[index]
-        for i, group in sorted(todo, key=lambda pair: len(pair[1].outer)):
-            block = _mix(block, dims, i, group, given[group.atom])
-        return block
-
-    return map_blocks(move, jnp.asarray(leaf), axes)
+    return act(_mix, groups, given, jnp.asarray(leaf), axes)
 
 
-def _mix(block, dims: Block, i: int, group: Group, matrix):
-    """Mix dimension i of a block, by a matrix that may differ along other dimensions."""
-    along = [dependee(o, dims[i], dims) for o in group.outer]
-    for position, dim in enumerate(along):
-        if dims[dim].only is not None:  # the block is one index of that outer axis
-            matrix = jnp.take(matrix, jnp.array([dims[dim].only]), axis=position)
-    letters = string.ascii_letters[: len(dims)]
-    new = string.ascii_letters[len(dims)]
-    of_matrix = "".join(letters[d] for d in along) + new + letters[i]
+def _mix(matrix: Any, block: Any, layout: Layout) -> Any:
+    """The units of a block mixed, by a matrix that may differ along other dimensions."""
+    (i,), letters = layout.units, string.ascii_letters[: block.ndim]
+    new = string.ascii_letters[block.ndim]
+    of_matrix = "".join(letters[d] for d in layout.fixed) + new + letters[i]
     result = letters[:i] + new + letters[i + 1 :]
     return jnp.einsum(f"{of_matrix},{letters}->{result}", matrix.astype(block.dtype), block)
 

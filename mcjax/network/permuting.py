@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .axes import Atom, Axes, Concat, Expr, Family, atoms
-from .blocks import Block, dependee, map_blocks
 from .groups import Group
+from .layout import Layout, act
 
 
 def touches(axes: Axes, given: Mapping[Atom, Any]) -> bool:
@@ -35,13 +35,14 @@ def permute_leaf(groups: Mapping[Atom, Group], given: Mapping[Atom, Any], leaf: 
                 leaf = xp.take(leaf, vector, axis=axis)
         return leaf
 
-    def move(block, dims: Block):
-        todo = [(i, groups[d.factor]) for i, d in enumerate(dims) if d.factor in given]  # type: ignore[index]
-        for i, group in sorted(todo, key=lambda pair: len(pair[1].outer)):
-            block = _take_block(block, dims, i, group, given[group.atom], xp)
-        return block
+    def take(indices, block, layout: Layout):
+        if not layout.fixed:
+            return xp.take(block, indices, axis=layout.units[0])
+        rows = layout.matrix(block)
+        indices = indices.reshape(len(rows), -1)
+        return layout.back(rows[xp.arange(len(rows))[:, None], indices])
 
-    return map_blocks(move, leaf, axes)
+    return act(take, groups, given, leaf, axes)
 
 
 def _axis_indices(expr: Expr, given: Mapping[Atom, Any], xp):
@@ -72,23 +73,6 @@ def _axis_indices(expr: Expr, given: Mapping[Atom, Any], xp):
 
 def _dependent(atom: Atom, given: Mapping[Atom, Any]) -> bool:
     return atom in given and given[atom].ndim > 1
-
-
-def _take_block(block, dims: Block, i: int, group: Group, indices: Any, xp):
-    """Permute dimension i of a block, by an index array that may differ along other dimensions."""
-    if not group.outer:
-        return xp.take(block, indices, axis=i)
-    along = [dependee(o, dims[i], dims) for o in group.outer]
-    for position, dim in enumerate(along):
-        if dims[dim].only is not None:  # the block is one index of that outer axis
-            indices = xp.take(indices, xp.array([dims[dim].only]), axis=position)
-    order = np.argsort([*along, i])
-    shape = [1] * len(dims)
-    for dim, n in zip([*along, i], indices.shape, strict=True):
-        shape[dim] = n
-    indices = xp.transpose(indices, order).reshape(shape)
-    full = tuple(d.size for d in dims)
-    return xp.take_along_axis(block, xp.broadcast_to(indices, full), axis=i)
 
 
 __all__ = ["permute_leaf", "touches"]
