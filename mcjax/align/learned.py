@@ -83,6 +83,7 @@ def learn_permutations(
         >>> found.after["total"] <= found.before["total"]
         True
     """
+    _check.network(network)
     if not (hasattr(relaxation, "path") and hasattr(relaxation, "optimizer")):
         raise ValueError(
             "relaxation must be an object, Projection(), SinkhornRelaxation() or "
@@ -133,7 +134,7 @@ def learn_permutations(
 
 def _generator(key: jax.Array, epochs: int) -> np.random.Generator:
     """Of the candidates: training folds 0 … epochs − 1 into the key, this the next number."""
-    own = jax.random.key_data(jax.random.fold_in(key, epochs))
+    own = _check.key_data(jax.random.fold_in(key, epochs))
     return np.random.default_rng(np.asarray(own).tolist())
 
 

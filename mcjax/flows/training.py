@@ -158,6 +158,8 @@ def _start(
     network: Network, networks: Sequence[Params], architecture: Architecture, key: jax.Array
 ) -> tuple[Rows, dict[str, list[jax.Array]], dict[str, jax.Array], list[Params]]:
     """Rows, a new ν for each group, the neurons of all networks, and these, checked."""
+    _check.network(network)
+    _check.random_key(key)
     if len(networks) < 2:
         raise ValueError(f"networks: at least two are needed to learn from, got {len(networks)}")
     networks = list(network.check_parameters(

@@ -110,6 +110,8 @@ def pam(
         >>> bool(found.objective[-1] <= found.objective[0])
         True
     """
+    _check.network(network)
+    _check.random_key(key)
     _check.positive(iterations, "iterations")
     if not proximal > 0:
         raise ValueError(f"proximal must be positive, got {proximal}")

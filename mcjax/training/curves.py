@@ -79,6 +79,7 @@ def train_curve(
         >>> fitted.losses.shape
         (3,)
     """
+    _check.random_key(key)
     apply_fn, whole = _check.apply_fn_of(model), Data(data, model)
     steps, point = whole.steps(protocol.batch), path.at(0.0)
     whole.check(task, apply_fn, point, protocol.attack)
@@ -128,7 +129,7 @@ class CurveObjective:
 
 def _order(n: int, batch: int, key: jax.Array) -> np.ndarray:
     """(steps, batch) numbers of the examples of an epoch, in random order."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    rng = np.random.default_rng(np.asarray(_check.key_data(key)).tolist())
     steps = n // batch
     return rng.permutation(n)[: steps * batch].reshape(steps, batch)
 

@@ -100,6 +100,7 @@ def fit(
         >>> bool(fitted.losses[-10:].mean() < fitted.losses[:10].mean())
         True
     """
+    _check.random_key(key)
     blocks = _blocks(batches)
     trainer, first = _trainer(path, loss_fn, optimizer, _check.positive(samples, "samples"), blocks)
     begun = trainer.init(path.free(), key)

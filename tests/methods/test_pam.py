@@ -133,6 +133,10 @@ def test_bad_arguments():
         SinkhornRelaxation(0.0)
     with pytest.raises(ValueError, match="y: regression needs targets"):
         pam(network, a, b, SETS, PROTOCOL, key=jax.random.key(0), task=mcjax.tasks.REGRESSION)
+    with pytest.raises(ValueError, match=r"network must be a mcjax\.Network"):
+        pam(tanh, a, b, SETS, PROTOCOL, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="key must be"):
+        learn_permutations(network, a, b, SETS, PROTOCOL, key=3)
     other = {**b, "w2": jnp.ones((6, 9))}
     with pytest.raises(ValueError, match=r"leaf 'w2' has shape \(6, 9\), expected \(6, 10\)"):
         pam(network, a, other, SETS, PROTOCOL, key=jax.random.key(0))
