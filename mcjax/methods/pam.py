@@ -163,7 +163,7 @@ def _curve_step(
     network: Network, path: Bezier, data: Any, protocol: Protocol, proximal: float,
     key: jax.Array, task: Task, directory: FilePath | None, progress: Any,
 ) -> Bezier:  # fmt: skip
-    steps = Data(data).steps(protocol.batch) * protocol.epochs
+    steps = Data(data, network).steps(protocol.batch) * protocol.epochs
     plain = dataclasses.replace(protocol, weight_decay=0.0, augment=None, attack=None)
     fitted = train_curve(
         path, network, data, protocol, key=key, task=task, directory=directory,
