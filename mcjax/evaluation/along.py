@@ -178,9 +178,11 @@ def evaluated(
         random_key = jax.random.key(0) if key is None else _check.random_key(key)
         plan = dataclasses.replace(plan, model=Attacked(apply_fn, attack, task))
 
-        def prepare(x: Any, y: Any, start: int) -> Any:
+        def attacked(x: Any, y: Any, start: int) -> Any:
             attack.check(x)
             return attack_inputs(x, y, random_key, start)
+
+        prepare = attacked
 
     found = run(
         plan, family, coordinates, parts, stream, statistics=batch_norm.at, where=where,

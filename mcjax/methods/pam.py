@@ -186,7 +186,7 @@ def _bump(path: Bezier) -> Params:
 def _along(path: Bezier, end: Params) -> Bezier:
     """The curve with another end and the same θ̃."""
     control = linear_combination((0.5, 0.5, 1.0), (path.points[0], end, _bump(path)))
-    return Bezier([path.points[0], control, end])
+    return Bezier((path.points[0], control, end))
 
 
 def _named(progress: Any, name: str) -> Any:
