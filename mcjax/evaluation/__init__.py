@@ -4,8 +4,9 @@ from .along import evaluate
 from .barrier import barrier
 from .batch_norm import Statistics, StatisticsWarning, batch_norm_along, estimate_batch_norm
 from .curve import Curve
-from .plane import Plane, Surface, evaluate_plane
+from .plane import Plane, evaluate_plane
 from .repair import Repaired
+from .surface import Surface
 
 __all__ = [
     "Curve",

@@ -18,7 +18,7 @@ from .._version import versions
 from ..attacks.pgd import PGD, attacked
 from ..network import chunks
 from ..path import Path
-from ..tasks import CLASSIFICATION, Task
+from ..tasks import CLASSIFICATION, Task, require
 from .batch_norm import statistics_leaves
 from .curve import Curve
 from .pieces import pieces, t_batch_for, time_grid
@@ -85,6 +85,7 @@ def evaluate(
     if not isinstance(path, Path):
         raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
     _check.function(apply_fn, "apply_fn")
+    task = require(task)
     (x, y), n = _check.labelled(data)
     _check.positive(chunk, "chunk")
     ts = time_grid(t)
@@ -117,13 +118,10 @@ def evaluate(
             sums = sweep(plan, piece, points, replaced, x, y, weights)
         for k, found in sums.items():
             values[k][which] = np.asarray(found, np.float64) / n
-    return Curve(
-        ts,
-        values,
-        lengths,
-        task,
-        {"examples": n, "task": task.name, "statistics": batch_norm.source, **versions()},
-    )
+    metadata = {"task": task.name, "statistics": batch_norm.source, "examples": n}
+    if attack is not None:
+        metadata["attack"] = repr(attack)
+    return Curve(ts, values, lengths, task, metadata | versions())
 
 
 def _check_task(task: Task, path: Path, apply_fn: ApplyFn, x: Any, y: Any) -> None:

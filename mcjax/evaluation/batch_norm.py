@@ -139,7 +139,7 @@ def statistics_leaves(
     if statistics is None:
         roles = _roles(path, model, x)
         if not roles.leaves:
-            return Statistics(ts, {}, "none", "the model has none")
+            return Statistics(ts, {}, "none", "none")
         mixture = path.mixture(ts)
         if mixture is None:
             return Statistics(ts, {}, "path", "those that the points of the path hold")
@@ -175,7 +175,7 @@ def _estimated(
     chunk = min(chunk, n)
     roles = _roles(path, model, chunks.types(x, chunk))
     if not roles.leaves:
-        return Statistics(ts, {}, "none", "the model has none")
+        return Statistics(ts, {}, "none", "none")
     kept = _frozen(path, roles, ts)
     source = f"estimated at every t from {n:,} inputs"
     if in_sweep and not kept:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
-from pathlib import Path as FilePath
 from typing import Any
 
 import jax
@@ -14,7 +11,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from .. import _check
-from .._files import write_atomically
 from .._static import pack, unpack
 from .._tree import inner_product, linear_combination
 from .._types import ApplyFn, Params
@@ -23,6 +19,7 @@ from ..network.network import Network
 from ..path._base import Combination, Path, time
 from ..tasks import CLASSIFICATION, Task
 from .along import evaluate
+from .surface import Surface
 
 # Sine of the smallest angle between the sides of the triangle that counts as a plane.
 _COLLINEAR = 1e-4
@@ -103,48 +100,6 @@ def _dot(a: Params, b: Params, statistics: frozenset[int]) -> float:
 
 def _norm(a: Params, statistics: frozenset[int]) -> float:
     return float(np.sqrt(_dot(a, a, statistics)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Surface:
-    """Metrics on a grid of a plane: the result of `evaluate_plane`.
-
-    - `x`: (X,), `y`: (Y,) coordinates; `values`: metric name → (Y, X)
-    - `corners`: (3, 2) coordinates of the plane's networks
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    values: Mapping[str, np.ndarray]
-    corners: np.ndarray
-    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The surface as plain lists and numbers."""
-        return {
-            "x": self.x.tolist(),
-            "y": self.y.tolist(),
-            "values": {k: v.tolist() for k, v in self.values.items()},
-            "corners": self.corners.tolist(),
-            "metadata": dict(self.metadata),
-        }
-
-    def save(self, path: str | FilePath) -> None:
-        """Write the surface as JSON, atomically."""
-        write_atomically(path, json.dumps(self.to_dict(), indent=1).encode())
-
-    def plot(
-        self,
-        path: str | FilePath,
-        metric: str = "accuracy",
-        *,
-        names: tuple[str, str, str] = ("A", "B", "C"),
-        paths: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        """Draw a metric as filled contours, the networks, and paths given by coordinates."""
-        from ..figures.plane import draw_plane
-
-        draw_plane(self, path, metric, names=names, paths=paths)
 
 
 class _Grid(Combination):
@@ -229,4 +184,4 @@ def evaluate_plane(
         mesh=mesh, chunk=chunk,
     )  # fmt: skip
     values = {k: v.reshape(size, size) for k, v in curve.values.items()}
-    return Surface(x, y, values, plane.corners, curve.metadata)
+    return Surface(x, y, values, plane.corners, task, curve.metadata)
