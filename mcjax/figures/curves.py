@@ -17,7 +17,7 @@ COLOURS = (
     "#882255", "#999933", "#332288", "#44AA99", "#DDCC77", "#AA4499", "#777777",
 )  # fmt: skip
 _STYLES = {"data": "-", "train": "-", "test": "--", "clean": "-", "robust": "--"}
-# Panels side by side.
+# Panels side by side, at most in one row.
 _COLUMNS = 3
 
 
@@ -61,7 +61,7 @@ def draw_curves(
             panels[0].legend(handles=handles, frameon=False)
         elif len(handles) > 1:
             # About 60 letters fit below a panel, with 8 for each line and the space around it.
-            wide = 60 * min(len(names), _COLUMNS)
+            wide = 60 * _columns(len(names))
             columns = min(7, wide // (8 + max(len(str(h.get_label())) for h in handles)))
             figure.legend(
                 handles=handles, loc="outside lower center", ncols=max(columns, 1), frameon=False
@@ -97,10 +97,14 @@ def _style(own: bool) -> Any:
     return matplotlib.rc_context(style if own else {})
 
 
+def _columns(n: int) -> int:
+    return n if n <= _COLUMNS else min(_COLUMNS, -(-n // 2))
+
+
 def _panels(n: int) -> tuple[np.ndarray, Any]:
     from matplotlib.figure import Figure
 
-    columns = min(n, _COLUMNS)
+    columns = _columns(n)
     rows = -(-n // columns)
     figure = Figure(figsize=(5 * columns if n > 1 else 6.4, 0.4 + 3.8 * rows), layout="constrained")
     panels = np.ravel(figure.subplots(rows, columns, squeeze=False))

@@ -80,6 +80,7 @@ def _panel(surface: Any) -> Any:
 def _scale(values: Any, logarithmic: bool) -> dict[str, Any]:
     """Levels between the least and the greatest value, which may be the same."""
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
 
     low, high = float(values.min()), float(values.max())
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
@@ -87,7 +88,7 @@ def _scale(values: Any, logarithmic: bool) -> dict[str, Any]:
         low, high = low - around, high + around
     if logarithmic:
         return {"levels": np.geomspace(low, high, _LEVELS + 1), "norm": LogNorm()}
-    return {"levels": np.linspace(low, high, _LEVELS + 1)}
+    return {"levels": MaxNLocator(_LEVELS).tick_values(low, high)}
 
 
 def _networks(panel: Any, corners: np.ndarray, names: tuple[str, str, str]) -> None:
