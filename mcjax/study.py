@@ -16,7 +16,7 @@ from .evaluation import Curve, evaluate
 from .methods import METHODS, connect
 from .network.network import Network
 from .network.trace import trace
-from .path import Legs, Path
+from .path import Path
 from .training.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def default_methods(network: Network, needs: Sequence[str]) -> tuple[str, ...]:
 
 def grid(path: Path, t: int) -> int | np.ndarray:
     """t points; on a path of several legs steps of 0.1 within each, as in anokhin2020."""
-    return path.grid(10) if isinstance(path, Legs) and len(path.legs) > 1 else t
+    return path.grid(10) if len(path.sections()) > 1 else t
 
 
 def steps(methods: Sequence[str], test: bool) -> int:

@@ -14,7 +14,6 @@ from mcjax.path import (
     Arc,
     Bezier,
     Knots,
-    Known,
     Legs,
     Linear,
     Partial,
@@ -88,7 +87,9 @@ PATHS: dict[str, Callable[..., Path]] = {
     "chain-2": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(1, d)]),
     "chain-3": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(2, d), tree(1, d)]),
     "knots": lambda d=jnp.float32: Knots(stack([tree(k, d) for k in (0, 2, 3, 1)])),
-    "known": lambda d=jnp.float32: Known(Bezier([tree(k, d) for k in (0, 2, 1)]), [0, 0.3, 1]),
+    "knots-of": lambda d=jnp.float32: Knots.of(
+        Bezier([tree(k, d) for k in (0, 2, 1)]), [0, 0.45, 1]
+    ),
     "partial": partial,
     "legs": lambda d=jnp.float32: Legs(
         [Linear(tree(0, d), tree(2, d)), Bezier([tree(k, d) for k in (2, 3, 1)])]

@@ -11,7 +11,7 @@ import numpy as np
 from .._tree import is_inexact
 from .._types import Params
 from ..network.network import Network
-from ..path import Path
+from ..path import Path, static
 from ..path.transported import bent
 from ..symmetry.relaxation import matrices_of
 from .weights import match_weights
@@ -38,13 +38,11 @@ class StraightThrough(Path):
         [[1.0, 3.0]]
     """
 
-    fields = ("a", "b", "target", "bump")
-    static = ("network",)
-    network: Network
     a: Params
     b: Params
     target: Params
     bump: Params | None
+    network: Network = static()
 
     def __init__(
         self, network: Network, a: Params, b: Params, target: Params, bump: Params | None = None
@@ -84,4 +82,4 @@ class StraightThrough(Path):
             lambda new, old: old if new is None else new,
             free, self.target, is_leaf=lambda v: v is None,
         )  # fmt: skip
-        return type(self)._unflatten((self.network,), [self.a, self.b, target, self.bump])
+        return self._with(target=target)

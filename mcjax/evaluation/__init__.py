@@ -1,12 +1,14 @@
 """Loss along paths and on planes: sweeps, barriers, batch-normalisation statistics, REPAIR."""
 
-from .along import evaluate
+from .along import evaluate, evaluate_points
 from .barrier import barrier
-from .batch_norm import Statistics, StatisticsWarning, batch_norm_along, estimate_batch_norm
+from .batch_norm import estimate_batch_norm
 from .curve import Curve
 from .plane import Plane, evaluate_plane
 from .repair import Repaired
+from .statistics import Statistics, StatisticsWarning, batch_norm_along
 from .surface import Surface
+from .sweep import metrics_at
 
 __all__ = [
     "Curve",
@@ -20,4 +22,6 @@ __all__ = [
     "estimate_batch_norm",
     "evaluate",
     "evaluate_plane",
+    "evaluate_points",
+    "metrics_at",
 ]

@@ -5,25 +5,23 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from .. import _check
-from .._inputs import unmark
-from .._static import unpack
+from .._stream import BLOCK_BYTES, Stream
 from .._types import ApplyFn
 from .._version import versions
 from ..attacks.pgd import PGD, attacked
-from ..network import chunks
-from ..path import Path
+from ..network.network import Network
+from ..path import Family, Path
 from ..tasks import CLASSIFICATION, Task, require
-from .batch_norm import statistics_leaves
 from .curve import Curve
-from .pieces import pieces, t_batch_for, time_grid
-from .sharding import sharded_sweep
-from .sweep import Plan, sweep
+from .driver import Found, run
+from .pieces import as_coordinates, t_batch_for, time_grid
+from .sharding import check_mesh
+from .statistics import choose
+from .sweep import Plan, apply_of, check_task
 
 # Examples at a time: small enough that a chunk's activations stay near the cores.
 _CHUNK = 500
@@ -31,8 +29,8 @@ _CHUNK = 500
 
 def evaluate(
     path: Path,
-    apply_fn: ApplyFn,
-    data: tuple[Any, Any],
+    model: ApplyFn | Network,
+    data: Any,
     t: int | Any = 25,
     *,
     task: Task = CLASSIFICATION,
@@ -44,16 +42,18 @@ def evaluate(
 ) -> Curve:
     """Metrics of the networks along a path, each over the whole data set.
 
-    m(t) = 1/N Σ_n metric(f(θ(t), x_n), y_n). Compiled once for given shapes; memory is bounded
-    by `chunk`; what is linear in the path's points (a first layer on data) is computed once for
-    all t.
+    m(t) = 1/N Σ_n metric(f(θ(t), x_n), y_n). Compiled once for given shapes; of data a device
+    holds at most 64 MiB at a time, of activations those of a `chunk`; what is linear in the path's
+    points (a first layer on data) is computed once for all t. `mcjax.evaluation.metrics_at` is the
+    same on one batch, to be used inside `jit`, `vmap` and `grad`.
 
     **Arguments:**
     - `path`: a `Path`
-    - `apply_fn`: (params, x) → outputs; keep it the same object to compile only once
-    - `data`: (x, y), pytrees batched on axis 0; scalars and what is marked `mcjax.Shared` (an
-      attention mask) belong to all examples
-    - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1]
+    - `model`: (params, x) → outputs; keep it the same object to compile only once; or a `Network`
+    - `data`: (x, y), pytrees of arrays batched on axis 0 (memory maps too, which are never read
+      whole), or an iterable of such batches of any lengths, gone through once for each leg of the
+      path; scalars and what is marked `mcjax.Shared` (an attention mask) belong to all examples
+    - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1] that do not fall
     - `task`: metrics, and what labels go with the outputs; default: classification, for outputs
       that are logits
     - `statistics`: of batch normalisation, wherever the model normalises by stored statistics,
@@ -71,7 +71,11 @@ def evaluate(
 
     **Returns:** a `Curve`. A single t gives a curve of one point.
 
-    **Raises:** `ValueError` for an empty batch, x and y of different lengths, t outside [0, 1],
+    **Warns:** where a metric is not finite, of the first t and how many examples; and
+    `StatisticsWarning` where networks have the end points' statistics of batch normalisation.
+
+    **Raises:** `ValueError` for an empty batch, x and y of different lengths, NaN in x, t that
+    lies outside [0, 1] or falls, an iterator of batches for a path of several legs,
     outputs or labels that are not the task's, metrics that do not return one value for each
     example, or stored statistics that cannot be estimated.
 
@@ -84,58 +88,98 @@ def evaluate(
     """
     if not isinstance(path, Path):
         raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
-    _check.function(apply_fn, "apply_fn")
-    task = require(task)
-    (x, y), n = _check.labelled(data)
-    _check.positive(chunk, "chunk")
     ts = time_grid(t)
-    plan = Plan(apply_fn, task, min(chunk, n), t_batch_for(path, len(ts), t_batch))
-    _check_task(task, path, apply_fn, x, y)
-    in_sweep = statistics is x and n <= chunk and attack is None and mesh is None
-    batch_norm = statistics_leaves(
-        path, apply_fn, chunks.types(x, plan.chunk), ts, statistics, chunk=chunk,
-        t_batch=plan.t_batch, in_sweep=in_sweep,
+    found, metadata = evaluated(
+        path, model, data, ts, task=task, statistics=statistics, attack=attack, mesh=mesh,
+        chunk=chunk, t_batch=t_batch, lengths=True, where=lambda i: f"t = {ts[i]:g}",
     )  # fmt: skip
-    by_sweep = batch_norm.kind == "estimated" and not batch_norm.leaves
-    plan = dataclasses.replace(plan, own_statistics=by_sweep)
-    grid = jnp.asarray(ts, jnp.result_type(float))
-    lengths = np.asarray(_lengths(path, grid), np.float64)
-    if not lengths.size or lengths.any():
-        batch_norm.warn()
-    if mesh is None:
-        x, y = jax.tree.map(jnp.asarray, (x, y))
+    return Curve(ts, found.values, found.lengths, task, metadata)
+
+
+def evaluate_points(
+    family: Family,
+    model: ApplyFn | Network,
+    data: Any,
+    coordinates: Any,
+    *,
+    task: Task = CLASSIFICATION,
+    statistics: Any = None,
+    attack: PGD | None = None,
+    mesh: Mesh | None = None,
+    chunk: int = _CHUNK,
+    t_batch: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Metrics of the points of any family, each over the whole data set.
+
+    **Arguments:**
+    - `family`: a `mcjax.path.Family`: a stack of points (`mcjax.path.Points`), a plane, a path
+    - `coordinates`: of T points, on the leading axis, in any order
+    - others as in `mcjax.evaluate`
+
+    **Returns:** metric name → (T,) means.
+
+    **Raises:** `ValueError` as `mcjax.evaluate`.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: x @ p["w"]
+        >>> networks = mcjax.path.Points({"w": jnp.stack([jnp.eye(2), -jnp.eye(2)])})
+        >>> data = jnp.eye(2), jnp.array([0, 1])
+        >>> mcjax.evaluation.evaluate_points(networks, f, data, [0, 1])["accuracy"].tolist()
+        [1.0, 0.0]
+    """
+    if not isinstance(family, Family):
+        raise ValueError(f"family must be a mcjax Family, got {type(family).__name__}")
+    coordinates = as_coordinates(family, coordinates)
+    if isinstance(family, Path):
+        _check.interval(coordinates)
+    found, _ = evaluated(
+        family, model, data, coordinates, task=task, statistics=statistics, attack=attack,
+        mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
+    )  # fmt: skip
+    return dict(found.values)
+
+
+def evaluated(
+    family: Family, model: ApplyFn | Network, data: Any, coordinates: Any, *, task: Task,
+    where: Any, statistics: Any = None, attack: PGD | None = None, mesh: Mesh | None = None,
+    chunk: int = _CHUNK, t_batch: int | None = None, lengths: bool = False,
+) -> tuple[Found, dict[str, Any]]:  # fmt: skip
+    """Checks, statistics and attacks around the driver: (what is found, what it is of)."""
+    task = require(task)
+    apply_fn = apply_of(model)
+    _check.function(apply_fn, "model")
+    if mesh is not None:
+        check_mesh(mesh)
+    _check.positive(chunk, "chunk")
+    of_devices = 1 if mesh is None else mesh.size
+    stream = Stream(
+        data, chunk, limit=BLOCK_BYTES * of_devices,
+        mark=model.inputs if isinstance(model, Network) else lambda x: x,
+    )  # fmt: skip
+    first = stream.first()
+    x, y = first.data
+    some = as_coordinates(family, coordinates)
+    labels = check_task(task, family, model, some, x, y)
+    n = stream.n or len(first.weights)
+    own = stream.arrays is not None and statistics is not None and statistics is data[0]
+    batch = t_batch_for(family, some, t_batch)
+    choice = choose(
+        family, model, x, coordinates, statistics, chunk=chunk, t_batch=batch,
+        in_sweep=own and n <= chunk and attack is None and mesh is None,
+    )  # fmt: skip
+    plan = Plan(model, task, min(chunk, len(first.weights)), batch, choice.in_sweep)
+    prepare = lambda x, y: x  # noqa: E731
     if attack is not None:
         attack.check(x)
-        plan, x = dataclasses.replace(plan, apply_fn=attacked(apply_fn, attack)), (x, y)
-    values = {k: np.empty(len(ts)) for k in task.metrics}
-    for which, piece, where in pieces(path, ts):
-        points = jnp.asarray(where, jnp.result_type(float))
-        replaced = batch_norm.at(which)
-        if mesh is not None:
-            sums = sharded_sweep(mesh, plan, piece, points, replaced, x, y)
-        else:
-            weights = jnp.ones(n, jnp.float32)
-            sums = sweep(plan, piece, points, replaced, x, y, weights)
-        for k, found in sums.items():
-            values[k][which] = np.asarray(found, np.float64) / n
-    metadata = {"task": task.name, "statistics": batch_norm.source, "examples": n}
+        plan = dataclasses.replace(plan, model=attacked(apply_fn, attack))
+        prepare = lambda x, y: (x, y)  # noqa: E731
+    found = run(
+        plan, family, coordinates, stream, statistics=choice.at, labels=labels, where=where,
+        mesh=mesh, lengths=lengths, prepare=prepare,
+    )  # fmt: skip
+    if not found.lengths.size or found.lengths.any():
+        choice.warn(stacklevel=3)
+    metadata = {"task": task.name, "statistics": choice.source, "examples": found.examples}
     if attack is not None:
         metadata["attack"] = repr(attack)
-    return Curve(ts, values, lengths, task, metadata | versions())
-
-
-def _check_task(task: Task, path: Path, apply_fn: ApplyFn, x: Any, y: Any) -> None:
-    """Raise unless outputs and labels are the task's."""
-    outputs = jax.eval_shape(lambda x: apply_fn(unpack(path.at(0.0)), unmark(x)), x)
-    _check.outputs(outputs)
-    task.check(task.outputs(outputs), unmark(y))
-
-
-@jax.jit
-def _lengths(path: Path, ts: jax.Array) -> jax.Array:
-    from .._tree import squared_distance
-
-    def step(i):
-        return jnp.sqrt(squared_distance(path.at(ts[i]), path.at(ts[i + 1])))
-
-    return jax.lax.map(step, jnp.arange(ts.shape[0] - 1))
+    return found, metadata | versions()

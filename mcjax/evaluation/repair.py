@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import _check
 from .._inputs import length
@@ -25,7 +24,7 @@ from ..network.layers import Contraction
 from ..network.model import Model, replace_leaves
 from ..network.network import Network
 from ..network.normalisation import normalisations
-from ..path._base import Path, time
+from ..path import Path, static, time
 
 # A unit that varies less than this part of what it should is left as it is.
 _EPSILON = 1e-6
@@ -74,15 +73,13 @@ class Repaired(Path):
         True
     """
 
-    fields = ("path", "x", "start", "end")
-    static = ("network", "chunk")
     costly = True
     path: Path
     x: Any
     start: Any
     end: Any
-    network: Network
-    chunk: int
+    network: Network = static()
+    chunk: int = static()
 
     def __init__(self, path: Path, network: Network, x: Any, *, chunk: int = 500) -> None:
         x = network.inputs(x)
@@ -102,7 +99,7 @@ class Repaired(Path):
         inside = (t > 0) & (t < 1)
         return jax.tree.map(lambda new, old: jnp.where(inside, new, old), repaired, params)
 
-    def mixture(self, ts: np.ndarray) -> None:
+    def mixture(self, coordinates: Any) -> None:
         """None: statistics of batch normalisation are estimated at every point."""
 
 

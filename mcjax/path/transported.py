@@ -11,7 +11,7 @@ from .._tree import linear_combination
 from .._types import Params
 from ..network.network import Network
 from ..symmetry.relaxation import RELAXATIONS, Matrices, transport
-from ._base import Path, time
+from ._base import Path, static, time
 
 
 class Transported(Path):
@@ -36,14 +36,12 @@ class Transported(Path):
         [[3.0, 1.0]]
     """
 
-    fields = ("a", "b", "matrices", "bump")
-    static = ("network", "relaxation")
-    network: Network
     a: Params
     b: Params
     matrices: Matrices
     bump: Params | None
-    relaxation: str
+    network: Network = static()
+    relaxation: str = static()
 
     def __init__(
         self,
@@ -72,8 +70,7 @@ class Transported(Path):
         return self.matrices
 
     def with_free(self, free: Any) -> Self:
-        children = [self.a, self.b, free, self.bump]
-        return type(self)._unflatten((self.network, self.relaxation), children)
+        return self._with(matrices=free)
 
 
 def bent(t: Any, a: Params, end: Params, bump: Params | None) -> Params:

@@ -157,7 +157,7 @@ def test_function_that_cannot_be_hashed():
         def __call__(self, p, x):
             return mlp(p, x)
 
-    with pytest.raises(ValueError, match=r"apply_fn cannot be hashed \(Model\)"):
+    with pytest.raises(ValueError, match=r"model cannot be hashed \(Model\)"):
         mcjax.evaluate(KINDS["linear"](), Model(), data())
 
 
@@ -334,7 +334,7 @@ def scored(metric):
     ],
 )
 def test_bad_arguments(change, message):
-    arguments = {"path": KINDS["linear"](), "apply_fn": mlp, "data": data(), "t": 3} | change
+    arguments = {"path": KINDS["linear"](), "model": mlp, "data": data(), "t": 3} | change
     with pytest.raises(ValueError, match=message):
         mcjax.evaluate(**arguments)
 
@@ -383,7 +383,7 @@ def test_legs_on_a_mesh_and_costly_points():
     np.testing.assert_allclose(
         mcjax.evaluate(legs, f, (x, y), t=7, mesh=mesh).loss, plain.loss, 1e-5
     )
-    known = mcjax.path.Known(legs, plain.t)
+    known = mcjax.path.Knots.of(legs, plain.t)
     np.testing.assert_allclose(mcjax.evaluate(known, f, (x, y), t=7).loss, plain.loss, rtol=1e-5)
 
 
