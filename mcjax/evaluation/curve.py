@@ -70,8 +70,9 @@ class Curve:
         **Raises:** `ValueError` for a metric of unknown direction, and unless t goes from 0 to 1.
         """
         metric = self.task.loss if metric is None else metric
-        sign = -1 if self.task.direction(metric) == "low" else 1
-        return barrier(self.t, sign * self._get(metric), convention)
+        values = self._get(metric)
+        values = -values if self.task.direction(metric) == "low" else values
+        return barrier(self.t, values, convention)
 
     def worst(self, metric: str | None = None) -> float:
         """The worst value of a metric along the path, in the task's sense.

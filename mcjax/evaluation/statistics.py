@@ -190,7 +190,7 @@ def _own(family: Family, model: ApplyFn | Network, x: Any, coordinates: Any) -> 
     inside = bool((np.max(mixture[1], -1) < 1).any())
     source = "the end points' own, mixed: (1 − t) A + t B"
     if not isinstance(family, Path):
-        source = "the networks' own, mixed by distance"
+        source = "the networks' own, mixed"
     return Choice(source, _mixed(mixture, roles.leaves), mixed=inside)
 
 
