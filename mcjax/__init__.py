@@ -28,7 +28,7 @@ from .tasks import Task
 from .training import fit
 
 if TYPE_CHECKING:
-    from . import flows
+    from . import flows, testing
 
 __version__ = installed()
 
@@ -51,6 +51,7 @@ __all__ = [
     "path",
     "symmetry",
     "tasks",
+    "testing",
     "theory",
     "trace",
     "training",
@@ -59,9 +60,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`mcjax.flows` is imported when asked for: flowjax takes a while."""
-    if name == "flows":
+    """Imported when asked for: `mcjax.flows`, as flowjax takes a while, and `mcjax.testing`."""
+    if name in ("flows", "testing"):
         from importlib import import_module
 
-        return import_module(".flows", __name__)
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

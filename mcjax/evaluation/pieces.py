@@ -77,7 +77,8 @@ def as_coordinates(family: Family, coordinates: Any) -> Any:
     """Coordinates as arrays of JAX's; those of a path as floats."""
     if isinstance(family, Path):
         return jnp.asarray(coordinates, jnp.result_type(float))
-    return jax.tree.map(jnp.asarray, coordinates)
+    numbers = isinstance(coordinates, list | tuple) and np.ndim(coordinates[0]) == 0
+    return jax.tree.map(jnp.asarray, np.asarray(coordinates) if numbers else coordinates)
 
 
 def t_batch_for(family: Family, coordinates: Any, t_batch: int | None) -> int:

@@ -18,6 +18,7 @@ from .._static import Static, pack, unpack
 from .._tree import linear_combination
 from .._types import Params
 
+_REAL = (jnp.floating, jnp.integer, jnp.bool_)
 # Arrays of a tree that a repr still names one by one.
 _NAMED_ARRAYS = 4
 
@@ -127,6 +128,13 @@ class Family:
         """Numbers of leaves that are the same at all coordinates."""
         return frozenset()
 
+    def mixture(self, coordinates: Any) -> tuple[Sequence[Params], np.ndarray] | None:
+        """(networks, (T, networks) weights): whose own BatchNorm statistics the points have.
+
+        None where they have those that the points hold.
+        """
+        return None
+
     @property
     def costly(self) -> bool:
         """Whether a point costs so much that a sweep should compute each once and keep it.
@@ -138,14 +146,6 @@ class Family:
     def pieces(self, coordinates: Any) -> list[tuple[np.ndarray, Family, Any]]:
         """(which of the coordinates, family, where on it): what is swept one after the other."""
         return [(np.arange(count(coordinates)), self, coordinates)]
-
-    def mixture(self, coordinates: Any) -> tuple[Sequence[Params], np.ndarray] | None:
-        """(networks, (T, networks) weights): whose own BatchNorm statistics the points have.
-
-        Weights ≥ 0 that sum to 1, so that no variance is negative; None where the points hold
-        statistics that were made for them.
-        """
-        return None
 
     # -- a pytree --------------------------------------------------------------------------
 
@@ -226,10 +226,13 @@ class Path(Family, abstract=True):
         return unpack(compiled(_velocity, of=jax.tree.structure(self))(self, checked_time(t)))
 
     def mixture(self, coordinates: Any) -> tuple[Sequence[Params], np.ndarray] | None:
-        """Of the end points: (1 − t) A + t B, whatever the path."""
-        t = np.asarray(coordinates, np.float64)
-        ends = [_compiled_at(self)(self, time(end)) for end in (0.0, 1.0)]
-        return ends, np.stack([1 - t, t], -1)
+        """The end points', (1 − t) A + t B, whatever the path.
+
+        Weights are never negative, so no variance is. A path whose points hold statistics that
+        were made for them returns None.
+        """
+        ts, at = np.asarray(coordinates, np.float64), _compiled_at(self)
+        return (at(self, time(0.0)), at(self, time(1.0))), np.stack([1 - ts, ts], -1)
 
     def grid(self, steps: int) -> np.ndarray:
         """The t with `steps` even steps on each section."""
@@ -255,17 +258,15 @@ def checked_time(t: Any) -> jax.Array:
 
     **Raises:** `ValueError` for what is no scalar, or lies outside [0, 1].
     """
-    try:
-        shape, kind = np.shape(t), np.dtype(jnp.result_type(t)).kind
-    except (TypeError, ValueError):
-        shape, kind = np.shape(t) if isinstance(t, list | tuple) else (), "O"
-    if shape:
+    if isinstance(t, list | tuple) or np.ndim(t):
+        shape = f"a {type(t).__name__}" if isinstance(t, list | tuple) else f"shape {np.shape(t)}"
         raise ValueError(
-            f"t must be a scalar, got shape {shape}; for many points there is jax.vmap(path)(ts), "
-            "with ts an array"
+            f"t must be a scalar, got {shape}; for many points there is jax.vmap(path)(ts), with "
+            "ts an array"
         )
-    if kind not in "fiub" and not jnp.issubdtype(jnp.result_type(t), jnp.floating):
-        raise ValueError(f"t must be a number in [0, 1], got a {type(t).__name__}")
+    real = isinstance(t, int | float | np.generic | np.ndarray | jax.Array)
+    if not real or not any(jnp.issubdtype(jnp.result_type(t), k) for k in _REAL):
+        raise ValueError(f"t must be a number in [0, 1], got {t!r}")
     _check.interval(t)
     return time(t)
 
