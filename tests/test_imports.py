@@ -27,6 +27,9 @@ LEVELS = [
         "_loops",
         "_compiled",
         "_version",
+        "_lazy",
+        "_json",
+        "_task",
     }
     | {"tasks", "figures", "checkpoints"},
     {"symmetry"},

@@ -111,7 +111,7 @@ class Choice:
     """
 
     source: str
-    given: Mapping[int, jax.Array] = dataclasses.field(default_factory=dict)
+    given: Mapping[int, Any] = dataclasses.field(default_factory=dict)
     inputs: Any = None
     apply_fn: ApplyFn | None = None
     chunk: int = 1
@@ -121,7 +121,7 @@ class Choice:
 
     def at(self, piece: Piece) -> dict[int, jax.Array]:
         """Leaf number → values that stand in for those of a piece's points."""
-        given = {i: v[piece.which] for i, v in self.given.items()}
+        given = {i: jax.device_put(v[piece.which]) for i, v in self.given.items()}
         if self.inputs is None or self.in_sweep:
             return given
         assert self.apply_fn is not None
@@ -194,7 +194,7 @@ def _own(family: Family, model: ApplyFn | Network, x: Any, coordinates: Any) -> 
     return Choice(source, _mixed(mixture, roles.leaves), mixed=inside)
 
 
-def _kept(family: Family, roles: StatisticLeaves, coordinates: Any) -> dict[int, jax.Array]:
+def _kept(family: Family, roles: StatisticLeaves, coordinates: Any) -> dict[int, np.ndarray]:
     """Statistics of the raw inputs that are the same in all networks: leaf → (T, …)."""
     mixture = family.mixture(coordinates) if roles.of_inputs else None
     if mixture is None:
@@ -209,7 +209,7 @@ def _kept(family: Family, roles: StatisticLeaves, coordinates: Any) -> dict[int,
 
 def _mixed(
     mixture: tuple[Sequence[Params], np.ndarray], numbers: Collection[int]
-) -> dict[int, jax.Array]:
+) -> dict[int, np.ndarray]:
     """Leaf number → (T, …) combinations of the networks' leaves, exact where one weight is 1."""
     networks, weights = mixture
     leaves = [jax.tree.leaves(n) for n in networks]
@@ -217,5 +217,5 @@ def _mixed(
     for i in sorted(numbers):
         stacked = np.stack([np.asarray(v[i]) for v in leaves]).astype(np.float64)
         mixed = np.tensordot(weights, stacked, 1)
-        out[i] = jnp.asarray(mixed.astype(leaves[0][i].dtype))
+        out[i] = mixed.astype(leaves[0][i].dtype)
     return out
