@@ -16,7 +16,7 @@ from .._inputs import is_shared, unmark
 from .._static import unpack
 from .._types import ApplyFn, Params
 from ..attacks import PGD
-from ..tasks import Task
+from ..tasks import Task, require
 
 # How much of a data set is gathered at a time.
 BLOCK_BYTES = 64 * 2**20
@@ -73,10 +73,11 @@ class Data:
 
     def check(self, task: Task, apply_fn: ApplyFn, params: Params, attack: PGD | None) -> None:
         """Raise unless outputs and labels are the task's, and inputs those of an attack."""
+        require(task)
         _check.function(apply_fn, "apply_fn")
         outputs = jax.eval_shape(lambda p, x: apply_fn(unpack(p), unmark(x)), params, self.x)
         _check.outputs(outputs)
-        task.check(task.outputs(outputs), unmark(self.y))
+        task.check(jax.eval_shape(task.outputs, outputs), unmark(self.y))
         if attack is not None:
             attack.check(self.x)
 
