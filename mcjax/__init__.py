@@ -1,6 +1,5 @@
 """mcjax: connect, align, compare and merge trained networks, in JAX."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from . import (
@@ -19,6 +18,7 @@ from . import (
     transport,
 )
 from ._inputs import Shared
+from ._version import __version__
 from .evaluation import evaluate
 from .methods import connect
 from .network.network import Network
@@ -30,16 +30,12 @@ from .training import fit
 if TYPE_CHECKING:
     from . import flows
 
-try:
-    __version__ = version("mcjax")
-except PackageNotFoundError:  # run from a source tree
-    __version__ = "0+source"
-
 __all__ = [
     "Network",
     "Path",
     "Shared",
     "Task",
+    "__version__",
     "adjust",
     "align",
     "attacks",

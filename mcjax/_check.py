@@ -300,3 +300,36 @@ def positive(value: int, name: str) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     return int(value)
+
+
+def network(value: Any, name: str = "network") -> None:
+    """Raise unless a value is a traced network."""
+    if hasattr(value, "groups") and hasattr(value, "check_parameters"):
+        return
+    got = "a function" if callable(value) and not isinstance(value, type) else _a(value)
+    raise ValueError(
+        f"{name} must be a mcjax.Network, made by mcjax.trace(apply_fn, params, x); got {got}"
+    )
+
+
+def _a(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def random_key(value: Any, name: str = "key") -> Any:
+    """`value` if it is one random key, typed or old-style."""
+    if isinstance(value, jax.Array | np.ndarray):
+        typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        old = value.dtype == np.uint32 and value.shape in ((2,), (4,))
+        if (typed and not value.shape) or old:
+            return value
+        got = f"an array of {value.dtype} of shape {value.shape}"
+    else:
+        got = repr(value) if isinstance(value, bool | int | float | str) else _a(value)
+    raise ValueError(f"{name} must be a random key, as jax.random.key(0), got {got}")
+
+
+def key_data(key: Any) -> Any:
+    """The numbers that make up a random key."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(key) if typed else key
