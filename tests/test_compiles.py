@@ -13,6 +13,7 @@ import pytest
 import mcjax
 from mcjax.align import match_activations, match_butterflies, match_weights
 from mcjax.evaluation import estimate_batch_norm
+from mcjax.methods import with_protocol
 from mcjax.path import Arc, Bezier, Linear, PolygonalChain
 from mcjax.training.protocol import Protocol
 
@@ -86,11 +87,10 @@ CALLS = {
         Linear(BN.another(s), BN.another(s + 1)), BN.apply_fn, (images(batch=16), Y[:16]), 3
     ),
     **{
-        name: lambda s, m=name: mcjax.connect(
-            m, NETWORK, params(s), params(s + 1), x=X, y=Y, protocol=Protocol(2, 16)
+        name: lambda s, m=with_protocol(method, Protocol(2, 16)): mcjax.connect(
+            NETWORK, params(s), params(s + 1), m, x=X, y=Y
         )
-        for name, method in mcjax.methods.METHODS.items()
-        if method.needs != "model"
+        for name, method in mcjax.methods.PRESETS.items()
     },
 }  # fmt: skip
 

@@ -169,7 +169,8 @@ def evaluate(
         [1.0, 0.5, 0.0]
     """
     if not isinstance(path, Path):
-        raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
+        hint = "; pass its .path" if isinstance(getattr(path, "path", None), Path) else ""
+        raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}{hint}")
     _check.function(apply_fn, "apply_fn")
     (x, y), n = _check.labelled(data)
     _check.positive(chunk, "chunk")

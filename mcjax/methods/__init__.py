@@ -4,7 +4,7 @@ from .aligned import ActivationMatching, WeightMatching
 from .connect import connect
 from .layerwise import Butterfly, LayerByLayer, WeightAdjustment
 from .motions import OT, Arc, Linear, Motion
-from .named import PRESETS, method_of
+from .named import PRESETS, method_of, with_epochs, with_protocol
 from .pam import PAM, pam
 from .problem import Connection, Leg, Method, Problem, Traits, traits_of
 from .swapped import WithSwaps
@@ -36,4 +36,6 @@ __all__ = [
     "method_of",
     "pam",
     "traits_of",
+    "with_epochs",
+    "with_protocol",
 ]
