@@ -18,7 +18,7 @@ from . import (
     transport,
 )
 from ._inputs import Shared
-from ._version import __version__
+from ._version import installed
 from .evaluation import evaluate
 from .methods import connect
 from .network.network import Network
@@ -30,12 +30,13 @@ from .training import fit
 if TYPE_CHECKING:
     from . import flows
 
+__version__ = installed()
+
 __all__ = [
     "Network",
     "Path",
     "Shared",
     "Task",
-    "__version__",
     "adjust",
     "align",
     "attacks",

@@ -1,18 +1,22 @@
-"""The versions that a result was made with."""
+"""Which versions produced a result."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
 import jax
-import numpy as np
 
-try:
-    __version__ = version("mcjax")
-except PackageNotFoundError:  # run from a source tree
-    __version__ = "0+source"
+
+@lru_cache(maxsize=1)
+def installed() -> str:
+    """The version of mcjax."""
+    try:
+        return version("mcjax")
+    except PackageNotFoundError:  # run from a source tree
+        return "0+source"
 
 
 def versions() -> dict[str, str]:
-    """mcjax, JAX and NumPy, for a result's record."""
-    return {"mcjax": __version__, "jax": jax.__version__, "numpy": np.__version__}
+    """Those that a result's metadata hold."""
+    return {"mcjax": installed(), "jax": jax.__version__}

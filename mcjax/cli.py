@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from .methods.named import describe
+from .tasks import TASKS
 
-def _option(metavar: str, default: str = "") -> Any:
+
+def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
     """How an option's value and default read in the help."""
     hint = f"(default: {default})" if default else ""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, help=help)
 
 
 # Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
@@ -52,11 +53,20 @@ class Connect:
     """Epochs of training."""
     seeds: tuple[int, int] = (0, 1)
     """Seeds of the two networks."""
-    methods: Annotated[tuple[str, ...], _option("NAME …", "all that need no training")] = ()
-    """Methods to use: linear, arc, ot; layer by layer with weight adjustment linear+wa, arc+wa,
-    ot+wa or with butterflies linear+butterfly, arc+butterfly, ot+butterfly; trained chains
-    garipov-3, garipov-5 (on digits by default); weight-matching, activation-matching; with a
-    connection model iaf-flow, realnvp-flow, realnvp-bijection."""
+    methods: Annotated[
+        tuple[str, ...],
+        _option(
+            "NAME …",
+            "all that need no training, on digits those too",
+            f"Methods to use: {describe()}; or your own, as package.module:object.",
+        ),
+    ] = ()
+    curve_epochs: Annotated[int | None, _option("N", "digits 30; else the papers'")] = None
+    """Epochs of the methods that train."""
+    task: Annotated[
+        Literal["classification", "regression", "next-token"], _option("|".join(TASKS))
+    ] = "classification"
+    """What the outputs of your own model are for."""
     connection_model: Annotated[Path | None, _option("FILE")] = None
     """A connection model saved by mcjax.flows: adds the method it was trained for."""
     points: int = 25
@@ -120,24 +130,28 @@ def _explain(command: Explain) -> None:
 
 
 def _connect(command: Connect) -> None:
-    from .methods import METHODS
+    from .methods.named import from_text
 
-    unknown = [m for m in command.methods if m not in METHODS]
-    if unknown:
-        raise ValueError(f"--methods: unknown {unknown[0]!r}; there are {', '.join(METHODS)}")
+    methods = {name: from_text(name) for name in command.methods}
     if command.points < 2:
         raise ValueError(f"--points must be at least 2, got {command.points}")
+    if command.curve_epochs is not None and command.curve_epochs < 1:
+        raise ValueError(f"--curve-epochs must be at least 1, got {command.curve_epochs}")
     if command.networks:
         title, out, study = _own(command)
     else:
         if command.model or command.inputs:
             raise ValueError("--model and --inputs go with two files of parameters")
+        if command.task != "classification":
+            raise ValueError("--task goes with two files of parameters")
         title, out, study = _trained(command)
     if command.connection_model is not None:
         from .flows import ConnectionModel
+        from .methods import Flow
 
         model = ConnectionModel.load(command.connection_model)
-        study["models"] = {model.method: model}
+        methods[model.method] = Flow(model)
+    study["methods"] = _methods(command, study, methods)
     _report(title, out, study, command)
 
 
@@ -155,9 +169,11 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     arrays = _arrays(command.inputs, ("x", "y"))
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
     a, b = load(first), load(second)
-    _check_model(apply_fn, a, arrays["x"])
-    study = {"apply_fn": apply_fn, "a": a, "b": b, "train": (arrays["x"], arrays["y"]),
-             "test": test, "metadata": {"networks": [str(first), str(second)]}}  # fmt: skip
+    _check_model(apply_fn, a, arrays["x"], logits=command.task == "classification")
+    study = {
+        "network": apply_fn, "a": a, "b": b, "train": (arrays["x"], arrays["y"]), "test": test,
+        "task": TASKS[command.task], "metadata": {"networks": [str(first), str(second)]},
+    }  # fmt: skip
     out = command.out or Path("mcjax-runs") / f"{first.stem}-{second.stem}"
     return f"{first.name} to {second.name}", out, study
 
@@ -192,9 +208,8 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
         )  # fmt: skip
     sizes = (data.x_train.shape[1], *hidden, 10)
     study = {
-        "apply_fn": model.apply, "a": a, "b": b,
+        "network": model.apply, "a": a, "b": b,
         "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
-        "protocol": dataclasses.replace(protocol, epochs=_CHAIN_EPOCHS.get(command.data, 60)),
         "metadata": {"data": command.data, "sizes": sizes, "seeds": command.seeds,
                      "protocol": dataclasses.asdict(protocol)},
     }  # fmt: skip
@@ -205,17 +220,25 @@ def _initialiser(model: Any, x: Any):
     return lambda key: model.init(key, x)
 
 
-def _methods(command: Connect, study: dict[str, Any]) -> tuple[str, ...]:
-    """The methods asked for, or those that come to mind for this study."""
+def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -> dict[str, Any]:
+    """The methods asked for, or those that come to mind for this study; name → method."""
+    from .methods import PRESETS, with_epochs, with_protocol
     from .network.trace import trace
     from .study import default_methods
+    from .training.protocol import Protocol
 
-    models = tuple(study.get("models", ()))
-    if command.methods:
-        return tuple(dict.fromkeys((*command.methods, *models)))
-    network = trace(study["apply_fn"], study["a"], study["train"][0][:2])
-    trains = not command.networks and command.data == "digits"
-    return (*default_methods(network, ("labels",) if trains else ()), *models)
+    digits = not command.networks and command.data == "digits"
+    if not command.methods:
+        network = trace(study["network"], study["a"], study["train"][0][:2])
+        methods = {n: PRESETS[n] for n in default_methods(network, trained=digits)} | methods
+    epochs = command.curve_epochs
+    if epochs is None and not command.networks:
+        epochs = _CHAIN_EPOCHS[command.data]
+    if epochs is None:
+        return methods
+    if digits:  # as its end points are trained
+        return {n: with_protocol(m, Protocol(epochs, batch=32)) for n, m in methods.items()}
+    return {n: with_epochs(m, epochs) for n, m in methods.items()}
 
 
 def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> None:
@@ -223,30 +246,26 @@ def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> N
 
     from . import checkpoints
     from ._files import write_atomically
-    from .figures.curves import draw_curves
-    from .methods import METHODS
-    from .report import markdown_table, terminal_table
     from .study import compare, steps
 
     checkpoints.save(out / "a.safetensors", study["a"])
     checkpoints.save(out / "b.safetensors", study["b"])
-    methods = _methods(command, study)
-    with _bar(steps(methods, study["test"] is not None), "connecting", "step") as bar:
+    with _bar(steps(study["methods"], study["test"] is not None), "connecting", "step") as bar:
 
         def progress(line: str) -> None:
             bar.set_description_str(line)
             bar.update()
 
-        comparison = compare(**study, methods=methods, t=command.points, progress=progress)
+        comparison = compare(**study, t=command.points, progress=progress)
         bar.set_description_str("connecting")
-    for name, path in comparison.paths.items():
-        if METHODS[name].moves_end:
-            checkpoints.save(out / f"b-{name}.safetensors", path(1.0))
+    for name, made in comparison.connections.items():
+        if made.permutations:
+            checkpoints.save(out / f"b-{name.replace(':', '-')}.safetensors", made.path(1.0))
     write_atomically(out / "results.json", json.dumps(comparison.to_dict(), indent=1).encode())
-    write_atomically(out / "table.md", (markdown_table(comparison) + "\n").encode())
-    draw_curves({r.label: r.curves for r in comparison.rows}, out / "curves.png")
+    write_atomically(out / "table.md", (comparison.table().markdown() + "\n").encode())
+    comparison.plot(out / "curves.png")
     console = Console()
-    console.print(terminal_table(comparison, title))
+    console.print(comparison.table().terminal(title))
     console.print(f"Figure, every number and the parameters: {out}", soft_wrap=True)
 
 
@@ -258,19 +277,9 @@ def _bar(total: int, description: str, unit: str) -> Any:
 
 def _model(name: str) -> Any:
     """The function `package.module:name`, also from the current folder."""
-    module, separator, function = name.partition(":")
-    if not separator:
-        raise ValueError(f"--model must be package.module:function, got {name!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module)
-        for part in function.split("."):
-            found = getattr(found, part)
-    except ImportError as error:
-        raise ValueError(f"--model: cannot import {module!r}: {error}") from error
-    except AttributeError as error:
-        raise ValueError(f"--model: {module!r} has no {function!r}") from error
+    from ._modules import load_object
+
+    found = load_object(name, "--model", "function")
     if not callable(found):
         raise ValueError(f"--model: {name!r} is not a function")
     return found

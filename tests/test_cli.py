@@ -14,7 +14,7 @@ import pytest
 
 from mcjax import checkpoints
 from mcjax.cli import main
-from mcjax.methods import METHODS
+from mcjax.methods import PRESETS
 from mcjax.models import MLP
 
 MODEL = """
@@ -51,9 +51,9 @@ def test_the_main_job(tmp_path, monkeypatch, capsys):
         == 0
     )
     shown = capsys.readouterr().out
-    expected = {m for m, v in METHODS.items() if v.needs != "model" and "butterfly" not in m}
+    expected = {m for m in PRESETS if "butterfly" not in m}
     for method in expected:
-        assert METHODS[method].label.split()[0] in shown
+        assert PRESETS[method].label.split()[0] in shown
     assert "End points" in shown
     assert str(out) in shown.replace("\n", "")
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -80,10 +80,12 @@ def test_own_networks(here, capsys):
                  "--inputs", "data.npz", "--points", "3", "--out", "results"]  # fmt: skip
     assert main(arguments) == 0
     results = json.loads(Path("results/results.json").read_text())
-    expected = {m for m, v in METHODS.items() if not v.needs and "butterfly" not in m}
+    expected = {m for m, v in PRESETS.items() if not v.needs_labels and "butterfly" not in m}
     assert set(results["methods"]) == expected
     assert set(results["methods"]["linear"]["curves"]) == {"train"}
-    assert "worst test" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "worst train %" in shown
+    assert "worst test" not in shown
 
 
 def test_explain(here, capsys):
@@ -112,7 +114,7 @@ def mistakes(name):
         "other shape": (["connect", "a.safetensors", "c.safetensors", *model, *data], "leaf 'b1'"),
         "no y": ([*own, *model, "--inputs", "x.npz"], "has no array 'y'"),
         "wrong leaf": ([*own, "--model", f"{name}:broken", *data], "no_such_leaf"),
-        "wrong method": (["connect", "--methods", "magic"], "unknown 'magic'"),
+        "wrong method": (["connect", "--methods", "magic"], "unknown method 'magic'"),
         "wrong points": (["connect", "--points", "1"], "--points must be at least 2"),
         "wrong folder": (["connect", "--data", "mnist", "--data-dir", "no"], "holds no TFDS"),
     }

@@ -17,6 +17,7 @@ REPOSITORY = PACKAGE.parent
 # Lowest first; a module may import its own level and those before it.
 LEVELS = [
     {"_types", "_tree", "_static", "_inputs", "_check", "_files", "_stream", "_loops", "_compiled"}
+    | {"_modules", "_version"}
     | {"tasks", "figures", "checkpoints"},
     {"symmetry"},
     {"network"},

@@ -135,8 +135,8 @@ def test_mlp_starts_as_the_papers_programs():
 
 def test_convolutional_networks_do_not_depend_on_how_they_are_stepped(monkeypatch):
     """Step by step (convolutions on a CPU) or in one vmapped scan: the same networks."""
-    from mcjax.training import networks as networks_module
     from mcjax.data import crop_and_flip
+    from mcjax.training import networks as networks_module
 
     class Net(nn.Module):
         @nn.compact
