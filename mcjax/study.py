@@ -18,7 +18,16 @@ from ._types import ApplyFn, Params
 from ._version import versions
 from .adjust.stages import Plan
 from .evaluation import Curve, evaluate
-from .methods import PRESETS, Butterfly, Connection, LayerByLayer, connect, method_of, traits_of
+from .methods import (
+    PRESETS,
+    Butterfly,
+    Connection,
+    LayerByLayer,
+    Pam,
+    connect,
+    method_of,
+    traits_of,
+)
 from .network.network import Network
 from .network.trace import trace
 from .path import Legs, Path
@@ -328,7 +337,7 @@ def _check_task(network: Network, a: Params, data: Data, task: Task, split: str)
 
 
 def default_methods(network: Network, trained: bool = False) -> tuple[str, ...]:
-    """The presets to show, each path once: those that train only if asked for.
+    """The presets to show, each path once: those that train only if asked for, PAM by name only.
 
     On a network of one stage the layer-by-layer paths with butterflies are the plain ones.
     """
@@ -340,7 +349,7 @@ def default_methods(network: Network, trained: bool = False) -> tuple[str, ...]:
     return tuple(
         name
         for name, method in PRESETS.items()
-        if (trained or not method.needs_labels) and not twin(method)
+        if (trained or not method.needs_labels) and not twin(method) and not isinstance(method, Pam)
     )
 
 

@@ -25,6 +25,16 @@ def apply_fn(params, x):
 
 def broken(params, x):
     return x @ params["no_such_leaf"]
+
+class Detour:
+    label = "By the origin"
+
+    def connect(self, problem):
+        import mcjax
+        origin = jax.tree.map(jnp.zeros_like, problem.a)
+        return mcjax.methods.Connection(mcjax.path.PolygonalChain([problem.a, origin, problem.b]))
+
+detour, nothing = Detour(), 3
 """
 
 
@@ -51,7 +61,7 @@ def test_the_main_job(tmp_path, monkeypatch, capsys):
         == 0
     )
     shown = capsys.readouterr().out
-    expected = {m for m in PRESETS if "butterfly" not in m}
+    expected = {m for m in PRESETS if "butterfly" not in m and "pam" not in m}
     for method in expected:
         assert PRESETS[method].label.split()[0] in shown
     assert "End points" in shown
@@ -88,6 +98,44 @@ def test_own_networks(here, capsys):
     assert "worst test" not in shown
 
 
+def test_ones_own_method(here, capsys):
+    """By class, by object and by function; beside a trained curve of a few epochs."""
+    arguments = ["connect", "a.safetensors", "b.safetensors", "--model", f"{here}:apply_fn",
+                 "--inputs", "data.npz", "--points", "3", "--out", "results", "--curve-epochs", "2",
+                 "--methods", "linear", f"{here}:Detour", f"{here}:detour", "bezier"]  # fmt: skip
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "By the origin" in shown
+    results = json.loads(Path("results/results.json").read_text())
+    names = ["linear", f"{here}:Detour", f"{here}:detour", "bezier"]
+    assert list(results["methods"]) == names
+    found = results["methods"][f"{here}:Detour"]["curves"]["train"]["loss"]
+    assert found[1] == pytest.approx(np.log(3), rel=1e-5)  # all outputs are zero
+    assert "epochs=2" in results["metadata"]["methods"]["bezier"]
+
+
+def test_a_regression(here, capsys):
+    x = np.load("data.npz")["x"]
+    np.savez("data.npz", x=x, y=np.ones((len(x), 3), np.float32))
+    arguments = ["connect", "a.safetensors", "b.safetensors", "--model", f"{here}:apply_fn",
+                 "--inputs", "data.npz", "--points", "3", "--out", "results",
+                 "--methods", "linear"]  # fmt: skip
+    assert main(arguments) == 2
+    assert "mcjax.tasks.REGRESSION" in capsys.readouterr().err
+    assert main([*arguments, "--task", "regression"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "mean squared error" in shown
+    assert "%" not in shown
+
+
+def test_help_lists_every_preset(capsys):
+    with pytest.raises(SystemExit):
+        main(["connect", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for name, method in PRESETS.items():
+        assert f"{name} ({method.label})" in shown
+
+
 def test_explain(here, capsys):
     arguments = ["explain", "a.safetensors", "--model", f"{here}:apply_fn", "--inputs", "data.npz"]
     assert main(arguments) == 0
@@ -115,6 +163,10 @@ def mistakes(name):
         "no y": ([*own, *model, "--inputs", "x.npz"], "has no array 'y'"),
         "wrong leaf": ([*own, "--model", f"{name}:broken", *data], "no_such_leaf"),
         "wrong method": (["connect", "--methods", "magic"], "unknown method 'magic'"),
+        "own method that is none": (["connect", "--methods", f"{name}:nothing"], "an object with"),
+        "own method of no module": (["connect", "--methods", "no_module:m"], "cannot import"),
+        "near a name": (["connect", "--methods", "ot+w"], "did you mean 'ot+wa'?"),
+        "no epochs": (["connect", "--curve-epochs", "0"], "--curve-epochs must be at least 1"),
         "wrong points": (["connect", "--points", "1"], "--points must be at least 2"),
         "wrong folder": (["connect", "--data", "mnist", "--data-dir", "no"], "holds no TFDS"),
     }
