@@ -126,6 +126,22 @@ def no_nan(tree: Any, name: str) -> None:
                 raise ValueError(f"{where} holds {bad} NaN of {np.size(leaf)} values")
 
 
+def finite_inputs(x: Any, name: str = "x") -> None:
+    """Raise if inputs hold NaN, or infinite values where they are no additive mask.
+
+    A mask holds nothing but 0 and −∞, or is marked `mcjax.Shared`.
+    """
+    no_nan(x, name)
+    for path, leaf in batched_leaves(x):
+        if not is_inexact(leaf) or not is_concrete(leaf):
+            continue
+        values = np.asarray(jax.device_get(leaf))
+        bad = np.isinf(values)
+        if bad.any() and not (np.isneginf(values) | (values == 0)).all():
+            where = f"{name}: leaf {path!r}" if path else name
+            raise ValueError(f"{where} holds {int(bad.sum())} infinite values of {values.size}")
+
+
 def parameters(tree: Params, name: str, *, types: bool = False) -> Params:
     """The parameters, packed; raise unless they hold a floating-point leaf and all are finite.
 

@@ -17,10 +17,11 @@ from .. import _check
 from .._types import Params, Permutations
 from ..network.network import Network
 from ..path import Path, Transported
-from ..symmetry.relaxation import RELAXATIONS, matrices_of, nearest_permutation, project
+from ..symmetry.relaxation import matrices_of
 from ..training.curves import train_curve
 from ..training.protocol import Augment, Protocol, training_loss
 from ..transport.decomposition import sample_permutations
+from ..transport.relaxation import RELAXATIONS, nearest_permutation, project, projected
 from .matching import Matching
 from .straight_through import StraightThrough
 
@@ -104,7 +105,8 @@ def learn_permutations(
         optimizer=_optimizer(relaxation, protocol, steps, proximal), key=key, augment=augment,
         directory=directory, progress=progress,
     )  # fmt: skip
-    plans: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
+    trained: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
+    plans = {n: projected(m, f"the matrix learned for {n!r}") for n, m in trained.items()}
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     nearest = {n: nearest_permutation(m) for n, m in plans.items()}
     found = [first, nearest, *sample_permutations(plans, candidates, rng, terms)]

@@ -14,9 +14,9 @@ from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
 from ..network.network import Network
-from ..transport.assignment import Assign, Solution, assign
-from ..transport.joint import Joint, crossed, joint_value, nested, solve_jointly
-from ..transport.terms import Outer, Permutations, Term, add_up
+from ..transport.joint import GroupProblem
+from ..transport.joints import Joint, crossed, nested
+from ..transport.terms import Outer, Term, add_up
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 # After so many updates a product is computed afresh, so that rounding does not add up.
@@ -31,10 +31,48 @@ def float_arrays(leaves: Sequence[Any]) -> Arrays:
     ]
 
 
-def inner_product(a: Arrays, b: Arrays) -> float:
-    """Σ over all float parameters."""
-    pairs = zip(a, b, strict=True)
-    return float(sum(np.vdot(x, y).real for x, y in pairs if x is not None and y is not None))
+# Leaves whose largest entry is outside 2^±_PLAIN are matched in units of it.
+_PLAIN = 30
+# Units so much smaller than the largest of a leaf would be lost in products in float32.
+_UNEVEN = 2.0**-40
+
+
+def scaled(arrays: Arrays) -> tuple[Arrays, list[int]]:
+    """(arrays, exponents) with leaf = array · 2^exponent, so that products neither overflow nor
+    vanish; leaves of ordinary size are not touched."""
+    exponents = [0 if v is None else exponent_of(v) for v in arrays]
+    pairs = zip(arrays, exponents, strict=True)
+    return [v if v is None else _times_power(v, -e) for v, e in pairs], exponents
+
+
+def exponent_of(array: np.ndarray) -> int:
+    """e where the largest entry is about 2^e and that is extraordinary, else 0."""
+    if not array.size:
+        return 0
+    largest = np.abs(array).max() if np.iscomplexobj(array) else max(array.max(), -array.min())
+    exponent = math.frexp(float(largest))[1]
+    return exponent if abs(exponent) > _PLAIN else 0
+
+
+def inner_product(a: Arrays, b: Arrays, exponents: Sequence[int] | None = None) -> float:
+    """Σ over all float parameters, each leaf's times 2^exponent; infinite beyond float64."""
+    total = 0.0
+    for i, (x, y) in enumerate(zip(a, b, strict=True)):
+        if x is not None and y is not None:
+            with np.errstate(over="ignore"):
+                total += float(np.ldexp(float(np.vdot(x, y).real), exponents[i] if exponents else 0))
+    return total
+
+
+def _times_power(array: np.ndarray, exponent: int) -> np.ndarray:
+    """array · 2^exponent, without a factor that could overflow itself."""
+    if not exponent:
+        return array
+    if np.iscomplexobj(array):
+        parts = (np.ldexp(v, exponent) for v in (array.real, array.imag))
+        real, imaginary = parts
+        return (real + 1j * imaginary).astype(array.dtype)
+    return np.ldexp(array, exponent)
 
 
 def move(network: Network, permutations: Mapping[str, np.ndarray], arrays: Arrays) -> Arrays:
@@ -46,21 +84,6 @@ def move(network: Network, permutations: Mapping[str, np.ndarray], arrays: Array
     ]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Problem:
-    """What is maximised over a cluster's permutations, all others held: terms and joint blocks."""
-
-    terms: list[Term]
-    joints: list[Joint]
-    outer: Outer
-
-    def value(self, found: Permutations) -> float:
-        return joint_value(self.terms, self.joints, found, self.outer)
-
-    def solve(self, assigner: Assign = assign) -> Solution:
-        return solve_jointly(self.terms, self.joints, self.outer, assigner=assigner)
-
-
 class Products:
     """⟨unit of a, unit of b⟩ over the parameters that touch each cluster of groups.
 
@@ -70,8 +93,15 @@ class Products:
     than a parameter or than a product of units on the same axis.
     """
 
-    def __init__(self, network: Network, a: Arrays, groups: Sequence[Sequence[Atom]]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        a: Arrays,
+        groups: Sequence[Sequence[Atom]],
+        exponents: Sequence[int] | None = None,
+    ) -> None:
         self.network, self.a, self.groups = network, a, groups
+        self.exponents = exponents or [0] * len(a)  # of the products of each leaf, see `scaled`
         self.outer = [{t: network.by_atom[t].outer for t in cluster} for cluster in groups]
         found = [list(_places(network, a, outer)) for outer in self.outer]
         self.places = [[p for p in of if isinstance(p, _Place)] for of in found]
@@ -83,7 +113,7 @@ class Products:
         i: int,
         settled: Collection[Atom] | None = None,
         profiles: bool = False,
-    ) -> Problem:
+    ) -> GroupProblem:
         """What there is to maximise over cluster i against network b.
 
         **Arguments:**
@@ -96,14 +126,21 @@ class Products:
         for place in self._all(i):
             whole = settled is None or place.others.issubset(settled)
             (known if whole else unknown).append(place)
-        terms = [p.layout.term(p.times(self._matrix(p, b))) for p in known if isinstance(p, _Place)]
+        used = (*known, *(unknown if profiles else ()))
+        largest = max((self.exponents[p.leaf] for p in used), default=0)
+        terms = [
+            p.layout.term(_times_power(p.times(self._matrix(p, b)), self.exponents[p.leaf] - largest))
+            for p in known
+            if isinstance(p, _Place)
+        ]
         outer, joints = self.outer[i], []
-        for place in (*known, *(unknown if profiles else ())):
+        for place in used:
             if place in unknown or isinstance(place, _JointPlace):
                 block_a, block_b = (self._block(place, v) for v in (self.a, b))
+                block_a = _times_power(block_a, self.exponents[place.leaf] - largest)
                 free = place.others.difference(settled or ()) if place in unknown else ()
                 joints.append(place.layout.joint(block_a, block_b, outer, free))
-        return Problem(add_up(terms), joints, outer)
+        return GroupProblem(add_up(terms), joints, outer)
 
     def known(self, i: int, settled: Collection[Atom]) -> float:
         """Settled parameters for each unit of a cluster's least known group: how sure it is."""
@@ -176,7 +213,7 @@ class _Place:
     def __init__(
         self, leaf: int, block: int, layout: _Layout, others: set[Any], alone: bool, a: np.ndarray
     ) -> None:
-        self.leaf, self.block, self.layout, self.a = leaf, block, layout, a
+        self.leaf, self.block, self.layout, self.a = leaf, block, layout, _wide_enough(a)
         self.others = others  # groups on the block's other dimensions
         self.alone = alone  # the cluster stands on no other axis of the block
         self.b: Any = None
@@ -212,6 +249,15 @@ class _Place:
         self.b = b
         self.stale[:] = False
         return self.product.swapaxes(1, 2)
+
+
+def _wide_enough(matrix: np.ndarray) -> np.ndarray:
+    """In float64 if some units' weights are so small that their products would vanish."""
+    if not matrix.size:
+        return matrix
+    rows = np.abs(matrix).max(-1)
+    uneven = ((rows > 0) & (rows < _UNEVEN * rows.max())).any()
+    return matrix.astype(np.promote_types(matrix.dtype, np.float64)) if uneven else matrix
 
 
 def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[_Place | _JointPlace]:

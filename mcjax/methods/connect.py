@@ -39,7 +39,7 @@ def connect(
 
     - `"linear"`, `Linear()`: the segment (anokhin2020, Eq. 5)
     - `"arc"`, `Arc()`: the arc around the mean neuron (Eq. 6)
-    - `"ot"`, `OT(solver=…)`: the segment to B with its neurons transported to A's (Sec. 3.4)
+    - `"ot"`, `OT(solver=Exact())`: the segment to B with its neurons transported to A's (Sec. 3.4)
     - `"linear+wa"`, `"arc+wa"`, `"ot+wa"`, `LayerByLayer(OT(), WeightAdjustment(points=11))`:
       layer by layer; what is written into a layer moves by the first method, what reads it is
       adjusted by least squares (Sec. 3.5 and 4)

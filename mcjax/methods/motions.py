@@ -16,6 +16,7 @@ from ..network.network import Network
 from ..path import Arc as ArcPath
 from ..path import Linear as Segment
 from ..path import Path
+from ..transport.solvers import Exact, Solver, as_solver
 from .arc import neuron_mean
 from .problem import Connection, Method, Problem
 
@@ -91,14 +92,17 @@ class OT(Motion):
     P = argmin Σ_i ‖θ_i^A − θ_P(i)^B‖² over a neuron's butterfly, its incoming row, bias and
     outgoing weights; see `mcjax.align.match_butterflies`.
 
-    - `solver`: of the assignments
+    - `solver`: `mcjax.transport.Exact()` or `mcjax.transport.Sinkhorn(epsilon=…)`
     """
 
-    solver: Any = "exact"
+    solver: Solver = Exact()  # noqa: RUF009  (frozen)
 
     label = "OT"
     source = "anokhin2020, Sec. 3.4"
     moves_end = True
+
+    def __post_init__(self) -> None:
+        as_solver(self.solver)
 
     def match(
         self,

@@ -10,7 +10,8 @@ from .. import _check
 from .._tree import linear_combination
 from .._types import Params
 from ..network.network import Network
-from ..symmetry.relaxation import RELAXATIONS, Matrices, transport
+from ..symmetry.relaxation import Matrices, transport
+from ..transport.relaxation import RELAXATIONS
 from ._base import Path, time
 
 

@@ -7,22 +7,16 @@ whose units are mixed by such matrices instead of permuted can be differentiated
 from __future__ import annotations
 
 import string
-import warnings
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from .._types import Params, Permutations
 from ..network.blocks import Block, dependee, map_blocks
 from ..network.network import Group, Network, touches
-
-# Fixed, so that the iterations can be differentiated.
-_SINKHORN_STEPS = 200
 
 Matrices = Mapping[str, jax.Array]
 
@@ -94,72 +88,3 @@ def _mix(block, dims: Block, i: int, group: Group, matrix):
     of_matrix = "".join(letters[d] for d in along) + new + letters[i]
     result = letters[:i] + new + letters[i + 1 :]
     return jnp.einsum(f"{of_matrix},{letters}->{result}", matrix.astype(block.dtype), block)
-
-
-# -- from free matrices to doubly stochastic ones ------------------------------------------------
-
-
-def as_given(matrix: jax.Array) -> jax.Array:
-    """The matrix itself: it is kept doubly stochastic by projections (PAM)."""
-    return matrix
-
-
-def sinkhorn(matrix: jax.Array, temperature: float = 0.1) -> jax.Array:
-    """argmax ⟨D, M⟩ + τ H(D) over doubly stochastic D (ott-jax, differentiated step by step)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # ott imports jaxopt, which warns
-        from ott.geometry.geometry import Geometry
-        from ott.solvers import linear
-
-    def one(m):
-        geometry = Geometry(-m, epsilon=temperature)
-        found = linear.solve(
-            geometry, implicit_diff=None,
-            min_iterations=_SINKHORN_STEPS, max_iterations=_SINKHORN_STEPS,
-        )  # fmt: skip
-        return len(m) * found.matrix
-
-    return _over_outer(one)(matrix)
-
-
-RELAXATIONS = {"projection": as_given, "sinkhorn": sinkhorn}
-
-
-def nearest_permutation(matrix: Any) -> np.ndarray:
-    """argmax_P ⟨P, M⟩ for each matrix, as index arrays (SciPy; tatro2020, Eq. 52)."""
-    matrix = np.asarray(matrix)
-    flat = matrix.reshape(-1, *matrix.shape[-2:])
-    columns = [linear_sum_assignment(m, maximize=True)[1] for m in flat]
-    return np.stack(columns).astype(np.int32).reshape(matrix.shape[:-1])
-
-
-@partial(jax.jit, static_argnames="iterations")
-def project(matrix: jax.Array, iterations: int = 20) -> jax.Array:
-    """Nearly the nearest doubly stochastic matrix: alternating projections (App. E.2).
-
-    In turn onto the nonnegative matrices and onto those whose rows and columns sum to 1; the
-    first has the last word, so that no entry is negative.
-
-        >>> import jax.numpy as jnp
-        >>> from mcjax.symmetry.relaxation import project
-        >>> bool(jnp.allclose(project(jnp.array([[3.0, 0.0], [0.0, 3.0]])), jnp.eye(2), atol=1e-3))
-        True
-    """
-
-    def both(m, _):
-        n = m.shape[-1]
-        rows = (m.sum(-1, keepdims=True) - 1) / n
-        columns = (m.sum(-2, keepdims=True) - 1) / n
-        centre = (m.sum((-1, -2), keepdims=True) - n) / n**2
-        return jnp.maximum(m - rows - columns + centre, 0), None
-
-    return jax.lax.scan(both, jnp.maximum(matrix, 0), None, length=iterations)[0]
-
-
-def _over_outer(function):
-    def apply(matrix):
-        flat = matrix.reshape(-1, *matrix.shape[-2:])
-        # One after the other: the matrices of a group inside others are small and few.
-        return jnp.stack([function(m) for m in flat]).reshape(matrix.shape)
-
-    return apply

@@ -45,7 +45,8 @@ def check_planted(network, a, level=0.0, seed=0, **arguments):
     """The planted optimum is reached (or, with noise, something better)."""
     b = noisy(a, level, seed) if level else a
     matching = match_weights(network, a, planted(network, b, seed), **arguments)
-    assert matching.status == "local optimum"
+    # The bound of Cauchy and Schwarz is attained where there is no noise.
+    assert matching.status in (("local optimum", "optimal") if level else ("optimal",))
     assert matching.after["total"] >= (1 - 1e-6) * inner(a, b)
     return network.permute(matching.permutations, planted(network, b, seed))
 

@@ -103,6 +103,7 @@ def test_an_option_that_a_method_does_not_have(make):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: OT(solver="magic"), r"solver must be a mcjax\.transport\.Solver"),
         (lambda: ActivationMatching("cosine"), "statistic must be one of"),
         (lambda: ActivationMatching(tap="mid"), "tap must be one of"),
         (lambda: ActivationMatching(examples=0), "examples must be a positive integer"),
