@@ -16,8 +16,20 @@ PACKAGE = Path(mcjax.__file__).parent
 REPOSITORY = PACKAGE.parent
 # Lowest first; a module may import its own level and those before it.
 LEVELS = [
-    {"_types", "_tree", "_static", "_inputs", "_check", "_files", "_stream", "_loops", "_compiled"}
-    | {"_modules", "_version"}
+    {
+        "_types",
+        "_tree",
+        "_static",
+        "_inputs",
+        "_check",
+        "_files",
+        "_stream",
+        "_loops",
+        "_compiled",
+        "_lazy",
+        "_modules",
+        "_version",
+    }
     | {"tasks", "figures", "checkpoints"},
     {"symmetry"},
     {"network"},
