@@ -248,9 +248,7 @@ def _alive(var: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return var > _EPSILON**2 * (var + np.abs(mean) ** 2)
 
 
-def _of_group(
-    alive: np.ndarray, m: Moments, atom: Atom, outer: Sequence[Atom]
-) -> np.ndarray:
+def _of_group(alive: np.ndarray, m: Moments, atom: Atom, outer: Sequence[Atom]) -> np.ndarray:
     """Which of a group's units vary, (2, *group.shape), of flags over all units of a tap."""
     names = (*m.fixed, *m.units)
     kept = [1 + names.index(o) for o in (*outer, atom)]

@@ -60,7 +60,9 @@ def inner_product(a: Arrays, b: Arrays, exponents: Sequence[int] | None = None) 
     for i, (x, y) in enumerate(zip(a, b, strict=True)):
         if x is not None and y is not None:
             with np.errstate(over="ignore"):
-                total += float(np.ldexp(float(np.vdot(x, y).real), exponents[i] if exponents else 0))
+                total += float(
+                    np.ldexp(float(np.vdot(x, y).real), exponents[i] if exponents else 0)
+                )
     return total
 
 
@@ -129,7 +131,9 @@ class Products:
         used = (*known, *(unknown if profiles else ()))
         largest = max((self.exponents[p.leaf] for p in used), default=0)
         terms = [
-            p.layout.term(_times_power(p.times(self._matrix(p, b)), self.exponents[p.leaf] - largest))
+            p.layout.term(
+                _times_power(p.times(self._matrix(p, b)), self.exponents[p.leaf] - largest)
+            )
             for p in known
             if isinstance(p, _Place)
         ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -24,9 +24,7 @@ from .terms import Outer, Permutations, Term, add_up, at, clusters, families, id
 _OVERHEAD = 2e6
 
 
-def solve_groups(
-    terms: Sequence[Term], outer: Outer, solver: Solver = Exact()
-) -> GroupSolution:
+def solve_groups(terms: Sequence[Term], outer: Outer, solver: Solver = Exact()) -> GroupSolution:
     """Permutations that maximise the sum of all terms.
 
     **Arguments:**
@@ -72,9 +70,7 @@ def _solve_cluster(terms: Sequence[Term], outer: Outer, solver: Solver) -> Group
     return solve_crossed(terms, outer, found, again, solver.search)
 
 
-def _solve_root(
-    root: Atom, terms: Sequence[Term], outer: Outer, solver: Solver
-) -> GroupSolution:
+def _solve_root(root: Atom, terms: Sequence[Term], outer: Outer, solver: Solver) -> GroupSolution:
     """All other atoms depend on the root: one problem for each pair of its units."""
     inner = {a: tuple(o for o in outer[a] if o is not root) for a in outer if a is not root}
     own = [t for t in terms if root in (*t.units, *t.fixed)]

@@ -178,5 +178,9 @@ def test_clip_is_matched_in_little_memory():
         [sys.executable, "-m", "tests.large"], capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)
-    assert (found["groups"], found["wrong"], found["status"]) == (len(Clip().groups()), 0, "optimal")
+    assert (found["groups"], found["wrong"], found["status"]) == (
+        len(Clip().groups()),
+        0,
+        "optimal",
+    )
     assert found["peak bytes"] - found["parameter bytes"] < 4e9

@@ -69,7 +69,10 @@ def test_samples_are_on_the_support():
         ([[1.5, -0.5], [-0.5, 1.5]], r"least entry is -0\.5"),
         ([[1.0, 0.0], [1.0, 0.0]], "not doubly stochastic: column 0 sums to 2, expected 1"),
         ([[1.0, 0.5], [0.0, 0.5]], "not doubly stochastic: row 0 sums to 1.5, expected 1"),
-        ([[1.0, 0.0], [0.0, np.nan]], r"1 NaN or infinite values of 4; the first is nan at \(1, 1\)"),
+        (
+            [[1.0, 0.0], [0.0, np.nan]],
+            r"1 NaN or infinite values of 4; the first is nan at \(1, 1\)",
+        ),
     ],
 )
 @pytest.mark.parametrize("take", [birkhoff, nearest_permutation])
