@@ -182,7 +182,7 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks trained on a data set, by the paper's protocol."""
     from .data import load
     from .models import MLP
-    from .training.networks import Protocol, train_networks
+    from .training import Protocol, train_networks
 
     epochs = {"digits": 60, "mnist": 30, "cifar10": 400}[command.data]
     batch = 32 if command.data == "digits" else 128
@@ -225,7 +225,7 @@ def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -
     from .methods import PRESETS, with_epochs, with_protocol
     from .network.trace import trace
     from .study import default_methods
-    from .training.protocol import Protocol
+    from .training import Protocol
 
     digits = not command.networks and command.data == "digits"
     if not command.methods:

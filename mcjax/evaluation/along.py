@@ -18,7 +18,7 @@ from .._files import write_atomically
 from .._inputs import unmark
 from .._static import unpack
 from .._types import ApplyFn
-from ..attacks.pgd import PGD, attacked
+from ..attacks.pgd import PGD, Attacked, attack_inputs
 from ..path import Path
 from ..tasks import CLASSIFICATION, Task
 from .barrier import barrier
@@ -124,6 +124,7 @@ def evaluate(
     task: Task = CLASSIFICATION,
     statistics: Any = None,
     attack: PGD | None = None,
+    key: jax.Array | None = None,
     mesh: Mesh | None = None,
     chunk: int = _CHUNK,
     t_batch: int | None = None,
@@ -150,6 +151,8 @@ def evaluate(
       `Statistics(t, {})` leaves those that the path's points hold
     - `attack`: every network is attacked by itself, and the metrics are those on the attacked
       inputs (tatro2020, Sec. 5); statistics stay those of clean inputs
+    - `key`: of the attack's random starts (default `jax.random.key(0)`); that of example n comes
+      from `fold_in(key, n)`, whatever the chunks
     - `mesh`: devices to share the work; its axes may be named `"t"` and `"data"`
     - `chunk`: examples at a time
     - `t_batch`: points at a time, vmapped; default 1 on a CPU, on an accelerator as many as
@@ -192,7 +195,8 @@ def evaluate(
         batch_norm.check(ts)
     if attack is not None:
         attack.check(x)
-        plan, x = dataclasses.replace(plan, apply_fn=attacked(apply_fn, attack)), (x, y)
+        plan = dataclasses.replace(plan, apply_fn=Attacked(apply_fn, attack, task))
+        x = attack_inputs(x, y, jax.random.key(0) if key is None else key)
     values = {k: np.empty(len(ts)) for k in task.metrics}
     for which, piece, where in pieces(path, ts):
         points = jnp.asarray(where, jnp.result_type(float))

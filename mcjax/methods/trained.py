@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _check
-from ..attacks import PGD
 from ..path import Bezier, PolygonalChain
 from ..training.curves import train_curve
-from ..training.protocol import Augment, Protocol, tatro2020
+from ..training.protocol import Protocol, tatro2020
 from .pam import pam
 from .problem import Connection, Method, Problem, traits_of
 
@@ -30,6 +29,13 @@ def _check_align(align: Any) -> None:
         )
 
 
+def _check_protocol(protocol: Any, name: str = "protocol") -> None:
+    if not isinstance(protocol, Protocol):
+        raise ValueError(
+            f"{name} must be a mcjax.training.Protocol, got a {type(protocol).__name__}"
+        )
+
+
 def _order(align: Any, problem: Problem) -> dict[str, np.ndarray]:
     """The order of B's units at the end of a curve: that of the method `align`."""
     return {} if align is None else dict(align.connect(problem).permutations)
@@ -44,17 +50,15 @@ class TrainedCurve(Method):
 
     - `curve`: a class of paths with free points and `between(a, b, bends)`
     - `bends`: number of free points
-    - `protocol`: optimiser, schedule, epochs
+    - `protocol`: optimiser, schedule, epochs, augmentation, attack (robust training)
     - `align`: a method whose order of B's units the curve ends at, None for B itself
-    - `augment`: (key, batch of x) → batch of x; `attack`: robust training; `samples`: t's a step
+    - `samples`: t's a step
     """
 
     curve: Any = Bezier
     bends: int = 1
     protocol: Protocol = _CURVES
     align: Any = None
-    augment: Augment | None = None
-    attack: PGD | None = None
     samples: int = 1
 
     needs_inputs = "all"
@@ -62,6 +66,8 @@ class TrainedCurve(Method):
 
     def __post_init__(self) -> None:
         _check.positive(self.bends, "bends")
+        _check.positive(self.samples, "samples")
+        _check_protocol(self.protocol)
         _check_align(self.align)
         if not callable(getattr(self.curve, "between", None)):
             raise ValueError(
@@ -89,8 +95,8 @@ class TrainedCurve(Method):
         permutations = _order(self.align, p)
         start = self.curve.between(p.a, p.network.permute(permutations, p.b), self.bends)
         fitted = train_curve(
-            start, p.network.apply_fn, (p.x, p.y), self.protocol, key=p.key, samples=self.samples,
-            augment=self.augment, attack=self.attack,
+            start, p.network.apply_fn, (p.x, p.y), self.protocol, key=p.key, task=p.task,
+            samples=self.samples,
         )  # fmt: skip
         return Connection(fitted.path, permutations, "trained" if fitted.finite else "not finite")
 
@@ -101,21 +107,20 @@ class Pam(Method):
 
     Proximal alternating minimisation of E_t ℓ(r(t; θ̃, P)); see `mcjax.methods.pam`.
 
-    - `protocol`: of the curve steps; `permutation_epochs`, `permutation_rate`: of the others
-      (default: half the protocol's rate, the paper's)
+    - `protocol`: of the curve steps; `permutation_protocol`: of the others (default, the paper's:
+      the same for 20 epochs at half the rate)
     - `align`: a method whose order of B's units it starts from ("PAM Aligned"), None for B's own
     - `iterations`: outer ones
     - `proximal`: ν of both proximal terms
-    - `augment`: (key, batch of x) → batch of x
+    - `candidates`: samples of the Birkhoff decomposition
     """
 
     protocol: Protocol = _CURVES
     align: Any = None
     iterations: int = 1
-    permutation_epochs: int = 20
-    permutation_rate: float | None = None
+    permutation_protocol: Protocol | None = None
     proximal: float = 1e3
-    augment: Augment | None = None
+    candidates: int = 32
 
     source = "tatro2020, App. E"
     needs_inputs = "all"
@@ -124,7 +129,11 @@ class Pam(Method):
 
     def __post_init__(self) -> None:
         _check.positive(self.iterations, "iterations")
-        _check.positive(self.permutation_epochs, "permutation_epochs")
+        _check_protocol(self.protocol)
+        if self.permutation_protocol is not None:
+            _check_protocol(self.permutation_protocol, "permutation_protocol")
+        if not self.proximal > 0:
+            raise ValueError(f"proximal must be positive, got {self.proximal}")
         _check_align(self.align)
 
     @property
@@ -134,13 +143,12 @@ class Pam(Method):
     def connect(self, problem: Problem) -> Connection:
         p = problem
         found = pam(
-            p.network, p.a, p.b, (p.x, p.y), self.protocol, key=p.key,
+            p.network, p.a, p.b, (p.x, p.y), self.protocol, key=p.key, task=p.task,
             start=_order(self.align, p), iterations=self.iterations,
-            permutation_epochs=self.permutation_epochs, permutation_rate=self.permutation_rate,
-            nu=self.proximal, augment=self.augment,
+            permutation_protocol=self.permutation_protocol, proximal=self.proximal,
+            candidates=self.candidates,
         )  # fmt: skip
-        finite = bool(np.isfinite(found.objective).all())
-        return Connection(found.path, found.permutations, "trained" if finite else "not finite")
+        return Connection(found.path, found.permutations, found.status)
 
 
 # The kinds of connection models and the names that tables show.

@@ -30,7 +30,7 @@ from mcjax.methods import (
 )
 from mcjax.path import Bezier, Legs, PolygonalChain, Swaps
 from mcjax.tasks import REGRESSION
-from mcjax.training.protocol import Protocol, tatro2020
+from mcjax.training import Protocol, tatro2020
 
 from ..catalogue import MLP, linen, vectors
 
@@ -108,6 +108,8 @@ def test_an_option_that_a_method_does_not_have(make):
         (lambda: ActivationMatching(tap="mid"), "tap must be one of"),
         (lambda: ActivationMatching(examples=0), "examples must be a positive integer"),
         (lambda: WeightMatching(0), "restarts must be a positive integer"),
+        (lambda: TrainedCurve(protocol=3), "protocol must be a mcjax.training.Protocol, got"),
+        (lambda: Pam(proximal=0.0), "proximal must be positive"),
         (lambda: TrainedCurve(bends=0), "bends must be a positive integer"),
         (lambda: TrainedCurve(curve=mcjax.path.Linear), "curve must be a class of paths with free"),
         (lambda: TrainedCurve(align=Linear()), "align must be a method that brings B's units"),
@@ -186,7 +188,7 @@ def test_pam_is_a_method(pair):
     case, network, a, b = pair
     x = case.inputs(64)
     y = np.asarray(jnp.argmax(case.run(a, x), -1))
-    method = Pam(Protocol(2, 32, 0.05), align=WeightMatching(), permutation_epochs=1)
+    method = Pam(Protocol(2, 32, 0.05), WeightMatching(), permutation_protocol=Protocol(1, 32))
     made = mcjax.connect(network, a, b, method, x=x, y=y)
     end = network.permute(made.permutations, b)
     jax.tree.map(np.testing.assert_array_equal, made.path(1.0), end)
