@@ -43,11 +43,12 @@ def remove_unfinished() -> None:
 
 
 def check_writable(folder: str | Path, name: str) -> None:
-    """Make a folder and raise `ValueError` unless files can be written into it."""
-    folder = Path(folder)
-    probe = folder / f".{uuid.uuid4().hex}"
+    """Raise `ValueError` unless files can be written into a folder, or it can be made."""
+    there = Path(folder).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    probe = there / f".{uuid.uuid4().hex}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:

@@ -97,6 +97,8 @@ class Writer:
     def _object(self, value: Any, at: tuple[str, ...]) -> Any:
         if isinstance(value, Network):
             return {"is": "network", **_fingerprint(value)}
+        if isinstance(value, type) and _is_kind(value):
+            return {"is": "class", "class": class_name(value)}
         if isinstance(value, Task):
             return {"is": "task", "name": value.name, "known": value in TASKS.values()}
         names = _fields(value)
@@ -217,6 +219,9 @@ class Reader:
         cls = class_of(record["class"], self.file)
         fields = {n: self.value(v) for n, v in record["fields"].items()}
         return _made(cls, fields, f"{self.file}: a {record['class']}")
+
+    def _class(self, record: Mapping[str, Any]) -> type:
+        return class_of(record["class"], self.file)
 
     def _network(self, record: Mapping[str, Any]) -> Network:
         if not self.like.networks:
@@ -384,15 +389,17 @@ def class_name(cls: type) -> str:
 def class_of(name: str, file: Any) -> type:
     """The class of a name. A user's must have been imported: a file can import nothing."""
     found = _user_class(name) if ":" in name else _own_class(name)
-    kinds = isinstance(found, type) and (
-        issubclass(found, Path) or dataclasses.is_dataclass(found) or _is_namedtuple(found)
-    )
-    if kinds:
+    if isinstance(found, type) and _is_kind(found):
         return found
     cure = "import its module before loading" if ":" in name else (
         "it was written by another version of mcjax"
     )  # fmt: skip
     raise ValueError(f"{file} holds a {name}, a class that is not known here: {cure}")
+
+
+def _is_kind(cls: type) -> bool:
+    """Whether a class is of a kind that files may hold."""
+    return issubclass(cls, Path) or dataclasses.is_dataclass(cls) or _is_namedtuple(cls)
 
 
 def _user_class(name: str) -> Any:
