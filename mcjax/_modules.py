@@ -8,14 +8,14 @@ import sys
 from typing import Any
 
 
-def load_object(name: str, option: str, what: str = "object") -> Any:
+def load_object(name: str, option: str) -> Any:
     """The object `package.module:object`, also of a module in the current folder.
 
     **Raises:** `ValueError`, naming the option, if there is none, or the module cannot be run.
     """
     module, separator, path = name.partition(":")
     if not separator or not module or not path:
-        raise ValueError(f"{option} must be package.module:{what}, got {name!r}")
+        raise ValueError(f"{option} must be package.module:object, got {name!r}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

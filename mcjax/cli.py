@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from . import _given, _interrupt, _terminal
+from ._modules import load_object
 from .methods.named import describe
 from .tasks import TASKS
 
@@ -22,6 +25,7 @@ def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
 
 # Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
 _CHAIN_EPOCHS = {"digits": 30, "mnist": 60, "cifar10": 200}
+_MOST_POINTS = 100_000
 
 
 @dataclasses.dataclass
@@ -57,7 +61,7 @@ class Connect:
         tuple[str, ...],
         _option(
             "NAME …",
-            "all that need no training, on digits those too",
+            "all that need no training, on digits curves too",
             f"Methods to use: {describe()}; or your own, as package.module:object.",
         ),
     ] = ()
@@ -71,10 +75,10 @@ class Connect:
     """A connection model saved by mcjax.flows: adds the method it was trained for."""
     points: int = 25
     """Number of t along each path."""
-    out: Annotated[Path | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = (
-        None
-    )
-    """Folder of the results."""
+    out: Annotated[str | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = None
+    """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show no progress and no table, only where the results are."""
 
 
 @dataclasses.dataclass
@@ -98,43 +102,70 @@ Command = Annotated[
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 2 after a mistake in the arguments, said in one line."""
-    command = tyro.cli(
-        Command,  # type: ignore[arg-type]
-        prog="mcjax",
-        description="Connect, align, compare and merge trained JAX networks.",
-        args=arguments,
-    )
+    _terminal.write_plainly()
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--version"]:
+        from . import __version__
+
+        print(f"mcjax {__version__}")
+        return 0
     try:
+        command = tyro.cli(
+            Command,  # type: ignore[arg-type]
+            prog="mcjax",
+            description="Connect, align, compare and merge trained JAX networks. "
+            "`mcjax --version` shows the version.",
+            args=arguments,
+        )
         if isinstance(command, Explain):
             _explain(command)
         else:
             _connect(command)
-    except (ValueError, OSError) as error:
-        line = " ".join(str(error).split())
-        print(f"mcjax: error: {line}", file=sys.stderr)
-        return 2
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("mcjax: interrupted; the same command goes on from the last epoch", file=sys.stderr)
-        return 130
+        print(_interrupt.line(), file=sys.stderr)
+        return _interrupt.STATUS
+    except BrokenPipeError:  # whoever reads has gone, as in `mcjax … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:
+        if os.environ.get("MCJAX_TRACEBACK"):
+            traceback.print_exc()
+        print(f"mcjax: error: {_said(error)}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError | OSError) else 1
     return 0
 
 
+def _said(error: Exception) -> str:
+    """An error in one line."""
+    line = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in line:
+        return f"out of memory; choose a smaller size ({line or 'MemoryError'})"
+    if isinstance(error, ValueError | OSError):
+        return line
+    where = "set MCJAX_TRACEBACK=1 to see where it comes from"
+    return f"{type(error).__name__}: {line} ({where})"
+
+
 def _explain(command: Explain) -> None:
-    from .checkpoints import load
     from .network.trace import trace
 
-    x = _arrays(command.inputs, ("x",))["x"]
-    apply_fn, params = _model(command.model), load(command.network)
-    _check_model(apply_fn, params, x, logits=False)
+    x = _given.arrays(command.inputs, ("x",))["x"]
+    apply_fn = load_object(command.model, "--model")
+    params = _given.parameters(command.network)
+    _given.check_model(apply_fn, params, x[:2])
     print(trace(apply_fn, params, x).explain())
 
 
 def _connect(command: Connect) -> None:
+    from .methods import Flow
     from .methods.named import from_text
 
     methods = {name: from_text(name) for name in command.methods}
-    if command.points < 2:
-        raise ValueError(f"--points must be at least 2, got {command.points}")
+    if not 2 <= command.points <= _MOST_POINTS:
+        raise ValueError(
+            f"--points must be at least 2 and at most {_MOST_POINTS:,}, got {command.points}"
+        )
     if command.curve_epochs is not None and command.curve_epochs < 1:
         raise ValueError(f"--curve-epochs must be at least 1, got {command.curve_epochs}")
     if command.networks:
@@ -147,9 +178,8 @@ def _connect(command: Connect) -> None:
         title, out, study = _trained(command)
     if command.connection_model is not None:
         from .flows import ConnectionModel
-        from .methods import Flow
 
-        model = ConnectionModel.load(command.connection_model)
+        model = ConnectionModel.load(command.connection_model.expanduser())
         methods[model.method] = Flow(model)
     study["methods"] = _methods(command, study, methods)
     _report(title, out, study, command)
@@ -157,29 +187,37 @@ def _connect(command: Connect) -> None:
 
 def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """The user's own networks."""
-    from .checkpoints import load
-
     if len(command.networks) != 2:
         raise ValueError(f"expected two files of parameters, got {len(command.networks)}")
     if command.model is None or command.inputs is None:
         raise ValueError("two files of parameters need --model package.module:apply_fn and "
                          "--inputs data.npz")  # fmt: skip
     first, second = command.networks
-    apply_fn = _model(command.model)
-    arrays = _arrays(command.inputs, ("x", "y"))
+    out = _out(command, f"{first.stem}-{second.stem}")
+    apply_fn = load_object(command.model, "--model")
+    arrays = _given.arrays(command.inputs, ("x", "y"))
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    a, b = load(first), load(second)
-    _check_model(apply_fn, a, arrays["x"], logits=command.task == "classification")
+    a, b = _given.parameters(first), _given.parameters(second)
+    for params in (a, b):
+        _given.check_task(TASKS[command.task], apply_fn, params, arrays)
     study = {
         "network": apply_fn, "a": a, "b": b, "train": (arrays["x"], arrays["y"]), "test": test,
         "task": TASKS[command.task], "metadata": {"networks": [str(first), str(second)]},
     }  # fmt: skip
-    out = command.out or Path("mcjax-runs") / f"{first.stem}-{second.stem}"
     return f"{first.name} to {second.name}", out, study
+
+
+def _out(command: Connect, name: str) -> Path:
+    """The folder asked for, or one in mcjax-runs; it can be written into."""
+    default = str(Path("mcjax-runs") / name)
+    return _given.folder(default if command.out is None else command.out)
 
 
 def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks trained on a data set, by the paper's protocol."""
+    import jax
+    import jax.numpy as jnp
+
     from .data import load
     from .models import MLP
     from .training import Protocol, train_networks
@@ -190,13 +228,18 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     protocol = Protocol(epochs=epochs if command.epochs is None else command.epochs, batch=batch)
     if protocol.epochs < 1 or min(hidden) < 1:
         raise ValueError("--epochs and --hidden must be at least 1")
+    if not all(0 <= seed < 2**32 for seed in command.seeds):
+        raise ValueError(f"--seeds must be at least 0 and below 2**32, got {command.seeds}")
     name = f"{command.data}-{'-'.join(map(str, hidden))}-{protocol.epochs}ep"
     name += f"-seeds{command.seeds[0]}-{command.seeds[1]}"
-    out = command.out or Path("mcjax-runs") / name
-    data = load(command.data, command.data_dir).flat()
     model = MLP(hidden)
-
-    with _bar(protocol.epochs, "training A and B", "epoch") as bar:
+    pixels = {"digits": 8 * 8, "mnist": 28 * 28, "cifar10": 32 * 32 * 3}[command.data]
+    types = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, pixels)))
+    _given.check_memory(types, 2, "--hidden")
+    out = _out(command, name)
+    data = load(command.data, command.data_dir, quiet=command.quiet).flat()
+    _interrupt.say("the same command goes on from the last epoch")
+    with _terminal.bar(protocol.epochs, "training A and B", "epoch", quiet=command.quiet) as bar:
 
         def progress(epoch: int, losses: Any) -> None:
             bar.n = epoch + 1
@@ -211,7 +254,7 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
         "network": model.apply, "a": a, "b": b,
         "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
         "metadata": {"data": command.data, "sizes": sizes, "seeds": command.seeds,
-                     "protocol": dataclasses.asdict(protocol)},
+                     "protocol": protocol.to_dict()},
     }  # fmt: skip
     return f"{command.data}, {'-'.join(map(str, sizes))}, seeds {command.seeds}", out, study
 
@@ -242,15 +285,10 @@ def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -
 
 
 def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> None:
-    from rich.console import Console
-
-    from . import checkpoints
-    from ._files import write_atomically
     from .study import compare, steps
 
-    checkpoints.save(out / "a.safetensors", study["a"])
-    checkpoints.save(out / "b.safetensors", study["b"])
-    with _bar(steps(study["methods"], study["test"] is not None), "connecting", "step") as bar:
+    count = steps(study["methods"], study["test"] is not None)
+    with _terminal.bar(count, "connecting", "step", quiet=command.quiet) as bar:
 
         def progress(line: str) -> None:
             bar.set_description_str(line)
@@ -258,67 +296,43 @@ def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> N
 
         comparison = compare(**study, t=command.points, progress=progress)
         bar.set_description_str("connecting")
-    for name, made in comparison.connections.items():
+    place, files = _write(out, comparison, study, trained=not command.networks)
+    if not command.quiet:
+        from rich.console import Console
+
+        Console().print(comparison.table().terminal(title))
+    print(f"Written to {place}:")
+    width = max(map(len, files))
+    for name, what in files.items():
+        print(f"  {name:<{width}}  {what}")
+
+
+def _write(
+    out: Path, comparison: Any, study: dict[str, Any], trained: bool
+) -> tuple[Path, dict[str, str]]:
+    """(the folder, file → what it is): every result, in a folder that has none yet."""
+    from ._files import to_json, write_atomically
+    from .saving import save
+
+    names = ["results.json", "table.md", "curves.png", "paths", "b-*.safetensors"]
+    place = _given.fresh(out, names + ["a.safetensors", "b.safetensors"] * trained)
+    files: dict[str, str] = {}
+    if trained:
+        for network in ("a", "b"):
+            save(place / f"{network}.safetensors", study[network])
+        files["a.safetensors, b.safetensors"] = "the two networks"
+    for method, made in comparison.connections.items():
+        name = method.replace(":", "-")
+        save(place / "paths" / f"{name}.safetensors", made.path)
         if made.permutations:
-            checkpoints.save(out / f"b-{name.replace(':', '-')}.safetensors", made.path(1.0))
-    write_atomically(out / "results.json", json.dumps(comparison.to_dict(), indent=1).encode())
-    write_atomically(out / "table.md", (comparison.table().markdown() + "\n").encode())
-    comparison.plot(out / "curves.png")
-    console = Console()
-    console.print(comparison.table().terminal(title))
-    console.print(f"Figure, every number and the parameters: {out}", soft_wrap=True)
-
-
-def _bar(total: int, description: str, unit: str) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc=description, unit=unit, leave=False)
-
-
-def _model(name: str) -> Any:
-    """The function `package.module:name`, also from the current folder."""
-    from ._modules import load_object
-
-    found = load_object(name, "--model", "function")
-    if not callable(found):
-        raise ValueError(f"--model: {name!r} is not a function")
-    return found
-
-
-def _check_model(apply_fn: Any, params: Any, x: Any, logits: bool = True) -> None:
-    """Say in one line what the user's function makes of parameters and inputs."""
-    import jax
-
-    try:
-        out = jax.eval_shape(apply_fn, params, x[:2])
-    except Exception as error:  # anything may go wrong in a user's function
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise ValueError(
-            f"--model: the function fails on these parameters and inputs: "
-            f"{type(error).__name__}: {line}"
-        ) from error
-    if logits and getattr(out, "ndim", 0) != 2:
-        raise ValueError(f"--model must return logits of shape (batch, classes), got {out}")
-
-
-def _arrays(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
-    import zipfile
-
-    import numpy as np
-
-    if not path.is_file():
-        raise ValueError(f"--inputs: there is no file {path}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {k: archive[k] for k in archive.files}
-    except (ValueError, AttributeError, zipfile.BadZipFile, TypeError) as error:
-        raise ValueError(f"--inputs: {path} is no .npz file of plain arrays: {error}") from error
-    missing = [k for k in needed if k not in arrays]
-    if missing:
-        raise ValueError(f"--inputs: {path} has no array {missing[0]!r}, only {', '.join(arrays)}")
-    if ("x_test" in arrays) != ("y_test" in arrays):
-        raise ValueError(f"--inputs: {path} has only one of x_test and y_test")
-    return arrays
+            save(place / f"b-{name}.safetensors", made.path(1.0))
+            files[f"b-{name}.safetensors"] = "network B with its units in A's order"
+    files["paths/*.safetensors"] = "the paths, for mcjax.load"
+    write_atomically(place / "table.md", (comparison.table().markdown() + "\n").encode())
+    comparison.plot(place / "curves.png")
+    write_atomically(place / "results.json", to_json(comparison.to_dict()))
+    files |= {"table.md": "the table", "results.json": "every number", "curves.png": "the figure"}
+    return place, files
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from mcjax import checkpoints
+import mcjax
 from mcjax.cli import main
 from mcjax.methods import PRESETS
 from mcjax.models import MLP
@@ -47,7 +47,7 @@ def here(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for k, file in enumerate(("a", "b")):
         make = lambda *s: rng.normal(size=s).astype(np.float32)
-        checkpoints.save(f"{file}.safetensors", {"w1": make(6, 8), "b1": make(8), "w2": make(8, 3)})
+        mcjax.save(f"{file}.safetensors", {"w1": make(6, 8), "b1": make(8), "w2": make(8, 3)})
         assert k < 2
     np.savez("data.npz", x=rng.normal(size=(40, 6)).astype(np.float32), y=rng.integers(0, 3, 40))
     return name
@@ -76,11 +76,11 @@ def test_the_main_job(tmp_path, monkeypatch, capsys):
     # The trained parameters are the end points: an independent forward agrees.
     from mcjax.data import load
 
-    data, a = load("digits").flat(), checkpoints.load(out / "a.safetensors")
+    data, a = load("digits").flat(), mcjax.load(out / "a.safetensors")
     correct = np.asarray(MLP((24,)).apply(a, data.x_test)).argmax(-1) == data.y_test
     assert linear["curves"]["test"]["accuracy"][0] == pytest.approx(correct.mean(), abs=1e-6)
     # OT ends at b with its neurons in another order.
-    b, moved = (checkpoints.load(out / f"{n}.safetensors") for n in ("b", "b-ot"))
+    b, moved = (mcjax.load(out / f"{n}.safetensors") for n in ("b", "b-ot"))
     kernels = [p["params"]["Dense_0"]["kernel"] for p in (b, moved)]
     np.testing.assert_array_equal(*(np.sort(k.sum(0)) for k in kernels))
 
@@ -156,9 +156,12 @@ def mistakes(name):
         "missing data": ([*own, *model, "--inputs", "no.npz"], "there is no file no.npz"),
         "missing module": ([*own, "--model", "no_such_module:f", *data], "cannot import"),
         "missing function": ([*own, "--model", f"{name}:f", *data], "has no 'f'"),
-        "no colon": ([*own, "--model", name, *data], "must be package.module:function"),
+        "no colon": ([*own, "--model", name, *data], "must be package.module:object"),
         "pickle": (["connect", "p.safetensors", "b.safetensors", *model, *data], "never unpickles"),
-        "pickled data": ([*own, *model, "--inputs", "p.npz"], "no .npz file of plain arrays"),
+        "pickled data": (
+            [*own, *model, "--inputs", "p.npz"],
+            "it holds pickled objects",
+        ),
         "other shape": (["connect", "a.safetensors", "c.safetensors", *model, *data], "leaf 'b1'"),
         "no y": ([*own, *model, "--inputs", "x.npz"], "has no array 'y'"),
         "wrong leaf": ([*own, "--model", f"{name}:broken", *data], "no_such_leaf"),
@@ -180,7 +183,7 @@ def test_mistakes_are_one_line_and_status_2(here, which, capsys, monkeypatch, tm
     with open("p.npz", "wb") as file:
         pickle.dump({"w": 1}, file)
     np.savez("x.npz", x=np.zeros((4, 6), np.float32))
-    checkpoints.save("c.safetensors", {"w1": np.ones((6, 9), np.float32),
+    mcjax.save("c.safetensors", {"w1": np.ones((6, 9), np.float32),
                                        "b1": np.ones(9, np.float32), 
                                        "w2": np.ones((9, 3), np.float32)})  # fmt: skip
     arguments, message = mistakes(here)[which]
@@ -208,8 +211,6 @@ def test_unknown_option_is_status_2():
 
 def test_default_is_quick_enough_to_trace():
     """The default digits network traces to one group of 512 neurons."""
-    import mcjax
-
     model = MLP((512,))
     params = model.init(jax.random.key(0), np.zeros((1, 64), np.float32))
     network = mcjax.trace(model.apply, params, np.zeros((2, 64), np.float32))

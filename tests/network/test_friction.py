@@ -47,8 +47,8 @@ def test_from_trace_to_files(name, tmp_path):
         np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
     file = tmp_path / "network.safetensors"
-    mcjax.checkpoints.save(file, path(1.0))
-    loaded = mcjax.checkpoints.load(file, like=a)
+    mcjax.save(file, path(1.0))
+    loaded = mcjax.load(file, like=a)
     assert jax.tree.structure(loaded) == jax.tree.structure(a)
     for v, w in zip(jax.tree.leaves(loaded), jax.tree.leaves(path(1.0)), strict=True):
         assert same(v, w)
