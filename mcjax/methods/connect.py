@@ -90,15 +90,15 @@ def connect(
     _check_network(network, a, b, method)
     chosen = method_of(method)
     traits = traits_of(chosen)
-    packed = network.check_parameters(a=a, b=b)
-    _check.same_structure(*packed)
+    a, b = network.check_parameters(a=a, b=b)
+    _check.same_structure(a, b)
     if not isinstance(task, Task):
         raise ValueError(
             f"task must be a mcjax.Task, as mcjax.tasks.REGRESSION, got a {type(task).__name__}"
         )
     x = _inputs(network, traits, x, y)
     key = jax.random.key(0) if key is None else _check.random_key(key)
-    problem = Problem(network, *map(unpack, packed), x, y, key, task)
+    problem = Problem(network, unpack(a), unpack(b), x, y, key, task)
     start = time.perf_counter()
     made = chosen.connect(problem)
     if not isinstance(made, Connection) or not isinstance(made.path, Path):

@@ -140,14 +140,11 @@ class Method(abc.ABC):
         (0.0, 'Detour')
     """
 
+    label: Any  # of a class, or a property
     source = ""
     needs_inputs = "no"
     needs_labels = False
     moves_end = False
-
-    @property
-    def label(self) -> str:
-        return type(self).__name__
 
     @abc.abstractmethod
     def connect(self, problem: Problem) -> Connection:
