@@ -72,8 +72,9 @@ class StraightThroughPath(Path):
 
         def match(target: Params, b: Params) -> dict[str, np.ndarray]:
             # On the host without JAX: a callback that calls it may wait for itself.
-            arrays = (float_arrays(jax.tree.leaves(p)) for p in (target, b))
-            found = descend(self.network, *arrays, np.random.default_rng([0, 0])).permutations
+            of_target, of_b = (float_arrays(jax.tree.leaves(p)) for p in (target, b))
+            rng = np.random.default_rng([0, 0])
+            found = descend(self.network, of_target, of_b, rng).permutations
             return {n: np.asarray(found[n], np.int32) for n in shapes}
 
         arguments = jax.lax.stop_gradient((self.target, self.b))

@@ -71,9 +71,9 @@ def match_weights(
     a, b = network.check_parameters(a=a, b=b)
     start = None if init is None else _start(network, init)
     seed = seed_of(key)
-    arrays = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
+    of_a, of_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
     return descend(
-        network, *arrays, np.random.default_rng(seed),
+        network, of_a, of_b, np.random.default_rng(seed),
         restarts=restarts, start=start, solver=solver,
     )  # fmt: skip
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .exact import assignment
 from .problem import finite, real
-from .solvers import assignment
 
 # Fixed, so that the iterations can be differentiated.
 _SINKHORN_STEPS = 200

@@ -129,7 +129,7 @@ def test_sums_beyond_float64_are_infinite():
 
 
 def test_scaling_is_exact():
-    """Powers of two, complex leaves and subnormal ones too; ordinary leaves are the same objects."""
+    """Powers of two, complex and subnormal leaves too; ordinary leaves are the same objects."""
     rng = np.random.default_rng(0)
     plain = rng.normal(size=5).astype(np.float32)
     leaves = [
@@ -137,7 +137,8 @@ def test_scaling_is_exact():
         (1e30 * (plain + 1j * plain[::-1])).astype(np.complex64), None,
     ]  # fmt: skip
     arrays, exponents = scaled(leaves)
-    assert arrays[0] is plain and arrays[4] is None
+    assert arrays[0] is plain
+    assert arrays[4] is None
     for before, after, exponent in zip(leaves[:4], arrays, exponents, strict=False):
         wide = np.asarray(after, np.complex128) * 2.0**exponent
         np.testing.assert_array_equal(wide, np.asarray(before, np.complex128))
