@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         path,
         symmetry,
         tasks,
+        testing,
         theory,
         training,
         transport,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ._inputs import Shared
     from .evaluation import evaluate
     from .methods import connect
+    from .network.action import Action
     from .network.network import Network
     from .network.trace import trace
     from .path import Path
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Action",
     "Network",
     "Path",
     "Shared",
@@ -55,6 +58,7 @@ __all__ = [
     "save",
     "symmetry",
     "tasks",
+    "testing",
     "theory",
     "trace",
     "training",
@@ -63,6 +67,7 @@ __all__ = [
 
 # Names that are no modules of their own → where they are.
 _PLACES = {
+    "Action": "network.action",
     "Network": "network.network",
     "Path": "path",
     "Shared": "_inputs",

@@ -290,7 +290,7 @@ def function(value: Any, name: str) -> None:
         )
 
 
-def apply_fn_of(model: Any, name: str = "apply_fn") -> Any:
+def apply_fn_of(model: Any, name: str = "model") -> Any:
     """The function (params, x) → outputs of a traced network, or the function that was given."""
     found = getattr(model, "apply_fn", None)
     found = model if found is None or not hasattr(model, "groups") else found

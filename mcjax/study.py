@@ -30,7 +30,7 @@ from .methods import (
 )
 from .network.network import Network
 from .network.trace import trace
-from .path import Legs, Path
+from .path import Path
 from .report import Table
 from .tasks import CLASSIFICATION, Task
 
@@ -299,7 +299,7 @@ class _Run:
     def _curve(self, path: Path, label: str, split: str) -> Curve:
         self.progress(f"{label}: {split} loss along the path")
         return evaluate(
-            path, self.network.apply_fn, self.splits[split], grid(path, self.t),
+            path, self.network, self.splits[split], grid(path, self.t),
             task=self.task, statistics=self.statistics,
         )  # fmt: skip
 
@@ -355,7 +355,7 @@ def default_methods(network: Network, trained: bool = False) -> tuple[str, ...]:
 
 def grid(path: Path, t: int) -> int | np.ndarray:
     """t points; on a path of several legs steps of 0.1 within each, as in anokhin2020."""
-    return path.grid(10) if isinstance(path, Legs) and len(path.legs) > 1 else t
+    return path.grid(10) if len(path.sections()) > 1 else t
 
 
 def steps(methods: Sequence[str], test: bool) -> int:

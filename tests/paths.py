@@ -14,7 +14,6 @@ from mcjax.path import (
     Arc,
     Bezier,
     Knots,
-    Known,
     Legs,
     Linear,
     Partial,
@@ -74,7 +73,9 @@ def transported(dtype=jnp.float32) -> Path:
     """A bent curve whose end is mixed by the identity."""
     a, b = tree(0, dtype), tree(1, dtype)
     network = network_of(b, dtype)
-    return Transported(network, a, b, mcjax.symmetry.matrices_of(network, {}), bump=tree(2, dtype))
+    return Transported(
+        network, a, b, mcjax.Action.identity(network).matrices(), bump=tree(2, dtype)
+    )
 
 
 # name → (dtype → path whose ends are tree(0) and tree(1))
@@ -88,7 +89,9 @@ PATHS: dict[str, Callable[..., Path]] = {
     "chain-2": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(1, d)]),
     "chain-3": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(2, d), tree(1, d)]),
     "knots": lambda d=jnp.float32: Knots(stack([tree(k, d) for k in (0, 2, 3, 1)])),
-    "known": lambda d=jnp.float32: Known(Bezier([tree(k, d) for k in (0, 2, 1)]), [0, 0.3, 1]),
+    "knots-of": lambda d=jnp.float32: Knots.of(
+        Bezier([tree(k, d) for k in (0, 2, 1)]), [0, 0.45, 1]
+    ),
     "partial": partial,
     "legs": lambda d=jnp.float32: Legs(
         [Linear(tree(0, d), tree(2, d)), Bezier([tree(k, d) for k in (2, 3, 1)])]

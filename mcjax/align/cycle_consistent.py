@@ -14,10 +14,10 @@ import numpy as np
 from .. import _check
 from .._tree import is_inexact, linear_combination, squared_norm
 from .._types import Params
+from ..network.action import Action
 from ..network.batch_norm import without
+from ..network.mixing import Matrices
 from ..network.network import Network
-from ..symmetry.permutation import compose, invert
-from ..symmetry.relaxation import Matrices, matrices_of, transport
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
 from .parameters import exponent_of, float_arrays
@@ -50,9 +50,8 @@ class Matchings:
 
     def between(self, i: int, j: int) -> dict[str, Any]:
         """Permutations that align network j to network i."""
-        return compose(
-            self.network, invert(self.network, self.permutations[i]), self.permutations[j]
-        )
+        there, back = (Action.of(self.network, self.permutations[k]) for k in (j, i))
+        return (back.inverse() @ there).permutations
 
     def summary(self) -> str:
         """How many networks, the objective before and after, and the status."""
@@ -121,10 +120,9 @@ def match_many(
         for i, b in enumerate(arrays[1:])
     ]  # fmt: skip
     found, history, status = search.run(first)
-    back = invert(network, found[0])
-    permutations = tuple(
-        {n: np.asarray(v) for n, v in compose(network, back, p).items()} for p in found
-    )
+    back = Action.of(network, found[0]).inverse()
+    common = [(back @ Action.of(network, p)).permutations for p in found]
+    permutations = tuple({n: np.asarray(v) for n, v in p.items()} for p in common)
     return Matchings(permutations, np.array(history), status, network)
 
 
@@ -155,16 +153,16 @@ class _FrankWolfe:
         return found, [float(np.ldexp(v, 2 * self.exponent)) for v in history], status
 
     def value(self, permutations: Permuted) -> float:
-        matrices = [matrices_of(self.network, p) for p in permutations]
+        matrices = [self.matrices(p) for p in permutations]
         return float(_objective(self.network, self.trees, matrices))
 
     def relax(self, first: Permuted, history: list[float]) -> list[dict[str, Any]]:
         """Matrices of great value; `history` grows by that of each step."""
-        matrices = [matrices_of(self.network, p) for p in first]
+        matrices = [self.matrices(p) for p in first]
         for _ in range(self.steps):
             gradient = jax.device_get(_gradient(self.network, self.trees, matrices))
             towards = [
-                matrices_of(self.network, {n: self.assigned(g) for n, g in of_one.items()})
+                self.matrices({n: self.assigned(g) for n, g in of_one.items()})
                 for of_one in gradient
             ]
             values = np.asarray(_along(self.network, self.trees, matrices, towards))
@@ -186,7 +184,7 @@ class _FrankWolfe:
         """
         value = self.value(found)
         for _ in range(self.steps):
-            matrices = [matrices_of(self.network, p) for p in found]
+            matrices = [self.matrices(p) for p in found]
             gradient = jax.device_get(_gradient(self.network, self.trees, matrices))
             gains = [
                 (_gain(g, found[i][n], new), i, n, new)
@@ -203,6 +201,9 @@ class _FrankWolfe:
                 return found, value, True
             found, value = moved, reached
         return found, value, False
+
+    def matrices(self, permutations: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        return Action.of(self.network, permutations).matrices()
 
     def assigned(self, matrix: Any) -> np.ndarray:
         """argmax ⟨P, M⟩ for each matrix, as index arrays."""
@@ -249,7 +250,7 @@ def _counted(network: Network, trees: Sequence[Params]) -> list[Params]:
 def _relaxed(network: Network, trees: Sequence[Params], matrices: Sequence[Matrices]) -> jax.Array:
     """Σ_{i<j} ⟨D_i θ_i, D_j θ_j⟩ = ½ (‖Σ_i D_i θ_i‖² − Σ_i ‖D_i θ_i‖²)."""
     pairs = zip(matrices, trees, strict=True)
-    moved = _counted(network, [transport(network, m, p) for m, p in pairs])
+    moved = _counted(network, [network.mix(m, p, check=False) for m, p in pairs])
     total = linear_combination((1.0,) * len(moved), moved)
     return (squared_norm(total) - sum(squared_norm(m) for m in moved)) / 2
 

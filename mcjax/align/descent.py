@@ -175,8 +175,8 @@ class Descent:
     def go_to(self, permutations: Mapping[str, np.ndarray]) -> None:
         """Permute b from where it is to these permutations."""
         there = {**self.identity, **{n: np.asarray(p) for n, p in permutations.items()}}
-        back = invert(self.network, {**self.identity, **self.found})
-        delta = compose(self.network, there, back)
+        back = invert({**self.identity, **self.found}, self.network.nesting)
+        delta = compose(there, back, self.network.nesting)
         for i, cluster in enumerate(self.groups):
             names = [self.network.by_atom[atom].name for atom in cluster]
             if any((delta[n] != self.identity[n]).any() for n in names):
@@ -213,7 +213,7 @@ class Descent:
         self.current = move(self.network, delta, self.current)
         self.products.moved(i, delta, self.current)
         before = {n: self.found.get(n, self.identity[n]) for n in delta}
-        self.found.update(compose(self.network, delta, before))
+        self.found.update(compose(delta, before, self.network.nesting))
 
 
 def _twice(network: Network, cluster: list[Atom]) -> bool:

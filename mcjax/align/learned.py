@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _check
 from .._types import ApplyFn, Params, Permutations
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Path, Transported
-from ..symmetry.relaxation import matrices_of
 from ..tasks import CLASSIFICATION, Task
 from ..training.curves import train_curve
 from ..training.data import Data
@@ -82,6 +83,7 @@ def learn_permutations(
         >>> found.after["total"] <= found.before["total"]
         True
     """
+    _check.network(network)
     if not (hasattr(relaxation, "path") and hasattr(relaxation, "optimizer")):
         raise ValueError(
             "relaxation must be an object, Projection(), SinkhornRelaxation() or "
@@ -92,18 +94,17 @@ def learn_permutations(
     if not network.groups:
         raise ValueError("the network has no group of two units or more: nothing can be permuted")
     a, b = network.check_parameters(a=a, b=b)
-    first = {**network.identity_permutations(), **({} if start is None else start)}
-    whole = Data(data)
-    steps = whole.steps(protocol.batch) * protocol.epochs
+    first = Action.of(network, {} if start is None else start)
+    steps = Data(data).steps(protocol.batch) * protocol.epochs
     if objective is None:
-        objective = Objective.on(network.apply_fn, data, protocol.batch, task=task)
-    candidate = Transported(network, a, b, matrices_of(network, first), bump)
+        objective = Objective.on(network, data, protocol.batch, task=task)
+    candidate = Transported(network, a, b, first.matrices(), bump)
     fitted = train_curve(
-        relaxation.path(network, a, b, candidate.matrices, bump), network.apply_fn, data,
+        relaxation.path(network, a, b, candidate.matrices, bump), network, data,
         dataclasses.replace(protocol, weight_decay=0.0), key=key, task=task, directory=directory,
         optimizer=relaxation.optimizer(protocol, steps, proximal), progress=progress,
     )  # fmt: skip
-    found = [first]
+    found = [first.permutations]
     if fitted.finite:
         trained: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
         plans = {n: projected(m, f"the matrix learned for {n!r}") for n, m in trained.items()}
@@ -111,8 +112,8 @@ def learn_permutations(
         found += sample_permutations(plans, candidates, _generator(key, protocol.epochs))
 
     def value(p: Permutations) -> float:
-        score = objective(candidate.with_free(matrices_of(network, p)))
-        return score + squared_distance_of(p, first) / (2 * proximal)
+        score = objective(candidate.with_free(Action.of(network, p).matrices()))
+        return score + squared_distance_of(p, first.permutations) / (2 * proximal)
 
     values = [value(p) for p in found]
     best = int(np.argmin([v if np.isfinite(v) else np.inf for v in values]))
@@ -133,7 +134,7 @@ def learn_permutations(
 
 def _generator(key: jax.Array, epochs: int) -> np.random.Generator:
     """Of the candidates: training folds 0 … epochs − 1 into the key, this the next number."""
-    own = jax.random.key_data(jax.random.fold_in(key, epochs))
+    own = _check.key_data(jax.random.fold_in(key, epochs))
     return np.random.default_rng(np.asarray(own).tolist())
 
 
@@ -148,7 +149,7 @@ class Objective:
     @classmethod
     def on(
         cls,
-        apply_fn: ApplyFn,
+        model: ApplyFn | Network,
         data: tuple[Any, Any],
         batch: int,
         *,
@@ -157,7 +158,7 @@ class Objective:
         points: int = 5,
     ) -> Objective:
         """The training loss on the first examples, at the middles of `points` equal parts."""
-        whole = Data(data)
+        whole, apply_fn = Data(data, model), _check.apply_fn_of(model)
         n = max(1, min(examples, whole.n) // batch)
         key = jax.random.key(0)
         parts = np.arange(n * min(batch, whole.n)).reshape(n, -1)

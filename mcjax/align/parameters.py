@@ -13,6 +13,7 @@ import numpy as np
 from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
+from ..network.layout import Layout
 from ..network.network import Network
 from ..transport.joint import GroupProblem
 from ..transport.joints import Joint, crossed, nested
@@ -130,7 +131,7 @@ class Products:
         used = (*known, *(unknown if profiles else ()))
         largest = max((self.exponents[p.leaf] for p in used), default=0)
         terms = [
-            p.layout.term(
+            p.reading.term(
                 _times_power(p.times(self._matrix(p, b)), self.exponents[p.leaf] - largest)
             )
             for p in known
@@ -142,7 +143,7 @@ class Products:
                 block_a, block_b = (self._block(place, v) for v in (self.a, b))
                 block_a = _times_power(block_a, self.exponents[place.leaf] - largest)
                 free = place.others.difference(settled or ()) if place in unknown else ()
-                joints.append(place.layout.joint(block_a, block_b, outer, free))
+                joints.append(place.reading.joint(block_a, block_b, outer, free))
         return GroupProblem(add_up(terms), joints, outer)
 
     def known(self, i: int, settled: Collection[Atom]) -> float:
@@ -162,8 +163,8 @@ class Products:
         known = dict.fromkeys(self.groups[i], 0.0)
         for place in places:
             free = math.prod(t.size for t in place.others if t not in settled)
-            for atom in place.layout.atoms:
-                known[atom] += place.layout.entries / (atom.size * free)
+            for atom in place.reading.units:
+                known[atom] += place.reading.entries / (atom.size * free)
         return min(known.values())
 
     def neighbours(self) -> list[set[int]]:
@@ -191,7 +192,7 @@ class Products:
                 place.touch(mine)
 
     def _matrix(self, place: _Place, b: Arrays) -> np.ndarray:
-        return place.layout.matrix(self._block(place, b))
+        return place.reading.layout.matrix(self._block(place, b))
 
     def _block(self, place: _Place | _JointPlace, arrays: Arrays) -> np.ndarray:
         return blocks(arrays[place.leaf], self.network.leaf_axes[place.leaf])[place.block][0]
@@ -203,7 +204,7 @@ class _JointPlace:
 
     leaf: int
     block: int
-    layout: _Layout
+    reading: _Reading
     others: set[Any]  # groups on the block's other dimensions
 
 
@@ -214,9 +215,9 @@ class _Place:
     """
 
     def __init__(
-        self, leaf: int, block: int, layout: _Layout, others: set[Any], alone: bool, a: np.ndarray
+        self, leaf: int, block: int, reading: _Reading, others: set[Any], alone: bool, a: np.ndarray
     ) -> None:
-        self.leaf, self.block, self.layout, self.a = leaf, block, layout, _wide_enough(a)
+        self.leaf, self.block, self.reading, self.a = leaf, block, reading, _wide_enough(a)
         self.others = others  # groups on the block's other dimensions
         self.alone = alone  # the cluster stands on no other axis of the block
         self.b: Any = None
@@ -228,16 +229,16 @@ class _Place:
         """Other groups have been permuted: note which columns of b that changes."""
         if self.product is None or not self.others.intersection(permutations):
             return
-        rest = self.layout.rest
-        grid = self.stale.reshape(self.layout.shape(rest))
-        for axis, i in enumerate(rest):
-            permutation = permutations.get(self.layout.dims[i].factor)
+        layout, dims = self.reading.layout, self.reading.dims
+        grid = self.stale.reshape(layout.sizes(layout.rest))
+        for axis, i in enumerate(layout.rest):
+            permutation = permutations.get(dims[i].factor)
             if permutation is not None and permutation.ndim == 1 and grid.shape[axis] > 1:
                 moved = np.flatnonzero(permutation != np.arange(len(permutation)))
                 grid[(slice(None),) * axis + (moved,)] = True
             elif permutation is not None:
                 grid[...] = True
-        if any(self.layout.dims[i].factor in permutations for i in self.layout.fixed):
+        if any(dims[i].factor in permutations for i in layout.fixed):
             self.product = None
 
     def times(self, b: np.ndarray) -> np.ndarray:
@@ -269,14 +270,15 @@ def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[_Place | _Joi
             continue
         for k, (block, dims) in enumerate(blocks(array, axes)):
             for units in _occurrences(dims, outer):
-                layout = _Layout.of(network, dims, units)
+                reading = _Reading.of(network, dims, units)
                 rest = {d.factor for j, d in enumerate(dims) if j not in units}
                 others = rest.intersection(network.by_atom)
                 if nested(outer) and crossed([dims[i].factor for i in units], outer):  # type: ignore[misc]
-                    yield _JointPlace(leaf, k, layout, others)
+                    yield _JointPlace(leaf, k, reading, others)
                 else:
                     alone = not rest.intersection(outer)
-                    yield _Place(leaf, k, layout, others, alone, layout.matrix(block))
+                    matrix = reading.layout.matrix(block)
+                    yield _Place(leaf, k, reading, others, alone, matrix)
 
 
 def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -305,64 +307,53 @@ def _occurrences(dims: Block, outer: Outer) -> list[list[int]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layout:
-    """How a block is read as matrices: (outer fixed axes, units, everything else)."""
+class _Reading:
+    """A block read as matrices, (outer fixed axes, units of the cluster, everything else)."""
 
     dims: Block
-    fixed: tuple[int, ...]
-    units: tuple[int, ...]
+    layout: Layout
 
     @classmethod
-    def of(cls, network: Network, dims: Block, units: list[int]) -> _Layout:
+    def of(cls, network: Network, dims: Block, units: list[int]) -> _Reading:
         needed = {o for i in units for o in network.group_of(dims[i]).outer}
         own = {dims[i].factor for i in units}
-        fixed = [
+        fixed = tuple(
             i for i, d in enumerate(dims)
             if d.factor in needed - own and i not in units and d.only is None
-        ]  # fmt: skip
-        return cls(dims, tuple(fixed), tuple(units))
+        )  # fmt: skip
+        return cls(dims, Layout(tuple(d.size for d in dims), fixed, tuple(units)))
+
+    def atoms(self, which: Sequence[int]) -> tuple[Atom, ...]:
+        return tuple(self.dims[i].factor for i in which)  # type: ignore[misc]
 
     @property
-    def atoms(self) -> tuple[Atom, ...]:
-        return tuple(self.dims[i].factor for i in self.units)  # type: ignore[misc]
+    def units(self) -> tuple[Atom, ...]:
+        return self.atoms(self.layout.units)
 
     @property
     def entries(self) -> int:
-        return math.prod(d.size for d in self.dims)
-
-    @property
-    def rest(self) -> tuple[int, ...]:
-        return tuple(i for i in range(len(self.dims)) if i not in (*self.fixed, *self.units))
-
-    def shape(self, which: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(self.dims[i].size for i in which)
-
-    def matrix(self, block: np.ndarray) -> np.ndarray:
-        moved = np.transpose(block, [*self.fixed, *self.units, *self.rest])
-        shape = (math.prod(self.shape(self.fixed)), math.prod(self.shape(self.units)), -1)
-        return moved.reshape(shape)
+        return math.prod(self.layout.shape)
 
     def joint(
         self, a: np.ndarray, b: np.ndarray, outer: Outer, more: Collection[Any] = ()
     ) -> Joint:
         """The blocks with each unit on a dimension of its own, those of the groups `more` too."""
+        fixed, rest = self.layout.fixed, self.layout.rest
         # Outer groups first, so that one pair's block lies together.
-        units = sorted(self.units, key=lambda i: len(outer[self.dims[i].factor]))  # type: ignore[index]
-        units += [i for i in self.rest if self.dims[i].factor in more]
-        order = [*self.fixed, *units, *(i for i in self.rest if i not in units)]
-        shape = (*self.shape(self.fixed), *(self.dims[i].size for i in units), -1)
+        units = sorted(self.layout.units, key=lambda i: len(outer[self.dims[i].factor]))  # type: ignore[index]
+        units += [i for i in rest if self.dims[i].factor in more]
+        order = [*fixed, *units, *(i for i in rest if i not in units)]
+        shape = (*self.layout.sizes(fixed), *self.layout.sizes(units), -1)
         return Joint(
             np.ascontiguousarray(np.transpose(a, order)).reshape(shape),
             np.ascontiguousarray(np.transpose(b, order)).reshape(shape),
-            tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
-            tuple(self.dims[i].factor for i in units),  # type: ignore[misc]
+            self.atoms(fixed),
+            self.atoms(units),
             tuple(self.dims[i].axis for i in units),
         )
 
     def term(self, product: np.ndarray) -> Term:
-        fixed, units = self.shape(self.fixed), self.shape(self.units)
-        return Term(
-            product.reshape(fixed + units + units),
-            tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
-            tuple(self.dims[i].factor for i in self.units),  # type: ignore[misc]
-        )
+        fixed, units = self.layout.fixed, self.layout.units
+        sizes = self.layout.sizes(units)
+        shape = (*self.layout.sizes(fixed), *sizes, *sizes)
+        return Term(product.reshape(shape), self.atoms(fixed), self.atoms(units))

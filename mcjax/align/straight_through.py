@@ -10,10 +10,10 @@ import numpy as np
 
 from .._tree import is_inexact
 from .._types import Params
+from ..network.action import Action
 from ..network.network import Network
-from ..path import Path
+from ..path import Path, static
 from ..path.transported import bent
-from ..symmetry.relaxation import matrices_of
 from .parameters import float_arrays
 from .weights import descend
 
@@ -39,13 +39,11 @@ class StraightThroughPath(Path):
         [[1.0, 3.0]]
     """
 
-    fields = ("a", "b", "target", "bump")
-    static = ("network",)
-    network: Network
     a: Params
     b: Params
     target: Params
     bump: Params | None
+    network: Network = static()
 
     def __init__(
         self, network: Network, a: Params, b: Params, target: Params, bump: Params | None = None
@@ -63,7 +61,7 @@ class StraightThroughPath(Path):
 
     def plans(self) -> dict[str, jax.Array]:
         """The matrices of P."""
-        return matrices_of(self.network, self._permutations())
+        return Action.of(self.network, self._permutations()).matrices()
 
     def _permutations(self) -> dict[str, jax.Array]:
         shapes = {
@@ -88,4 +86,4 @@ class StraightThroughPath(Path):
             lambda new, old: old if new is None else new,
             free, self.target, is_leaf=lambda v: v is None,
         )  # fmt: skip
-        return type(self)._unflatten((self.network,), [self.a, self.b, target, self.bump])
+        return self._with(target=target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -128,14 +127,7 @@ def descend(
 
 def _start(network: Network, init: Any) -> Permutations:
     """The permutations of an `init`."""
-    start = init.permutations if isinstance(init, Matching) else init
-    if not isinstance(start, Mapping):
-        raise ValueError(
-            "init must be a Matching or map names of groups to index arrays, got a "
-            f"{type(init).__name__}"
-        )
     try:
-        network.check_permutations(start)
+        return network.check_permutations(init.permutations if isinstance(init, Matching) else init)
     except ValueError as error:
         raise ValueError(f"init: {error}") from None
-    return start

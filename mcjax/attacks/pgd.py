@@ -141,9 +141,14 @@ class Attacked:
         return self.apply_fn(params, moved)
 
 
-def attack_inputs(x: Any, y: Any, key: jax.Array) -> tuple[Any, Any, np.ndarray, jax.Array]:
+def attack_inputs(
+    x: Any, y: Any, key: jax.Array, start: int = 0
+) -> tuple[Any, Any, np.ndarray, jax.Array]:
     """What an `Attacked` model takes: its start at example n is drawn from fold_in(key, n).
 
-    So the result does not depend on how the data are cut into chunks.
+    So the result does not depend on how the data are cut into blocks and chunks.
+
+    **Arguments:**
+    - `start`: number of the first example
     """
-    return x, y, np.arange(length(x), dtype=np.int32), key
+    return x, y, np.arange(start, start + length(x), dtype=np.int32), key

@@ -8,29 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from .. import _check
 from .._files import write_atomically
-from .._static import pack, unpack
+from .._static import pack
 from .._tree import inner_product, linear_combination
 from .._types import ApplyFn, Params
 from ..network.batch_norm import without
 from ..network.network import Network
-from ..path._base import Combination, Path, time
+from ..path import Combination, Family, Path, static
 from ..tasks import CLASSIFICATION, Task
-from .along import evaluate
+from .along import evaluated
 
 # Sine of the smallest angle between the sides of the triangle that counts as a plane.
 _COLLINEAR = 1e-4
 
 
-@dataclasses.dataclass(frozen=True)
-class Plane:
+class Plane(Family):
     """The plane through three networks, with an orthonormal frame (tatro2020, Fig. 3).
+
+    A family: coordinates (x, y) ↦ parameters, at origin + x · first + y · second.
 
     Made by `Plane.through(a, b, c)`: the origin is at a, the first axis points to b, the second
     is what Gram–Schmidt leaves of c − a.
@@ -44,7 +44,21 @@ class Plane:
     first: Params
     second: Params
     corners: np.ndarray
-    statistics: frozenset[int] = frozenset()
+    statistics: frozenset[int] = static(default=frozenset())
+
+    def linear(self) -> Combination:
+        points = self.origin, self.first, self.second
+        return Combination(points, lambda c: (jnp.ones_like(c[0]), c[0], c[1]))
+
+    def mixture(self, coordinates: Any) -> tuple[tuple[Params, ...], np.ndarray]:
+        """Of the three networks; outside their triangle as at its rim, so no weight is negative."""
+        corners = np.asarray(self.corners, np.float64)
+        places = np.asarray(coordinates, np.float64)
+        homogeneous = [np.vstack([v.T, np.ones(len(v))]) for v in (corners, places)]
+        weights = np.maximum(np.linalg.solve(*homogeneous).T, 0)
+        plane = self.origin, self.first, self.second
+        networks = tuple(linear_combination((1.0, x, y), plane) for x, y in corners)
+        return networks, weights / weights.sum(-1, keepdims=True)
 
     @classmethod
     def through(cls, a: Params, b: Params, c: Params, *, network: Network | None = None) -> Plane:
@@ -84,7 +98,7 @@ class Plane:
 
     def point(self, x: float, y: float) -> Params:
         """The parameters at coordinates (x, y)."""
-        return unpack(linear_combination((1.0, x, y), (self.origin, self.first, self.second)))
+        return self(np.array([x, y]))
 
     def coordinates(self, params: Params) -> np.ndarray:
         """(x, y) of the foot of the perpendicular from a network onto the plane."""
@@ -147,32 +161,10 @@ class Surface:
         draw_plane(self, path, metric, names=names, paths=paths)
 
 
-class _Grid(Combination):
-    """The points of a grid one after the other: θ(k / (n − 1)) is point k."""
-
-    fields = ("plane", "places")
-    plane: tuple[Params, Params, Params]
-    places: jax.Array
-
-    def __init__(self, plane: Plane, places: np.ndarray) -> None:
-        self._set(
-            plane=(plane.origin, plane.first, plane.second),
-            places=jnp.asarray(places, jnp.result_type(float)),
-        )
-
-    def basis(self) -> tuple[Params, ...]:
-        return self.plane
-
-    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
-        k = jnp.round(time(t) * (len(self.places) - 1)).astype(int)
-        x, y = self.places[k]
-        return jnp.ones_like(x), x, y
-
-
 def evaluate_plane(
     plane: Plane,
-    apply_fn: ApplyFn,
-    data: tuple[Any, Any],
+    model: ApplyFn | Network,
+    data: Any,
     size: int = 17,
     *,
     margin: float = 0.2,
@@ -211,9 +203,10 @@ def evaluate_plane(
     low, high = low - around, high + around
     x, y = (np.linspace(low[i], high[i], size) for i in (0, 1))
     places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-    curve = evaluate(
-        _Grid(plane, places), apply_fn, data, len(places), task=task, statistics=statistics,
-        mesh=mesh, chunk=chunk,
+    found, metadata = evaluated(
+        plane, model, data, places.astype(jnp.result_type(float)), task=task,
+        statistics=statistics, attack=None, mesh=mesh, chunk=chunk, t_batch=None,
+        where=lambda i: f"({places[i, 0]:.3g}, {places[i, 1]:.3g})",
     )  # fmt: skip
-    values = {k: v.reshape(size, size) for k, v in curve.values.items()}
-    return Surface(x, y, values, plane.corners, curve.metadata)
+    values = {k: v.reshape(size, size) for k, v in found.values.items()}
+    return Surface(x, y, values, plane.corners, metadata)

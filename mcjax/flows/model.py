@@ -17,8 +17,7 @@ from .._files import write_atomically
 from .._tree import linear_combination
 from .._types import Params
 from ..network.network import Network
-from ..path import Path
-from ..path._base import time
+from ..path import Path, static, time
 from .architecture import Architecture, skeleton, with_arrays
 from .rows import Rows
 
@@ -30,16 +29,14 @@ class FlowPath(Path):
     Made by `ConnectionModel.connect`.
     """
 
-    fields = ("a", "b", "latent_a", "latent_b", "arrays")
-    static = ("architecture", "rows")
     costly = True
     a: Params
     b: Params
     latent_a: Mapping[str, jax.Array]
     latent_b: Mapping[str, jax.Array]
     arrays: Mapping[str, list[jax.Array]]
-    architecture: Architecture
-    rows: Rows
+    architecture: Architecture = static()
+    rows: Rows = static()
 
     def __init__(
         self, a: Params, b: Params, arrays: Mapping[str, list[jax.Array]],
@@ -63,12 +60,12 @@ class FlowPath(Path):
             for g, latent in self.latent_b.items()
         }
         line = linear_combination((1 - t, t), (self.a, self.b))
-        leaves, treedef = jax.tree.flatten(line)
-        moved = self.rows.put(rows, leaves)
         # ν⁻¹(ν(X)) is X to rounding only.
-        exact = [jnp.where((t == 0) | (t == 1), end, inside)
-                 for end, inside in zip(leaves, moved, strict=True)]  # fmt: skip
-        return jax.tree.unflatten(treedef, exact)
+        return jax.tree.map(
+            lambda end, inside: jnp.where((t == 0) | (t == 1), end, inside),
+            line,
+            self.rows.put(rows, line),
+        )
 
 
 def _bijection(architecture: Architecture, arrays: list[jax.Array], dim: int) -> Any:
@@ -125,7 +122,7 @@ class ConnectionModel:
         record = {
             "method": self.method,
             "architecture": dataclasses.asdict(self.architecture),
-            "rows": [[g, [dataclasses.astuple(c) for c in cs]] for g, cs in self.rows.columns],
+            "rows": self.rows.record(),
             "metadata": dict(self.metadata),
         }
         tensors["losses"] = np.asarray(self.losses, np.float32)
@@ -139,25 +136,20 @@ class ConnectionModel:
         """
         from safetensors import SafetensorError, safe_open
 
-        from .rows import Column
-
         try:
             with safe_open(file, "numpy") as opened:
                 record = json.loads((opened.metadata() or {})["connection_model"])
                 tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{file} holds no connection model: {error}") from None
-        columns = tuple(
-            (g, tuple(Column(leaf, axis, tuple(shape)) for leaf, axis, shape in cs))
-            for g, cs in record["rows"]
-        )
+        rows = Rows.of_record(record["rows"])
         losses = tensors.pop("losses")
         arrays = {
             g: [jnp.asarray(tensors[f"{g}/{i}"]) for i in range(_count(tensors, g))]
-            for g, _ in columns
+            for g in rows.dims
         }
         architecture = Architecture(**record["architecture"])
-        return cls(record["method"], architecture, Rows(columns), arrays, losses,
+        return cls(record["method"], architecture, rows, arrays, losses,
                    record["metadata"])  # fmt: skip
 
 

@@ -134,7 +134,7 @@ def train_bijection(
     if architecture.kind != "realnvp":
         raise ValueError("Bijection training needs a fast inverse: kind 'realnvp', got "
                          f"{architecture.kind!r}")  # fmt: skip
-    whole = Data(data)
+    whole = Data(data, network)
     whole.steps(batch)
     rows, arrays, _, networks = _start(network, networks, architecture, key)
     whole.check(task, network.apply_fn, networks[0], None)
@@ -158,14 +158,16 @@ def _start(
     network: Network, networks: Sequence[Params], architecture: Architecture, key: jax.Array
 ) -> tuple[Rows, dict[str, list[jax.Array]], dict[str, jax.Array], list[Params]]:
     """Rows, a new ν for each group, the neurons of all networks, and these, checked."""
+    _check.network(network)
+    _check.random_key(key)
     if len(networks) < 2:
         raise ValueError(f"networks: at least two are needed to learn from, got {len(networks)}")
     networks = list(network.check_parameters(
         **{f"networks[{i}]": params for i, params in enumerate(networks)}
     ))  # fmt: skip
     rows = Rows.of(network)
-    if not rows.columns:
-        raise ValueError("the network has no group whose neurons fill whole axes to model")
+    if not rows.units:
+        raise ValueError("the network has no units whose parameters could be modelled")
     taken = [rows.take(p) for p in networks]
     pooled = {g: jnp.concatenate([t[g] for t in taken]) for g in taken[0]}
     arrays = {}
@@ -215,8 +217,7 @@ class Middle:
             flow = paramax.unwrap(with_arrays(self.architecture, dim, own))
             both = [jax.vmap(flow.transform)(t[group]) for t in taken]
             middle[group] = jax.vmap(flow.inverse)(jnp.sqrt(0.5) * (both[0] + both[1]))
-        line, treedef = jax.tree.flatten(linear_combination((0.5, 0.5), ends))
-        params = jax.tree.unflatten(treedef, self.rows.put(middle, line))
+        params = self.rows.put(middle, linear_combination((0.5, 0.5), ends))
         return self.loss(unpack(params), self.layout.join(examples, shared))
 
 

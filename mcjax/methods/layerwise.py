@@ -218,14 +218,14 @@ class _Builder:
 
     def _move(self, stage: Stage, now: Leaves, end: Leaves, moved: Sequence[int]) -> Path:
         trees = self._tree(now), self._tree(end)
-        middle = self.motion.between(self.network, *trees, stage.groups)
+        middle = self.motion.between(self.network, *trees, self._names(stage))
         if middle is not None:
             middle = arrays(jax.tree.leaves(middle), moved)
         return self.motion.path(arrays(now, moved), arrays(end, moved), middle)
 
     def _ordered(self, stage: Stage, now: Leaves, end: Leaves, chosen: Sequence[int]) -> Leaves:
         """The end of the stage with its units in the motion's order; B is permuted too."""
-        names = [self.network.by_atom[atom].name for atom in stage.groups]
+        names = self._names(stage)
         trees = self._tree(now), self._tree(end)
         matching = self.motion.match(self.network, *trees, names, chosen)
         if matching is None:
@@ -244,9 +244,12 @@ class _Builder:
         )
         names = [self.network.layers[w.layer].name for w in wanted]
         by_layer = {n: [s[i] for s in solved.status] for i, n in enumerate(names)}
-        groups = tuple(self.network.by_atom[atom].name for atom in stage.groups)
-        self.legs.append(Leg(groups, np.asarray(ts), by_layer))
+        self.legs.append(Leg(tuple(self._names(stage)), np.asarray(ts), by_layer))
         return solved
+
+    def _names(self, stage: Stage) -> list[str]:
+        """The names of the groups of a stage."""
+        return [self.network.by_atom[atom].name for atom in stage.groups]
 
     # -- leaves ----------------------------------------------------------------------------
 

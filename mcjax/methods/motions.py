@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from .._types import Params
 from ..align import Matching, match_butterflies
-from ..network.axes import Atom
 from ..network.network import Network
 from ..path import Arc as ArcPath
 from ..path import Linear as Segment
@@ -41,9 +40,13 @@ class Motion(Method):
         return None
 
     def between(
-        self, network: Network, a: Params, b: Params, groups: Collection[Atom] | None = None
+        self, network: Network, a: Params, b: Params, groups: Sequence[str] | None = None
     ) -> Params | None:
-        """What the path from a to b needs besides its ends: the mean of an arc."""
+        """What the path from a to b needs besides its ends: the mean of an arc.
+
+        **Arguments:**
+        - `groups`: names of the groups that move (default: all)
+        """
         return None
 
     def path(self, a: Any, b: Any, middle: Any) -> Path:
@@ -77,7 +80,7 @@ class Arc(Motion):
     source = "anokhin2020, Eq. 6"
 
     def between(
-        self, network: Network, a: Params, b: Params, groups: Collection[Atom] | None = None
+        self, network: Network, a: Params, b: Params, groups: Sequence[str] | None = None
     ) -> Params | None:
         return neuron_mean(network, a, b, groups)
 
@@ -95,7 +98,7 @@ class OT(Motion):
     - `solver`: `mcjax.transport.Exact()` or `mcjax.transport.Sinkhorn(epsilon=…)`
     """
 
-    solver: Solver = Exact()  # noqa: RUF009  (frozen)
+    solver: Solver = Exact()
 
     label = "OT"
     source = "anokhin2020, Sec. 3.4"

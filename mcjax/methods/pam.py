@@ -19,6 +19,7 @@ from .._types import Params, Permutations
 from ..align import Matching
 from ..align.learned import Objective, learn_permutations, squared_distance_of
 from ..align.relaxations import pull_to_start
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Bezier
 from ..tasks import CLASSIFICATION, Task
@@ -109,6 +110,8 @@ def pam(
         >>> bool(found.objective[-1] <= found.objective[0])
         True
     """
+    _check.network(network)
+    _check.random_key(key)
     _check.positive(iterations, "iterations")
     if not proximal > 0:
         raise ValueError(f"proximal must be positive, got {proximal}")
@@ -116,9 +119,10 @@ def pam(
     if permutation_protocol is None:
         half = protocol.learning_rate / 2
         permutation_protocol = dataclasses.replace(protocol, epochs=20, learning_rate=half)
+    Data(data, network).check(task, network.apply_fn, a, protocol.attack)
     if objective is None:
-        objective = Objective.on(network.apply_fn, data, protocol.batch, task=task)
-    permutations = {**network.identity_permutations(), **(start or {})}
+        objective = Objective.on(network, data, protocol.batch, task=task)
+    permutations = Action.of(network, {} if start is None else start).permutations
     path = Bezier.between(a, network.permute(permutations, b))
     history, pulls, matchings = [objective(path)], [0.0], []
     folder = None if directory is None else FilePath(directory)
@@ -162,7 +166,7 @@ def _curve_step(
     steps = Data(data).steps(protocol.batch) * protocol.epochs
     plain = dataclasses.replace(protocol, weight_decay=0.0, augment=None, attack=None)
     fitted = train_curve(
-        path, network.apply_fn, data, protocol, key=key, task=task, directory=directory,
+        path, network, data, protocol, key=key, task=task, directory=directory,
         optimizer=_pulled(plain, steps, proximal), progress=progress,
     )  # fmt: skip
     return fitted.path  # type: ignore[return-value]

@@ -13,6 +13,7 @@ import numpy as np
 
 from .._types import Params
 from ..adjust.adjustment import LayerStatus
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Path
 from ..tasks import CLASSIFICATION, Task
@@ -73,6 +74,19 @@ class Connection:
     method: Any = None
     network: Network | None = dataclasses.field(default=None, repr=False)
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def action(self) -> Action:
+        """The action that brings B to the end of the path: `action(b)` is there.
+
+        **Raises:** `ValueError` for a connection without a network, not made by `mcjax.connect`.
+        """
+        if self.network is None:
+            raise ValueError(
+                "network is None: an action belongs to a network; connections of mcjax.connect "
+                "have theirs, a loaded one takes it from like="
+            )
+        return Action.of(self.network, self.permutations)
 
     @property
     def moved(self) -> dict[str, int]:

@@ -9,10 +9,10 @@ import jax
 
 from .._tree import linear_combination
 from .._types import Params
+from ..network.mixing import Matrices
 from ..network.network import Network
-from ..symmetry.relaxation import Matrices, transport
 from ..transport.relaxation import as_given
-from ._base import Path, time
+from ._base import Path, static, time
 
 
 class Transported(Path):
@@ -38,14 +38,12 @@ class Transported(Path):
         [[3.0, 1.0]]
     """
 
-    fields = ("a", "b", "matrices", "bump")
-    static = ("network", "relaxation")
-    network: Network
     a: Params
     b: Params
     matrices: Matrices
     bump: Params | None
-    relaxation: Callable[[jax.Array], jax.Array]
+    network: Network = static()
+    relaxation: Callable[[jax.Array], jax.Array] = static()
 
     def __init__(
         self,
@@ -62,7 +60,7 @@ class Transported(Path):
         )
 
     def at(self, t: Any) -> Params:
-        return bent(t, self.a, transport(self.network, self.plans(), self.b), self.bump)
+        return bent(t, self.a, self.network.mix(self.plans(), self.b, check=False), self.bump)
 
     def plans(self) -> dict[str, jax.Array]:
         """The matrices that mix B's units."""
@@ -72,8 +70,7 @@ class Transported(Path):
         return self.matrices
 
     def with_free(self, free: Any) -> Self:
-        children = [self.a, self.b, free, self.bump]
-        return type(self)._unflatten((self.network, self.relaxation), children)
+        return self._with(matrices=free)
 
 
 def bent(t: Any, a: Params, end: Params, bump: Params | None) -> Params:

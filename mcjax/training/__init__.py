@@ -3,7 +3,7 @@
 from .curves import train_curve
 from .driver import State, Trainer, run
 from .fit import Fit, fit
-from .loss import MeanLoss
+from .loss import MeanLoss, TrainingLoss
 from .networks import train_networks
 from .protocol import Protocol, tatro2020
 
@@ -13,6 +13,7 @@ __all__ = [
     "Protocol",
     "State",
     "Trainer",
+    "TrainingLoss",
     "fit",
     "run",
     "tatro2020",

@@ -15,6 +15,7 @@ from .. import _check
 from .._loops import slow_in_loops
 from .._static import unpack
 from .._types import ApplyFn
+from ..network.network import Network
 from ..path import Path
 from ..tasks import CLASSIFICATION, Task
 from . import identity
@@ -28,7 +29,7 @@ from .store import Store
 
 def train_curve(
     path: Path,
-    apply_fn: ApplyFn,
+    model: ApplyFn | Network,
     data: tuple[Any, Any],
     protocol: Protocol,
     *,
@@ -47,7 +48,7 @@ def train_curve(
 
     **Arguments:**
     - `path`: with free points, as `Bezier.between(a, b)`
-    - `apply_fn`: (params, x) → outputs, or a traced `mcjax.Network`
+    - `model`: (params, x) → outputs, or a traced `mcjax.Network`
     - `data`: (x, y), batched on axis 0, arrays or memory maps; a block of them at a time is
       gathered, in the epoch's order
     - `protocol`: epochs, batch, schedule, momentum, weight decay, augmentation, attack
@@ -78,8 +79,8 @@ def train_curve(
         >>> fitted.losses.shape
         (3,)
     """
-    apply_fn = _check.apply_fn_of(apply_fn)
-    whole = Data(data)
+    _check.random_key(key)
+    apply_fn, whole = _check.apply_fn_of(model), Data(data, model)
     steps, point = whole.steps(protocol.batch), path.at(0.0)
     whole.check(task, apply_fn, point, protocol.attack)
     loss = TrainingLoss.of(apply_fn, task, protocol, protocol.weight_decay)
@@ -128,7 +129,7 @@ class CurveObjective:
 
 def _order(n: int, batch: int, key: jax.Array) -> np.ndarray:
     """(steps, batch) numbers of the examples of an epoch, in random order."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    rng = np.random.default_rng(np.asarray(_check.key_data(key)).tolist())
     steps = n // batch
     return rng.permutation(n)[: steps * batch].reshape(steps, batch)
 

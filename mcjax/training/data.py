@@ -39,13 +39,17 @@ class Layout:
 class Data:
     """(x, y) of which batches are taken; only a block of them is ever copied.
 
+    A traced network in the place of `model` knows which inputs all examples share.
+
     - `n`: the number of examples
     - `layout`: of batched and shared leaves; `shared`: the latter
 
     **Raises:** `ValueError` if x and y are not batched alike.
     """
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, model: Any = None) -> None:
+        if hasattr(model, "groups") and isinstance(data, tuple | list) and len(data) == 2:
+            data = (model.inputs(data[0]), data[1])
         (self.x, self.y), self.n = _check.labelled(data)
         leaves, treedef = jax.tree.flatten((self.x, self.y), is_leaf=is_shared)
         flags = tuple(is_shared(v) or not np.shape(v) for v in leaves)

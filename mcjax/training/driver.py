@@ -60,8 +60,7 @@ class Trainer:
     def init(self, trained: Any, key: Any = None) -> State:
         """The state before the first step; all copies, as steps use their state's memory again."""
         begin = jax.vmap(self.optimizer.init) if self.several else self.optimizer.init
-        copies = jax.tree.map(jnp.copy, (trained, begin(_floats(trained))))
-        return State(*copies, key)
+        return copied(State(trained, begin(_floats(trained)), key))
 
     def step(self, state: State, batch: Any, given: Any = None) -> tuple[State, jax.Array]:
         """(state, loss) after one step; what is not floating-point stays. Pure."""
@@ -90,6 +89,18 @@ class Trainer:
             return _in_turn(self, state, block, count, given)
         advance = _one_by_one if self.stepwise else _looped
         return advance(self, state, block, count, given)
+
+
+def copied(state: State) -> State:
+    """A state of other memory."""
+
+    def copy(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.copy(leaf)
+        data = jnp.copy(jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+
+    return jax.tree.map(copy, state)
 
 
 def _floats(tree: Any) -> Any:

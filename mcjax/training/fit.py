@@ -17,7 +17,7 @@ from .._static import unpack
 from .._types import LossFn
 from ..path import Path
 from .data import BLOCK_BYTES
-from .driver import State, Trainer, run, warn_unless_finite
+from .driver import State, Trainer, copied, run, warn_unless_finite
 
 # Steps taken together when batches come from an iterator.
 _BLOCK = 64
@@ -100,12 +100,12 @@ def fit(
         >>> bool(fitted.losses[-10:].mean() < fitted.losses[:10].mean())
         True
     """
+    _check.random_key(key)
     blocks = _blocks(batches)
     trainer, first = _trainer(path, loss_fn, optimizer, _check.positive(samples, "samples"), blocks)
     begun = trainer.init(path.free(), key)
     if state is not None:
-        copied = jax.tree.map(jnp.copy, state[0])
-        begun = State(begun.trained, copied, state[1])
+        begun = copied(State(begun.trained, *state))
 
     def all_blocks(_: int) -> Iterator[Any]:
         yield first
@@ -184,6 +184,9 @@ def _slices(batches: Any, n: int) -> Iterator[tuple[Any, int]]:
     size = n
     if not any(isinstance(v, jax.Array) for v in leaves):
         size = max(1, min(n, BLOCK_BYTES * n // max(1, sum(v.nbytes for v in leaves))))
+    if size == n:
+        yield batches, n
+        return
     for first in range(0, n, size):
         start = min(first, n - size)
         last = first + size <= n

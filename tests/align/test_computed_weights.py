@@ -23,7 +23,7 @@ def test_planted_permutations_are_found_or_said_to_be_unmatched(name, tap):
     assert Counter(g.shape for g in network.groups.values()) == case.shapes
     a = case.another(1)
     p = network.random_permutations(jax.random.key(5))
-    inverse = mcjax.symmetry.invert(network, p)
+    inverse = mcjax.Action.of(network, p).inverse().permutations
     matching = match_activations(network, a, network.permute(p, a), case.inputs(64), tap=tap)
     unmatched = matching.unmatched
     assert [network.groups[n].shape for n in unmatched] == unseen

@@ -36,7 +36,7 @@ def inputs(n, d, seed=0):
 def planted(case, network):
     a = case.another(1)
     p = network.random_permutations(jax.random.key(5))
-    return a, network.permute(p, a), mcjax.symmetry.invert(network, p)
+    return a, network.permute(p, a), mcjax.Action.of(network, p).inverse().permutations
 
 
 def test_weights_recover_a_planted_permutation(model):

@@ -247,7 +247,7 @@ def test_a_start_is_given():
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     a, b = case.params, noisy(case.params, 1.0)
     p = network.random_permutations(jax.random.key(1))
-    moved, back = network.permute(p, b), mcjax.symmetry.invert(network, p)
+    moved, back = network.permute(p, b), mcjax.Action.of(network, p).inverse().permutations
     assert match_weights(network, a, moved).after["total"] < 0.9 * inner(a, b)
     first = match_weights(network, a, moved, init=back)
     assert first.after["total"] >= (1 - 1e-6) * inner(a, b)

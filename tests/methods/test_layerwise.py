@@ -223,7 +223,7 @@ def test_garipov_lowers_the_barrier():
     a, x = case.another(1), case.inputs(512)
     y = jnp.argmax(case.run(a, x), -1)
     b = network.permute(network.random_permutations(jax.random.key(2)), a)
-    from mcjax.training.protocol import Protocol
+    from mcjax.training import Protocol
 
     method = TrainedCurve(PolygonalChain, protocol=Protocol(80, 64, learning_rate=0.1))
     path = mcjax.connect(network, a, b, method, x=x, y=y).path

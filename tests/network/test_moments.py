@@ -135,7 +135,7 @@ def test_a_class_token_adds_no_moments(image, tokens):
     assert set(blocks) <= {1, 2}
     p = network.random_permutations(jax.random.key(1))
     matching = match_activations(network, a, network.permute(p, a), x, chunk=20)
-    inverse = mcjax.symmetry.invert(network, p)
+    inverse = mcjax.Action.of(network, p).inverse().permutations
     for name in network.groups:
         np.testing.assert_array_equal(matching.permutations[name], inverse[name])
     assert matching.status == "optimal"

@@ -89,7 +89,7 @@ def test_gradient_in_the_path_against_finite_differences(make):
         assert float(sum(map(jnp.sum, gradient))) == pytest.approx(numeric, rel=1e-6)
 
 
-@pytest.mark.parametrize("t", [-0.001, 1.001, float("nan"), np.array([0.5, 2.0])])
+@pytest.mark.parametrize("t", [-0.001, 1.001, float("nan"), np.array(2.0)])
 def test_t_outside(make, t):
     with pytest.raises(ValueError, match=r"t must lie in \[0, 1\], got"):
         make()(t)
@@ -97,8 +97,11 @@ def test_t_outside(make, t):
 
 def test_immutable_and_a_pytree(make):
     path = make()
-    with pytest.raises(AttributeError, match="immutable"):
-        path.a = 1
+    for name in (path.fields[0], "other"):
+        with pytest.raises(AttributeError):
+            setattr(path, name, 1)
+        with pytest.raises(AttributeError):
+            delattr(path, name)
     again = jax.tree.unflatten(jax.tree.structure(path), jax.tree.leaves(path))
     assert type(again) is type(path)
     assert_equal(again(0.3), path(0.3))

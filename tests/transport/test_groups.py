@@ -195,7 +195,7 @@ def test_a_large_crossed_model_is_a_local_optimum():
     assert "local optimum" in matching.summary().splitlines()[-2]
     p = network.random_permutations(jax.random.key(1))
     planted = match_activations(network, a, network.permute(p, a), x)
-    inverse = mcjax.symmetry.invert(network, p)
+    inverse = mcjax.Action.of(network, p).inverse().permutations
     for name in network.groups:
         np.testing.assert_array_equal(planted.permutations[name], inverse[name])
     assert planted.status == "optimal"
