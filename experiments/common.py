@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
+import os
 import resource
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,76 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mcjax._files import write_atomically
+from mcjax.data import Dataset, load
 from mcjax.figures.curves import COLOURS
 from mcjax.training import train_networks
 from mcjax.training.protocol import Protocol
+
+
+@dataclasses.dataclass
+class Run:
+    """What every experiment takes."""
+
+    smoke: bool = False
+    """A few digits and a few units, in seconds: everything runs, no number means anything."""
+    quick: bool = False
+    """Digits and small networks, in under two minutes."""
+    work: Path | None = None
+    """Folder of checkpoints and partial results, from which a run goes on (default: in
+    mcjax-runs; with --smoke and --quick inside that of the results)."""
+    out: Path | None = None
+    """Folder of the results (default: results beside the experiment; with --smoke and --quick the
+    work folder)."""
+
+    @property
+    def small(self) -> bool:
+        return self.smoke or self.quick
+
+    def working(self, paper: str, name: str) -> Path:
+        """The folder of checkpoints and partial results."""
+        if self.work is not None:
+            return self.work
+        if self.small and self.out is not None:
+            return self.out / name
+        size = "-smoke" if self.smoke else "-quick" if self.quick else ""
+        return Path("mcjax-runs") / paper / f"{name}{size}"
+
+    def results(self, working: Path, experiment: str) -> Path:
+        """The folder of the results; `experiment`: the experiment's `__file__`."""
+        if self.out is not None:
+            return self.out
+        return working if self.small else Path(experiment).parent / "results"
+
+
+def digits(smoke: bool) -> Dataset:
+    """scikit-learn's digits; for a smoke run a few of them."""
+    data = load("digits")
+    if not smoke:
+        return data
+    few = data.first(192)
+    return dataclasses.replace(few, x_test=few.x_test[:64], y_test=few.y_test[:64])
+
+
+def write(file: Path, content: str | bytes | Mapping[str, Any]) -> None:
+    """Text, bytes or a record (as JSON) into a file that is either whole or not there."""
+    if isinstance(content, Mapping):
+        content = json.dumps(content)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(temporary, file)
+
+
+def save_figure(figure: Any, file: Path) -> None:
+    """A matplotlib figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    write(file, buffer.getvalue())
+
+
+def done(*files: Path) -> None:
+    """Say where the results are."""
+    print("Written: " + ", ".join(map(str, files)))
 
 
 def trained(
@@ -88,7 +158,4 @@ def draw_panels(panels: Sequence[Panel], path: Path, ticks: Sequence[str] | None
             handles=list(handles.values()), loc="outside lower center", frameon=False,
             ncols=min(len(handles), 3 * len(panels)),
         )  # fmt: skip
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+        save_figure(figure, path)

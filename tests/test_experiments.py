@@ -1,19 +1,63 @@
-"""The experiments' quick runs: every table and figure of a paper, on digits."""
+"""Tables and figures of the papers: smoke runs in CI, what quick runs show in slow tests."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
+from pathlib import Path
 
 import pytest
 
-from experiments.anokhin2020 import figure5, figure7, table1, table2
+from experiments.anokhin2020 import architectures, figure5, figure7, table1, table2
 from experiments.tatro2020 import figure1, figure2, figure3, figure4
 from experiments.tatro2020 import table1 as curves_table
 from experiments.tatro2020 import table2 as losses_table
 from experiments.tatro2020 import table3 as rates_table
 from experiments.tatro2020.study import Options
 
+TATRO = (figure1, figure2, figure3, figure4, curves_table, losses_table)
 
+
+@pytest.mark.parametrize(
+    "options",
+    [table1.Table1(smoke=True, pairs=1), table2.Table2(smoke=True, pairs=1),
+     figure5.Figure5(smoke=True), figure7.Figure7(smoke=True),
+     architectures.Architectures(smoke=True)],
+    ids=lambda o: type(o).__name__,
+)  # fmt: skip
+def test_smoke_of_anokhin2020(options, tmp_path, capsys):
+    options = dataclasses.replace(options, out=tmp_path)
+    importlib.import_module(type(options).__module__).main(options)
+    assert_files_said(capsys.readouterr().out, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("smoke")
+
+
+@pytest.mark.parametrize("module", [*TATRO, rates_table], ids=lambda m: m.__name__.split(".")[-1])
+def test_smoke_of_tatro2020(module, shared, capsys):
+    kind = rates_table.Table3 if module is rates_table else Options
+    module.main(kind(smoke=True, out=shared))
+    assert_files_said(capsys.readouterr().out, shared)
+
+
+def assert_files_said(shown, folder):
+    """The last line names the files, they are there, and JSON is JSON."""
+    line = shown.strip().splitlines()[-1]
+    files = [Path(f) for f in line.removeprefix("Written: ").split(", ")]
+    assert line.startswith("Written: ")
+    assert files
+    for file in files:
+        assert file.parent == folder
+        assert file.stat().st_size
+        if file.suffix == ".json":
+            json.loads(file.read_text(), parse_constant=lambda c: pytest.fail(f"bare {c}"))
+
+
+@pytest.mark.slow
 def test_table1(tmp_path, capsys):
     options = table1.Table1(quick=True, pairs=1, work=tmp_path)
     table1.main(options)
@@ -39,17 +83,20 @@ def test_table1(tmp_path, capsys):
     assert study.measure(0, "linear", None, None)["mark"] == 1
 
 
+@pytest.mark.slow
 def test_table2(tmp_path, capsys):
     table2.main(table2.Table2(quick=True, pairs=1, work=tmp_path))
     assert "OT + B-fly" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_figure5(tmp_path):
     figure5.main(figure5.Figure5(quick=True, steps=3, work=tmp_path))
     few, every = json.loads((tmp_path / "figure5-digits.json").read_text())["panels"]
     assert (few["examples"], every["examples"]) == (96, 1437)
 
 
+@pytest.mark.slow
 def test_figure7(tmp_path):
     figure7.main(figure7.Figure7(quick=True, members=3, work=tmp_path))
     rows = json.loads((tmp_path / "figure7-digits.json").read_text())["rows"]
@@ -71,6 +118,7 @@ def read(work, name):
     return json.loads((work / f"{name}.json").read_text())
 
 
+@pytest.mark.slow
 def test_curves_of_tatro2020(work, capsys):
     options = Options(quick=True, work=work)
     curves_table.main(options)
@@ -88,6 +136,7 @@ def test_curves_of_tatro2020(work, capsys):
     assert losses["aligned"][0] < losses["unaligned"][0]
 
 
+@pytest.mark.slow
 def test_figures_of_tatro2020(work):
     options = Options(quick=True, work=work)
     for figure in (figure1, figure2, figure3):
@@ -100,12 +149,14 @@ def test_figures_of_tatro2020(work):
     assert len(planes["ends"]["values"]["accuracy"]) == 7
 
 
+@pytest.mark.slow
 def test_rates_of_tatro2020(work):
     rates_table.main(rates_table.Table3(quick=True, work=work))
     accuracy = read(work, "table3-mlp-digits")["accuracy"]
     assert set(accuracy["aligned"]) == {"0.01/32", "0.05/32"}
 
 
+@pytest.mark.slow
 def test_robust_curves_of_tatro2020(tmp_path):
     figure4.main(Options(quick=True, work=tmp_path))
     results = read(tmp_path, "figure4-mlp-digits-robust")["results"]

@@ -1,72 +1,148 @@
-"""The house rules: imports go down the list of levels, and `import mcjax` is light."""
+"""The house rules: imports go down the list of levels, between files too, and `import mcjax` is
+light."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import mcjax
 
-ROOT = Path(mcjax.__file__).parent
-# Lowest first; a module may import its own place and those before it.
+PACKAGE = Path(mcjax.__file__).parent
+REPOSITORY = PACKAGE.parent
+# Lowest first; a module may import its own level and those before it.
 LEVELS = [
-    {"_types", "_tree", "_static", "_inputs", "_check", "_files", "_loops"},
-    {"metrics", "checkpoints"},
-    {"network"},
+    {
+        "_types",
+        "_tree",
+        "_static",
+        "_inputs",
+        "_check",
+        "_files",
+        "_tensors",
+        "_terminal",
+        "_interrupt",
+        "_modules",
+        "_stream",
+        "_loops",
+        "_compiled",
+        "_lazy",
+    }
+    | {"tasks", "figures"},
     {"symmetry"},
-    {"align", "path"},
-    {"inputs"},
-    {"adjust"},
-    {"recipes", "fitting", "evaluation", "flows", "protocol", "ensemble", "theory"},
-    {"data", "models", "train", "study"},
-    {"report", "cli"},
+    {"network"},
+    {"transport", "path", "attacks"},
+    {"evaluation", "adjust", "training"},
+    {"flows", "align"},
+    {"methods", "merge", "inputs", "theory"},
+    {"data", "models", "study", "report", "saving", "_records", "_given", "cli", "__main__"},
 ]
-# Imports inside functions, where a result draws itself: report is loaded only when asked.
-LAZY = {("evaluation", "report")}
+FREE = {"testing"}  # the contract tests may use all of it, and nothing but tests uses them
 
 
-def place(parts: tuple[str, ...]) -> str:
-    return parts[0].removesuffix(".py") if parts else "__init__"
+def module_of(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def level(name: str) -> int:
-    (found,) = [i for i, names in enumerate(LEVELS) if name in names]
+FILES = {module_of(f): f for f in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(module: str, file: Path) -> Iterator[str]:
+    """The files of mcjax that a file imports, inside functions and for types too."""
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name in FILES)
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        base = package[: len(package) - node.level + 1] if node.level else []
+        source = ".".join([*base, *([node.module] if node.module else [])])
+        for alias in node.names:
+            if f"{source}.{alias.name}" in FILES:
+                yield f"{source}.{alias.name}"
+            elif source in FILES:
+                yield from defined_in(source, alias.name)
+
+
+def defined_in(source: str, name: str) -> Iterator[str]:
+    """The file that a name comes from, where a package's `__init__` only hands it on."""
+    file = FILES[source]
+    if file.name == "__init__.py" and source != "mcjax":
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and name in [
+                a.asname or a.name for a in node.names
+            ]:
+                base = source.split(".")[: len(source.split(".")) - node.level + 1]
+                yield from defined_in(".".join([*base, node.module or ""]), name)
+                return
+    yield source
+
+
+GRAPH = {m: sorted(set(imported(m, f)) - {"mcjax", m}) for m, f in FILES.items() if m != "mcjax"}
+
+
+def place(module: str) -> str:
+    return module.split(".")[1]
+
+
+def level(module: str) -> int:
+    (found,) = [i for i, names in enumerate(LEVELS) if place(module) in names]
     return found
 
 
-def imports():
-    for file in ROOT.rglob("*.py"):
-        relative = file.relative_to(ROOT)
-        here = place(relative.parts)
-        if here == "__init__":
-            continue
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                base = (*relative.parts[:-1],)
-                base = base[: len(base) - (node.level - 1)]
-                names = [*base, *(node.module or "").split(".")]
-                targets = [names] if node.module else [[*base, a.name] for a in node.names]
-                for target in targets:
-                    target = [t for t in target if t]
-                    if target and target[0] != "__version__":
-                        yield relative, here, target[0]
-
-
 def test_imports_go_down():
-    found = list(imports())
-    assert len(found) > 50
-    upward = [
-        (str(file), there)
-        for file, here, there in found
-        if here != there and level(there) > level(here) and (here, there) not in LAZY
-    ]
-    assert not upward
+    pairs = [(m, n) for m, used in GRAPH.items() for n in used if place(m) not in FREE]
+    assert len(pairs) > 100
+    assert not [(m, n) for m, n in pairs if place(n) in FREE or level(n) > level(m)]
+
+
+def test_no_cycles_between_files():
+    list(graphlib.TopologicalSorter(GRAPH).static_order())
+
+
+def test_experiments_and_docs_use_public_names():
+    files = [*(REPOSITORY / "experiments").rglob("*.py"), *(REPOSITORY / "docs").glob("*.py")]
+    private = []
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [f"{node.module}.{a.name}" for a in node.names]
+            elif isinstance(node, ast.Import):
+                names = [a.name for a in node.names]
+            for name in names:
+                parts = name.split(".")
+                if parts[0] == "tests" or (
+                    parts[0] == "mcjax" and any(p.startswith("_") for p in parts)
+                ):
+                    private.append((file.name, name))
+    assert not private
 
 
 def test_import_is_light():
-    heavy = ["tensorflow_datasets", "matplotlib", "ott", "flowjax", "sklearn", "orbax", "flax"]
-    code = f"import mcjax, sys; print([m for m in {heavy} if m in sys.modules])"
+    """What a study needs is loaded when asked for, not with mcjax's own names."""
+    heavy = ["tensorflow_datasets", "matplotlib", "ott", "flowjax", "sklearn", "orbax", "flax",
+             "safetensors", "rich", "tyro"]  # fmt: skip
+    code = f"""
+import sys, mcjax
+assert "jax" not in sys.modules
+[getattr(mcjax, n) for n in mcjax.__all__ if n != "flows"]
+print([m for m in {heavy} if m in sys.modules])
+"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in [*mcjax.__all__, "__version__", "data", "models", "study"]:
+        assert getattr(mcjax, name) is not None
+    assert set(mcjax.__all__) <= set(dir(mcjax))
+    with pytest.raises(AttributeError, match="has no attribute 'checkpoints'"):
+        mcjax.checkpoints  # noqa: B018

@@ -135,8 +135,8 @@ def test_mlp_starts_as_the_papers_programs():
 
 def test_convolutional_networks_do_not_depend_on_how_they_are_stepped(monkeypatch):
     """Step by step (convolutions on a CPU) or in one vmapped scan: the same networks."""
-    import mcjax.training
     from mcjax.data import crop_and_flip
+    from mcjax.training import networks as networks_module
 
     class Net(nn.Module):
         @nn.compact
@@ -155,6 +155,6 @@ def test_convolutional_networks_do_not_depend_on_how_they_are_stepped(monkeypatc
         )  # fmt: skip
 
     stepped = networks()
-    monkeypatch.setattr(mcjax.training, "slow_in_loops", lambda *_: False)
+    monkeypatch.setattr(networks_module, "slow_in_loops", lambda *_: False)
     for one, other in zip(stepped, networks(), strict=True):
         jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, atol=1e-5), one, other)

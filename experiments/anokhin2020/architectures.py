@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,7 +27,6 @@ import tyro
 from tqdm import tqdm
 
 import mcjax
-from mcjax._files import write_atomically
 from mcjax.data import load
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.methods import METHODS
@@ -38,12 +36,14 @@ from mcjax.study import machine
 from mcjax.training.protocol import cross_entropy_of
 from tests.catalogue import MODELS, Case, Transformer, linen, tokens
 
+from ..common import Run, done, write
+
 CASES = {**MODELS, "transformer-64": lambda: linen(Transformer(width=64, heads=4), tokens(), [])}
 DEFAULT = ("linear", "ot+butterfly", "linear+wa", "ot+wa")
 
 
 @dataclasses.dataclass
-class Architectures:
+class Architectures(Run):
     """Worst accuracy along layer-by-layer paths on every architecture of the catalogue."""
 
     models: tuple[str, ...] = tuple(CASES)
@@ -54,8 +54,6 @@ class Architectures:
     """Pairs of networks of each model."""
     steps: int = 500
     """Steps of Adam on batches of 128."""
-    out: Path = Path(__file__).parent / "results"
-    """Folder of the results."""
 
 
 def digits_for(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -157,20 +155,24 @@ def table(found: dict[str, dict[str, list[float]]], methods: Sequence[str]) -> s
 
 
 def main(options: Architectures) -> None:
-    file = options.out / "architectures.json"
-    found = json.loads(file.read_text())["results"] if file.exists() else {}
+    if options.small:
+        models = ("mlp",) if options.smoke else ("mlp", "convnet", "transformer")
+        options = dataclasses.replace(options, models=models, pairs=1)
+        options = dataclasses.replace(options, steps=5 if options.smoke else 200)
+    folder = options.results(options.working("anokhin2020", "architectures"), __file__)
+    files = [folder / f"architectures.{kind}" for kind in ("json", "md")]
+    found = json.loads(files[0].read_text())["results"] if files[0].exists() else {}
     bar = tqdm(options.models, leave=False)
     for name in bar:
         bar.set_description(name)
         if name in found:
             continue
         found[name] = compare(name, options)
-        options.out.mkdir(parents=True, exist_ok=True)
         record = {"machine": machine(), "steps": options.steps, "results": found}
-        write_atomically(file, json.dumps(record).encode())
-        text = table(found, options.methods)
-        write_atomically(options.out / "architectures.md", text.encode())
+        write(files[0], record)
+        write(files[1], table(found, options.methods))
     print(table(found, options.methods))
+    done(*files)
 
 
 if __name__ == "__main__":

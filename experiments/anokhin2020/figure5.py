@@ -8,8 +8,6 @@ exact; right: all of them (anokhin2020, Fig. 5).
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,22 @@ import numpy as np
 import tyro
 
 import mcjax
-from mcjax._files import write_atomically
 from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.models import MLP
 from mcjax.path import Legs
 from mcjax.study import machine
 from mcjax.training.protocol import Protocol
 
+from ..common import Run, digits, done, save_figure, write
 from .study import Study
 
 
 @dataclasses.dataclass
-class Figure5:
+class Figure5(Run):
     """Train and test error along an Arc + WA path between three-layer networks (Figure 5)."""
 
     data: str = "cifar10"
     """Data set: cifar10 (the paper's) or mnist."""
-    quick: bool = False
-    """Digits and a small network, in under two minutes."""
     hidden: tuple[int, int] = (6144, 2000)
     """Widths of the hidden layers (the paper's: 6144 2000)."""
     epochs: int = 400
@@ -44,20 +40,19 @@ class Figure5:
     """Steps of t on each leg."""
     data_dir: Path | None = None
     """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
-    work: Path | None = None
-    """Folder of the checkpoints."""
-    out: Path | None = None
-    """Folder of the results (default: results beside this file; with --quick the work folder)."""
 
 
 def study_of(options: Figure5) -> Study:
-    name = "digits" if options.quick else options.data
-    work = options.work or Path("mcjax-runs/anokhin2020") / f"figure5-{name}"
-    data = load(name, options.data_dir)
+    name = "digits" if options.small else options.data
+    work = options.working("anokhin2020", f"figure5-{name}")
     protocol, hidden, augment = Protocol(options.epochs), options.hidden, None
-    if options.quick:
-        protocol, hidden = Protocol(20, 32), (256, 96)
-    elif name == "cifar10":
+    if options.small:
+        data = digits(options.smoke)
+        protocol, hidden = (Protocol(2, 32), (24, 16)) if options.smoke else (
+            Protocol(20, 32), (256, 96))  # fmt: skip
+    else:
+        data = load(name, options.data_dir)
+    if name == "cifar10":
         data, augment = data.standardised(*IMAGENET), crop_and_flip
     return Study(name, MLP(hidden), data, protocol, protocol, work, augment=augment)
 
@@ -93,21 +88,21 @@ def draw(panels: list[dict[str, Any]], file: Path) -> None:
                      ylabel="error (%)", xlim=(0, panel["legs"]))  # fmt: skip
             axis.set_ylim(bottom=0)
             axis.legend(frameon=False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150)
-    write_atomically(file, buffer.getvalue())
+        save_figure(figure, file)
 
 
 def main(options: Figure5) -> None:
     study = study_of(options)
     a, b = study.networks(range(2), "endpoints")
     few, every = min(study.model.hidden), len(study.data.x_train)
-    panels = [curves(study, a, b, count, options.steps) for count in (few, every)]
-    out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
+    steps = 2 if options.smoke else options.steps
+    panels = [curves(study, a, b, count, steps) for count in (few, every)]
+    stem = options.results(study.folder, __file__) / f"figure5-{study.name}"
+    files = [stem.with_suffix(f".{kind}") for kind in ("json", "png", "md")]
     record = {"machine": machine(), "data": study.data.name, "model": repr(study.model),
               "protocol": dataclasses.asdict(study.protocol), "panels": panels}  # fmt: skip
-    write_atomically(out / f"figure5-{study.name}.json", json.dumps(record).encode())
-    draw(panels, out / f"figure5-{study.name}.png")
+    write(files[0], record)
+    draw(panels, files[1])
     lines = [
         "| training images | highest train error (%) | highest test error (%) |",
         "|---:|---:|---:|",
@@ -116,8 +111,9 @@ def main(options: Figure5) -> None:
         worst = [f"{max(panel['error'][s]):.2f}" for s in ("train", "test")]
         lines.append(f"| {panel['examples']} | " + " | ".join(worst) + " |")
     text = "\n".join(lines) + "\n"
-    write_atomically(out / f"figure5-{study.name}.md", text.encode())
+    write(files[2], text)
     print(text)
+    done(*files)
 
 
 if __name__ == "__main__":

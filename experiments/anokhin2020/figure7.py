@@ -8,8 +8,6 @@ parameters stored (anokhin2020, Fig. 7, there VGG16 on CIFAR-100).
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,45 +15,40 @@ import matplotlib
 import tyro
 from tqdm import tqdm
 
-from mcjax._files import write_atomically
 from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.merge import independent, wa_ensemble
 from mcjax.models import MLP, VGG16
 from mcjax.study import machine
 from mcjax.training.protocol import Protocol
 
+from ..common import Run, digits, done, save_figure, write
 from .study import Study
 
 
 @dataclasses.dataclass
-class Figure7:
+class Figure7(Run):
     """Accuracy of WA-ensembles against the number of networks (Figure 7)."""
 
     network: Literal["mlp", "vgg16"] = "mlp"
     """mlp: three hidden layers of 512; vgg16: VGG16 without batch normalisation (CIFAR-10)."""
     data: Literal["mnist", "cifar10"] = "mnist"
     """Data set of the mlp."""
-    quick: bool = False
-    """Digits and a small network, in under two minutes."""
     epochs: int | None = None
     """Epochs of training (the paper's: MNIST 30, CIFAR 400)."""
     members: int = 7
     """Most networks in an ensemble."""
     data_dir: Path | None = None
     """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
-    work: Path | None = None
-    """Folder of the checkpoints."""
-    out: Path | None = None
-    """Folder of the results (default: results beside this file; with --quick the work folder)."""
 
 
 def study_of(options: Figure7) -> Study:
     name = options.data if options.network == "mlp" else "cifar10"
-    name = "digits" if options.quick else f"{options.network}-{name}"
-    work = options.work or Path("mcjax-runs/anokhin2020") / f"figure7-{name}"
-    if options.quick:
-        protocol = Protocol(20, 32)
-        return Study(name, MLP((64, 64, 64)), load("digits"), protocol, protocol, work)
+    name = "digits" if options.small else f"{options.network}-{name}"
+    work = options.working("anokhin2020", f"figure7-{name}")
+    if options.small:
+        width, protocol = (12, Protocol(2, 32)) if options.smoke else (64, Protocol(20, 32))
+        hidden = (width, width, width)
+        return Study(name, MLP(hidden), digits(options.smoke), protocol, protocol, work)
     model = MLP((512, 512, 512)) if options.network == "mlp" else VGG16()
     if name == "mlp-mnist":
         protocol = Protocol(options.epochs or 30)
@@ -105,26 +98,22 @@ def draw(rows: list[dict[str, Any]], title: str, file: Path) -> None:
         right.set(xlabel="multiply-adds, one network = 1", title="and what it costs")
         left.xaxis.get_major_locator().set_params(integer=True)
         left.legend(frameon=False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150)
-    write_atomically(file, buffer.getvalue())
+        save_figure(figure, file)
 
 
 def main(options: Figure7) -> None:
     study = study_of(options)
-    networks = study.networks(range(options.members), "networks")
+    members = min(options.members, 3) if options.smoke else options.members
+    networks = study.networks(range(members), "networks")
     rows = measure(study, networks)
-    out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
+    stem = options.results(study.folder, __file__) / f"figure7-{study.name}"
+    files = [stem.with_suffix(f".{kind}") for kind in ("json", "png", "md")]
     record = {"machine": machine(), "data": study.data.name, "model": repr(study.model),
               "protocol": dataclasses.asdict(study.protocol), "rows": rows}  # fmt: skip
-    write_atomically(out / f"figure7-{study.name}.json", json.dumps(record).encode())
-    draw(
-        rows,
-        f"{type(study.model).__name__} on {study.data.name}",
-        out / f"figure7-{study.name}.png",
-    )
+    write(files[0], record)
+    draw(rows, f"{type(study.model).__name__} on {study.data.name}", files[1])
     lines = [
-        f"{options.members} networks trained for {study.protocol.epochs} epochs on "
+        f"{members} networks trained for {study.protocol.epochs} epochs on "
         f"{study.data.name}; costs in units of one network.", "",
         "| ensemble | test accuracy (%) | multiply-adds | parameters |", "|---|---:|---:|---:|",
     ]  # fmt: skip
@@ -133,11 +122,12 @@ def main(options: Figure7) -> None:
     lines += [
         f"| {r['kind']} | {r['accuracy']:.2f} | {r['multiply_adds']:.2f} | {r['parameters']:.2f} |"
         for r in rows
-        if r["members"] == options.members
+        if r["members"] == members
     ]
     text = "\n".join(lines) + "\n"
-    write_atomically(out / f"figure7-{study.name}.md", text.encode())
+    write(files[2], text)
     print(text)
+    done(*files)
 
 
 if __name__ == "__main__":

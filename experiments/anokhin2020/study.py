@@ -18,7 +18,6 @@ import numpy as np
 from tqdm import tqdm
 
 import mcjax
-from mcjax._files import write_atomically
 from mcjax.data import Dataset
 from mcjax.evaluation import Curve
 from mcjax.figures.curves import draw_curves
@@ -27,7 +26,8 @@ from mcjax.path import Known, Legs
 from mcjax.study import machine
 from mcjax.training.protocol import Protocol
 
-from ..common import over_pairs, peak_memory, spread, trained
+from ..common import done, over_pairs, peak_memory, spread, trained
+from ..common import write as write_file
 
 # Methods that are not in the tables of the paper need no number beside ours.
 Paper = Mapping[str, Any]
@@ -97,7 +97,7 @@ class Study:
             ],
             "peak_memory_GB": peak_memory(),
         }  # fmt: skip
-        write_atomically(file, json.dumps(record).encode())
+        write_file(file, record)
         return record
 
 
@@ -176,12 +176,13 @@ def curves_of(results: Results, pair: int = 0) -> dict[str, dict[str, Curve]]:
 
 def write(out: Path, name: str, study: Study, results: Results, text: str, **more: Any) -> None:
     """JSON, Markdown and the figure of the first pair."""
-    out.mkdir(parents=True, exist_ok=True)
     record = {
         "machine": machine(), "data": study.data.name, "model": repr(study.model),
         "protocol": dataclasses.asdict(study.protocol), "chain": dataclasses.asdict(study.chain),
         "results": results, **more,
     }  # fmt: skip
-    write_atomically(out / f"{name}.json", json.dumps(record).encode())
-    write_atomically(out / f"{name}.md", text.encode())
-    draw_curves(curves_of(results), out / f"{name}.png")
+    files = [out / f"{name}.{kind}" for kind in ("json", "md", "png")]
+    write_file(files[0], record)
+    write_file(files[1], text)
+    draw_curves(curves_of(results), files[2])
+    done(*files)

@@ -25,6 +25,7 @@ from mcjax.models import MLP
 from mcjax.path import Swaps
 from mcjax.training.protocol import Protocol, cross_entropy_of
 
+from ..common import Run, digits
 from .paper import TABLE1
 from .study import Study, highest_peak, measure_all, table, write
 
@@ -35,13 +36,11 @@ METHODS = (
 
 
 @dataclasses.dataclass
-class Table1:
+class Table1(Run):
     """Worst accuracy along paths between networks with one hidden layer (Table 1)."""
 
     data: Literal["mnist", "cifar10"] = "mnist"
     """Data set."""
-    quick: bool = False
-    """Digits and small networks: everything runs, in under two minutes."""
     epochs: int | None = None
     """Epochs of training (the paper's: mnist 30, cifar10 400); chains train half or twice as long,
     as in the paper."""
@@ -57,19 +56,19 @@ class Table1:
     """Steps of training of the bijection and of the flow."""
     data_dir: Path | None = None
     """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
-    work: Path | None = None
-    """Folder of checkpoints and partial results (default: mcjax-runs/anokhin2020/table1-DATA)."""
-    out: Path | None = None
-    """Folder of the results (default: results beside this file; with --quick the work folder)."""
 
 
 def study_of(options: Table1) -> Study:
     """The data, network and protocols that the options ask for."""
-    name = "digits" if options.quick else options.data
-    work = options.work or Path("mcjax-runs/anokhin2020") / f"table1-{name}"
-    if options.quick:
-        data, protocol, chain = load("digits"), Protocol(20, 32), Protocol(10, 32)
-        return Study("digits", MLP((256,)), data, protocol, chain, work)
+    name = "digits" if options.small else options.data
+    work = options.working("anokhin2020", f"table1-{name}")
+    if options.small:
+        width, epochs = (24, 2) if options.smoke else (256, 20)
+        chain = Protocol(max(epochs // 2, 1), 32)
+        return Study(
+            name, MLP((width,)), digits(options.smoke), Protocol(epochs, 32), chain, work,
+            points=5 if options.smoke else 21,
+        )  # fmt: skip
     if name == "mnist":
         epochs = options.epochs or 30
         data = load("mnist", options.data_dir).first(options.examples)
@@ -82,7 +81,7 @@ def study_of(options: Table1) -> Study:
 
 def connection_models(study: Study, options: Table1) -> dict[str, Any]:
     """The learnable methods' models, trained on the population once and kept."""
-    size = 4 if options.quick else options.population
+    size = 4 if options.small else options.population
     first = 2 * options.pairs
     learnable = [m for m in ("realnvp-bijection", "iaf-flow") if m in options.methods]
     files = {m: study.folder / f"{m}.safetensors" for m in learnable}
@@ -92,14 +91,17 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
     networks = study.networks(range(first, first + size), "population")
     network = study.trace(networks[0])
     loss = cross_entropy_of(study.apply)
-    quick = options.quick
-    bijection_steps, flow_steps = (40, 40) if quick else options.steps
+    quick, width = options.small, 16 if options.smoke else 256
+    bijection_steps, flow_steps = options.steps
+    if quick:
+        bijection_steps = flow_steps = 4 if options.smoke else 40
     running = study.folder / "running"
     train: dict[str, tuple[int, Any]] = {
         "realnvp-bijection": (bijection_steps, lambda steps, progress: flows.train_bijection(
             network, networks, loss, study.train_data,
-            flows.Architecture("realnvp", blocks=2 if quick else 8, width=256, depth=1),
-            steps=steps, batch=256, learning_rate=3e-4, key=jax.random.key(0),
+            flows.Architecture("realnvp", blocks=2 if quick else 8, width=width, depth=1),
+            steps=steps, batch=64 if options.smoke else 256, learning_rate=3e-4,
+            key=jax.random.key(0),
             directory=running, progress=progress,
         )),
         "iaf-flow": (flow_steps, lambda steps, progress: flows.train_flow(
@@ -156,15 +158,15 @@ def main(options: Table1) -> None:
     networks = study.networks(range(2 * options.pairs), "endpoints")
     models = connection_models(study, options)
     results = measure_all(study, networks, options.methods, models)
-    swaps = swap_stage(study, networks[0], networks[1], 5 if options.quick else 20)
-    name = "digits" if options.quick else options.data
+    swaps = swap_stage(study, networks[0], networks[1], 5 if options.small else 20)
+    name = study.name
     text = table(study, results, TABLE1.get(name, {})) + swap_table(swaps)
     text += f"\nPeak memory: {highest_peak(results):.2f} GB.\n"
-    out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
+    out = options.results(study.folder, __file__)
     flows_used = {m: dict(v.metadata) | dataclasses.asdict(v.architecture) for m, v in
                   models.items()}  # fmt: skip
-    write(out, f"table1-{name}", study, results, text, swaps=swaps, flows=flows_used)
     print(text)
+    write(out, f"table1-{name}", study, results, text, swaps=swaps, flows=flows_used)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.models import MLP, VGG16, Conv2FC1
 from mcjax.training.protocol import Protocol
 
+from ..common import Run, digits
 from .paper import TABLE2
 from .study import Study, highest_peak, measure_all, table, write
 
@@ -27,13 +28,11 @@ METHODS = (
 
 
 @dataclasses.dataclass
-class Table2:
+class Table2(Run):
     """Worst accuracy along paths between deep networks (Table 2)."""
 
     network: Literal["fc3", "conv2fc1", "vgg16"] = "fc3"
     """Network."""
-    quick: bool = False
-    """Digits and a small network: everything runs, in under two minutes."""
     epochs: int = 400
     """Epochs of training; chains train half as long."""
     examples: int | None = None
@@ -46,19 +45,19 @@ class Table2:
     """Rows of the table."""
     data_dir: Path | None = None
     """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
-    work: Path | None = None
-    """Folder of checkpoints and partial results (default: in mcjax-runs/anokhin2020)."""
-    out: Path | None = None
-    """Folder of the results (default: results beside this file; with --quick the work folder)."""
 
 
 def study_of(options: Table2) -> Study:
     """The data, network and protocols that the options ask for."""
-    name = "digits" if options.quick else options.network
-    work = options.work or Path("mcjax-runs/anokhin2020") / f"table2-{name}"
-    if options.quick:
-        model, data = MLP((96, 64)), load("digits")
-        return Study("digits", model, data, Protocol(20, 32), Protocol(10, 32), work)
+    name = "digits" if options.small else options.network
+    work = options.working("anokhin2020", f"table2-{name}")
+    if options.small:
+        hidden, epochs = ((16, 12), 2) if options.smoke else ((96, 64), 20)
+        protocol, chain = Protocol(epochs, 32), Protocol(epochs // 2, 32)
+        return Study(
+            name, MLP(hidden), digits(options.smoke), protocol, chain, work,
+            points=5 if options.smoke else 21,
+        )  # fmt: skip
     data = load("cifar10", options.data_dir).standardised(*IMAGENET).first(options.examples)
     models = {
         "fc3": MLP((6144, 2000)), "conv2fc1": Conv2FC1(), "vgg16": VGG16(width=options.width),
@@ -71,16 +70,16 @@ def main(options: Table2) -> None:
     study = study_of(options)
     networks = study.networks(range(2 * options.pairs), "endpoints")
     results = measure_all(study, networks, options.methods)
-    name = "digits" if options.quick else options.network
+    name = study.name
     text = (
         table(study, results, TABLE2.get(name, {}))
         + f"\nPeak memory: {highest_peak(results):.2f} GB.\n"
     )
     if name == "vgg16" and options.width != 1:
         text += f"Every width is {options.width:g} times VGG16's.\n"
-    out = options.out or (study.folder if options.quick else Path(__file__).parent / "results")
-    write(out, f"table2-{name}", study, results, text, examples=len(study.data.x_train))
+    out = options.results(study.folder, __file__)
     print(text)
+    write(out, f"table2-{name}", study, results, text, examples=len(study.data.x_train))
 
 
 if __name__ == "__main__":

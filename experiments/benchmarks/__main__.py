@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from mcjax._files import write_atomically
 from mcjax.study import machine
 
+from ..common import done, write
 from .machine import in_a_process, matrix_rate, processor
 
 HERE = "experiments.benchmarks"
@@ -51,7 +51,7 @@ def main(arguments: Benchmarks) -> None:
         measured = in_a_process(f"{HERE}.{module}", what)
         found[f"{module} {what}"] = {**measured, "rate": matrix_rate()}
         record = {"machine": {**machine(), "name": processor()}, "measured": found}
-        write_atomically(file, (json.dumps(record, indent=1) + "\n").encode())
+        write(file, json.dumps(record, indent=1) + "\n")
     rows = _rows(found)
     name = f"{processor()}, JAX {jax.__version__}"
     lines = [
@@ -59,11 +59,13 @@ def main(arguments: Benchmarks) -> None:
         "| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER),
     ]  # fmt: skip
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    write_atomically(arguments.out / f"{kind}.md", ("\n".join(lines) + "\n").encode())
+    table_file = arguments.out / f"{kind}.md"
+    write(table_file, "\n".join(lines) + "\n")
     table = Table(*HEADER, title=name)
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+    done(file, table_file)
 
 
 def _rows(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:

@@ -27,7 +27,7 @@ def surface(study: Study, plane: Plane, size: int) -> Surface:
 
 def main(options: Options) -> None:
     study = Study(options)
-    size = 7 if options.quick else _SIZE
+    size = 3 if options.smoke else 7 if options.quick else _SIZE
     a, b = study.pair(0)
     curves = {k: study.curve_of(0, k) for k in ("unaligned", "aligned")}
     aligned = curves["aligned"][0].points[2]

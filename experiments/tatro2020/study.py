@@ -18,7 +18,6 @@ import numpy as np
 from tqdm import tqdm
 
 import mcjax
-from mcjax._files import write_atomically
 from mcjax.align import Matching, match_activations
 from mcjax.attacks import PGD
 from mcjax.data import CIFAR10, Dataset, crop_flip_and_rotate, load
@@ -30,7 +29,7 @@ from mcjax.study import machine
 from mcjax.training import train_curve
 from mcjax.training.protocol import Protocol, tatro2020
 
-from ..common import trained
+from ..common import Run, digits, done, trained, write
 from .paper import KINDS
 
 # Curve class → (statistic, tap) of the alignment it starts from, and whether PAM follows.
@@ -55,7 +54,7 @@ LABELS = {
 
 
 @dataclasses.dataclass
-class Options:
+class Options(Run):
     """End points and curves of tatro2020."""
 
     model: Literal["tiny-ten", "resnet32", "googlenet", "mlp"] = "tiny-ten"
@@ -84,14 +83,8 @@ class Options:
     """Points of a curve that are evaluated."""
     robust: bool = False
     """Adversarial training of end points and curves."""
-    quick: bool = False
-    """Digits and a small network: everything runs, in under two minutes."""
     data_dir: Path | None = None
     """TFDS folder (default: MCJAX_DATA_DIR, else TFDS's own)."""
-    work: Path | None = None
-    """Folder of checkpoints and partial results (default: mcjax-runs/tatro2020/MODEL-DATA)."""
-    out: Path | None = None
-    """Folder of the results (default: results beside this file; with --quick the work folder)."""
 
 
 class Study:
@@ -100,15 +93,19 @@ class Study:
     def __init__(self, options: Options) -> None:
         self.options = o = options
         self.attack: PGD | None = None
+        self.drawn: list[Path] = []
         self.augment: Any = None
         self.data: Dataset
         self.model: Any
-        if o.quick:
+        if o.small:
             self.name = "mlp-digits"
-            self.data, self.model = load("digits").flat(), MLP((32, 32))
-            self.ends = Protocol(15, 32, 0.05, 0.9, 5e-4, True, 3)
-            self.curve = Protocol(8, 32, 0.05, 0.9, 5e-4, True, 2)
-            self.permutation_epochs, self.points, self.pairs = 3, 11, 1
+            self.data = digits(o.smoke).flat()
+            self.model = MLP((8, 8) if o.smoke else (32, 32))
+            epochs, curve_epochs = (2, 1) if o.smoke else (15, 8)
+            self.ends = Protocol(epochs, 32, 0.05, 0.9, 5e-4, True, 3)
+            self.curve = Protocol(curve_epochs, 32, 0.05, 0.9, 5e-4, True, 2)
+            self.permutation_epochs = 1 if o.smoke else 3
+            self.points, self.pairs = 5 if o.smoke else 11, 1
         else:
             self.name = f"{o.model}-{o.data}"
             self.data, self.model = load(o.data, o.data_dir), _model(o.model)
@@ -123,9 +120,9 @@ class Study:
         if o.robust:
             self.name += "-robust"
             # The usual radius on digits and MNIST is larger than on CIFAR-10's 8/255.
-            self.attack = PGD() if o.data == "cifar10" and not o.quick else PGD(0.1, 0.025)
-        self.folder = o.work or Path("mcjax-runs/tatro2020") / self.name
-        self.out = o.out or (self.folder if o.quick else Path(__file__).parent / "results")
+            self.attack = PGD() if o.data == "cifar10" and not o.small else PGD(0.1, 0.025)
+        self.folder = o.working("tatro2020", self.name)
+        self.out = o.results(self.folder, __file__)
         self.apply = self.model.apply
         self.train_data = (self.data.x_train, self.data.y_train)
         self.test_data = (self.data.x_test, self.data.y_test)
@@ -172,7 +169,7 @@ class Study:
             return Bezier([a, control, end]), record
         path, record = self._train(pair, kind, protocol, file.stem)
         mcjax.save(file, path.points[1])
-        write_atomically(record_file, json.dumps(record).encode())
+        write(record_file, record)
         return path, record
 
     def _train(
@@ -245,12 +242,11 @@ class Study:
         }  # fmt: skip
         kept = {k: v for k, v in record.items() if k != "permutations"}
         out = {"curves": curves, **kept}
-        write_atomically(file, json.dumps(out).encode())
+        write(file, out)
         return out
 
     def write(self, name: str, text: str | None = None, **record: Any) -> None:
         """JSON, and Markdown if there is any, into the folder of results."""
-        self.out.mkdir(parents=True, exist_ok=True)
         head = {
             "machine": machine(), "data": self.data.name, "model": repr(self.model),
             "endpoints": dataclasses.asdict(self.ends), "curve": dataclasses.asdict(self.curve),
@@ -259,15 +255,18 @@ class Study:
             "attack": self.attack and dataclasses.asdict(self.attack),
         }  # fmt: skip
         stem = self.out / f"{name}-{self.name}"
-        write_atomically(stem.with_suffix(".json"), json.dumps({**head, **record}).encode())
+        files = [stem.with_suffix(".json")]
+        write(files[0], {**head, **record})
         if text is not None:
-            write_atomically(stem.with_suffix(".md"), text.encode())
+            files.append(stem.with_suffix(".md"))
+            write(files[1], text)
             print(text)
+        done(*files, *self.drawn)
 
     def figure(self, name: str) -> Path:
         """The file of a figure."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        return self.out / f"{name}-{self.name}.png"
+        self.drawn.append(self.out / f"{name}-{self.name}.png")
+        return self.drawn[-1]
 
     def protocol_line(self) -> str:
         """The protocol in a sentence."""

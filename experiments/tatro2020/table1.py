@@ -13,7 +13,7 @@ from .study import LABELS, Options, Study, curve_from
 def main(options: Options) -> None:
     study = Study(options)
     results = {k: [study.measure(p, k) for p in range(study.pairs)] for k in options.kinds}
-    paper = TABLE1.get((options.model, options.data), {}) if not options.quick else {}
+    paper = TABLE1.get((options.model, options.data), {}) if not options.small else {}
     lines = [
         f"Test accuracy (%) along the learned curve, {over_pairs(study.pairs)}.",
         study.protocol_line(),

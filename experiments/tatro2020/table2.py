@@ -18,7 +18,7 @@ def main(options: Options) -> None:
         ]
         for kind in options.kinds
     }
-    paper = {} if options.quick else TABLE2.get((options.model, options.data), {})
+    paper = {} if options.small else TABLE2.get((options.model, options.data), {})
     lines = [
         "Average cross-entropy along the learned curve on 10,000 training images, not augmented",
         f"(the paper's: at convergence), {over_pairs(study.pairs)}.",

@@ -26,7 +26,7 @@ class Table3(Options):
 
 def main(options: Table3) -> None:
     study = Study(options)
-    rates, batches = ((0.01, 0.05), (32,)) if options.quick else (options.rates, options.batches)
+    rates, batches = ((0.01, 0.05), (32,)) if options.small else (options.rates, options.batches)
     found = {
         kind: {
             f"{rate:g}/{batch}": [
