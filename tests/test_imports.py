@@ -41,7 +41,19 @@ LEVELS = [
     {"evaluation", "adjust", "training"},
     {"flows", "align"},
     {"methods", "merge", "inputs", "theory"},
-    {"data", "models", "study", "report", "saving", "_records", "_given", "cli", "__main__"},
+    {
+        "data",
+        "models",
+        "study",
+        "report",
+        "saving",
+        "_classes",
+        "_like",
+        "_records",
+        "_given",
+        "cli",
+        "__main__",
+    },
 ]
 FREE = {"testing"}  # the contract tests may use all of it, and nothing but tests uses them
 
