@@ -11,15 +11,13 @@ from typing import Any
 
 import jax
 
-from .path import Path
-
 _PACKAGE = __name__.partition(".")[0]
 
 
 def fields_of(value: Any) -> tuple[str, ...] | None:
     """The attributes that make up a path, a namedtuple or a dataclass; None for anything else."""
     cls = type(value)
-    if isinstance(value, Path):
+    if is_family(cls):
         return (*cls.fields, *cls.static)
     if is_namedtuple(cls):
         return cls._fields
@@ -27,6 +25,12 @@ def fields_of(value: Any) -> tuple[str, ...] | None:
     if dataclasses.is_dataclass(cls) and (ours or jax.tree_util.all_leaves([value])):
         return tuple(f.name for f in dataclasses.fields(cls))
     return None
+
+
+def is_family(cls: Any) -> bool:
+    """Whether a class is one of paths or other families: they say themselves what they are of."""
+    parts = (getattr(cls, "fields", None), getattr(cls, "static", None))
+    return isinstance(cls, type) and all(isinstance(p, tuple) for p in parts)
 
 
 def is_namedtuple(cls: Any) -> bool:
@@ -54,7 +58,7 @@ def class_of(name: str, file: Any) -> type:
 
 def is_kind(cls: type) -> bool:
     """Whether a class is of a kind that files may hold."""
-    return issubclass(cls, Path) or dataclasses.is_dataclass(cls) or is_namedtuple(cls)
+    return is_family(cls) or dataclasses.is_dataclass(cls) or is_namedtuple(cls)
 
 
 def _user_class(name: str) -> Any:
@@ -86,7 +90,7 @@ def _path() -> Any:
 
 def made(cls: Any, fields: dict[str, Any], what: str) -> Any:
     """An instance with given fields."""
-    if issubclass(cls, Path):
+    if is_family(cls):
         names = (*cls.fields, *cls.static)
     elif is_namedtuple(cls):
         names = cls._fields
@@ -95,7 +99,7 @@ def made(cls: Any, fields: dict[str, Any], what: str) -> Any:
     if set(names) != set(fields):
         odd = sorted(set(names) ^ set(fields))[0]
         raise ValueError(f"{what} has other fields than the class here: {odd!r} is in one only")
-    if issubclass(cls, Path):
+    if is_family(cls):
         return cls._unflatten(tuple(fields[n] for n in cls.static), [fields[n] for n in cls.fields])
     if is_namedtuple(cls):
         return cls(**fields)

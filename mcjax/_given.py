@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 from collections.abc import Iterable
@@ -130,14 +129,14 @@ def parameters(file: Path) -> Any:
 
     **Raises:** `ValueError` for a file that holds something else.
     """
-    from .path import Path as PathOfParameters
+    from ._classes import fields_of
     from .saving import load, nested
 
     try:
         value = load(file)
     except ValueError:
         value = nested(file)
-    if isinstance(value, PathOfParameters) or dataclasses.is_dataclass(value):
+    if fields_of(value) is not None and not isinstance(value, tuple):
         raise ValueError(f"{file} holds a {type(value).__name__}, expected parameters")
     return value
 

@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._classes import fields_of, is_namedtuple
+from ._classes import fields_of, is_family, is_namedtuple
 from ._static import Static, is_array
 from ._tree import path_keys
 from .network.network import Network
-from .path import Path
 from .tasks import Task
 
 
@@ -36,14 +35,14 @@ class Stand:
             self.tasks.append(like)
         elif isinstance(like, Static) or is_array(like):
             self.trees.append(like)
-        elif isinstance(like, Path) or (
+        elif is_family(type(like)) or (
             dataclasses.is_dataclass(like) and not isinstance(like, type) and fields_of(like)
         ):
             for name in fields_of(like) or ():
                 self._add(getattr(like, name))
         elif isinstance(like, list | tuple | dict) and not is_namedtuple(type(like)):
             inside = list(like.values() if isinstance(like, dict) else like)
-            if any(isinstance(v, Network | Task | Path) for v in inside):
+            if any(isinstance(v, Network | Task) or is_family(type(v)) for v in inside):
                 for v in inside:
                     self._add(v)
             else:
