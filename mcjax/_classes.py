@@ -21,10 +21,18 @@ def fields_of(value: Any) -> tuple[str, ...] | None:
         return (*cls.fields, *cls.static)
     if is_namedtuple(cls):
         return cls._fields
-    ours = cls.__module__.partition(".")[0] == _PACKAGE
-    if dataclasses.is_dataclass(cls) and (ours or jax.tree_util.all_leaves([value])):
+    if dataclasses.is_dataclass(cls) and (_is_ours(cls) or jax.tree_util.all_leaves([value])):
         return tuple(f.name for f in dataclasses.fields(cls))
-    return None
+    return cls.__slots__ if _has_slots(cls) else None
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == _PACKAGE
+
+
+def _has_slots(cls: Any) -> bool:
+    """Whether a class is one of ours that is made up of slots: an action."""
+    return isinstance(cls, type) and _is_ours(cls) and bool(cls.__dict__.get("__slots__"))
 
 
 def is_family(cls: Any) -> bool:
@@ -58,7 +66,8 @@ def class_of(name: str, file: Any) -> type:
 
 def is_kind(cls: type) -> bool:
     """Whether a class is of a kind that files may hold."""
-    return is_family(cls) or dataclasses.is_dataclass(cls) or is_namedtuple(cls)
+    is_data = dataclasses.is_dataclass(cls) or is_namedtuple(cls)
+    return is_family(cls) or is_data or _has_slots(cls)
 
 
 def _user_class(name: str) -> Any:
@@ -94,18 +103,24 @@ def made(cls: Any, fields: dict[str, Any], what: str) -> Any:
         names = (*cls.fields, *cls.static)
     elif is_namedtuple(cls):
         names = cls._fields
-    else:
+    elif dataclasses.is_dataclass(cls):
         names = tuple(f.name for f in dataclasses.fields(cls))
+    else:
+        names = cls.__slots__
     if set(names) != set(fields):
         odd = sorted(set(names) ^ set(fields))[0]
         raise ValueError(f"{what} has other fields than the class here: {odd!r} is in one only")
     if is_family(cls):
         return cls._unflatten(tuple(fields[n] for n in cls.static), [fields[n] for n in cls.fields])
-    if is_namedtuple(cls):
-        return cls(**fields)
-    if cls.__dataclass_params__.init and all(f.init for f in dataclasses.fields(cls)):
+    if is_namedtuple(cls) or _is_plain_dataclass(cls):
         return cls(**fields)
     instance = object.__new__(cls)
     for name, value in fields.items():
         object.__setattr__(instance, name, value)
     return instance
+
+
+def _is_plain_dataclass(cls: Any) -> bool:
+    """Whether a dataclass is made by giving it its fields."""
+    made_so = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.init  # type: ignore[attr-defined]
+    return made_so and all(f.init for f in dataclasses.fields(cls))

@@ -121,7 +121,8 @@ def _fingerprint(network: Network) -> dict[str, Any]:
         for name, leaf in zip(network.leaf_names, network.leaf_types, strict=True)
     ]
     groups = [[g.name, list(g.shape)] for g in network.groups.values()]
-    program = getattr(network, "digest", None)
+    identity = getattr(network, "identity", None)
+    program = None if identity is None else identity.digest.hex()
     return {"leaves": leaves, "groups": groups, "program": program, "jax": jax.__version__}
 
 
