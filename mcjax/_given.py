@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,9 @@ from ._files import check_writable
 from .tasks import Task
 
 # Parameters of a network in training: values, momentum, gradients, and what XLA makes besides.
-_COPIES = 4
+_COPIES = 6
+# Correlations or costs of all pairs of units, and what a solver makes of them.
+_MATRICES = 3
 
 
 def arrays(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def arrays(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"--inputs: there is no file {path}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {k: archive[k] for k in archive.files}
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds
         raise ValueError(
@@ -127,28 +129,34 @@ def parameters(file: Path) -> Any:
 
     **Raises:** `ValueError` for a file that holds something else.
     """
-    from .path import Path as PathOfParameters
+    from ._classes import fields_of
     from .saving import load, nested
 
     try:
         value = load(file)
     except ValueError:
         value = nested(file)
-    if isinstance(value, PathOfParameters) or dataclasses.is_dataclass(value):
+    if fields_of(value) is not None and not isinstance(value, tuple):
         raise ValueError(f"{file} holds a {type(value).__name__}, expected parameters")
     return value
 
 
-def check_memory(types: Any, networks: int, option: str) -> None:
-    """Raise if training networks of such parameters needs more memory than there is."""
-    import jax
-    import numpy as np
+def check_memory(sizes: tuple[int, ...], networks: int, matching: bool) -> None:
+    """Raise if training dense networks, or matching their units, needs more memory than there is.
 
-    count = sum(int(np.prod(v.shape, dtype=object)) for v in jax.tree.leaves(types))
-    needed = 4 * count * networks * _COPIES
+    **Arguments:**
+    - `sizes`: the widths of all layers, from inputs to outputs
+    - `matching`: whether units will be matched, by a matrix of all pairs
+    """
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise ValueError(
-            f"{option}: {networks} networks of {count:,} parameters need about "
-            f"{needed / 2**30:.0f} GiB to be trained, and this machine has {there / 2**30:.0f}"
-        )
+    count = sum((n + 1) * m for n, m in itertools.pairwise(sizes))
+    pairs = max(sizes[1:-1], default=0) ** 2
+    for needed, what in (
+        (4 * count * networks * _COPIES, f"training {networks} networks of {count:,} parameters"),
+        (8 * pairs * matching * _MATRICES, f"matching {max(sizes):,} units"),
+    ):
+        if needed > there:
+            raise ValueError(
+                f"--hidden: {what} needs about {needed / 2**30:,.0f} GiB of memory, and this "
+                f"machine has {there / 2**30:,.0f}"
+            )

@@ -9,28 +9,21 @@ the user's. Reading imports nothing but mcjax's own modules.
 from __future__ import annotations
 
 import collections
-import dataclasses
-import importlib
 import math
-import pkgutil
-import sys
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._classes import class_name, class_of, fields_of, is_kind, made
+from ._like import Stand, check_like
 from ._static import Static, is_array, pack, unpack
 from ._tensors import NATIVE
 from ._tree import path_keys
 from .network.network import Network
-from .path import Path
 from .tasks import TASKS, Task
-
-_PACKAGE = __name__.partition(".")[0]
-
 
 # -- writing -------------------------------------------------------------------------------
 
@@ -97,11 +90,11 @@ class Writer:
     def _object(self, value: Any, at: tuple[str, ...]) -> Any:
         if isinstance(value, Network):
             return {"is": "network", **_fingerprint(value)}
-        if isinstance(value, type) and _is_kind(value):
+        if isinstance(value, type) and is_kind(value):
             return {"is": "class", "class": class_name(value)}
         if isinstance(value, Task):
             return {"is": "task", "name": value.name, "known": value in TASKS.values()}
-        names = _fields(value)
+        names = fields_of(value)
         if names is not None:
             fields = {n: self.record(getattr(value, n), (*at, n)) for n in names}
             return {"is": "object", "class": class_name(type(value)), "fields": fields}
@@ -116,23 +109,6 @@ class Writer:
         raise ValueError(f"{_where(at)} is a {_describe(value)}, which mcjax cannot save")
 
 
-def _fields(value: Any) -> tuple[str, ...] | None:
-    """The attributes that make up a path, a namedtuple or a dataclass; None for anything else."""
-    cls = type(value)
-    if isinstance(value, Path):
-        return (*cls.fields, *cls.static)
-    if _is_namedtuple(cls):
-        return cls._fields
-    ours = cls.__module__.partition(".")[0] == _PACKAGE
-    if dataclasses.is_dataclass(cls) and (ours or jax.tree_util.all_leaves([value])):
-        return tuple(f.name for f in dataclasses.fields(cls))
-    return None
-
-
-def _is_namedtuple(cls: Any) -> bool:
-    return isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
-
-
 def _is_unknown_mapping(value: Any) -> bool:
     """Whether a value is a mapping (a read-only view of a dict, say) that is no pytree."""
     return isinstance(value, Mapping) and jax.tree_util.all_leaves([value])
@@ -145,7 +121,8 @@ def _fingerprint(network: Network) -> dict[str, Any]:
         for name, leaf in zip(network.leaf_names, network.leaf_types, strict=True)
     ]
     groups = [[g.name, list(g.shape)] for g in network.groups.values()]
-    program = getattr(network, "digest", None)
+    identity = getattr(network, "identity", None)
+    program = None if identity is None else identity.digest.hex()
     return {"leaves": leaves, "groups": groups, "program": program, "jax": jax.__version__}
 
 
@@ -218,7 +195,7 @@ class Reader:
     def _object(self, record: Mapping[str, Any]) -> Any:
         cls = class_of(record["class"], self.file)
         fields = {n: self.value(v) for n, v in record["fields"].items()}
-        return _made(cls, fields, f"{self.file}: a {record['class']}")
+        return made(cls, fields, f"{self.file}: a {record['class']}")
 
     def _class(self, record: Mapping[str, Any]) -> type:
         return class_of(record["class"], self.file)
@@ -275,91 +252,6 @@ class Reader:
         return found
 
 
-class Stand:
-    """What `like` holds: networks, tasks and parameter trees, by themselves or inside values."""
-
-    def __init__(self, like: Any) -> None:
-        self.networks: list[Network] = []
-        self.tasks: list[Task] = []
-        self.trees: list[Any] = []
-        if like is not None:
-            self._add(like)
-
-    def _add(self, like: Any) -> None:
-        if isinstance(like, Network):
-            self.networks.append(like)
-            self.trees.append(jax.tree.unflatten(like.treedef, like.leaf_types))
-        elif isinstance(like, Task):
-            self.tasks.append(like)
-        elif isinstance(like, Static) or is_array(like):
-            self.trees.append(like)
-        elif isinstance(like, Path) or (
-            dataclasses.is_dataclass(like) and not isinstance(like, type) and _fields(like)
-        ):
-            for name in _fields(like) or ():
-                self._add(getattr(like, name))
-        elif isinstance(like, list | tuple | dict) and not _is_namedtuple(type(like)):
-            inside = list(like.values() if isinstance(like, dict) else like)
-            if any(isinstance(v, Network | Task | Path) for v in inside):
-                for v in inside:
-                    self._add(v)
-            else:
-                self.trees.append(like)
-        elif not isinstance(like, str | int | float | bool | None):
-            self.trees.append(like)
-
-    def tree(self, at: list[str]) -> Any:
-        """The subtree whose place in a parameter tree is the end of `at`, the deepest there is."""
-        found = [
-            (len(keys), node)
-            for tree in self.trees
-            for keys, node in _foreign(tree)
-            if tuple(at[len(at) - len(keys) :]) == keys
-        ]
-        return max(found, key=lambda f: f[0])[1] if found else None
-
-    def static(self, at: list[str]) -> Any:
-        """The leaf that is no array, and whose path is the end of `at`, the longest there is."""
-        found = []
-        for tree in self.trees:
-            for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_static)[0]:
-                keys = path_keys(path)
-                if not is_array(leaf) and tuple(at[len(at) - len(keys) :]) == keys:
-                    found.append((len(keys), leaf.value if _is_static(leaf) else leaf))
-        return max(found, key=lambda f: f[0])[1] if found else None
-
-
-def _is_static(value: Any) -> bool:
-    return isinstance(value, Static)
-
-
-def _foreign(tree: Any, at: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
-    """(keys, node) of the nodes of a tree that are no plain containers, from the root down."""
-    if type(tree) in (dict, collections.OrderedDict):
-        return [f for k, v in tree.items() for f in _foreign(v, (*at, str(k)))]
-    if type(tree) in (list, tuple) or _is_namedtuple(type(tree)):
-        names = getattr(type(tree), "_fields", range(len(tree)))
-        return [f for k, v in zip(names, tree) for f in _foreign(v, (*at, str(k)))]
-    return [] if jax.tree_util.all_leaves([tree]) else [(at, tree)]
-
-
-def check_like(value: Any, like: Any, name: str) -> None:
-    """Raise unless an array has the shape and the dtype (as JAX takes it) of another."""
-    if not is_array(like):
-        return
-    if np.shape(value) != np.shape(like) or _type(value) != _type(like):
-        raise ValueError(
-            f"{name} is {value.dtype} of shape {np.shape(value)}, expected {like.dtype} of shape "
-            f"{np.shape(like)} as in like"
-        )
-
-
-def _type(value: Any) -> Any:
-    is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    native = value.dtype if is_key else value.dtype.newbyteorder("=")
-    return native if is_key else jax.dtypes.canonicalize_dtype(native)
-
-
 def _difference(record: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """What tells two networks apart; the program only where the same JAX has written it."""
     for part in ("leaves", "groups"):
@@ -373,80 +265,3 @@ def _difference(record: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     if same_jax and record["program"] != ours["program"]:
         return "the same parameters, but another program"
     return ""
-
-
-# -- classes by name -----------------------------------------------------------------------
-
-
-def class_name(cls: type) -> str:
-    """`mcjax.path.Linear` for one of ours, whatever its file; else `module:name`."""
-    parts = cls.__module__.split(".")
-    if parts[0] == _PACKAGE and "." not in cls.__qualname__:
-        return ".".join([*parts[:2], cls.__name__])
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def class_of(name: str, file: Any) -> type:
-    """The class of a name. A user's must have been imported: a file can import nothing."""
-    found = _user_class(name) if ":" in name else _own_class(name)
-    if isinstance(found, type) and _is_kind(found):
-        return found
-    cure = "import its module before loading" if ":" in name else (
-        "it was written by another version of mcjax"
-    )  # fmt: skip
-    raise ValueError(f"{file} holds a {name}, a class that is not known here: {cure}")
-
-
-def _is_kind(cls: type) -> bool:
-    """Whether a class is of a kind that files may hold."""
-    return issubclass(cls, Path) or dataclasses.is_dataclass(cls) or _is_namedtuple(cls)
-
-
-def _user_class(name: str) -> Any:
-    module, _, qualified = name.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in qualified.split("."):
-        found = getattr(found, part, None)
-    return None if isinstance(found, ModuleType) else found
-
-
-def _own_class(name: str) -> Any:
-    """A class of ours, in whatever file of its package."""
-    package, _, rest = name.partition(".")
-    place, _, short = rest.partition(".")
-    if package != _PACKAGE or place not in {m.name for m in pkgutil.iter_modules(_path())}:
-        return None
-    here = importlib.import_module(f"{_PACKAGE}.{place}")
-    inside = [m for n, m in list(sys.modules.items()) if n.startswith(f"{here.__name__}.")]
-    for module in (here, *inside):
-        found = getattr(module, short, None)
-        if isinstance(found, type) and found.__module__.startswith(here.__name__):
-            return found
-    return None
-
-
-def _path() -> Any:
-    return sys.modules[_PACKAGE].__path__
-
-
-def _made(cls: Any, fields: dict[str, Any], what: str) -> Any:
-    """An instance with given fields."""
-    if issubclass(cls, Path):
-        names = (*cls.fields, *cls.static)
-    elif _is_namedtuple(cls):
-        names = cls._fields
-    else:
-        names = tuple(f.name for f in dataclasses.fields(cls))
-    if set(names) != set(fields):
-        odd = sorted(set(names) ^ set(fields))[0]
-        raise ValueError(f"{what} has other fields than the class here: {odd!r} is in one only")
-    if issubclass(cls, Path):
-        return cls._unflatten(tuple(fields[n] for n in cls.static), [fields[n] for n in cls.fields])
-    if _is_namedtuple(cls):
-        return cls(**fields)
-    if cls.__dataclass_params__.init and all(f.init for f in dataclasses.fields(cls)):
-        return cls(**fields)
-    made = object.__new__(cls)
-    for name, value in fields.items():
-        object.__setattr__(made, name, value)
-    return made

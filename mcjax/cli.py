@@ -26,6 +26,7 @@ def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
 # Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
 _CHAIN_EPOCHS = {"digits": 30, "mnist": 60, "cifar10": 200}
 _MOST_POINTS = 100_000
+_LEAST_WIDTH = 80
 
 
 @dataclasses.dataclass
@@ -103,6 +104,7 @@ Command = Annotated[
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 2 after a mistake in the arguments, said in one line."""
     _terminal.write_plainly()
+    _interrupt.say("")
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["--version"]:
         from . import __version__
@@ -215,9 +217,6 @@ def _out(command: Connect, name: str) -> Path:
 
 def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks trained on a data set, by the paper's protocol."""
-    import jax
-    import jax.numpy as jnp
-
     from .data import load
     from .models import MLP
     from .training import Protocol, train_networks
@@ -234,8 +233,9 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     name += f"-seeds{command.seeds[0]}-{command.seeds[1]}"
     model = MLP(hidden)
     pixels = {"digits": 8 * 8, "mnist": 28 * 28, "cifar10": 32 * 32 * 3}[command.data]
-    types = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, pixels)))
-    _given.check_memory(types, 2, "--hidden")
+    sizes = (pixels, *hidden, 10)
+    matching = not command.methods or bool({*command.methods} - {"linear", "arc"})
+    _given.check_memory(sizes, len(command.seeds), matching)
     out = _out(command, name)
     data = load(command.data, command.data_dir, quiet=command.quiet).flat()
     _interrupt.say("the same command goes on from the last epoch")
@@ -249,7 +249,6 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
             model.apply, _initialiser(model, data.x_train[:1]), (data.x_train, data.y_train),
             command.seeds, protocol, directory=out / "checkpoints", progress=progress,
         )  # fmt: skip
-    sizes = (data.x_train.shape[1], *hidden, 10)
     study = {
         "network": model.apply, "a": a, "b": b,
         "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
@@ -300,7 +299,9 @@ def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> N
     if not command.quiet:
         from rich.console import Console
 
-        Console().print(comparison.table().terminal(title))
+        # On a narrow terminal lines go on below: cut numbers would be of no use.
+        width = max(Console().width, _LEAST_WIDTH)
+        Console(width=width).print(comparison.table().terminal(title))
     print(f"Written to {place}:")
     width = max(map(len, files))
     for name, what in files.items():

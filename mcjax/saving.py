@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _tensors
-from ._records import Reader, Stand, Writer, check_like
+from ._like import Stand, check_like
+from ._records import Reader, Writer
 from ._static import pack, unpack
 from ._tree import path_keys
 from ._types import Params

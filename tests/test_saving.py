@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 import mcjax
-from mcjax._records import class_name
+from mcjax._classes import class_name
 from mcjax.path import Linear, Path, Swaps
 
 from .handed import CASES
