@@ -31,7 +31,6 @@ from mcjax.data import load
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.methods import METHODS
 from mcjax.network.batch_norm import in_training_mode, statistics_of
-from mcjax.path import Legs
 from mcjax.study import machine
 from mcjax.training.protocol import cross_entropy_of
 from tests.catalogue import MODELS, Case, Transformer, linen, tokens
@@ -130,7 +129,7 @@ def compare(name: str, options: Architectures) -> dict[str, Any]:
         network = mcjax.trace(apply_fn, a, data[0][:4])
         for method in options.methods:
             path = mcjax.connect(method, network, a, b, x=data[0], points=6)
-            t = path.grid(4) if isinstance(path, Legs) else 21
+            t = path.grid(4) if len(path.sections()) > 1 else 21
             curve = mcjax.evaluate(path, apply_fn, data, t, statistics=data[0])
             out[method].append(100 * curve.worst("accuracy"))
         out["endpoints"].append(50 * float(curve.accuracy[0] + curve.accuracy[-1]))

@@ -34,7 +34,7 @@ from ..network.model import Model, replace_leaves
 from ..network.network import Network
 from ..network.normalisation import Normalisations
 from ..path import Family, Path, Point
-from ..path._base import count
+from ..path._base import count, first_of, type_at
 from ..path.sharing import shared_part
 from .pieces import Piece, pieces, t_batch_for, time_grid
 
@@ -217,8 +217,7 @@ def _frozen(path: Family, roles: StatisticLeaves, ts: Any) -> dict[int, jax.Arra
 def _roles(path: Family, model: ApplyFn | Network, x: Any, ts: Any) -> StatisticLeaves:
     """Which leaves are statistics; of a chunk of inputs, or of their types."""
     apply_fn = model.apply_fn if isinstance(model, Network) else model
-    c = jax.tree.map(lambda v: v[0], ts)
-    params, x = jax.eval_shape(lambda c, x: (path.at(c), x), c, x)  # types as JAX has them
+    params, x = type_at(path, ts), jax.eval_shape(lambda x: x, x)  # types as JAX has them
     return statistic_leaves(apply_fn, params, x)
 
 
@@ -303,12 +302,11 @@ def _estimate(
     replaced: dict[int, jax.Array], x: Any,
 ):  # fmt: skip
     """The means over the chunks of x, all of them full."""
-    c = jax.tree.map(lambda v: v[0], ts)
-    types = jax.eval_shape(path.at, c)
+    types = type_at(path, ts)
     model = Model.of(apply_fn, types, chunks.types(x, chunk))
     found = normalisations_of(model, types).found
     normalised = Normalisations(tuple(n for n in found if n.mean.leaf not in replaced))
-    shared = shared_part(path, model, {*normalised.leaves, *replaced}, c)
+    shared = shared_part(path, model, {*normalised.leaves, *replaced}, first_of(ts))
     leaves = jax.tree.leaves(types)
 
     def one_chunk(total, i):
