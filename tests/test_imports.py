@@ -26,6 +26,7 @@ LEVELS = [
         "_stream",
         "_loops",
         "_compiled",
+        "_lazy",
         "_version",
     }
     | {"tasks", "figures", "checkpoints"},

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
-import scipy.linalg
 
-lapack: Any = scipy.linalg.lapack
+from .._lazy import lazily
+
+linalg = lazily("scipy.linalg")
 # Relative to a unit's own second moment. Products in float32, added up in float64, leave errors
 # around 1e-8 of it: a smaller ridge would invert them, a larger one cost residual.
 _RIDGE = 1e-9
@@ -63,16 +63,16 @@ def solve(normal: Normal) -> Solution:
     try:
         ridged = scaled.copy(order="F")
         np.fill_diagonal(ridged, 1 + _RIDGE)
-        factor = scipy.linalg.cholesky(ridged, overwrite_a=True)
-        solved = scipy.linalg.cho_solve((factor, False), target)
+        factor = linalg.cholesky(ridged, overwrite_a=True)
+        solved = linalg.cho_solve((factor, False), target)
         # No pivot is below the least eigenvalue 1 / ‖A⁻¹‖₂ ≥ 1 / ‖A⁻¹‖₁, which LAPACK estimates to
         # a small factor in quadratic time: pivoting is for the matrices that this leaves open.
-        if lapack.dpocon(factor, 1.0)[0] > 10 * _RANK_TOLERANCE:
+        if linalg.lapack.dpocon(factor, 1.0)[0] > 10 * _RANK_TOLERANCE:
             rank = len(scaled)
         else:
-            rank = int(lapack.dpstrf(scaled, tol=_RANK_TOLERANCE)[2])
+            rank = int(linalg.lapack.dpstrf(scaled, tol=_RANK_TOLERANCE)[2])
     except np.linalg.LinAlgError:
-        values, vectors = scipy.linalg.eigh(scaled)
+        values, vectors = linalg.eigh(scaled)
         kept = values > _RANK_TOLERANCE * values[-1]
         solved = vectors[:, kept] @ ((vectors[:, kept].T @ target) / values[kept, None])
         rank = int(kept.sum())

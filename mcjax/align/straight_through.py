@@ -10,14 +10,15 @@ import numpy as np
 
 from .._tree import is_inexact
 from .._types import Params
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Path, static
 from ..path.transported import bent
-from ..symmetry.relaxation import matrices_of
-from .weights import match_weights
+from .parameters import float_arrays
+from .weights import descend
 
 
-class StraightThrough(Path):
+class StraightThroughPath(Path):
     """θ(t) = (1 − t) θ_A + t Pθ_B + 2 t (1 − t) θ̃ with P = argmax ⟨θ̂, Pθ_B⟩ (Git Re-Basin, Alg. 3).
 
     θ̂ is what `mcjax.fit` trains: the gradient with respect to Pθ_B is passed on to it unchanged,
@@ -34,7 +35,7 @@ class StraightThrough(Path):
         >>> a = {"w1": jnp.array([[1.0, 3.0]]), "w2": jnp.ones((2, 1))}
         >>> b = {"w1": jnp.array([[3.0, 1.0]]), "w2": jnp.ones((2, 1))}
         >>> network = mcjax.trace(f, a, jnp.ones((2, 1)))
-        >>> mcjax.align.StraightThrough(network, a, b, a)(1.0)["w1"].tolist()
+        >>> mcjax.align.StraightThroughPath(network, a, b, a)(1.0)["w1"].tolist()
         [[1.0, 3.0]]
     """
 
@@ -60,7 +61,7 @@ class StraightThrough(Path):
 
     def plans(self) -> dict[str, jax.Array]:
         """The matrices of P."""
-        return matrices_of(self.network, self._permutations())
+        return Action.of(self.network, self._permutations()).matrices()
 
     def _permutations(self) -> dict[str, jax.Array]:
         shapes = {
@@ -68,7 +69,10 @@ class StraightThrough(Path):
         }
 
         def match(target: Params, b: Params) -> dict[str, np.ndarray]:
-            found = match_weights(self.network, target, b).permutations
+            # On the host without JAX: a callback that calls it may wait for itself.
+            of_target, of_b = (float_arrays(jax.tree.leaves(p)) for p in (target, b))
+            rng = np.random.default_rng([0, 0])
+            found = descend(self.network, of_target, of_b, rng).permutations
             return {n: np.asarray(found[n], np.int32) for n in shapes}
 
         arguments = jax.lax.stop_gradient((self.target, self.b))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -13,7 +14,7 @@ from .. import _check
 from .._stream import BLOCK_BYTES, Stream
 from .._types import ApplyFn
 from .._version import versions
-from ..attacks.pgd import PGD, attacked
+from ..attacks.pgd import PGD, Attacked, attack_inputs
 from ..network import chunks
 from ..network.network import Network
 from ..path import Family, Path
@@ -38,6 +39,7 @@ def evaluate(
     task: Task = CLASSIFICATION,
     statistics: Any = None,
     attack: PGD | None = None,
+    key: jax.Array | None = None,
     mesh: Mesh | None = None,
     chunk: int = _CHUNK,
     t_batch: int | None = None,
@@ -66,6 +68,8 @@ def evaluate(
       `Statistics(t, {})` leaves those that the path's points hold
     - `attack`: every network is attacked by itself, and the metrics are those on the attacked
       inputs (tatro2020, Sec. 5); statistics stay those of clean inputs
+    - `key`: of the attack's random starts (default `jax.random.key(0)`); that of example n comes
+      from `fold_in(key, n)`, whatever the chunks
     - `mesh`: devices to share the work; its axes may be named `"t"` and `"data"`
     - `chunk`: examples at a time
     - `t_batch`: points at a time, vmapped; default 1 on a CPU, on an accelerator as many as
@@ -91,8 +95,8 @@ def evaluate(
         raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
     ts = time_grid(t)
     found, metadata = evaluated(
-        path, model, data, ts, task=task, statistics=statistics, attack=attack, mesh=mesh,
-        chunk=chunk, t_batch=t_batch, lengths=True, where=lambda i: f"t = {ts[i]:g}",
+        path, model, data, ts, task=task, statistics=statistics, attack=attack, key=key,
+        mesh=mesh, chunk=chunk, t_batch=t_batch, lengths=True, where=lambda i: f"t = {ts[i]:g}",
     )  # fmt: skip
     return Curve(ts, found.values, found.lengths, task, metadata)
 
@@ -106,6 +110,7 @@ def evaluate_points(
     task: Task = CLASSIFICATION,
     statistics: Any = None,
     attack: PGD | None = None,
+    key: jax.Array | None = None,
     mesh: Mesh | None = None,
     chunk: int = _CHUNK,
     t_batch: int | None = None,
@@ -135,15 +140,15 @@ def evaluate_points(
         _check.interval(coordinates)
     found, _ = evaluated(
         family, model, data, coordinates, task=task, statistics=statistics, attack=attack,
-        mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
+        key=key, mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
     )  # fmt: skip
     return dict(found.values)
 
 
 def evaluated(
     family: Family, model: ApplyFn | Network, data: Any, coordinates: Any, *, task: Task,
-    statistics: Any, attack: PGD | None, mesh: Mesh | None, chunk: int, t_batch: int | None,
-    where: Callable[[int], str], lengths: bool = False,
+    statistics: Any, attack: PGD | None, key: jax.Array | None, mesh: Mesh | None, chunk: int,
+    t_batch: int | None, where: Callable[[int], str], lengths: bool = False,
 ) -> tuple[Found, dict[str, Any]]:  # fmt: skip
     """Checks, statistics and attacks around the driver: (what it found, what produced it)."""
     apply_fn = apply_of(model)
@@ -170,8 +175,15 @@ def evaluated(
     plan = dataclasses.replace(plan, own_statistics=by_sweep)
     prepare = None
     if attack is not None:
-        attack.check(x)
-        plan, prepare = dataclasses.replace(plan, model=attacked(apply_fn, attack)), _pair
+        random_key = jax.random.key(0) if key is None else _check.random_key(key)
+        plan = dataclasses.replace(plan, model=Attacked(apply_fn, attack, task))
+
+        def attacked(x: Any, y: Any, start: int) -> Any:
+            attack.check(x)
+            return attack_inputs(x, y, random_key, start)
+
+        prepare = attacked
+
     found = run(
         plan, family, coordinates, parts, stream, statistics=batch_norm.at, where=where,
         mesh=mesh, lengths=lengths, prepare=prepare,
@@ -180,7 +192,3 @@ def evaluated(
         batch_norm.warn(stacklevel=4)
     source = {"examples": found.examples, "task": task.name, "statistics": batch_norm.source}
     return found, source | versions()
-
-
-def _pair(x: Any, y: Any) -> tuple[Any, Any]:
-    return x, y

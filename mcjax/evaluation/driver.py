@@ -51,7 +51,7 @@ def run(
     where: Callable[[int], str],
     mesh: Mesh | None = None,
     lengths: bool = True,
-    prepare: Callable[[Any, Any], Any] | None = None,
+    prepare: Callable[[Any, Any, int], Any] | None = None,
 ) -> Found:
     """Metrics of the points of a family over all data.
 
@@ -63,7 +63,7 @@ def run(
     - `statistics`: numbers of points → what stands in for leaves of these
     - `where`: number of a point → how a message names it
     - `lengths`: whether to measure distances
-    - `prepare`: (x, y) → what the model is given as x; default: x
+    - `prepare`: (x, y, number of the first example) → what the model is given as x; default: x
     """
     n_points = sum(len(p.which) for p in parts)
     stream.passes(len(parts), f"a path in {len(parts)} pieces")
@@ -99,7 +99,7 @@ def _step(plan: Plan, piece: Piece, replaced: Replaced) -> Callable[..., Sums]:
 
 
 def _over_blocks(
-    step: Callable[..., Sums], stream: Stream, prepare: Callable[[Any, Any], Any] | None
+    step: Callable[..., Sums], stream: Stream, prepare: Callable[[Any, Any, int], Any] | None
 ) -> tuple[Sums, int]:
     """(sums in float64 over all blocks, number of examples).
 
@@ -110,7 +110,7 @@ def _over_blocks(
     sent: tuple[Block, Sums] | None = None
     for block in stream.blocks():
         x, y = block.data
-        sums = step(prepare(x, y) if prepare else x, y, block.weights)
+        sums = step(prepare(x, y, block.start) if prepare else x, y, block.weights)
         examples += block.n
         if sent is not None:
             total = _fetched(total, *sent)

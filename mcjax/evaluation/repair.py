@@ -8,6 +8,8 @@ of the end points'.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,8 @@ from ..network.layers import Contraction
 from ..network.model import Model, replace_leaves
 from ..network.network import Network
 from ..network.normalisation import normalisations
+from ..network.sides import Origins, contraction_dims, weight_position
+from ..network.units import choose, partition
 from ..path import Path, static, time
 
 # A unit that varies less than this part of what it should is left as it is.
@@ -33,13 +37,23 @@ _EPSILON = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class _Layer:
-    """A layer to repair: leaves and pre-activation by number, the axes of its units."""
+    """A layer to repair: leaves and pre-activation by number, the axes of its channels in each.
+
+    A channel is an entry of the bias: the pre-activation of one unit, on whatever axes units
+    stand, inside heads or beside others.
+    """
 
     weight: int
     bias: int
     value: int
-    unit_axis: int  # of the pre-activation
-    weight_axis: int
+    channels: tuple[int, ...]  # axes of the pre-activation, in the order of the bias's own
+    weight_axes: tuple[int, ...]
+
+    def over(self, axes: Sequence[int], channels: jax.Array, rank: int) -> jax.Array:
+        """Something for each channel, to broadcast along these axes of an array of this rank."""
+        order = sorted(range(len(axes)), key=axes.__getitem__)
+        channels = jnp.transpose(channels, order)
+        return jnp.expand_dims(channels, [d for d in range(rank) if d not in axes])
 
 
 class Repaired(Path):
@@ -49,8 +63,9 @@ class Repaired(Path):
     where µ, σ are the mean and standard deviation of a unit's pre-activation in θ(t) (with all
     layers before it repaired) and µ*, σ* = (1 − t) (µ, σ)(θ(0)) + t (µ, σ)(θ(1)). Layers that
     batch normalisation follows are repaired by its statistics, estimated in the same pass. The end
-    points stay as they are. What is left out: layers inside scans, weights and biases used twice,
-    and layers whose units share an axis with others.
+    points stay as they are. Units inside heads and beside others on one axis are repaired like
+    any. What is left out: layers inside scans, weights and biases used twice, and weights that
+    are sliced or computed from others.
 
     Align the end points first: REPAIR mends what is left after alignment.
 
@@ -107,43 +122,82 @@ class Repaired(Path):
 def _layers(network: Network, x_types: Any) -> list[_Layer]:
     """The layers that can be repaired, in topological order."""
     analysis, found = analysis_for(network, x_types)
-    top = {o for e in analysis.program.equations for o in e.outputs}
+    program = analysis.program
+    top = {o for e in program.equations for o in e.outputs}
     leaves = [v for c in found for v in (c.weight, c.bias)]
-    normalised = normalisations(analysis.program, len(network.leaf_types))
+    normalised = normalisations(program, len(network.leaf_types))
     followed = {n.input for n in normalised.found}
+    hidden = frozenset[int]().union(*(u.leaves() for u in partition(network)))
+    origins = Origins(program)
     out = []
     for c in found:
-        own = c.bias is not None and leaves.count(c.weight) == leaves.count(c.bias) == 1
+        own = c.bias in hidden and leaves.count(c.weight) == leaves.count(c.bias) == 1
         if own and c.biased in top and c.biased not in followed:
-            layer = _layer_of(network, analysis.of(c.biased), c)
+            layer = _layer_of(origins, c)
             if layer is not None:
                 out.append(layer)
     return out
 
 
-def _layer_of(network: Network, axes: Any, c: Contraction) -> _Layer | None:
-    """The layer with the axis of its units, if one axis of it and its bias holds only a group."""
-    bias_axes, weight_axes = network.leaf_axes[c.bias], network.leaf_axes[c.weight]  # type: ignore[index]
-    if len(bias_axes) != 1 or len(bias_axes[0]) != 1 or bias_axes[0][0] not in network.by_atom:
+def _layer_of(origins: Origins, c: Contraction) -> _Layer | None:
+    """The layer, if each of its channels has axes of its own in weight, bias and output."""
+    program, position = origins.program, weight_position(c)
+    dims = contraction_dims(program, c.equation, position)
+    total = origins.producers[c.biased]
+    weight = origins.of(c.equation.inputs[position])
+    results = [origins.back(o, (c.output,)) for o in total.inputs]
+    result = next((r for r in results if r is not None), None)
+    added = next((b for b in map(origins.of, total.inputs) if b is not None), None)
+    if dims is None or weight is None or result is None or added is None or c.bias != added[0]:
+        return None  # something is computed, or comes between
+    shapes = [program.shape(program.inputs[leaf]) for leaf in (c.weight, c.bias)]
+    channels: dict[int, tuple[int, int]] = {}  # axis of the bias → of the value, of the weight
+    for d, axes in enumerate(added[1]):
+        if not axes:
+            continue  # the bias is the same along it
+        operand = dims[0].get(_only(result[1][d]))  # type: ignore[arg-type]
+        of_weight, of_bias = None if operand is None else _only(weight[1][operand]), _only(axes)
+        if of_weight is None or of_bias is None:
+            return None
+        if not shapes[0][of_weight] == shapes[1][of_bias] == program.shape(c.biased)[d]:
+            return None
+        channels[of_bias] = (d, of_weight)
+    # No part of the leaves is something else.
+    covered = math.prod(shapes[1][axis] for axis in channels)
+    operand_shape = program.shape(c.equation.inputs[position])
+    if covered != math.prod(shapes[1]) or math.prod(operand_shape) != math.prod(shapes[0]):
         return None
-    unit = bias_axes[0]
-    of_value = [i for i, e in enumerate(axes) if e == unit]
-    of_weight = [i for i, e in enumerate(weight_axes) if e == unit]
-    if len(of_value) != 1 or len(of_weight) != 1:
-        return None
-    assert c.bias is not None
-    return _Layer(c.weight, c.bias, c.biased, of_value[0], of_weight[0])
+    of_value, of_weight = zip(*(channels[axis] for axis in sorted(channels)), strict=True)
+    return _Layer(c.weight, c.bias, c.biased, of_value, of_weight)
 
 
-def _moments(h: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    others = tuple(i for i in range(h.ndim) if i != axis)
-    return jnp.mean(h, others), jnp.std(h, others)
+def _only(axes: Sequence[int]) -> int | None:
+    return axes[0] if len(axes) == 1 else None
 
 
-def _scale(goal: jax.Array, deviation: jax.Array) -> jax.Array:
-    """σ*/σ, 1 for units that do not vary."""
-    alive = deviation > _EPSILON * goal
-    return jnp.where(alive, goal / jnp.where(alive, deviation, 1), 1)
+def _moments(h: jax.Array, channels: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """(mean, deviation) of each channel."""
+    others = tuple(i for i in range(h.ndim) if i not in channels)
+    order = [sorted(channels).index(i) for i in channels]
+    return jnp.transpose(jnp.mean(h, others), order), jnp.transpose(jnp.std(h, others), order)
+
+
+def _correction(network: Network, layer: _Layer, seen: Any, goal: Any) -> Any:
+    """(scale, shift): h · scale + shift has the mean and deviation that it should.
+
+    The scale is 1 for units that do not vary; channels that are no units stay.
+    """
+    (mean, deviation), (goal_mean, goal_deviation) = seen, goal
+    alive = deviation > _EPSILON * goal_deviation
+    scale = jnp.where(alive, goal_deviation / jnp.where(alive, deviation, 1), 1)
+    shape = network.leaf_types[layer.bias].shape
+    pairs = ((scale, jnp.ones_like(scale)), (goal_mean - mean * scale, jnp.zeros_like(scale)))
+    return [
+        choose(network, layer.bias, network.groups, *(v.reshape(shape) for v in pair)).reshape(
+            scale.shape
+        )
+        for pair in pairs
+    ]
 
 
 def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: Any) -> Any:
@@ -159,13 +213,12 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
 
         def correct(k: int, layer: _Layer):
             def change(h):
-                seen[k] = _moments(h, layer.unit_axis)
+                seen[k] = _moments(h, layer.channels)
                 if targets is None:
                     return h
-                mean, deviation = targets[k]
-                shape = [-1 if i == layer.unit_axis else 1 for i in range(h.ndim)]
-                scale = _scale(deviation, seen[k][1])
-                return (h - seen[k][0].reshape(shape)) * scale.reshape(shape) + mean.reshape(shape)
+                scale, shift = _correction(network, layer, seen[k], targets[k])
+                scale, shift = (layer.over(layer.channels, v, h.ndim) for v in (scale, shift))
+                return h * scale + shift
 
             return change
 
@@ -192,10 +245,9 @@ def _repair(network: Network, chunk: int, params: Params, x: Any, targets: Any) 
     leaves = jax.tree.leaves(params)
     changed: dict[int, Any] = dict(statistics)
     layers = _layers(network, chunks.types(x, chunk))
-    for layer, (mean, deviation), (goal_mean, goal) in zip(layers, found, targets, strict=True):
-        scale = _scale(goal, deviation)
-        weight = leaves[layer.weight]
-        shape = [-1 if i == layer.weight_axis else 1 for i in range(weight.ndim)]
-        changed[layer.weight] = weight * scale.reshape(shape)
-        changed[layer.bias] = (leaves[layer.bias] - mean) * scale + goal_mean
+    for layer, seen, goal in zip(layers, found, targets, strict=True):
+        scale, shift = _correction(network, layer, seen, goal)
+        weight, bias = leaves[layer.weight], leaves[layer.bias]
+        changed[layer.weight] = weight * layer.over(layer.weight_axes, scale, weight.ndim)
+        changed[layer.bias] = bias * scale.reshape(bias.shape) + shift.reshape(bias.shape)
     return replace_leaves(params, changed)

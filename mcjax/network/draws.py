@@ -10,9 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
+from .._lazy import lazily
 from .program import Constant, Program
+
+special = lazily("scipy.special")
 
 # Random numbers are repeated from this many on: a prime, so that no two rows are alike.
 _PERIOD = 1_048_583
@@ -60,7 +62,7 @@ def _drawn(leaf: jax.ShapeDtypeStruct, draw: int, number: int) -> Any:
     values = np.empty(leaf.shape, _at_least_single(leaf.dtype))
     values = _uniform(values, draw, number)
     if len(leaf.shape) > 1:
-        values = scipy.special.ndtri(values - 0.4) / math.sqrt(math.prod(leaf.shape[:-1]) or 1)
+        values = special.ndtri(values - 0.4) / math.sqrt(math.prod(leaf.shape[:-1]) or 1)
     return values.astype(leaf.dtype)
 
 

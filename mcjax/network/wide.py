@@ -18,10 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
-from threadpoolctl import threadpool_limits
 
+from .._lazy import lazily
 from .program import Constant, Equation, Operand, Program, scan_counts
+
+special = lazily("scipy.special")
+threadpoolctl = lazily("threadpoolctl")
 
 # What a type is widened to; integers, booleans and random keys stay.
 _WIDE = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
@@ -57,7 +59,8 @@ def on_host():
             jax.enable_x64(True), jax.transfer_guard("allow"), jax.debug_nans(False),
             jax.debug_infs(False), jax.disable_jit(False), jax.numpy_rank_promotion("allow"),
             np.errstate(all="ignore"),
-            threadpool_limits(1, "blas"),  # its threads spin, where others work beside them
+            # Its threads spin, where others work beside them.
+            threadpoolctl.threadpool_limits(1, "blas"),
         ):  # fmt: skip
             stack.enter_context(setting)
         with contextlib.suppress(RuntimeError):  # no CPU among the backends
@@ -209,8 +212,9 @@ _UNARY = {
     "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh,
     "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
     "sqrt": np.sqrt, "square": np.square, "rsqrt": lambda x: 1 / np.sqrt(x), "floor": np.floor,
-    "ceil": np.ceil, "logistic": scipy.special.expit, "erf": scipy.special.erf,
-    "erfc": scipy.special.erfc, "real": np.real, "imag": np.imag, "conj": np.conj,
+    "ceil": np.ceil, "logistic": lambda x: special.expit(x),
+    "erf": lambda x: special.erf(x), "erfc": lambda x: special.erfc(x),
+    "real": np.real, "imag": np.imag, "conj": np.conj,
     "is_finite": np.isfinite, "not": np.invert, "copy": np.asarray, "copy_p": np.asarray,
     "stop_gradient": np.asarray, "reduce_precision": np.asarray,
 }  # fmt: skip
