@@ -26,8 +26,10 @@ LEVELS = [
         "_stream",
         "_loops",
         "_compiled",
-        "_lazy",
         "_version",
+        "_lazy",
+        "_json",
+        "_task",
     }
     | {"tasks", "figures", "checkpoints"},
     {"symmetry"},
