@@ -14,6 +14,7 @@ import numpy as np
 
 from . import _check
 from ._inputs import length, per_example, unmark
+from ._json import plain
 from ._types import ApplyFn, Params
 from ._version import versions
 from .adjust.stages import Plan
@@ -150,14 +151,21 @@ class Comparison:
         """Label → split → curve, to draw."""
         return {row.label: row.curves for row in self.rows if row.curves}
 
-    def plot(self, file: str | FilePath) -> None:
-        """Draw every metric along every path into a picture file."""
+    def plot(self, file: str | FilePath | None = None, *, ax: Any = None) -> np.ndarray:
+        """Draw every metric along every path: a panel a metric, a colour a method.
+
+        **Arguments:**
+        - `file`: picture file, its ending says the format; default: none is written
+        - `ax`: axes to draw on, one for each metric; default: those of a new figure
+
+        **Returns:** the axes.
+        """
         from .figures.curves import draw_curves
 
-        draw_curves(self.curves(), file)
+        return draw_curves(self.curves(), file, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number, as plain lists and numbers."""
+        """Every number, as plain lists and numbers; NaN and infinities are strings."""
         methods = {
             row.method: {
                 "label": row.label,
@@ -172,7 +180,7 @@ class Comparison:
             for row in self.rows
         }
         ends = {s: {m: self.endpoints(s, m) for m in self.task.metrics} for s in self.splits}
-        return {"metadata": dict(self.metadata), "endpoints": ends, "methods": methods}
+        return plain({"metadata": self.metadata, "endpoints": ends, "methods": methods})
 
 
 _CONVENTIONS = ("chord", "endpoint")

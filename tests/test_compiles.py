@@ -84,8 +84,12 @@ CALLS = {
     "estimate_batch_norm": lambda s: estimate_batch_norm(
         BN.apply_fn, BN.another(s), images(batch=16), chunk=8
     ),
-    "evaluate with batch norm": lambda s: mcjax.evaluate(
+    "statistics of the end points": lambda s: mcjax.evaluate(
         Linear(BN.another(s), BN.another(s + 1)), BN.apply_fn, (images(batch=16), Y[:16]), 3
+    ),
+    "statistics estimated": lambda s: mcjax.evaluate(
+        Linear(BN.another(s), BN.another(s + 1)), BN.apply_fn, (images(batch=16), Y[:16]), 3,
+        statistics=images(batch=12), chunk=8,
     ),
     **{
         name: lambda s, m=with_protocol(method, Protocol(2, 16)): mcjax.connect(
@@ -96,6 +100,7 @@ CALLS = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::mcjax.evaluation.StatisticsWarning")
 @pytest.mark.parametrize("name", list(CALLS))
 def test_nothing_is_compiled_twice(name):
     with Compiled() as first:

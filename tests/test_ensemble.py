@@ -34,6 +34,17 @@ def test_independent_networks_are_averaged():
     assert made.accuracy((x, y), chunk=7) == 1.0
 
 
+def test_accuracy_is_of_a_classification():
+    case, network, members = networks()
+    x, made = case.inputs(30), independent(network, members)
+    y = np.argmax(probabilities(case, members, x), -1)
+    classes = probabilities(case, members, x).shape[-1]
+    assert made.accuracy((x, np.eye(classes, dtype=np.float32)[y])) == 1.0
+    for wrong in (np.zeros((30, classes), np.float32), y + classes, y.astype(np.float32)):
+        with pytest.raises(ValueError, match="y: "):
+            made.accuracy((x, wrong))
+
+
 def test_the_same_network_three_times_is_the_network():
     case, network, members = networks(1)
     x = case.inputs(100)

@@ -33,8 +33,9 @@ LEVELS = [
         "_loops",
         "_compiled",
         "_lazy",
-        "_modules",
         "_version",
+        "_json",
+        "_task",
     }
     | {"tasks", "figures"},
     {"symmetry"},

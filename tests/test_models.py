@@ -126,12 +126,14 @@ def test_an_aligned_residual_network_keeps_its_ends_along_the_whole_pipeline():
     )  # fmt: skip
     repaired = Repaired(Linear(a, aligned), network, IMAGES, chunk=8)
     for path in (Linear(a, aligned), fitted.path, repaired):
-        curve = mcjax.evaluate(path, model.apply, (IMAGES, y), 5, chunk=8)
+        curve = mcjax.evaluate(path, model.apply, (IMAGES, y), 5, statistics=IMAGES, chunk=8)
         np.testing.assert_allclose(curve.loss[[0, -1]], [losses[0], losses[1]], rtol=2e-3)
     # Inside, without statistics of its own, a network on the path would be another one.
     inside = fitted.path(0.5)
     stale = -jnp.mean(jax.nn.log_softmax(model.apply(inside, IMAGES))[jnp.arange(8), y])
-    middle = mcjax.evaluate(fitted.path, model.apply, (IMAGES, y), [0.5], chunk=8).loss[0]
+    middle = mcjax.evaluate(
+        fitted.path, model.apply, (IMAGES, y), [0.5], statistics=IMAGES, chunk=8
+    ).loss[0]
     assert abs(float(stale) - middle) > 1e-3
 
 

@@ -31,7 +31,6 @@ from mcjax.data import load
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.methods import PRESETS, LayerByLayer, WeightAdjustment
 from mcjax.network.batch_norm import statistics_of
-from mcjax.path import Legs
 from mcjax.study import machine
 from mcjax.training import TrainingLoss
 from tests.catalogue import MODELS, Case, Transformer, linen, tokens
@@ -138,7 +137,7 @@ def compare(name: str, options: Architectures) -> dict[str, Any]:
         network = mcjax.trace(apply_fn, a, data[0][:4])
         for method in options.methods:
             path = mcjax.connect(network, a, b, at_six(method), x=data[0]).path
-            t = path.grid(4) if isinstance(path, Legs) else 21
+            t = path.grid(4) if len(path.sections()) > 1 else 21
             curve = mcjax.evaluate(path, apply_fn, data, t, statistics=data[0])
             out[method].append(100 * curve.worst("accuracy"))
         out["endpoints"].append(50 * float(curve.accuracy[0] + curve.accuracy[-1]))

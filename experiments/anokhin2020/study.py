@@ -22,7 +22,7 @@ from mcjax.data import Dataset
 from mcjax.evaluation import Curve
 from mcjax.figures.curves import draw_curves
 from mcjax.methods import FLOWS, PRESETS, Flow, with_protocol
-from mcjax.path import Known, Legs
+from mcjax.path import Knots
 from mcjax.study import machine
 from mcjax.training import Protocol
 
@@ -82,9 +82,10 @@ class Study:
         some = x[:10_000] if chosen.needs_inputs == "sample" else x
         made = mcjax.connect(network, a, b, chosen, x=some, y=y, key=jax.random.key(pair))
         path, built = made.path, time.perf_counter()
-        t: Any = path.grid(10) if isinstance(path, Legs) else np.linspace(0, 1, self.points)
+        legs = len(path.sections()) > 1
+        t: Any = path.grid(10) if legs else np.linspace(0, 1, self.points)
         if path.costly:
-            path = Known(path, t)
+            path = Knots.of(path, t)
         curves = {
             split: mcjax.evaluate(path, self.apply, data, t, statistics=x[:10_000])
             for split, data in (("train", self.train_data), ("test", self.test_data))

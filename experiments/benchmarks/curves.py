@@ -88,10 +88,10 @@ def statistics(name: str) -> dict[str, float]:
     curve, ts = Bezier.between(a, b), np.linspace(0, 1, 61)
 
     def sweep():
-        return mcjax.evaluate(curve, model.apply, (x, y), ts, chunk=n).loss
+        return mcjax.evaluate(curve, model.apply, (x, y), ts, statistics=x, chunk=n).loss
 
     def chunked():
-        return mcjax.evaluate(curve, model.apply, (x, y), ts).loss
+        return mcjax.evaluate(curve, model.apply, (x, y), ts, statistics=x).loss
 
     # Two programs: in one, XLA would see that both passes compute the same and merge them.
     estimate = jax.jit(lambda t, x: estimate_batch_norm(model.apply, curve.at(t), x, chunk=n))

@@ -95,7 +95,7 @@ def learn_permutations(
         raise ValueError("the network has no group of two units or more: nothing can be permuted")
     a, b = network.check_parameters(a=a, b=b)
     first = Action.of(network, {} if start is None else start)
-    steps = Data(data).steps(protocol.batch) * protocol.epochs
+    steps = Data(data, network).steps(protocol.batch) * protocol.epochs
     if objective is None:
         objective = Objective.on(network, data, protocol.batch, task=task)
     candidate = Transported(network, a, b, first.matrices(), bump)

@@ -2,10 +2,12 @@
 
 from .along import evaluate, evaluate_points
 from .barrier import barrier
-from .batch_norm import Statistics, StatisticsWarning, batch_norm_along, estimate_batch_norm
+from .batch_norm import estimate_batch_norm
 from .curve import Curve
-from .plane import Plane, Surface, evaluate_plane
+from .plane import Plane, evaluate_plane
 from .repair import Repaired
+from .statistics import Statistics, StatisticsWarning, batch_norm_along
+from .surface import Surface
 from .sweep import metrics_at
 
 __all__ = [

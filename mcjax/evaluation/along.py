@@ -15,15 +15,14 @@ from .._stream import BLOCK_BYTES, Stream
 from .._types import ApplyFn
 from .._version import versions
 from ..attacks.pgd import PGD, Attacked, attack_inputs
-from ..network import chunks
 from ..network.network import Network
 from ..path import Family, Path
-from ..tasks import CLASSIFICATION, Task
-from .batch_norm import statistics_leaves
+from ..tasks import CLASSIFICATION, Task, require
 from .curve import Curve
 from .driver import Found, run
-from .pieces import as_coordinates, pieces, t_batch_for, time_grid
+from .pieces import as_coordinates, t_batch_for, time_grid
 from .sharding import check_mesh
+from .statistics import choose
 from .sweep import Plan, apply_of, check_task
 
 # Examples at a time: small enough that a chunk's activations stay near the cores.
@@ -77,7 +76,8 @@ def evaluate(
 
     **Returns:** a `Curve`. A single t gives a curve of one point.
 
-    **Warns:** where a metric is not finite, of the first t and how many examples.
+    **Warns:** where a metric is not finite, of the first t and how many examples; and
+    `StatisticsWarning` where networks have the end points' statistics of batch normalisation.
 
     **Raises:** `ValueError` for an empty batch, x and y of different lengths, NaN in x, t that
     lies outside [0, 1] or falls, an iterator of batches for a path of several legs,
@@ -140,54 +140,59 @@ def evaluate_points(
     if isinstance(family, Path):
         _check.interval(coordinates)
     found, _ = evaluated(
-        family, model, data, coordinates, task=task, statistics=statistics, attack=attack,
-        key=key, mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
+        family, model, data, coordinates, task=task, statistics=statistics, attack=attack, key=key,
+        mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
     )  # fmt: skip
     return dict(found.values)
 
 
 def evaluated(
     family: Family, model: ApplyFn | Network, data: Any, coordinates: Any, *, task: Task,
-    statistics: Any, attack: PGD | None, key: jax.Array | None, mesh: Mesh | None, chunk: int,
-    t_batch: int | None, where: Callable[[int], str], lengths: bool = False,
+    where: Callable[[int], str], statistics: Any = None, attack: PGD | None = None,
+    key: jax.Array | None = None, mesh: Mesh | None = None,
+    chunk: int = _CHUNK, t_batch: int | None = None, lengths: bool = False,
 ) -> tuple[Found, dict[str, Any]]:  # fmt: skip
-    """Checks, statistics and attacks around the driver: (what it found, what produced it)."""
+    """Checks, statistics and attacks around the driver: (what is found, what it is of)."""
+    task = require(task)
     apply_fn = apply_of(model)
     _check.function(apply_fn, "model")
     if mesh is not None:
         check_mesh(mesh)
+    _check.positive(chunk, "chunk")
+    of_devices = 1 if mesh is None else mesh.size
     stream = Stream(
-        data, _check.positive(chunk, "chunk"), limit=BLOCK_BYTES * (mesh.size if mesh else 1),
+        data, chunk, limit=BLOCK_BYTES * of_devices,
         mark=model.inputs if isinstance(model, Network) else lambda x: x,
     )  # fmt: skip
     first = stream.first()
-    (x, y), size = first.data, min(chunk, len(first.weights))
-    points = as_coordinates(family, coordinates)
-    check_task(task, family, model, points, x, y)
-    plan = Plan(model, task, size, t_batch_for(family, points, t_batch))
-    parts = pieces(family, coordinates)
-    whole = stream.arrays is not None and stream.n == size
-    batch_norm = statistics_leaves(
-        family, model, chunks.types(x, size), coordinates, statistics, chunk=chunk,
-        t_batch=plan.t_batch, parts=parts,
-        in_sweep=whole and statistics is data[0] and attack is None and mesh is None,
+    x, y = first.data
+    some = as_coordinates(family, coordinates)
+    labels = check_task(task, family, model, some, x, y)
+    n = stream.n or len(first.weights)
+    own = stream.arrays is not None and statistics is not None and statistics is data[0]
+    batch = t_batch_for(family, some, t_batch)
+    choice = choose(
+        family, model, x, coordinates, statistics, chunk=chunk, t_batch=batch,
+        in_sweep=own and n <= chunk and attack is None and mesh is None,
     )  # fmt: skip
-    by_sweep = batch_norm.kind == "estimated" and not batch_norm.leaves
-    plan = dataclasses.replace(plan, own_statistics=by_sweep)
+    plan = Plan(model, task, min(chunk, len(first.weights)), batch, choice.in_sweep)
     prepare = None
     if attack is not None:
         random_key = jax.random.key(0) if key is None else _check.random_key(key)
         plan = dataclasses.replace(plan, model=Attacked(apply_fn, attack, task))
 
-        def prepare(x: Any, y: Any, start: int) -> Any:
+        def attacked(x: Any, y: Any, start: int) -> Any:
             attack.check(x)
             return attack_inputs(x, y, random_key, start)
 
+        prepare = attacked
     found = run(
-        plan, family, coordinates, parts, stream, statistics=batch_norm.at, where=where,
+        plan, family, coordinates, stream, statistics=choice.at, labels=labels, where=where,
         mesh=mesh, lengths=lengths, prepare=prepare,
     )  # fmt: skip
-    if not lengths or not found.lengths.size or found.lengths.any():
-        batch_norm.warn(stacklevel=4)
-    source = {"examples": found.examples, "task": task.name, "statistics": batch_norm.source}
-    return found, source | versions()
+    if not found.lengths.size or found.lengths.any():
+        choice.warn(stacklevel=3)
+    metadata = {"task": task.name, "statistics": choice.source, "examples": found.examples}
+    if attack is not None:
+        metadata["attack"] = repr(attack)
+    return found, metadata | versions()

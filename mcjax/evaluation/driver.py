@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,8 @@ from .._compiled import compiled
 from .._stream import Block, Stream
 from .._tree import squared_distance
 from ..path import Family
-from .pieces import Piece, as_coordinates
+from ..path._base import first_of
+from .pieces import Piece, as_coordinates, pieces
 from .sharding import Sharded
 from .sweep import Plan, Sums, sweep
 
@@ -43,10 +44,10 @@ def run(
     plan: Plan,
     family: Family,
     coordinates: Any,
-    parts: Sequence[Piece],
     stream: Stream,
     *,
-    statistics: Callable[[np.ndarray], Replaced],
+    statistics: Callable[[Piece], Replaced],
+    labels: Callable[[Any], None],
     where: Callable[[int], str],
     mesh: Mesh | None = None,
     lengths: bool = True,
@@ -58,12 +59,13 @@ def run(
     costly are computed once.
 
     **Arguments:**
-    - `parts`: the family's pieces at the coordinates
-    - `statistics`: numbers of points → what stands in for leaves of these
+    - `statistics`: piece (its points at hand) → what stands in for leaves of its points
+    - `labels`: raises for labels of a block that are not the task's
     - `where`: number of a point → how a message names it
     - `lengths`: whether to measure distances
     - `prepare`: (x, y, number of the first example) → what the model is given as x; default: x
     """
+    parts = pieces(family, coordinates)
     n_points = sum(len(p.which) for p in parts)
     stream.passes(len(parts), f"a path in {len(parts)} pieces")
     values = {k: np.empty(n_points) for k in plan.task.metrics}
@@ -71,14 +73,14 @@ def run(
     measure = _Lengths(family, coordinates, n_points, parts) if lengths else None
     for planned in parts:
         piece = planned.at_hand()
-        replaced = statistics(piece.which)
+        replaced = statistics(piece)
         if measure is not None:
             measure.add(piece)
         if mesh is None:
             step = _step(plan, piece, replaced)
         else:
             step = Sharded(mesh, plan, piece.family, piece.coordinates, replaced)
-        total, examples = _over_blocks(step, stream, prepare)
+        total, examples = _over_blocks(step, stream, prepare, labels)
         broken[piece.which] = total.broken
         for k, found in total.values.items():
             values[k][piece.which] = found / examples
@@ -98,7 +100,10 @@ def _step(plan: Plan, piece: Piece, replaced: Replaced) -> Callable[..., Sums]:
 
 
 def _over_blocks(
-    step: Callable[..., Sums], stream: Stream, prepare: Callable[[Any, Any, int], Any] | None
+    step: Callable[..., Sums],
+    stream: Stream,
+    prepare: Callable[[Any, Any, int], Any] | None,
+    labels: Callable[[Any], None],
 ) -> tuple[Sums, int]:
     """(sums in float64 over all blocks, number of examples).
 
@@ -109,7 +114,10 @@ def _over_blocks(
     sent: tuple[Block, Sums] | None = None
     for block in stream.blocks():
         x, y = block.data
-        sums = step(prepare(x, y, block.start) if prepare else x, y, block.weights)
+        if examples:  # those of the first have been looked at
+            labels(y)
+        given = x if prepare is None else prepare(x, y, block.start)
+        sums = step(given, y, block.weights)
         examples += block.n
         if sent is not None:
             total = _fetched(total, *sent)
@@ -145,7 +153,7 @@ class _Lengths:
     one program for the whole family.
     """
 
-    def __init__(self, family: Family, coordinates: Any, n: int, parts: Sequence[Piece]) -> None:
+    def __init__(self, family: Family, coordinates: Any, n: int, parts: list[Piece]) -> None:
         self.found = np.zeros(max(0, n - 1))
         self.by_piece = any(p.family.costly for p in parts)
         self.last: Any = None
@@ -173,7 +181,7 @@ class _Lengths:
 
 def _distances(family: Family, coordinates: Any) -> tuple[jax.Array, Any, Any]:
     """Distances from point to point, the first point and the last; each is computed once."""
-    first = family.at(jax.tree.map(lambda v: v[0], coordinates))
+    first = family.at(first_of(coordinates))
 
     def step(before, c):
         point = family.at(c)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _check
 from ..path import Family, Path, Points
-from ..path._base import count
+from ..path._base import count, type_at
 
 _POINTS_BYTES = 1 << 30
 _T_BATCH_BYTES = 2 << 30
@@ -44,36 +44,24 @@ def time_grid(t: int | Any) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A part of a family to be swept at once.
-
-    - `which`: numbers of all coordinates; `coordinates`: these
-    - `keeps`: whether costly points stay at hand
-    """
+    """A part of a family to be swept at once: `which` of all coordinates, and where they are."""
 
     which: np.ndarray
     family: Family
     coordinates: Any
 
-    keeps: bool = False
-    _kept: list[Piece] = dataclasses.field(default_factory=list)
-
     def at_hand(self) -> Piece:
-        """The piece; costly points of it computed, once if they are kept."""
+        """The piece; costly points of it computed, so that each is only once."""
         if not self.family.costly:
             return self
-        if self._kept:
-            return self._kept[0]
         points = Points.of(self.family, self.coordinates)
-        found = Piece(self.which, points, jnp.arange(len(self.which)))
-        if self.keeps:
-            self._kept.append(found)
-        return found
+        return Piece(self.which, points, jnp.arange(len(self.which)))
 
 
 def pieces(family: Family, coordinates: Any) -> list[Piece]:
     """Leg by leg, as what a leg does not move is shared on it; of costly points as many as fit in
-    1 GiB at a time."""
-    found: list[Piece] = []
+    1 GiB."""
+    found = []
     for which, part, where in family.pieces(coordinates):
         where, n = as_coordinates(part, where), len(which)
         if not part.costly:
@@ -82,10 +70,6 @@ def pieces(family: Family, coordinates: Any) -> list[Piece]:
         parts = math.ceil(n * bytes_of(part, where) / _POINTS_BYTES)
         for some in np.array_split(np.arange(n), parts):
             found.append(Piece(which[some], part, jax.tree.map(lambda v, i=some: v[i], where)))
-    costly = [p for p in found if p.family.costly]
-    size = sum(len(p.which) * bytes_of(p.family, p.coordinates) for p in costly)
-    if size <= _POINTS_BYTES:
-        found = [dataclasses.replace(p, keeps=True) for p in found]
     return found
 
 
@@ -108,6 +92,5 @@ def t_batch_for(family: Family, coordinates: Any, t_batch: int | None) -> int:
 
 def bytes_of(family: Family, coordinates: Any) -> int:
     """Of one network of the family."""
-    some = jax.tree.map(lambda v: v[0], coordinates)
-    leaves = jax.tree.leaves(jax.eval_shape(family.at, some))
+    leaves = jax.tree.leaves(type_at(family, coordinates))
     return sum(v.size * v.dtype.itemsize for v in leaves)

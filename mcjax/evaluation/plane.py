@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping
-from pathlib import Path as FilePath
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,7 +10,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from .. import _check
-from .._files import write_atomically
 from .._static import pack
 from .._tree import inner_product, linear_combination
 from .._types import ApplyFn, Params
@@ -22,6 +18,7 @@ from ..network.network import Network
 from ..path import Combination, Family, Path, static
 from ..tasks import CLASSIFICATION, Task
 from .along import evaluated
+from .surface import Surface
 
 # Sine of the smallest angle between the sides of the triangle that counts as a plane.
 _COLLINEAR = 1e-4
@@ -50,14 +47,13 @@ class Plane(Family):
         points = self.origin, self.first, self.second
         return Combination(points, lambda c: (jnp.ones_like(c[0]), c[0], c[1]))
 
-    def mixture(self, coordinates: Any) -> tuple[tuple[Params, ...], np.ndarray]:
+    def mixture(self, coordinates: Any) -> tuple[Sequence[Params], np.ndarray]:
         """Of the three networks; outside their triangle as at its rim, so no weight is negative."""
         corners = np.asarray(self.corners, np.float64)
-        places = np.asarray(coordinates, np.float64)
-        homogeneous = [np.vstack([v.T, np.ones(len(v))]) for v in (corners, places)]
-        weights = np.maximum(np.linalg.solve(*homogeneous).T, 0)
-        plane = self.origin, self.first, self.second
-        networks = tuple(linear_combination((1.0, x, y), plane) for x, y in corners)
+        sides = [np.vstack([v.T, np.ones(len(v))]) for v in (corners, np.asarray(coordinates))]
+        weights = np.maximum(np.linalg.solve(*sides).T, 0)
+        points = self.origin, self.first, self.second
+        networks = [linear_combination((1.0, x, y), points) for x, y in corners]
         return networks, weights / weights.sum(-1, keepdims=True)
 
     @classmethod
@@ -119,48 +115,6 @@ def _norm(a: Params, statistics: frozenset[int]) -> float:
     return float(np.sqrt(_dot(a, a, statistics)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Surface:
-    """Metrics on a grid of a plane: the result of `evaluate_plane`.
-
-    - `x`: (X,), `y`: (Y,) coordinates; `values`: metric name → (Y, X)
-    - `corners`: (3, 2) coordinates of the plane's networks
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    values: Mapping[str, np.ndarray]
-    corners: np.ndarray
-    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The surface as plain lists and numbers."""
-        return {
-            "x": self.x.tolist(),
-            "y": self.y.tolist(),
-            "values": {k: v.tolist() for k, v in self.values.items()},
-            "corners": self.corners.tolist(),
-            "metadata": dict(self.metadata),
-        }
-
-    def save(self, path: str | FilePath) -> None:
-        """Write the surface as JSON, atomically."""
-        write_atomically(path, json.dumps(self.to_dict(), indent=1).encode())
-
-    def plot(
-        self,
-        path: str | FilePath,
-        metric: str = "accuracy",
-        *,
-        names: tuple[str, str, str] = ("A", "B", "C"),
-        paths: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        """Draw a metric as filled contours, the networks, and paths given by coordinates."""
-        from ..figures.plane import draw_plane
-
-        draw_plane(self, path, metric, names=names, paths=paths)
-
-
 def evaluate_plane(
     plane: Plane,
     model: ApplyFn | Network,
@@ -175,8 +129,9 @@ def evaluate_plane(
 ) -> Surface:
     """Metrics of the networks on a grid of a plane, each over the whole data set.
 
-    As `mcjax.evaluate` along a path: batched, sharded over a mesh, batch-normalisation statistics
-    estimated at every point, and what is linear in the parameters computed three times in all.
+    As `mcjax.evaluate` along a path: batched, sharded over a mesh, and what is linear in the
+    parameters computed three times in all. Statistics of batch normalisation are by default the
+    three networks' own, mixed by barycentric coordinates (outside the triangle as at its rim).
 
     **Arguments:**
     - `size`: points a side, at least 2
@@ -205,8 +160,7 @@ def evaluate_plane(
     places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     found, metadata = evaluated(
         plane, model, data, places.astype(jnp.result_type(float)), task=task,
-        statistics=statistics, attack=None, mesh=mesh, chunk=chunk, t_batch=None,
-        where=lambda i: f"({places[i, 0]:.3g}, {places[i, 1]:.3g})",
+        statistics=statistics, mesh=mesh, chunk=chunk, where=lambda i: f"(x, y) = {places[i]}",
     )  # fmt: skip
     values = {k: v.reshape(size, size) for k, v in found.values.items()}
-    return Surface(x, y, values, plane.corners, metadata)
+    return Surface(x, y, values, plane.corners, task, metadata)

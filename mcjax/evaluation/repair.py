@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import _check
 from .._inputs import length
@@ -115,7 +114,7 @@ class Repaired(Path):
         inside = (t > 0) & (t < 1)
         return jax.tree.map(lambda new, old: jnp.where(inside, new, old), repaired, params)
 
-    def mixture(self, ts: np.ndarray) -> None:
+    def mixture(self, coordinates: Any) -> None:
         """None: statistics of batch normalisation are estimated at every point."""
 
 

@@ -8,7 +8,7 @@ once for each of these and each chunk; every point then only recombines it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,9 +25,9 @@ from ..network.model import Model, replace_leaves
 from ..network.network import Network
 from ..network.normalisation import Normalisations
 from ..path import Family, Path
-from ..path._base import count
+from ..path._base import count, first_of, type_at
 from ..path.sharing import shared_part
-from ..tasks import CLASSIFICATION, Task
+from ..tasks import CLASSIFICATION, Task, require
 from .pieces import t_batch_for
 
 
@@ -78,11 +78,10 @@ def sweep(
     """
     n, points = weights.shape[0], count(coordinates)
     start_of = chunks.starts(n, plan.chunk)
-    some = jax.tree.map(lambda v: v[0], coordinates)
-    shapes = jax.eval_shape(family.at, some)
+    shapes = type_at(family, coordinates)
     model = Model.of(apply_of(plan.model), shapes, chunks.types(x, plan.chunk))
     normalised = normalisations_of(model, shapes) if plan.own_statistics else Normalisations()
-    shared = shared_part(family, model, {*replaced, *normalised.leaves}, some)
+    shared = shared_part(family, model, {*replaced, *normalised.leaves}, first_of(coordinates))
 
     def one_chunk(sums, i):
         first, skipped = start_of(i)
@@ -166,6 +165,7 @@ def metrics_at(
     if not isinstance(family, Family):
         raise ValueError(f"family must be a mcjax Family, got a {type(family).__name__}")
     _check.function(apply_of(model), "model")
+    task = require(task)
     x, y = _check.labelled(batch)[0]
     x = model.inputs(x) if isinstance(model, Network) else x
     n = _check.batched(x, "x")
@@ -184,10 +184,16 @@ def metrics_at(
 
 def check_task(
     task: Task, family: Family, model: ApplyFn | Network, coordinates: Any, x: Any, y: Any
-) -> None:
-    """Raise unless outputs and labels are the task's."""
-    some = jax.tree.map(lambda v: v[0], coordinates)
+) -> Callable[[Any], None]:
+    """Raise unless outputs and labels are the task's; the check of the labels of other blocks."""
     apply = apply_of(model)
-    outputs = jax.eval_shape(lambda c, x: apply(unpack(family.at(c)), unmark(x)), some, x)
+    params = type_at(family, coordinates)
+    outputs = jax.eval_shape(lambda params, x: apply(unpack(params), unmark(x)), params, x)
     _check.outputs(outputs)
-    task.check(task.outputs(outputs), unmark(y))
+    read = jax.eval_shape(task.outputs, outputs)
+
+    def check(y: Any) -> None:
+        task.check(read, unmark(y))
+
+    check(y)
+    return check

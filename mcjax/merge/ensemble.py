@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._inputs import per_example
-from .._static import pack
+from .._inputs import per_example, unmark
+from .._static import pack, unpack
 from .._types import ApplyFn, Params
 from ..adjust.adjustment import solve_along
 from ..adjust.moments import Wanted
@@ -23,6 +23,7 @@ from ..network.model import Model
 from ..network.network import Network
 from ..network.program import run
 from ..path import Partial
+from ..tasks import CLASSIFICATION, accuracy
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,14 +57,21 @@ class Ensemble:
         return sum(outputs[1:], outputs[0]) / len(outputs)
 
     def accuracy(self, data: tuple[Any, Any], chunk: int = 500) -> float:
-        """The share of examples whose label is the most probable."""
-        x, y = data
-        n = _check.batched(x, "x")
-        apply = jax.jit(self)
-        right = 0
+        """The share of examples whose label is the most probable; NaN where outputs are.
+
+        **Arguments:**
+        - `data`: (x, y), y integer classes or rows of probabilities
+
+        **Raises:** `ValueError` for outputs or labels that are no classification's.
+        """
+        (x, y), n = _check.labelled(data)
+        chunk = min(_check.positive(chunk, "chunk"), n)
+        outputs = jax.eval_shape(lambda x: self.apply_fn(unpack(self.members[0]), unmark(x)), x)
+        CLASSIFICATION.check(outputs, y)
+        apply, labels, right = jax.jit(self), np.asarray(y), 0.0
         for first in range(0, n, chunk):
             some = per_example(lambda v, i=first: jnp.asarray(v[i : i + chunk]), x)
-            right += int(np.sum(np.argmax(apply(some), -1) == np.asarray(y[first : first + chunk])))
+            right += float(accuracy(apply(some), labels[first : first + chunk]).sum())
         return right / n
 
 

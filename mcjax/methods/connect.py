@@ -16,7 +16,7 @@ from .._types import Params
 from .._version import versions
 from ..network.network import Network
 from ..path import Path
-from ..tasks import CLASSIFICATION, Task
+from ..tasks import CLASSIFICATION, Task, require
 from .named import method_of
 from .problem import Connection, Problem, Traits, traits_of
 
@@ -92,13 +92,9 @@ def connect(
     traits = traits_of(chosen)
     a, b = network.check_parameters(a=a, b=b)
     _check.same_structure(a, b)
-    if not isinstance(task, Task):
-        raise ValueError(
-            f"task must be a mcjax.Task, as mcjax.tasks.REGRESSION, got a {type(task).__name__}"
-        )
     x = _inputs(network, traits, x, y)
     key = jax.random.key(0) if key is None else _check.random_key(key)
-    problem = Problem(network, unpack(a), unpack(b), x, y, key, task)
+    problem = Problem(network, unpack(a), unpack(b), x, y, key, require(task))
     start = time.perf_counter()
     made = chosen.connect(problem)
     if not isinstance(made, Connection) or not isinstance(made.path, Path):

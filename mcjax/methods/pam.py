@@ -163,7 +163,7 @@ def _curve_step(
     network: Network, path: Bezier, data: Any, protocol: Protocol, proximal: float,
     key: jax.Array, task: Task, directory: FilePath | None, progress: Any,
 ) -> Bezier:  # fmt: skip
-    steps = Data(data).steps(protocol.batch) * protocol.epochs
+    steps = Data(data, network).steps(protocol.batch) * protocol.epochs
     plain = dataclasses.replace(protocol, weight_decay=0.0, augment=None, attack=None)
     fitted = train_curve(
         path, network, data, protocol, key=key, task=task, directory=directory,
@@ -186,7 +186,7 @@ def _bump(path: Bezier) -> Params:
 def _along(path: Bezier, end: Params) -> Bezier:
     """The curve with another end and the same θ̃."""
     control = linear_combination((0.5, 0.5, 1.0), (path.points[0], end, _bump(path)))
-    return Bezier([path.points[0], control, end])
+    return Bezier((path.points[0], control, end))
 
 
 def _named(progress: Any, name: str) -> Any:

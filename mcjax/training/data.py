@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -55,11 +56,14 @@ class Data:
         flags = tuple(is_shared(v) or not np.shape(v) for v in leaves)
         self.layout = Layout(treedef, flags)
         self.shared = [v for v, s in zip(leaves, flags, strict=True) if s]
-        batched = [v for v, s in zip(leaves, flags, strict=True) if not s]
-        small = sum(v.nbytes for v in batched) <= _DEVICE_BYTES
-        if jax.default_backend() != "cpu" and small:
-            batched = [jax.device_put(v) for v in batched]
-        self.batched = batched
+        self.given = [v for v, s in zip(leaves, flags, strict=True) if not s]
+
+    @cached_property
+    def batched(self) -> list[Any]:
+        """The batched leaves, on an accelerator where they are small."""
+        small = sum(v.nbytes for v in self.given) <= _DEVICE_BYTES
+        on_device = jax.default_backend() != "cpu" and small
+        return [jax.device_put(v) if on_device else v for v in self.given]
 
     def steps(self, batch: int) -> int:
         """The number of batches in an epoch; raise if there is none."""
@@ -85,7 +89,7 @@ class Data:
 
     def example(self, batch: int) -> tuple[Any, Any]:
         """The types of a batch."""
-        types = [jax.ShapeDtypeStruct((batch, *v.shape[1:]), v.dtype) for v in self.batched]
+        types = [jax.ShapeDtypeStruct((batch, *v.shape[1:]), v.dtype) for v in self.given]
         return self.layout.join(types, self.shared)
 
     def blocks(
@@ -98,7 +102,7 @@ class Data:
         - `beside`: numbers of steps → what a step is given besides its batch
         """
         steps = len(order)
-        one = sum(v.nbytes // len(v) for v in self.batched) * math.prod(order.shape[1:])
+        one = sum(v.nbytes // len(v) for v in self.given) * math.prod(order.shape[1:])
         parts = -(-steps // max(1, min(steps, BLOCK_BYTES // max(1, one))))
         size = -(-steps // parts)
         for first in range(0, steps, size):

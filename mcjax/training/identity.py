@@ -22,8 +22,8 @@ from .._inputs import per_example, type_of
 from .._static import pack
 from .._tree import named_leaves
 from .._types import ApplyFn, Params
+from ..network.identity import identity_of
 from ..network.model import Model
-from ..network.program import Constant, Program
 from ..tasks import Task
 from .protocol import Protocol
 
@@ -62,8 +62,8 @@ def of_params(params: Params) -> str:
 
 def of_model(apply_fn: ApplyFn, params: Params, x: Any) -> str:
     """A digest of the program that a model is for parameters and inputs of these types."""
-    model = Model.of(apply_fn, params, jax.tree.map(type_of, x))
-    return _digest("\n".join(_lines(model.program, {})))
+    program = Model.of(apply_fn, params, jax.tree.map(type_of, x)).program
+    return identity_of(program).digest.hex()[:16]
 
 
 def of_training(
@@ -76,32 +76,6 @@ def of_training(
         "task": describe(task),
         "protocol": describe(protocol),
     }
-
-
-def _lines(program: Program, names: dict[int, int]) -> Iterator[str]:
-    """A program as text: values numbered in order, constants by content."""
-
-    def name(operand: Any) -> str:
-        if isinstance(operand, Constant):
-            return of_array(operand.value)
-        return f"v{names.setdefault(operand, len(names))}"
-
-    yield " ".join(f"{name(v)}:{program.aval(v).str_short()}" for v in program.inputs)
-    for e in program.equations:
-        given = {k: v for k, v in e.params.items() if not _holds_program(v)}
-        outputs = [f"{name(v)}:{program.aval(v).str_short()}" for v in e.outputs]
-        inputs, params = " ".join(map(name, e.inputs)), sorted(given.items(), key=str)
-        yield f"{' '.join(outputs)} = {e.name} {inputs} {_plain(str(params))}"
-        for body in e.bodies:
-            yield from _lines(body, names)
-    yield "return " + " ".join(map(name, program.outputs))
-
-
-def _holds_program(value: Any) -> bool:
-    """Whether a parameter of an equation is code, which the equation's bodies are read for."""
-    if isinstance(value, tuple | list):
-        return any(map(_holds_program, value))
-    return hasattr(value, "eqns") or hasattr(value, "jaxpr") or callable(value)
 
 
 # -- any value ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ def test_a_metric_of_unknown_direction_has_no_worst_value():
     )
     assert "lowest 0.2500, highest 7.0000" in curve.summary()
     assert "worst" not in curve.summary()
-    with pytest.raises(ValueError, match=r"worst: whether 'mse' should be high or low"):
+    with pytest.raises(ValueError, match=r"whether 'mse' should be high or low"):
         curve.worst("mse")
 
 

@@ -147,7 +147,7 @@ def test_statistics_of_a_stateful_module_are_estimated():
     given = equinox_with_state()
     a, b = given.make(0), given.make(1)
     path = mcjax.path.Linear(a, b)
-    curve = mcjax.evaluate(path, given.apply_fn, (X, Y), t=3)
+    curve = mcjax.evaluate(path, given.apply_fn, (X, Y), t=3, statistics=X)
     for t, loss in zip(curve.t, curve.loss, strict=True):
         model, _ = path(t)
         h = np.asarray(jax.vmap(model.first)(X), np.float64)

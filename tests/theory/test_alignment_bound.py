@@ -93,3 +93,12 @@ def test_bad_data():
     with pytest.raises(ValueError, match="empty batch"):
         alignment_bound(network, a, a, (inputs(0, 5), np.zeros(0, int)))
     assert jax.numpy.isfinite(alignment_bound(network, a, a, (inputs(4, 5), np.zeros(4, int))).mean)
+
+
+def test_the_bound_is_one_of_cross_entropy():
+    a, b = random_mlp((6, 8, 3), 0), random_mlp((6, 8, 3), 1)
+    x = inputs(20, 6)
+    network = mcjax.trace(mlp, a, x)
+    for wrong in (np.zeros((20, 3), np.float32), np.arange(20), np.zeros(20, np.float32)):
+        with pytest.raises(ValueError, match="y: "):
+            alignment_bound(network, a, b, (x, wrong))
