@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -91,7 +92,8 @@ def evaluate(
         [1.0, 0.5, 0.0]
     """
     if not isinstance(path, Path):
-        raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
+        hint = "; pass its .path" if isinstance(getattr(path, "path", None), Path) else ""
+        raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}{hint}")
     ts = time_grid(t)
     found, metadata = evaluated(
         path, model, data, ts, task=task, statistics=statistics, attack=attack, key=key,
@@ -138,17 +140,17 @@ def evaluate_points(
     if isinstance(family, Path):
         _check.interval(coordinates)
     found, _ = evaluated(
-        family, model, data, coordinates, task=task, statistics=statistics, attack=attack,
-        key=key, mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
+        family, model, data, coordinates, task=task, statistics=statistics, attack=attack, key=key,
+        mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
     )  # fmt: skip
     return dict(found.values)
 
 
 def evaluated(
     family: Family, model: ApplyFn | Network, data: Any, coordinates: Any, *, task: Task,
-    where: Any, statistics: Any = None, attack: PGD | None = None, key: jax.Array | None = None,
-    mesh: Mesh | None = None, chunk: int = _CHUNK, t_batch: int | None = None,
-    lengths: bool = False,
+    where: Callable[[int], str], statistics: Any = None, attack: PGD | None = None,
+    key: jax.Array | None = None, mesh: Mesh | None = None,
+    chunk: int = _CHUNK, t_batch: int | None = None, lengths: bool = False,
 ) -> tuple[Found, dict[str, Any]]:  # fmt: skip
     """Checks, statistics and attacks around the driver: (what is found, what it is of)."""
     task = require(task)

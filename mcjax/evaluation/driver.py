@@ -17,6 +17,7 @@ from .._compiled import compiled
 from .._stream import Block, Stream
 from .._tree import squared_distance
 from ..path import Family
+from ..path._base import first_of
 from .pieces import Piece, as_coordinates, pieces
 from .sharding import Sharded
 from .sweep import Plan, Sums, sweep
@@ -115,7 +116,8 @@ def _over_blocks(
         x, y = block.data
         if examples:  # those of the first have been looked at
             labels(y)
-        sums = step(prepare(x, y, block.start) if prepare else x, y, block.weights)
+        given = x if prepare is None else prepare(x, y, block.start)
+        sums = step(given, y, block.weights)
         examples += block.n
         if sent is not None:
             total = _fetched(total, *sent)
@@ -179,7 +181,7 @@ class _Lengths:
 
 def _distances(family: Family, coordinates: Any) -> tuple[jax.Array, Any, Any]:
     """Distances from point to point, the first point and the last; each is computed once."""
-    first = family.at(jax.tree.map(lambda v: v[0], coordinates))
+    first = family.at(first_of(coordinates))
 
     def step(before, c):
         point = family.at(c)

@@ -13,6 +13,7 @@ import mcjax
 from mcjax.flows import Architecture, ConnectionModel, train_bijection, train_flow
 from mcjax.flows.architecture import arrays_of, build, skeleton, standardised, with_arrays
 from mcjax.flows.rows import Rows
+from mcjax.methods import Flow
 
 from ..catalogue import MLP, MODELS, linen, vectors
 
@@ -178,7 +179,7 @@ def test_paths_of_a_flow_keep_the_contract():
     case, network, nets, data = population()
     for kind in SMALL:
         model = train_flow(network, nets[:4], SMALL[kind], steps=2, key=jax.random.key(0))
-        path = mcjax.connect(f"{kind}-flow", network, nets[0], nets[4], model=model)
+        path = mcjax.connect(network, nets[0], nets[4], Flow(model)).path
         jax.tree.map(np.testing.assert_array_equal, path(0.0), nets[0])
         jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[4])
         compiled = jax.jit(lambda p, t: p(t))(path, 0.3)
@@ -195,7 +196,7 @@ def test_bijection_training_lowers_the_middle():
         batch=64, learning_rate=5e-3, key=jax.random.key(0),
     )  # fmt: skip
     assert model.losses[-20:].mean() < model.losses[:20].mean()
-    path = mcjax.connect("realnvp-bijection", network, nets[0], nets[4], model=model)
+    path = mcjax.connect(network, nets[0], nets[4], Flow(model)).path
     jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[4])
 
 
@@ -217,9 +218,9 @@ def test_bad_input(tmp_path):
     other = linen(MLP((16,), outputs=7), vectors(), [(16,)])
     wider = mcjax.trace(other.apply_fn, other.params, other.x)
     with pytest.raises(ValueError, match=r"rows of 11 \(Dense_0\); this network has 14"):
-        mcjax.connect("realnvp-flow", wider, other.params, other.params, model=model)
-    with pytest.raises(ValueError, match="model is for 'realnvp-flow'"):
-        mcjax.connect("iaf-flow", network, nets[0], nets[1], model=model)
+        mcjax.connect(wider, other.params, other.params, Flow(model))
+    with pytest.raises(ValueError, match="needs a connection model trained for it"):
+        mcjax.connect(network, nets[0], nets[1], "iaf-flow")
     (tmp_path / "no.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="holds no connection model"):
         ConnectionModel.load(tmp_path / "no.safetensors")
