@@ -21,6 +21,7 @@ from ._inputs import Shared
 from ._version import installed
 from .evaluation import evaluate
 from .methods import connect
+from .network.action import Action
 from .network.network import Network
 from .network.trace import trace
 from .path import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = installed()
 
 __all__ = [
+    "Action",
     "Network",
     "Path",
     "Shared",

@@ -126,6 +126,22 @@ def no_nan(tree: Any, name: str) -> None:
                 raise ValueError(f"{where} holds {bad} NaN of {np.size(leaf)} values")
 
 
+def finite_inputs(x: Any, name: str = "x") -> None:
+    """Raise if inputs hold NaN, or infinite values where they are no additive mask.
+
+    A mask holds nothing but 0 and −∞, or is marked `mcjax.Shared`.
+    """
+    no_nan(x, name)
+    for path, leaf in batched_leaves(x):
+        if not is_inexact(leaf) or not is_concrete(leaf):
+            continue
+        values = np.asarray(jax.device_get(leaf))
+        bad = np.isinf(values)
+        if bad.any() and not (np.isneginf(values) | (values == 0)).all():
+            where = f"{name}: leaf {path!r}" if path else name
+            raise ValueError(f"{where} holds {int(bad.sum())} infinite values of {values.size}")
+
+
 def parameters(tree: Params, name: str, *, types: bool = False) -> Params:
     """The parameters, packed; raise unless they hold a floating-point leaf and all are finite.
 
@@ -300,3 +316,36 @@ def positive(value: int, name: str) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     return int(value)
+
+
+def network(value: Any, name: str = "network") -> None:
+    """Raise unless a value is a traced network."""
+    if hasattr(value, "groups") and hasattr(value, "check_parameters"):
+        return
+    got = "a function" if callable(value) and not isinstance(value, type) else _a(value)
+    raise ValueError(
+        f"{name} must be a mcjax.Network, made by mcjax.trace(apply_fn, params, x); got {got}"
+    )
+
+
+def _a(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def random_key(value: Any, name: str = "key") -> Any:
+    """`value` if it is one random key, typed or old-style."""
+    if isinstance(value, jax.Array | np.ndarray):
+        typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        old = value.dtype == np.uint32 and value.shape in ((2,), (4,))
+        if (typed and not value.shape) or old:
+            return value
+        got = f"an array of {value.dtype} of shape {value.shape}"
+    else:
+        got = repr(value) if isinstance(value, bool | int | float | str) else _a(value)
+    raise ValueError(f"{name} must be a random key, as jax.random.key(0), got {got}")
+
+
+def key_data(key: Any) -> Any:
+    """The numbers that make up a random key."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(key) if typed else key

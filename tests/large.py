@@ -182,7 +182,7 @@ def measure(n: int = 4) -> dict[str, float]:
     before, begun = peak_bytes(), time.perf_counter()
     matching = mcjax.align.match_activations(network, a, b, x, chunk=n)
     done = time.perf_counter()
-    inverse = mcjax.symmetry.invert(network, p)
+    inverse = mcjax.Action.of(network, p).inverse().permutations
     wrong = sum(int((matching.permutations[k] != np.asarray(inverse[k])).sum()) for k in inverse)
     return {
         "trace seconds": traced - start,

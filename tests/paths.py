@@ -73,7 +73,9 @@ def transported(dtype=jnp.float32) -> Path:
     """A bent curve whose end is mixed by the identity."""
     a, b = tree(0, dtype), tree(1, dtype)
     network = network_of(b, dtype)
-    return Transported(network, a, b, mcjax.symmetry.matrices_of(network, {}), bump=tree(2, dtype))
+    return Transported(
+        network, a, b, mcjax.Action.identity(network).matrices(), bump=tree(2, dtype)
+    )
 
 
 # name → (dtype → path whose ends are tree(0) and tree(1))

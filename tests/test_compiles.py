@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import jax
@@ -108,6 +109,41 @@ def test_nothing_is_compiled_twice(name):
         CALLS[name](2)
     assert second.programs == []
     assert first.messages is not second.messages
+
+
+def again():
+    """A second trace of the model, through another function."""
+    return mcjax.trace(lambda p, x: mlp(p, x), params(0), X[:2])
+
+
+def repair(network, s):
+    path = Linear(params(s), params(s + 1))
+    return mcjax.evaluation.Repaired(path, network, X)(0.5)
+
+
+OF_NETWORKS = {
+    "match_activations": lambda n, s: match_activations(n, params(s), params(s + 1), X),
+    "match_weights": lambda n, s: match_weights(n, params(s), params(s + 1)),
+    "activations": lambda n, s: n.activations(params(s), X[:13]),
+    "permute under jit": lambda n, s: permuted(n, permutation(s), params(s)),
+    "match_many": lambda n, s: mcjax.align.match_many(n, [params(s + i) for i in range(2)]),
+    "repair": repair,
+}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def permuted(network, permutations, params):
+    return network.permute(permutations, params)
+
+
+@pytest.mark.parametrize("name", list(OF_NETWORKS))
+def test_a_second_trace_compiles_nothing(name):
+    OF_NETWORKS[name](NETWORK, 1)
+    second = again()
+    assert second.apply_fn is not NETWORK.apply_fn
+    with Compiled() as found:
+        OF_NETWORKS[name](second, 2)
+    assert found.programs == []
 
 
 def test_the_counter_counts():

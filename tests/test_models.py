@@ -79,7 +79,7 @@ def test_groups_and_alignment(name):
         assert sorted(g.size for g in network.groups.values()) == sorted(sizes)
     planted = network.random_permutations(jax.random.key(3))
     b = network.permute(planted, a)
-    back = mcjax.symmetry.invert(network, planted)
+    back = mcjax.Action.of(network, planted).inverse().permutations
     for matching in (
         match_weights(network, a, b),
         # Not by correlation: units that fire on one of eight images only cannot be told apart.

@@ -16,11 +16,9 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from ..network.axes import Atom, atoms
-from ..network.blocks import map_blocks
 from ..network.network import Layer, Network
+from ..network.units import choose
 from ..transport.terms import clusters
 from .form import matrix_form
 
@@ -105,28 +103,14 @@ class Plan:
 
     def mixed(self, a: Sequence[Any], b: Sequence[Any], turned: Collection[Atom]) -> list[Any]:
         """Leaves when the groups in `turned` are B's; layers that are not exact as in A."""
+        names = [self.network.by_atom[atom].name for atom in turned]
         out = []
         for leaf, (x, y) in enumerate(zip(a, b, strict=True)):
             number = self.weights.get(leaf)
             if number is None:
-                out.append(_where(self._mask(leaf, turned), y, x))
+                out.append(choose(self.network, leaf, names, y, x))
             elif self.like(number, turned) == B and self.exact(number, turned):
                 out.append(y)
             else:
                 out.append(x)
         return out
-
-    def _mask(self, leaf: int, turned: Collection[Atom]) -> Any:
-        """Where a leaf belongs to units of these groups."""
-
-        def mark(block, dims):
-            return np.full(block.shape, any(d.factor in turned for d in dims))
-
-        shape = self.network.leaf_types[leaf].shape
-        return map_blocks(mark, np.zeros(shape, bool), self.network.leaf_axes[leaf])
-
-
-def _where(mask: np.ndarray, yes: Any, no: Any) -> Any:
-    if mask.all():
-        return yes
-    return np.where(mask, yes, no) if mask.any() else no

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +16,9 @@ from .._types import Params
 from ..network.axes import Atom
 from ..network.moments import Left, Moments, moments, pools, sizes
 from ..network.network import Network
-from ..transport.assignment import solve
+from ..transport.assignment import solve_groups
+from ..transport.solution import LOCAL, OPTIMAL, worst
+from ..transport.solvers import Exact, Solver, as_solver
 from ..transport.terms import Term, add_up, clusters, value_of
 from .matching import Matching
 
@@ -40,6 +41,7 @@ def match_activations(
     tap: str = "post",
     *,
     chunk: int = 500,
+    solver: Solver = Exact(),
 ) -> Matching:
     """Permutations that match b's units to a's by their activations (tatro2020, Eq. 2, Alg. 1).
 
@@ -59,7 +61,8 @@ def match_activations(
     Weights may be computed (LoRA, normalised, cast, concatenated ones); a group that no layer
     reads or writes (the state of a recurrence) is compared on another value that holds it. Groups
     that the data do not show (the ranks of W + AB) stay as they are: `Matching.unmatched` says
-    which and why. `Matching.statuses` says of each group whether its optimum is proved.
+    which and why. `Matching.statuses` says of each group whether its optimum is proved. Moments are
+    taken in units of each unit's own deviations, so neither tiny nor huge units are lost in float32.
 
     Moments take 4 f u² bytes for each activation, with u units that are matched jointly and f
     indices of fixed axes that they follow (layers of a scan), whatever the number of examples,
@@ -72,11 +75,12 @@ def match_activations(
     - `tap`: `"post"`, what consumers read, or `"pre"`, what producers write (batch normalisation
       applied)
     - `chunk`: examples at a time, at most; every example counts once
+    - `solver`: of the assignments; its `search` is of groups that stand beside each other
 
     **Returns:** a `Matching`.
 
-    **Raises:** `ValueError` for parameters that do not fit the network, NaN (in activations too),
-    an empty batch or an unknown statistic or tap.
+    **Raises:** `ValueError` for parameters that do not fit the network, inputs or activations that
+    are NaN or infinite, an empty batch or an unknown statistic or tap.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -87,15 +91,17 @@ def match_activations(
         >>> mcjax.align.match_activations(network, a, b, x, "l2", "pre").permutations["w1"].tolist()
         [3, 2, 1, 0]
     """
+    _check.network(network)
     _check.one_of(statistic, STATISTICS, "statistic")
     _check.one_of(tap, TAPS, "tap")
+    solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
     x = network.inputs(x)
     n = _check.batched(x, "x")
-    _check.no_nan(x, "x")  # a compiled maximum may hide them
+    _check.finite_inputs(x, "x")  # a compiled maximum may hide NaN
     chunk = min(_check.positive(chunk, "chunk"), n)
     x = jax.tree.map(jnp.asarray, x)
-    state = _State(network, statistic, dict(network.identity_permutations()))
+    state = _State(network, statistic, solver, dict(network.identity_permutations()))
     while state.match(a, b, x, tap, chunk):
         pass  # once, unless groups stand only on arrays too large to be matched jointly
     sign = -1.0 if statistic == "l2" else 1.0
@@ -119,9 +125,7 @@ def match_activations(
 
 
 def _overall(statuses: Mapping[str, str]) -> str:
-    if "unmatched" in statuses.values():
-        return "incomplete"
-    return "local optimum" if "local optimum" in statuses.values() else "exact"
+    return "incomplete" if "unmatched" in statuses.values() else worst(*statuses.values())
 
 
 @dataclasses.dataclass
@@ -130,12 +134,13 @@ class _State:
 
     network: Network
     statistic: str
+    solver: Solver
     permutations: dict[str, np.ndarray]
     settled: tuple[str, ...] = ()
     statuses: dict[str, str] = dataclasses.field(default_factory=dict)
     before: dict[str, float] = dataclasses.field(default_factory=dict)
     after: dict[str, float] = dataclasses.field(default_factory=dict)
-    alive: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    alive: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # (2, *group.shape)
     left: list[Left] = dataclasses.field(default_factory=list)
 
     def match(self, a: Params, b: Params, x: Any, tap: str, chunk: int) -> bool:
@@ -163,12 +168,11 @@ class _State:
         return 0 < sum(n in self.settled for n in names) < len(names)
 
     def _term(self, m: Moments) -> Term:
-        if len(m.units) == 1:
-            name = self.network.by_atom[m.units[0]].name
-            both = np.minimum(
-                _alive(m.var_a, m.mean_a).sum(-1), _alive(m.var_b, m.mean_b).sum(-1)
-            ).sum()
-            self.alive[name] = np.maximum(self.alive.get(name, 0), both)
+        both = np.stack([_alive(m.var_a, m.mean_a), _alive(m.var_b, m.mean_b)])
+        for atom in m.units:
+            here = _of_group(both, m, atom, self.network.by_atom[atom].outer)
+            name = self.network.by_atom[atom].name
+            self.alive[name] = self.alive.get(name, False) | here
         return Term(_profit(m, self.statistic), m.fixed, m.units)
 
     def _solve(self, terms: list[Term], outer: dict[Atom, tuple[Atom, ...]]) -> None:
@@ -176,7 +180,7 @@ class _State:
         start = {c: self.permutations[n] for c, n in names.items()}
         label = "+".join(names.values())
         terms = add_up(terms)
-        solution = solve(terms, outer)
+        solution = solve_groups(terms, outer, self.solver)
         self.before[label] = value_of(terms, start, outer)
         self.after[label] = max(solution.value, self.before[label])
         if solution.value > self.before[label]:
@@ -184,19 +188,22 @@ class _State:
             self.permutations.update(found)
         # Activations left out, or matched before others on them, count for less than they should.
         partly = self.settled or not {u for left in self.left for u in left.units}.isdisjoint(outer)
-        status = "exact" if solution.exact and not partly else "local optimum"
+        status = worst(solution.status, LOCAL if partly else OPTIMAL)
         self.statuses.update(dict.fromkeys(names.values(), status))
 
     def dead(self) -> dict[str, int]:
-        """Units that never vary on any tap, in a or in b, per group that is alone on its taps."""
-        missing = {
-            n: math.prod(self.network.groups[n].shape) - int(v) for n, v in self.alive.items()
-        }
+        """Units that never vary on any tap, in a or in b (the more of the two), per group.
+
+        Where several groups stand on a tap, a unit is dead if no unit of the others varies with it.
+        """
+        missing = {n: int((~v).sum(-1).max(0).sum()) for n, v in self.alive.items()}
         return {n: v for n, v in missing.items() if v > 0}
 
     def _silent(self, name: str) -> bool:
         """Whether correlation has nothing to go by: in one network no unit ever varies."""
-        return self.statistic == "correlation" and not self.alive.get(name, True)
+        alive = self.alive.get(name, np.ones((2, 1)))
+        varies = alive.any(axis=tuple(range(1, alive.ndim)))
+        return self.statistic == "correlation" and not varies.all()
 
     def status(self, name: str) -> str:
         return "unmatched" if self._silent(name) else self.statuses.get(name, "unmatched")
@@ -239,6 +246,15 @@ def _of_b(m: Moments, values: np.ndarray) -> np.ndarray:
 
 def _alive(var: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return var > _EPSILON**2 * (var + np.abs(mean) ** 2)
+
+
+def _of_group(alive: np.ndarray, m: Moments, atom: Atom, outer: Sequence[Atom]) -> np.ndarray:
+    """Which of a group's units vary, (2, *group.shape), of flags over all units of a tap."""
+    names = (*m.fixed, *m.units)
+    kept = [1 + names.index(o) for o in (*outer, atom)]
+    away = tuple(i for i in range(1, alive.ndim) if i not in kept)
+    order = [0, *kept, *away]
+    return np.transpose(alive, order).any(tuple(range(1 + len(kept), alive.ndim)))
 
 
 def _inverse_deviation(var: np.ndarray, mean: np.ndarray) -> np.ndarray:

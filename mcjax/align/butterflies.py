@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .. import _check
 from .._types import Params
 from ..network.network import Network
-from ..transport.assignment import SOLVERS
+from ..transport.solution import LOCAL, OPTIMAL, worst
+from ..transport.solvers import Exact, Solver, as_solver
 from .descent import Descent
 from .matching import Matching
-from .parameters import float_arrays, inner_product
+from .parameters import float_arrays
 
 
 def match_butterflies(
@@ -18,7 +20,7 @@ def match_butterflies(
     a: Params,
     b: Params,
     *,
-    solver: str = "exact",
+    solver: Solver = Exact(),
     groups: Sequence[str] | None = None,
     leaves: Sequence[int] | None = None,
 ) -> Matching:
@@ -30,15 +32,19 @@ def match_butterflies(
     of its weights whose other ends are matched already.
 
     **Arguments:**
-    - `solver`: `"exact"` (SciPy) or `"sinkhorn"`: the entropic plan of ott-jax, rounded to a
-      permutation. At 2,000 neurons the exact one is the faster of the two on a CPU.
+    - `solver`: `mcjax.transport.Exact()` (SciPy) or `mcjax.transport.Sinkhorn(epsilon=…)`: the
+      entropic plan of ott-jax, rounded to a permutation. At 2,000 neurons the exact one is the
+      faster of the two on a CPU.
     - `groups`: names of the groups to match; the others stay and count as matched
     - `leaves`: numbers of the parameter leaves to compare (default: all), in the order of
       `jax.tree.leaves`
 
-    **Returns:** a `Matching`; the objective is ‖θ_A − P θ_B‖² over all float parameters.
+    **Returns:** a `Matching`; the objective is ‖θ_A − P θ_B‖² over all float parameters. One
+    group (with those inside it) is matched optimally; several one after the other are a local
+    optimum at best.
 
-    **Raises:** `ValueError` for parameters that do not fit the network or hold NaN.
+    **Raises:** `ValueError` for parameters that do not fit the network or are not finite, for
+    unknown groups or leaves, and for what is no solver.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -50,30 +56,44 @@ def match_butterflies(
         >>> matching.permutations["w1"].tolist(), matching.after["total"] < 1e-5
         ([3, 2, 1, 0], True)
     """
+    _check.network(network)
+    solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
-    _check.one_of(solver, tuple(SOLVERS), "solver")
-    names = tuple(network.groups) if groups is None else tuple(groups)
+    names = tuple(network.groups) if groups is None else _names(groups)
     for name in names:
         _check.one_of(name, tuple(network.groups), "groups")
+    chosen = range(len(network.leaf_names)) if leaves is None else leaves
+    for leaf in chosen:
+        if leaf not in range(len(network.leaf_names)):
+            raise ValueError(
+                f"leaves must be numbers of 0 … {len(network.leaf_names) - 1}, got {leaf!r}"
+            )
     arrays_a, arrays_b = (
-        [v if leaves is None or i in leaves else None
-         for i, v in enumerate(float_arrays(network.flatten(p, n)))]
+        [v if i in chosen else None for i, v in enumerate(float_arrays(network.flatten(p, n)))]
         for p, n in ((a, "a"), (b, "b"))
-    )  # fmt: skip
+    )
     outer = {network.groups[n].atom: network.groups[n].outer for n in names}
-    descent = Descent(network, arrays_a, arrays_b, outer)
-    norms = inner_product(arrays_a, arrays_a) + inner_product(arrays_b, arrays_b)
-    before = norms - 2 * descent.value()
-    descent.settle(refine=False, assigner=SOLVERS[solver])
-    after = norms - 2 * descent.value()
-    status = "layer by layer" if len(descent.groups) > 1 else solver
-    if status == "exact" and not descent.exact:
-        status = "local optimum"
+    descent = Descent(network, arrays_a, arrays_b, outer, solver)
+    norms = sum(descent.squared_norms())
+    before = _distance(norms, descent.value())
+    descent.settle(refine=False)
+    in_turn = ", layer by layer" if len(descent.groups) > 1 else ""
     return Matching(
         permutations={**network.identity_permutations(), **descent.found},
         before={"total": before},
-        after={"total": after},
-        method="optimal transport of butterflies",
-        status="entropic" if status == "sinkhorn" else status,
+        after={"total": _distance(norms, descent.value())},
+        method=f"optimal transport of butterflies{in_turn}",
+        status=worst(descent.status, OPTIMAL if descent.alone else LOCAL),
         minimised=True,
     )
+
+
+def _names(groups: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(groups, str):
+        raise ValueError(f"groups must be a sequence of names, got the string {groups!r}")
+    return tuple(groups)
+
+
+def _distance(norms: float, inner: float) -> float:
+    """‖θ_A − θ_B‖², infinite where it is beyond float64."""
+    return norms - 2 * inner if math.isfinite(norms) else math.inf

@@ -12,17 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._tree import linear_combination, squared_norm
+from .._tree import is_inexact, linear_combination, squared_norm
 from .._types import Params
+from ..network.action import Action
 from ..network.batch_norm import without
+from ..network.mixing import Matrices
 from ..network.network import Network
-from ..symmetry.permutation import compose, invert
-from ..symmetry.relaxation import Matrices, matrices_of, nearest_permutation, transport
+from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
+from ..transport.solvers import Exact, Solver, as_solver
+from .parameters import exponent_of
 from .weights import match_weights
 
 _MAX_STEPS = 50
 _TOLERANCE = 1e-6
 _STEP_SIZES = 21
+
+Permuted = list[dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,19 +37,27 @@ class Matchings:
     - `permutations`: for each network; `network.permute(permutations[i], networks[i])` aligns it
       to all others. From j to i it goes by `between(i, j)`, and any cycle of these is the identity
     - `objective`: Σ_{i<j} ⟨P_i θ_i, P_j θ_j⟩ at the start and after every step of Frank–Wolfe,
-      with relaxed matrices; the last is that of the permutations
-    - `converged`: whether the steps ended before their number did
+      with relaxed matrices, then that of the permutations
+    - `status`: `"optimal"` (the sum of ‖θ_i‖ ‖θ_j‖ is attained), `"local optimum"` (no group of
+      any one network is better placed otherwise) or `"stopped at a bound"` (of steps); as the
+      solver's where that is less
     """
 
     permutations: tuple[dict[str, np.ndarray], ...]
     objective: np.ndarray
-    converged: bool
+    status: str
     network: Network = dataclasses.field(repr=False)
 
     def between(self, i: int, j: int) -> dict[str, Any]:
         """Permutations that align network j to network i."""
-        return compose(
-            self.network, invert(self.network, self.permutations[i]), self.permutations[j]
+        there, back = (Action.of(self.network, self.permutations[k]) for k in (j, i))
+        return (back.inverse() @ there).permutations
+
+    def summary(self) -> str:
+        """How many networks, the objective before and after, and the status."""
+        return (
+            f"{len(self.permutations)} networks, cycle-consistent: {self.status}\n"
+            f"total  {self.objective[0]:12.5g} -> {self.objective[-1]:12.5g}"
         )
 
 
@@ -54,19 +67,22 @@ def match_many(
     *,
     key: jax.Array | None = None,
     steps: int = _MAX_STEPS,
+    solver: Solver = Exact(),
 ) -> Matchings:
     """Permutations that maximise Σ_{i<j} ⟨P_i θ_i, P_j θ_j⟩ over all networks at once.
 
     Frank–Wolfe on doubly stochastic matrices: the gradient at the current matrices is an
-    assignment problem for each group of each network (SciPy); the best of a grid of step sizes is
-    taken, so the objective never falls. It starts from weight matching to the first network and
-    ends with the nearest permutations (or the start, if that is better). Since every network is
-    matched to one common order, aligning i to j to k to i is exactly the identity.
+    assignment problem for each group of each network; the best of a grid of step sizes is taken,
+    so the objective never falls. It starts from weight matching to the first network and goes on
+    from the nearest permutations (or the start, if that is better): group after group of one
+    network is assigned anew while that helps. Since every network is matched to one common order,
+    aligning i to j to k to i is exactly the identity.
 
     **Arguments:**
     - `networks`: at least two parameter trees of the traced structure
     - `key`: of the weight matching
-    - `steps`: at most so many
+    - `steps`: at most so many of Frank–Wolfe, and as many afterwards
+    - `solver`: of the assignments
 
     **Returns:** `Matchings`.
 
@@ -84,51 +100,153 @@ def match_many(
         >>> all(bool((aligned[0]["w1"] == v["w1"]).all()) for v in aligned)
         True
     """
+    _check.network(network)
+    solver = as_solver(solver)
+    if isinstance(networks, dict) or not isinstance(networks, Sequence):
+        raise ValueError(
+            f"networks must be a sequence of parameter trees, got a {type(networks).__name__}"
+        )
     if len(networks) < 2:
         raise ValueError(f"networks: at least two are needed, got {len(networks)}")
     _check.positive(steps, "steps")
     trees = network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
+    search = _FrankWolfe(network, trees, solver, steps)
     first = [network.identity_permutations()] + [
-        dict(match_weights(network, trees[0], p, key=key).permutations) for p in trees[1:]
+        dict(match_weights(network, trees[0], p, key=key, solver=solver).permutations)
+        for p in trees[1:]
     ]
-    matrices = [matrices_of(network, p) for p in first]
-    value, history, converged = float(_objective(network, trees, matrices)), [], False
-    history.append(value)
-    for _ in range(steps):
-        gradient = jax.device_get(_gradient(network, trees, matrices))
-        towards = [
-            matrices_of(network, {n: nearest_permutation(g) for n, g in of_one.items()})
-            for of_one in gradient
-        ]
-        values = np.asarray(_along(network, trees, matrices, towards))
-        best = int(values.argmax())
-        if values[best] <= value + _TOLERANCE * abs(value):
-            converged = True
-            break
-        step = best / (_STEP_SIZES - 1)
-        matrices = [
-            linear_combination((1 - step, step), pair)
-            for pair in zip(matrices, towards, strict=True)
-        ]
-        value = float(values[best])
+    found, history, status = search.run(first)
+    back = Action.of(network, found[0]).inverse()
+    common = [(back @ Action.of(network, p)).permutations for p in found]
+    permutations = tuple({n: np.asarray(v) for n, v in p.items()} for p in common)
+    return Matchings(permutations, np.array(history), status, network)
+
+
+class _FrankWolfe:
+    """Frank–Wolfe on doubly stochastic matrices, then ascent from the nearest permutations."""
+
+    def __init__(
+        self, network: Network, trees: Sequence[Params], solver: Solver, steps: int
+    ) -> None:
+        self.network, self.solver, self.steps = network, solver, steps
+        self.trees, self.exponent = _prepared(trees)
+        self.statuses: set[str] = set()
+
+    def run(self, first: Permuted) -> tuple[Permuted, list[float], str]:
+        """(permutations, the objective on the way, status)"""
+        start, history = self.value(first), []
+        history.append(start)
+        found = [{n: self.assigned(m) for n, m in of.items()} for of in self.relax(first, history)]
+        if self.value(found) < start:
+            found = first
+        found, value, ended = self.ascend(found)
         history.append(value)
-    rounded = [{n: nearest_permutation(m) for n, m in of_one.items()} for of_one in matrices]
-    final = float(_objective(network, trees, [matrices_of(network, p) for p in rounded]))
-    if final < history[0]:
-        rounded, final = first, history[0]
-    back = invert(network, rounded[0])
-    permutations = tuple(
-        {n: np.asarray(v) for n, v in compose(network, back, p).items()} for p in rounded
-    )
-    return Matchings(permutations, np.array([*history, final]), converged, network)
+        squares = [float(squared_norm(t)) for t in _counted(self.network, self.trees)]
+        most = (sum(v**0.5 for v in squares) ** 2 - sum(squares)) / 2
+        status = worst(LOCAL if ended else BOUND, *self.statuses)
+        if value >= (1 - _TOLERANCE) * most:
+            status = OPTIMAL  # Cauchy–Schwarz
+        return found, [float(np.ldexp(v, 2 * self.exponent)) for v in history], status
+
+    def value(self, permutations: Permuted) -> float:
+        matrices = [self.matrices(p) for p in permutations]
+        return float(_objective(self.network, self.trees, matrices))
+
+    def relax(self, first: Permuted, history: list[float]) -> list[dict[str, Any]]:
+        """Matrices of great value; `history` grows by that of each step."""
+        matrices = [self.matrices(p) for p in first]
+        for _ in range(self.steps):
+            gradient = jax.device_get(_gradient(self.network, self.trees, matrices))
+            towards = [
+                self.matrices({n: self.assigned(g) for n, g in of_one.items()})
+                for of_one in gradient
+            ]
+            values = np.asarray(_along(self.network, self.trees, matrices, towards))
+            best = int(values.argmax())
+            if values[best] <= history[-1] + _TOLERANCE * abs(history[-1]):
+                break
+            step = best / (_STEP_SIZES - 1)
+            matrices = [
+                linear_combination((1 - step, step), pair)
+                for pair in zip(matrices, towards, strict=True)
+            ]
+            history.append(float(values[best]))
+        return matrices
+
+    def ascend(self, found: Permuted) -> tuple[Permuted, float, bool]:
+        """The group of one network that gains most is assigned anew, while that helps.
+
+        **Returns:** (permutations, value, whether none is left that gains)
+        """
+        value = self.value(found)
+        for _ in range(self.steps):
+            matrices = [self.matrices(p) for p in found]
+            gradient = jax.device_get(_gradient(self.network, self.trees, matrices))
+            gains = [
+                (_gain(g, found[i][n], new), i, n, new)
+                for i, of_one in enumerate(gradient)
+                for n, g in of_one.items()
+                for new in [self.assigned(g)]
+            ]
+            gain, i, name, new = max(gains, key=lambda g: g[0], default=(0.0, 0, "", None))
+            if gain <= _TOLERANCE * abs(value):
+                return found, value, True
+            moved = [{**p, name: new} if k == i else p for k, p in enumerate(found)]
+            reached = self.value(moved)
+            if reached <= value:  # a group that stands twice on a parameter: no gain after all
+                return found, value, True
+            found, value = moved, reached
+        return found, value, False
+
+    def matrices(self, permutations: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        return Action.of(self.network, permutations).matrices()
+
+    def assigned(self, matrix: Any) -> np.ndarray:
+        """argmax ⟨P, M⟩ for each matrix, as index arrays."""
+        matrix = np.asarray(matrix)
+        columns = []
+        for one in matrix.reshape(-1, *matrix.shape[-2:]):
+            permutation, _, status = self.solver.assign(one)
+            self.statuses.add(status)
+            columns.append(permutation)
+        return np.stack(columns).astype(np.int32).reshape(matrix.shape[:-1])
+
+
+def _gain(gradient: np.ndarray, old: np.ndarray, new: np.ndarray) -> float:
+    """⟨G, P' − P⟩."""
+    entries = (np.take_along_axis(gradient, p[..., None], -1) for p in (new, old))
+    first, second = entries
+    return float((first - second).sum(dtype=np.float64))
+
+
+def _prepared(trees: Sequence[Params]) -> tuple[list[Params], int]:
+    """(networks in at least float32, exponent) of which networks · 2^exponent are the given ones.
+
+    One exponent for all, so that the sum over pairs stays what it is.
+    """
+    leaves = [np.asarray(v) for tree in trees for v in jax.tree.leaves(tree) if is_inexact(v)]
+    wide = [v.astype(np.promote_types(v.dtype, np.float32), copy=False) for v in leaves]
+    largest = max((float(np.abs(v).max(initial=0)) for v in wide), default=0.0)
+    exponent = max(exponent_of(np.array(largest)), -100)
+
+    def prepare(v: Any) -> Any:
+        if not is_inexact(v):
+            return v
+        dtype = np.promote_types(v.dtype, np.float32)
+        return v if dtype == v.dtype and not exponent else v.astype(dtype) * 2.0**-exponent
+
+    return [jax.tree.map(prepare, tree) for tree in trees], exponent
+
+
+def _counted(network: Network, trees: Sequence[Params]) -> list[Params]:
+    """The networks without what does not count: statistics of normalisations."""
+    return [without(network.normalisations.leaves, tree) for tree in trees]
 
 
 def _relaxed(network: Network, trees: Sequence[Params], matrices: Sequence[Matrices]) -> jax.Array:
     """Σ_{i<j} ⟨D_i θ_i, D_j θ_j⟩ = ½ (‖Σ_i D_i θ_i‖² − Σ_i ‖D_i θ_i‖²)."""
-    statistics = network.normalisations.leaves
-    moved = [
-        without(statistics, transport(network, m, p)) for m, p in zip(matrices, trees, strict=True)
-    ]
+    pairs = zip(matrices, trees, strict=True)
+    moved = _counted(network, [network.mix(m, p, check=False) for m, p in pairs])
     total = linear_combination((1.0,) * len(moved), moved)
     return (squared_norm(total) - sum(squared_norm(m) for m in moved)) / 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy as np
 from ..network.axes import Atom, atoms
 from ..network.network import Network
 from ..symmetry.permutation import compose, invert
-from ..transport.assignment import Assign, assign
+from ..transport.solution import LOCAL, OPTIMAL, worst
+from ..transport.solvers import Exact, Solver
 from ..transport.terms import clusters
-from .parameters import Arrays, Products, inner_product, move
+from .parameters import Arrays, Products, inner_product, move, scaled
 
-_MAX_SWEEPS = 100
+MAX_SWEEPS = 100
 # A settled cluster is matched anew when it knows so much more than when it was last matched.
 _MORE = 1.2
 _REFINEMENTS = 3
@@ -21,6 +23,8 @@ _REFINEMENTS = 3
 _PROFILES = 4
 # What counts as a gain, relative to the value: above the rounding of sums in float32.
 _GAIN = 1e-6
+# What of the networks' norms a value of zero may be off by.
+_NOTHING = 1e-6
 
 
 class Descent:
@@ -30,23 +34,54 @@ class Descent:
 
     - `found`: group name → permutation so far; absent groups have not moved
     - `current`: b permuted
-    - `exact`: whether every cluster was matched to its proved optimum, given the others
+    Leaves of extraordinary size are held in units of their own, see `scaled`; values are of the
+    networks as they were given.
     """
 
     def __init__(
-        self, network: Network, a: Arrays, b: Arrays, outer: Mapping[Atom, tuple[Atom, ...]]
+        self,
+        network: Network,
+        a: Arrays,
+        b: Arrays,
+        outer: Mapping[Atom, tuple[Atom, ...]],
+        solver: Solver = Exact(),
     ) -> None:
-        self.network, self.a, self.current = network, a, b
+        self.network, self.solver = network, solver
+        self.a, self.of_a = scaled(a)
+        self.current, self.of_b = scaled(b)
+        self.exponents = [i + j for i, j in zip(self.of_a, self.of_b, strict=True)]
+        norms = (inner_product(v, v) for v in (self.a, self.current))
+        self.size = math.sqrt(math.prod(norms))
         self.groups = clusters(outer)
-        self.products = Products(network, a, self.groups)
+        self.products = Products(network, self.a, self.groups, self.exponents)
         self.neighbours = self.products.neighbours()
         self.twice = [_twice(network, cluster) for cluster in self.groups]
         self.identity = network.identity_permutations()
         self.found: dict[str, np.ndarray] = {}
-        self.exact = True
+        self.statuses = [OPTIMAL] * len(self.groups)
+
+    @property
+    def status(self) -> str:
+        """What is known of every cluster when it was last matched, the others held."""
+        return worst(*self.statuses)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one cluster: its optimum is that of the whole."""
+        return len(self.groups) < 2
 
     def value(self) -> float:
-        return inner_product(self.a, self.current)
+        """⟨θ_A, P θ_B⟩."""
+        return self._inner(self.current)
+
+    def squared_norms(self) -> tuple[float, float]:
+        """‖θ_A‖² and ‖θ_B‖²."""
+        pairs = ((self.a, self.of_a), (self.current, self.of_b))
+        a, b = (inner_product(v, v, [2 * e for e in exponents]) for v, exponents in pairs)
+        return a, b
+
+    def _inner(self, b: Arrays) -> float:
+        return inner_product(self.a, b, self.exponents)
 
     def settle(
         self,
@@ -54,7 +89,6 @@ class Descent:
         *,
         refine: bool = True,
         noise: np.random.Generator | None = None,
-        assigner: Assign = assign,
     ) -> None:
         """Match cluster after cluster, each on the parameters whose other units are settled.
 
@@ -80,7 +114,7 @@ class Descent:
             if noise is not None:
                 weights = weights * np.exp(noise.gumbel(size=len(weights)))
             i = todo.pop(int(np.argmax(weights)))
-            self._match(i, settled, assigner, gain=0, profiles=self._profiles(i, settled))
+            self._match(i, settled, gain=0, profiles=self._profiles(i, settled))
             settled |= set(self.groups[i])
             known[i] = self.products.known(i, settled)
             if refine:
@@ -113,7 +147,7 @@ class Descent:
         **Returns:** sweeps done
         """
         todo = set(range(len(self.groups)) if stale is None else stale)
-        for sweep in range(_MAX_SWEEPS):
+        for sweep in range(MAX_SWEEPS):
             order = [i for i in rng.permutation(len(self.groups)) if i in todo]
             if not order:
                 return sweep
@@ -121,7 +155,7 @@ class Descent:
                 todo.discard(i)
                 if self._match(i):
                     todo |= self.neighbours[i]
-        return _MAX_SWEEPS
+        return MAX_SWEEPS
 
     def block_moves(self, rng: np.random.Generator) -> int:
         """Settle every cluster anew together with its neighbours; keep what is better.
@@ -141,8 +175,8 @@ class Descent:
     def go_to(self, permutations: Mapping[str, np.ndarray]) -> None:
         """Permute b from where it is to these permutations."""
         there = {**self.identity, **{n: np.asarray(p) for n, p in permutations.items()}}
-        back = invert(self.network, {**self.identity, **self.found})
-        delta = compose(self.network, there, back)
+        back = invert({**self.identity, **self.found}, self.network.nesting)
+        delta = compose(there, back, self.network.nesting)
         for i, cluster in enumerate(self.groups):
             names = [self.network.by_atom[atom].name for atom in cluster]
             if any((delta[n] != self.identity[n]).any() for n in names):
@@ -152,7 +186,6 @@ class Descent:
         self,
         i: int,
         settled: set[Atom] | None = None,
-        assigner: Assign = assign,
         gain: float = _GAIN,
         profiles: bool = False,
     ) -> bool:
@@ -162,14 +195,16 @@ class Descent:
             return False
         groups = {self.network.by_atom[atom].name: atom for atom in self.groups[i]}
         before = problem.value({atom: self.identity[n] for n, atom in groups.items()})
-        solution = problem.solve(assigner)
-        self.exact &= solution.exact and not profiles and not self.twice[i]
-        if solution.value - before <= gain * (abs(before) + 1e-6):
+        solution = problem.solve(self.solver)
+        proved = not profiles and not self.twice[i]
+        self.statuses[i] = worst(solution.status, OPTIMAL if proved else LOCAL)
+        least = 0 if self.alone else gain
+        if solution.value - before <= least * (abs(before) + _NOTHING * self.size):
             return False
         delta = {n: solution.permutations[atom] for n, atom in groups.items()}
         if self.twice[i] and settled is None:
             moved = move(self.network, delta, self.current)
-            if inner_product(self.a, moved) <= self.value():
+            if self._inner(moved) <= self.value():
                 return False  # the gain was not real
         self._move(i, delta)
         return True
@@ -178,7 +213,7 @@ class Descent:
         self.current = move(self.network, delta, self.current)
         self.products.moved(i, delta, self.current)
         before = {n: self.found.get(n, self.identity[n]) for n in delta}
-        self.found.update(compose(self.network, delta, before))
+        self.found.update(compose(delta, before, self.network.nesting))
 
 
 def _twice(network: Network, cluster: list[Atom]) -> bool:

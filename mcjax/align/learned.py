@@ -15,12 +15,13 @@ import optax
 
 from .. import _check
 from .._types import Params, Permutations
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Path, Transported
-from ..symmetry.relaxation import RELAXATIONS, matrices_of, nearest_permutation, project
 from ..training.curves import train_curve
 from ..training.protocol import Augment, Protocol, training_loss
 from ..transport.decomposition import sample_permutations
+from ..transport.relaxation import RELAXATIONS, nearest_permutation, project, projected
 from .matching import Matching
 from .straight_through import StraightThrough
 
@@ -89,10 +90,10 @@ def learn_permutations(
         raise ValueError(f"proximal must be positive, got {proximal}")
     if not network.groups:
         raise ValueError("the network has no group of two units or more: nothing can be permuted")
-    first = {**network.identity_permutations(), **({} if start is None else start)}
+    first = Action.of(network, {} if start is None else start).permutations
     if objective is None:
         objective = Objective.on(network.apply_fn, data, protocol.batch)
-    candidate = Transported(network, a, b, matrices_of(network, first), bump)
+    candidate = Transported(network, a, b, Action.of(network, first).matrices(), bump)
     path: Path = candidate
     if relaxation == "sinkhorn":
         path = Transported(network, a, b, candidate.matrices, bump, relaxation)
@@ -104,12 +105,13 @@ def learn_permutations(
         optimizer=_optimizer(relaxation, protocol, steps, proximal), key=key, augment=augment,
         directory=directory, progress=progress,
     )  # fmt: skip
-    plans: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
+    trained: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
+    plans = {n: projected(m, f"the matrix learned for {n!r}") for n, m in trained.items()}
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     nearest = {n: nearest_permutation(m) for n, m in plans.items()}
     found = [first, nearest, *sample_permutations(plans, candidates, rng, terms)]
     values = [
-        objective(candidate.with_free(matrices_of(network, p)))
+        objective(candidate.with_free(Action.of(network, p).matrices()))
         + squared_distance_of(p, first) / (2 * proximal)
         for p in found
     ]

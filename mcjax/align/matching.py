@@ -16,11 +16,12 @@ class Matching:
     - `permutations`: group name → index array; `network.permute(permutations, b)` aligns b to a
     - `before`, `after`: the objective at the identity and at the permutations, per group and
       `"total"`; higher is better unless `minimised`
-    - `status`: `"exact"` (proved optimal for every group), `"local optimum"` (coordinate descent,
-      with `sweeps` done, or a search that is not proved), `"incomplete"` (some groups have not
-      been matched)
-    - `statuses`: where groups are solved one by one, group name → `"exact"`, `"local optimum"` or
-      `"unmatched"`
+    - `status`: `"optimal"` (proved: no permutations have a better objective), `"local optimum"`,
+      `"stopped at a bound"` (of work), `"entropic"` or `"not converged"` (Sinkhorn's plans,
+      rounded), `"incomplete"` (some groups have not been matched)
+    - `statuses`: where groups are solved one by one, group name → one of these, `"unmatched"`
+      instead of `"incomplete"`
+    - `sweeps`: of coordinate descent
     - `unmatched`: groups that stay as they are → why
     - `dead`: group name → number of units that never vary in a or b
     """
@@ -29,7 +30,7 @@ class Matching:
     before: Mapping[str, float]
     after: Mapping[str, float]
     method: str
-    status: str = "exact"
+    status: str
     minimised: bool = False
     sweeps: int = 1
     dead: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -50,6 +51,6 @@ class Matching:
 
     def _notes(self, groups: Sequence[str]) -> str:
         notes = [f"{self.dead[g]} dead units" for g in groups if self.dead.get(g)]
-        if any(self.statuses.get(g) == "local optimum" for g in groups):
-            notes.append("local optimum")
+        found = dict.fromkeys(self.statuses[g] for g in groups if g in self.statuses)
+        notes += [status for status in found if status not in ("optimal", "unmatched")]
         return f"  ({', '.join(notes)})" if notes else ""

@@ -13,10 +13,11 @@ import numpy as np
 from .._tree import is_inexact
 from ..network.axes import Atom, atoms
 from ..network.blocks import Block, blocks
+from ..network.layout import Layout
 from ..network.network import Network
-from ..transport.assignment import Assign, Solution, assign
-from ..transport.joint import Joint, crossed, joint_value, nested, solve_jointly
-from ..transport.terms import Outer, Permutations, Term, add_up
+from ..transport.joint import GroupProblem
+from ..transport.joints import Joint, crossed, nested
+from ..transport.terms import Outer, Term, add_up
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 # After so many updates a product is computed afresh, so that rounding does not add up.
@@ -31,10 +32,50 @@ def float_arrays(leaves: Sequence[Any]) -> Arrays:
     ]
 
 
-def inner_product(a: Arrays, b: Arrays) -> float:
-    """Σ over all float parameters."""
-    pairs = zip(a, b, strict=True)
-    return float(sum(np.vdot(x, y).real for x, y in pairs if x is not None and y is not None))
+# Leaves whose largest entry is outside 2^±_PLAIN are matched in units of it.
+_PLAIN = 30
+# Units so much smaller than the largest of a leaf would be lost in products in float32.
+_UNEVEN = 2.0**-40
+
+
+def scaled(arrays: Arrays) -> tuple[Arrays, list[int]]:
+    """(arrays, exponents) with leaf = array · 2^exponent, so that products neither overflow nor
+    vanish; leaves of ordinary size are not touched."""
+    exponents = [0 if v is None else exponent_of(v) for v in arrays]
+    pairs = zip(arrays, exponents, strict=True)
+    return [v if v is None else _times_power(v, -e) for v, e in pairs], exponents
+
+
+def exponent_of(array: np.ndarray) -> int:
+    """e where the largest entry is about 2^e and that is extraordinary, else 0."""
+    if not array.size:
+        return 0
+    largest = np.abs(array).max() if np.iscomplexobj(array) else max(array.max(), -array.min())
+    exponent = math.frexp(float(largest))[1]
+    return exponent if abs(exponent) > _PLAIN else 0
+
+
+def inner_product(a: Arrays, b: Arrays, exponents: Sequence[int] | None = None) -> float:
+    """Σ over all float parameters, each leaf's times 2^exponent; infinite beyond float64."""
+    total = 0.0
+    for i, (x, y) in enumerate(zip(a, b, strict=True)):
+        if x is not None and y is not None:
+            with np.errstate(over="ignore"):
+                total += float(
+                    np.ldexp(float(np.vdot(x, y).real), exponents[i] if exponents else 0)
+                )
+    return total
+
+
+def _times_power(array: np.ndarray, exponent: int) -> np.ndarray:
+    """array · 2^exponent, without a factor that could overflow itself."""
+    if not exponent:
+        return array
+    if np.iscomplexobj(array):
+        parts = (np.ldexp(v, exponent) for v in (array.real, array.imag))
+        real, imaginary = parts
+        return (real + 1j * imaginary).astype(array.dtype)
+    return np.ldexp(array, exponent)
 
 
 def move(network: Network, permutations: Mapping[str, np.ndarray], arrays: Arrays) -> Arrays:
@@ -46,21 +87,6 @@ def move(network: Network, permutations: Mapping[str, np.ndarray], arrays: Array
     ]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Problem:
-    """What is maximised over a cluster's permutations, all others held: terms and joint blocks."""
-
-    terms: list[Term]
-    joints: list[Joint]
-    outer: Outer
-
-    def value(self, found: Permutations) -> float:
-        return joint_value(self.terms, self.joints, found, self.outer)
-
-    def solve(self, assigner: Assign = assign) -> Solution:
-        return solve_jointly(self.terms, self.joints, self.outer, assigner=assigner)
-
-
 class Products:
     """⟨unit of a, unit of b⟩ over the parameters that touch each cluster of groups.
 
@@ -70,8 +96,15 @@ class Products:
     than a parameter or than a product of units on the same axis.
     """
 
-    def __init__(self, network: Network, a: Arrays, groups: Sequence[Sequence[Atom]]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        a: Arrays,
+        groups: Sequence[Sequence[Atom]],
+        exponents: Sequence[int] | None = None,
+    ) -> None:
         self.network, self.a, self.groups = network, a, groups
+        self.exponents = exponents or [0] * len(a)  # of the products of each leaf, see `scaled`
         self.outer = [{t: network.by_atom[t].outer for t in cluster} for cluster in groups]
         found = [list(_places(network, a, outer)) for outer in self.outer]
         self.places = [[p for p in of if isinstance(p, _Place)] for of in found]
@@ -83,7 +116,7 @@ class Products:
         i: int,
         settled: Collection[Atom] | None = None,
         profiles: bool = False,
-    ) -> Problem:
+    ) -> GroupProblem:
         """What there is to maximise over cluster i against network b.
 
         **Arguments:**
@@ -96,14 +129,23 @@ class Products:
         for place in self._all(i):
             whole = settled is None or place.others.issubset(settled)
             (known if whole else unknown).append(place)
-        terms = [p.layout.term(p.times(self._matrix(p, b))) for p in known if isinstance(p, _Place)]
+        used = (*known, *(unknown if profiles else ()))
+        largest = max((self.exponents[p.leaf] for p in used), default=0)
+        terms = [
+            p.reading.term(
+                _times_power(p.times(self._matrix(p, b)), self.exponents[p.leaf] - largest)
+            )
+            for p in known
+            if isinstance(p, _Place)
+        ]
         outer, joints = self.outer[i], []
-        for place in (*known, *(unknown if profiles else ())):
+        for place in used:
             if place in unknown or isinstance(place, _JointPlace):
                 block_a, block_b = (self._block(place, v) for v in (self.a, b))
+                block_a = _times_power(block_a, self.exponents[place.leaf] - largest)
                 free = place.others.difference(settled or ()) if place in unknown else ()
-                joints.append(place.layout.joint(block_a, block_b, outer, free))
-        return Problem(add_up(terms), joints, outer)
+                joints.append(place.reading.joint(block_a, block_b, outer, free))
+        return GroupProblem(add_up(terms), joints, outer)
 
     def known(self, i: int, settled: Collection[Atom]) -> float:
         """Settled parameters for each unit of a cluster's least known group: how sure it is."""
@@ -122,8 +164,8 @@ class Products:
         known = dict.fromkeys(self.groups[i], 0.0)
         for place in places:
             free = math.prod(t.size for t in place.others if t not in settled)
-            for atom in place.layout.atoms:
-                known[atom] += place.layout.entries / (atom.size * free)
+            for atom in place.reading.units:
+                known[atom] += place.reading.entries / (atom.size * free)
         return min(known.values())
 
     def neighbours(self) -> list[set[int]]:
@@ -151,7 +193,7 @@ class Products:
                 place.touch(mine)
 
     def _matrix(self, place: _Place, b: Arrays) -> np.ndarray:
-        return place.layout.matrix(self._block(place, b))
+        return place.reading.layout.matrix(self._block(place, b))
 
     def _block(self, place: _Place | _JointPlace, arrays: Arrays) -> np.ndarray:
         return blocks(arrays[place.leaf], self.network.leaf_axes[place.leaf])[place.block][0]
@@ -163,7 +205,7 @@ class _JointPlace:
 
     leaf: int
     block: int
-    layout: _Layout
+    reading: _Reading
     others: set[Any]  # groups on the block's other dimensions
 
 
@@ -174,9 +216,9 @@ class _Place:
     """
 
     def __init__(
-        self, leaf: int, block: int, layout: _Layout, others: set[Any], alone: bool, a: np.ndarray
+        self, leaf: int, block: int, reading: _Reading, others: set[Any], alone: bool, a: np.ndarray
     ) -> None:
-        self.leaf, self.block, self.layout, self.a = leaf, block, layout, a
+        self.leaf, self.block, self.reading, self.a = leaf, block, reading, _wide_enough(a)
         self.others = others  # groups on the block's other dimensions
         self.alone = alone  # the cluster stands on no other axis of the block
         self.b: Any = None
@@ -188,16 +230,16 @@ class _Place:
         """Other groups have been permuted: note which columns of b that changes."""
         if self.product is None or not self.others.intersection(permutations):
             return
-        rest = self.layout.rest
-        grid = self.stale.reshape(self.layout.shape(rest))
-        for axis, i in enumerate(rest):
-            permutation = permutations.get(self.layout.dims[i].factor)
+        layout, dims = self.reading.layout, self.reading.dims
+        grid = self.stale.reshape(layout.sizes(layout.rest))
+        for axis, i in enumerate(layout.rest):
+            permutation = permutations.get(dims[i].factor)
             if permutation is not None and permutation.ndim == 1 and grid.shape[axis] > 1:
                 moved = np.flatnonzero(permutation != np.arange(len(permutation)))
                 grid[(slice(None),) * axis + (moved,)] = True
             elif permutation is not None:
                 grid[...] = True
-        if any(self.layout.dims[i].factor in permutations for i in self.layout.fixed):
+        if any(dims[i].factor in permutations for i in layout.fixed):
             self.product = None
 
     def times(self, b: np.ndarray) -> np.ndarray:
@@ -214,20 +256,30 @@ class _Place:
         return self.product.swapaxes(1, 2)
 
 
+def _wide_enough(matrix: np.ndarray) -> np.ndarray:
+    """In float64 if some units' weights are so small that their products would vanish."""
+    if not matrix.size:
+        return matrix
+    rows = np.abs(matrix).max(-1)
+    uneven = ((rows > 0) & (rows < _UNEVEN * rows.max())).any()
+    return matrix.astype(np.promote_types(matrix.dtype, np.float64)) if uneven else matrix
+
+
 def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[_Place | _JointPlace]:
     for leaf, (array, axes) in enumerate(zip(a, network.leaf_axes, strict=True)):
         if array is None or not any(t in outer for e in axes for t in atoms(e)):
             continue
         for k, (block, dims) in enumerate(blocks(array, axes)):
             for units in _occurrences(dims, outer):
-                layout = _Layout.of(network, dims, units)
+                reading = _Reading.of(network, dims, units)
                 rest = {d.factor for j, d in enumerate(dims) if j not in units}
                 others = rest.intersection(network.by_atom)
                 if nested(outer) and crossed([dims[i].factor for i in units], outer):  # type: ignore[misc]
-                    yield _JointPlace(leaf, k, layout, others)
+                    yield _JointPlace(leaf, k, reading, others)
                 else:
                     alone = not rest.intersection(outer)
-                    yield _Place(leaf, k, layout, others, alone, layout.matrix(block))
+                    matrix = reading.layout.matrix(block)
+                    yield _Place(leaf, k, reading, others, alone, matrix)
 
 
 def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -256,64 +308,53 @@ def _occurrences(dims: Block, outer: Outer) -> list[list[int]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layout:
-    """How a block is read as matrices: (outer fixed axes, units, everything else)."""
+class _Reading:
+    """A block read as matrices, (outer fixed axes, units of the cluster, everything else)."""
 
     dims: Block
-    fixed: tuple[int, ...]
-    units: tuple[int, ...]
+    layout: Layout
 
     @classmethod
-    def of(cls, network: Network, dims: Block, units: list[int]) -> _Layout:
+    def of(cls, network: Network, dims: Block, units: list[int]) -> _Reading:
         needed = {o for i in units for o in network.group_of(dims[i]).outer}
         own = {dims[i].factor for i in units}
-        fixed = [
+        fixed = tuple(
             i for i, d in enumerate(dims)
             if d.factor in needed - own and i not in units and d.only is None
-        ]  # fmt: skip
-        return cls(dims, tuple(fixed), tuple(units))
+        )  # fmt: skip
+        return cls(dims, Layout(tuple(d.size for d in dims), fixed, tuple(units)))
+
+    def atoms(self, which: Sequence[int]) -> tuple[Atom, ...]:
+        return tuple(self.dims[i].factor for i in which)  # type: ignore[misc]
 
     @property
-    def atoms(self) -> tuple[Atom, ...]:
-        return tuple(self.dims[i].factor for i in self.units)  # type: ignore[misc]
+    def units(self) -> tuple[Atom, ...]:
+        return self.atoms(self.layout.units)
 
     @property
     def entries(self) -> int:
-        return math.prod(d.size for d in self.dims)
-
-    @property
-    def rest(self) -> tuple[int, ...]:
-        return tuple(i for i in range(len(self.dims)) if i not in (*self.fixed, *self.units))
-
-    def shape(self, which: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(self.dims[i].size for i in which)
-
-    def matrix(self, block: np.ndarray) -> np.ndarray:
-        moved = np.transpose(block, [*self.fixed, *self.units, *self.rest])
-        shape = (math.prod(self.shape(self.fixed)), math.prod(self.shape(self.units)), -1)
-        return moved.reshape(shape)
+        return math.prod(self.layout.shape)
 
     def joint(
         self, a: np.ndarray, b: np.ndarray, outer: Outer, more: Collection[Any] = ()
     ) -> Joint:
         """The blocks with each unit on a dimension of its own, those of the groups `more` too."""
+        fixed, rest = self.layout.fixed, self.layout.rest
         # Outer groups first, so that one pair's block lies together.
-        units = sorted(self.units, key=lambda i: len(outer[self.dims[i].factor]))  # type: ignore[index]
-        units += [i for i in self.rest if self.dims[i].factor in more]
-        order = [*self.fixed, *units, *(i for i in self.rest if i not in units)]
-        shape = (*self.shape(self.fixed), *(self.dims[i].size for i in units), -1)
+        units = sorted(self.layout.units, key=lambda i: len(outer[self.dims[i].factor]))  # type: ignore[index]
+        units += [i for i in rest if self.dims[i].factor in more]
+        order = [*fixed, *units, *(i for i in rest if i not in units)]
+        shape = (*self.layout.sizes(fixed), *self.layout.sizes(units), -1)
         return Joint(
             np.ascontiguousarray(np.transpose(a, order)).reshape(shape),
             np.ascontiguousarray(np.transpose(b, order)).reshape(shape),
-            tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
-            tuple(self.dims[i].factor for i in units),  # type: ignore[misc]
+            self.atoms(fixed),
+            self.atoms(units),
             tuple(self.dims[i].axis for i in units),
         )
 
     def term(self, product: np.ndarray) -> Term:
-        fixed, units = self.shape(self.fixed), self.shape(self.units)
-        return Term(
-            product.reshape(fixed + units + units),
-            tuple(self.dims[i].factor for i in self.fixed),  # type: ignore[misc]
-            tuple(self.dims[i].factor for i in self.units),  # type: ignore[misc]
-        )
+        fixed, units = self.layout.fixed, self.layout.units
+        sizes = self.layout.sizes(units)
+        shape = (*self.layout.sizes(fixed), *sizes, *sizes)
+        return Term(product.reshape(shape), self.atoms(fixed), self.atoms(units))

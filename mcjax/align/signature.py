@@ -38,10 +38,12 @@ def correlation_signature(
         >>> mcjax.align.correlation_signature(network, a, a, x)
         {'w1': 1.0}
     """
+    _check.network(network)
     _check.one_of(tap, TAPS, "tap")
     a, b = network.check_parameters(a=a, b=b)
     x = network.inputs(x)
     n = _check.batched(x, "x")
+    _check.finite_inputs(x, "x")
     chunk = min(_check.positive(chunk, "chunk"), n)
     x = jax.tree.map(jnp.asarray, x)
     out: dict[str, float] = {}

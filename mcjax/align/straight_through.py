@@ -10,11 +10,12 @@ import numpy as np
 
 from .._tree import is_inexact
 from .._types import Params
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Path, static
 from ..path.transported import bent
-from ..symmetry.relaxation import matrices_of
-from .weights import match_weights
+from .parameters import float_arrays
+from .weights import descend
 
 
 class StraightThrough(Path):
@@ -60,7 +61,7 @@ class StraightThrough(Path):
 
     def plans(self) -> dict[str, jax.Array]:
         """The matrices of P."""
-        return matrices_of(self.network, self._permutations())
+        return Action.of(self.network, self._permutations()).matrices()
 
     def _permutations(self) -> dict[str, jax.Array]:
         shapes = {
@@ -68,7 +69,9 @@ class StraightThrough(Path):
         }
 
         def match(target: Params, b: Params) -> dict[str, np.ndarray]:
-            found = match_weights(self.network, target, b).permutations
+            # On the host without JAX: a callback that calls it may wait for itself.
+            arrays = (float_arrays(jax.tree.leaves(p)) for p in (target, b))
+            found = descend(self.network, *arrays, np.random.default_rng([0, 0])).permutations
             return {n: np.asarray(found[n], np.int32) for n in shapes}
 
         arguments = jax.lax.stop_gradient((self.target, self.b))

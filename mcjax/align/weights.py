@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
 from .._types import Params, Permutations
 from ..network.network import Network
-from .descent import Descent
+from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
+from ..transport.solvers import Exact, Solver, as_solver
+from .descent import MAX_SWEEPS, Descent
 from .matching import Matching
-from .parameters import float_arrays, inner_product
+from .parameters import Arrays, float_arrays
 
 _ROUNDING = 1e-7
 
@@ -24,6 +27,7 @@ def match_weights(
     key: jax.Array | None = None,
     restarts: int = 1,
     init: Matching | Permutations | None = None,
+    solver: Solver = Exact(),
 ) -> Matching:
     """Permutations P that maximise ⟨θ_A, P θ_B⟩ by coordinate descent (Git Re-Basin, Alg. 1).
 
@@ -43,9 +47,13 @@ def match_weights(
     - `restarts`: at least 1; each further one settles every group anew together with all groups
       it shares parameters with, and keeps what is better
     - `init`: where to start from, a matching (of activations, say) or permutations of b's units
+    - `solver`: of the assignments
 
-    **Raises:** `ValueError` for parameters that do not fit the network or hold NaN, for an `init`
-    that is no permutation of its groups.
+    **Returns:** a `Matching`. It is `"optimal"` for one group (with those inside it), and where it
+    attains ‖θ_A‖ ‖θ_B‖; else a local optimum, `"stopped at a bound"` after 100 sweeps.
+
+    **Raises:** `ValueError` for parameters that do not fit the network or are not finite, for a
+    `key`, an `init` or a `solver` that are none.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -56,37 +64,65 @@ def match_weights(
         >>> mcjax.align.match_weights(network, a, b).permutations["w1"].tolist()
         [3, 2, 1, 0]
     """
+    _check.network(network)
     _check.positive(restarts, "restarts")
+    solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
-    start = init.permutations if isinstance(init, Matching) else init or {}
-    try:
-        network.check_permutations(start)
-    except ValueError as error:
-        raise ValueError(f"init: {error}") from None
-    key = jax.random.key(0) if key is None else key
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.key_data(key)  # old-style keys are their data
-    rng = np.random.default_rng(np.asarray(key).ravel().tolist())
-    arrays_a, arrays_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
+    start = None if init is None else _start(network, init)
+    seed = [0, 0]  # that of jax.random.key(0)
+    if key is not None:
+        seed = np.asarray(_check.key_data(_check.random_key(key))).ravel().tolist()
+    arrays = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
+    return descend(
+        network, *arrays, np.random.default_rng(seed),
+        restarts=restarts, start=start, solver=solver,
+    )  # fmt: skip
+
+
+def descend(
+    network: Network,
+    a: Arrays,
+    b: Arrays,
+    rng: np.random.Generator,
+    *,
+    restarts: int = 1,
+    start: Permutations | None = None,
+    solver: Solver = Exact(),
+) -> Matching:
+    """As `match_weights`, on the float leaves of both networks, with NumPy and SciPy alone."""
     outer = {g.atom: g.outer for g in network.groups.values()}
-    descent = Descent(network, arrays_a, arrays_b, outer)
+    descent = Descent(network, a, b, outer, solver)
     before = descent.value()
-    if init is None:
+    if start is None:
         descent.settle()
     else:
         descent.go_to(start)
     sweeps = descent.descend(rng)
-    norms = [inner_product(v, v) ** 0.5 for v in (arrays_a, arrays_b)]
+    stopped = sweeps >= MAX_SWEEPS
+    norm_a, norm_b = descent.squared_norms()
+    most = norm_a**0.5 * norm_b**0.5
     for _ in range(restarts - 1):
-        if descent.value() >= (1 - _ROUNDING) * norms[0] * norms[1]:
+        if descent.value() >= (1 - _ROUNDING) * most:
             break  # Cauchy–Schwarz: there is nothing better
         sweeps += descent.block_moves(rng)
+    after = descent.value()
+    status = worst(descent.status, BOUND if stopped else OPTIMAL if descent.alone else LOCAL)
+    if (1 - _ROUNDING) * most <= after < np.inf:
+        status = OPTIMAL
     return Matching(
         permutations={**network.identity_permutations(), **descent.found},
         before={"total": before},
-        after={"total": descent.value()},
+        after={"total": after},
         method="weight matching",
-        status="local optimum",
+        status=status,
         sweeps=sweeps,
         metadata={"restarts": restarts},
     )
+
+
+def _start(network: Network, init: Any) -> Permutations:
+    """The permutations of an `init`."""
+    try:
+        return network.check_permutations(init.permutations if isinstance(init, Matching) else init)
+    except ValueError as error:
+        raise ValueError(f"init: {error}") from None

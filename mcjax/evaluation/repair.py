@@ -8,22 +8,28 @@ of the end points'.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _check
-from .._inputs import length
+from .._inputs import length, per_example
+from .._static import pack
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
-from ..network.batch_norm import OnDemand, normalisations_of
+from ..network.batch_norm import OnDemand, normalisations_of, statistic_leaves
 from ..network.layers import Contraction
 from ..network.model import Model, replace_leaves
 from ..network.network import Network
-from ..network.normalisation import normalisations
+from ..network.normalisation import Normalisations, normalisations
+from ..network.sides import Origins, contraction_dims, weight_position
+from ..network.units import choose, partition
 from ..path import Path, static, time
 
 # A unit that varies less than this part of what it should is left as it is.
@@ -32,13 +38,23 @@ _EPSILON = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class _Layer:
-    """A layer to repair: leaves and pre-activation by number, the axes of its units."""
+    """A layer to repair: leaves and pre-activation by number, the axes of its channels in each.
+
+    A channel is an entry of the bias: the pre-activation of one unit, on whatever axes units
+    stand, inside heads or beside others.
+    """
 
     weight: int
     bias: int
     value: int
-    unit_axis: int  # of the pre-activation
-    weight_axis: int
+    channels: tuple[int, ...]  # axes of the pre-activation, in the order of the bias's own
+    weight_axes: tuple[int, ...]
+
+    def over(self, axes: Sequence[int], channels: jax.Array, rank: int) -> jax.Array:
+        """Something for each channel, to broadcast along these axes of an array of this rank."""
+        order = sorted(range(len(axes)), key=axes.__getitem__)
+        channels = jnp.transpose(channels, order)
+        return jnp.expand_dims(channels, [d for d in range(rank) if d not in axes])
 
 
 class Repaired(Path):
@@ -48,8 +64,9 @@ class Repaired(Path):
     where µ, σ are the mean and standard deviation of a unit's pre-activation in θ(t) (with all
     layers before it repaired) and µ*, σ* = (1 − t) (µ, σ)(θ(0)) + t (µ, σ)(θ(1)). Layers that
     batch normalisation follows are repaired by its statistics, estimated in the same pass. The end
-    points stay as they are. What is left out: layers inside scans, weights and biases used twice,
-    and layers whose units share an axis with others.
+    points stay as they are. Units inside heads and beside others on one axis are repaired like
+    any. What is left out: layers inside scans, weights and biases used twice, and weights that
+    are sliced or computed from others.
 
     Align the end points first: REPAIR mends what is left after alignment.
 
@@ -57,7 +74,10 @@ class Repaired(Path):
     - `path`: any path between two networks
     - `network`: traced
     - `x`: inputs to estimate statistics from
-    - `chunk`: examples at a time; statistics are averaged over them
+    - `chunk`: examples at a time; statistics are averaged over them, each batch by its size
+
+    Statistics of a normaliser of the raw inputs that are the same in both networks are no batch
+    normalisation and stay.
 
     **Raises:** `ValueError` for an empty batch or a network without a layer to repair.
 
@@ -78,6 +98,7 @@ class Repaired(Path):
     x: Any
     start: Any
     end: Any
+    kept: dict[int, jax.Array]
     network: Network = static()
     chunk: int = static()
 
@@ -88,14 +109,18 @@ class Repaired(Path):
         x = jax.tree.map(jnp.asarray, x)
         if not _layers(network, chunks.types(x, chunk)) and not network.normalisations.found:
             raise ValueError("the network has no hidden layer with a bias that could be repaired")
-        ends = [_statistics(network, chunk, path(t), x) for t in (0.0, 1.0)]
-        self._set(path=path, x=x, start=ends[0], end=ends[1], network=network, chunk=chunk)
+        networks = [path(t) for t in (0.0, 1.0)]
+        kept = _kept(network, [pack(n) for n in networks], chunks.types(x, chunk))
+        ends = [_statistics(network, chunk, frozenset(kept), n, x) for n in networks]
+        self._set(
+            path=path, x=x, start=ends[0], end=ends[1], kept=kept, network=network, chunk=chunk
+        )
 
     def at(self, t: Any) -> Params:
         t = time(t)
-        params = self.path.at(t)
+        params = replace_leaves(self.path.at(t), self.kept)
         targets = jax.tree.map(lambda a, b: (1 - t) * a + t * b, self.start, self.end)
-        repaired = _repair(self.network, self.chunk, params, self.x, targets)
+        repaired = _repair(self.network, self.chunk, frozenset(self.kept), params, self.x, targets)
         inside = (t > 0) & (t < 1)
         return jax.tree.map(lambda new, old: jnp.where(inside, new, old), repaired, params)
 
@@ -103,68 +128,140 @@ class Repaired(Path):
         """None: statistics of batch normalisation are estimated at every point."""
 
 
+def _kept(network: Network, ends: Sequence[Params], x_types: Any) -> dict[int, jax.Array]:
+    """Statistics of the raw inputs that are the same in both end points: part of the model."""
+    roles = statistic_leaves(network.apply_fn, ends[0], x_types)
+    first, last = (jax.tree.leaves(n) for n in ends)
+    same = [p for p in roles.of_inputs if all(np.array_equal(first[i], last[i]) for i in p)]
+    return {i: jnp.asarray(first[i]) for pair in same for i in pair}
+
+
 def _layers(network: Network, x_types: Any) -> list[_Layer]:
     """The layers that can be repaired, in topological order."""
     analysis, found = analysis_for(network, x_types)
-    top = {o for e in analysis.program.equations for o in e.outputs}
+    program = analysis.program
+    top = {o for e in program.equations for o in e.outputs}
     leaves = [v for c in found for v in (c.weight, c.bias)]
-    normalised = normalisations(analysis.program, len(network.leaf_types))
+    normalised = normalisations(program, len(network.leaf_types))
     followed = {n.input for n in normalised.found}
+    hidden = frozenset[int]().union(*(u.leaves() for u in partition(network)))
+    origins = Origins(program)
     out = []
     for c in found:
-        own = c.bias is not None and leaves.count(c.weight) == leaves.count(c.bias) == 1
+        own = c.bias in hidden and leaves.count(c.weight) == leaves.count(c.bias) == 1
         if own and c.biased in top and c.biased not in followed:
-            layer = _layer_of(network, analysis.of(c.biased), c)
+            layer = _layer_of(origins, c)
             if layer is not None:
                 out.append(layer)
     return out
 
 
-def _layer_of(network: Network, axes: Any, c: Contraction) -> _Layer | None:
-    """The layer with the axis of its units, if one axis of it and its bias holds only a group."""
-    bias_axes, weight_axes = network.leaf_axes[c.bias], network.leaf_axes[c.weight]  # type: ignore[index]
-    if len(bias_axes) != 1 or len(bias_axes[0]) != 1 or bias_axes[0][0] not in network.by_atom:
+def _layer_of(origins: Origins, c: Contraction) -> _Layer | None:
+    """The layer, if each of its channels has axes of its own in weight, bias and output."""
+    program, position = origins.program, weight_position(c)
+    dims = contraction_dims(program, c.equation, position)
+    total = origins.producers[c.biased]
+    weight = origins.of(c.equation.inputs[position])
+    results = [origins.back(o, (c.output,)) for o in total.inputs]
+    result = next((r for r in results if r is not None), None)
+    added = next((b for b in map(origins.of, total.inputs) if b is not None), None)
+    if dims is None or weight is None or result is None or added is None or c.bias != added[0]:
+        return None  # something is computed, or comes between
+    shapes = [program.shape(program.inputs[leaf]) for leaf in (c.weight, c.bias)]
+    channels: dict[int, tuple[int, int]] = {}  # axis of the bias → of the value, of the weight
+    for d, axes in enumerate(added[1]):
+        if not axes:
+            continue  # the bias is the same along it
+        operand = dims[0].get(_only(result[1][d]))  # type: ignore[arg-type]
+        of_weight, of_bias = None if operand is None else _only(weight[1][operand]), _only(axes)
+        if of_weight is None or of_bias is None:
+            return None
+        if not shapes[0][of_weight] == shapes[1][of_bias] == program.shape(c.biased)[d]:
+            return None
+        channels[of_bias] = (d, of_weight)
+    # No part of the leaves is something else.
+    covered = math.prod(shapes[1][axis] for axis in channels)
+    operand_shape = program.shape(c.equation.inputs[position])
+    if covered != math.prod(shapes[1]) or math.prod(operand_shape) != math.prod(shapes[0]):
         return None
-    unit = bias_axes[0]
-    of_value = [i for i, e in enumerate(axes) if e == unit]
-    of_weight = [i for i, e in enumerate(weight_axes) if e == unit]
-    if len(of_value) != 1 or len(of_weight) != 1:
-        return None
-    assert c.bias is not None
-    return _Layer(c.weight, c.bias, c.biased, of_value[0], of_weight[0])
+    of_value, of_weight = zip(*(channels[axis] for axis in sorted(channels)), strict=True)
+    return _Layer(c.weight, c.bias, c.biased, of_value, of_weight)
 
 
-def _moments(h: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    others = tuple(i for i in range(h.ndim) if i != axis)
-    return jnp.mean(h, others), jnp.std(h, others)
+def _only(axes: Sequence[int]) -> int | None:
+    return axes[0] if len(axes) == 1 else None
 
 
-def _scale(goal: jax.Array, deviation: jax.Array) -> jax.Array:
-    """σ*/σ, 1 for units that do not vary."""
-    alive = deviation > _EPSILON * goal
-    return jnp.where(alive, goal / jnp.where(alive, deviation, 1), 1)
+def _moments(h: jax.Array, channels: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """(mean, deviation) of each channel."""
+    others = tuple(i for i in range(h.ndim) if i not in channels)
+    order = [sorted(channels).index(i) for i in channels]
+    return jnp.transpose(jnp.mean(h, others), order), jnp.transpose(jnp.std(h, others), order)
 
 
-def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: Any) -> Any:
-    """Statistics of every layer, each after the correction of those before it, averaged."""
+def _correction(network: Network, layer: _Layer, seen: Any, goal: Any) -> Any:
+    """(scale, shift): h · scale + shift has the mean and deviation that it should.
+
+    The scale is 1 for units that do not vary; channels that are no units stay.
+    """
+    (mean, deviation), (goal_mean, goal_deviation) = seen, goal
+    alive = deviation > _EPSILON * goal_deviation
+    scale = jnp.where(alive, goal_deviation / jnp.where(alive, deviation, 1), 1)
+    shape = network.leaf_types[layer.bias].shape
+    pairs = ((scale, jnp.ones_like(scale)), (goal_mean - mean * scale, jnp.zeros_like(scale)))
+    return [
+        choose(network, layer.bias, network.groups, *(v.reshape(shape) for v in pair)).reshape(
+            scale.shape
+        )
+        for pair in pairs
+    ]
+
+
+def _over_batches(
+    network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any, targets: Any
+) -> Any:
+    """Statistics of every layer, each after the correction of those before it, averaged.
+
+    Every batch of `chunk` examples has its own, and so has a last one that is not full; each
+    counts by its size.
+    """
+    n = length(x)
+    whole = n - n % chunk
+    if whole == n:
+        return _over_chunks(network, chunk, kept, params, x, targets)
+    parts = [(0, whole, chunk)] if whole else []
+    parts.append((whole, n, n - whole))
+    total = None
+    for begin, end, size in parts:
+        some = per_example(lambda v, i=begin, j=end: v[i:j], x)
+        found = _over_chunks(network, size, kept, params, some, targets)
+        found = jax.tree.map(lambda v, k=(end - begin) / n: k * v, found)
+        total = found if total is None else jax.tree.map(jnp.add, total, found)
+    return total
+
+
+def _over_chunks(
+    network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any, targets: Any
+) -> Any:
+    """The means over the chunks of x, all of them full."""
     types = chunks.types(x, chunk)
     analysis, _ = analysis_for(network, types)
     layers = _layers(network, types)
     model = Model(analysis.program, None, network.treedef, len(network.leaf_types))
-    normalised = normalisations_of(model, network.template)
+    found = normalisations_of(model, network.template).found
+    normalised = Normalisations(tuple(n for n in found if n.mean.leaf not in kept))
 
     def of_chunk(i):
         seen: dict[int, Any] = {}
 
         def correct(k: int, layer: _Layer):
             def change(h):
-                seen[k] = _moments(h, layer.unit_axis)
+                seen[k] = _moments(h, layer.channels)
                 if targets is None:
                     return h
-                mean, deviation = targets[k]
-                shape = [-1 if i == layer.unit_axis else 1 for i in range(h.ndim)]
-                scale = _scale(deviation, seen[k][1])
-                return (h - seen[k][0].reshape(shape)) * scale.reshape(shape) + mean.reshape(shape)
+                scale, shift = _correction(network, layer, seen[k], targets[k])
+                scale, shift = (layer.over(layer.channels, v, h.ndim) for v in (scale, shift))
+                return h * scale + shift
 
             return change
 
@@ -180,21 +277,22 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
     return jax.tree.map(lambda v: jnp.mean(v, 0), jax.lax.map(of_chunk, jnp.arange(n)))
 
 
-@partial(jax.jit, static_argnames=("network", "chunk"))
-def _statistics(network: Network, chunk: int, params: Params, x: Any) -> Any:
+@partial(jax.jit, static_argnames=("network", "chunk", "kept"))
+def _statistics(network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any) -> Any:
     """(µ, σ) of every layer of an end point."""
-    return _over_chunks(network, chunk, params, x, None)[0]
+    return _over_batches(network, chunk, kept, params, x, None)[0]
 
 
-def _repair(network: Network, chunk: int, params: Params, x: Any, targets: Any) -> Params:
-    found, statistics = _over_chunks(network, chunk, params, x, targets)
+def _repair(
+    network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any, targets: Any
+) -> Params:
+    found, statistics = _over_batches(network, chunk, kept, params, x, targets)
     leaves = jax.tree.leaves(params)
     changed: dict[int, Any] = dict(statistics)
     layers = _layers(network, chunks.types(x, chunk))
-    for layer, (mean, deviation), (goal_mean, goal) in zip(layers, found, targets, strict=True):
-        scale = _scale(goal, deviation)
-        weight = leaves[layer.weight]
-        shape = [-1 if i == layer.weight_axis else 1 for i in range(weight.ndim)]
-        changed[layer.weight] = weight * scale.reshape(shape)
-        changed[layer.bias] = (leaves[layer.bias] - mean) * scale + goal_mean
+    for layer, seen, goal in zip(layers, found, targets, strict=True):
+        scale, shift = _correction(network, layer, seen, goal)
+        weight, bias = leaves[layer.weight], leaves[layer.bias]
+        changed[layer.weight] = weight * layer.over(layer.weight_axes, scale, weight.ndim)
+        changed[layer.bias] = bias * scale.reshape(bias.shape) + shift.reshape(bias.shape)
     return replace_leaves(params, changed)

@@ -60,12 +60,12 @@ class FlowPath(Path):
             for g, latent in self.latent_b.items()
         }
         line = linear_combination((1 - t, t), (self.a, self.b))
-        leaves, treedef = jax.tree.flatten(line)
-        moved = self.rows.put(rows, leaves)
         # ν⁻¹(ν(X)) is X to rounding only.
-        exact = [jnp.where((t == 0) | (t == 1), end, inside)
-                 for end, inside in zip(leaves, moved, strict=True)]  # fmt: skip
-        return jax.tree.unflatten(treedef, exact)
+        return jax.tree.map(
+            lambda end, inside: jnp.where((t == 0) | (t == 1), end, inside),
+            line,
+            self.rows.put(rows, line),
+        )
 
 
 def _bijection(architecture: Architecture, arrays: list[jax.Array], dim: int) -> Any:
@@ -122,7 +122,7 @@ class ConnectionModel:
         record = {
             "method": self.method,
             "architecture": dataclasses.asdict(self.architecture),
-            "rows": [[g, [dataclasses.astuple(c) for c in cs]] for g, cs in self.rows.columns],
+            "rows": self.rows.record(),
             "metadata": dict(self.metadata),
         }
         tensors["losses"] = np.asarray(self.losses, np.float32)
@@ -136,25 +136,20 @@ class ConnectionModel:
         """
         from safetensors import SafetensorError, safe_open
 
-        from .rows import Column
-
         try:
             with safe_open(file, "numpy") as opened:
                 record = json.loads((opened.metadata() or {})["connection_model"])
                 tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{file} holds no connection model: {error}") from None
-        columns = tuple(
-            (g, tuple(Column(leaf, axis, tuple(shape)) for leaf, axis, shape in cs))
-            for g, cs in record["rows"]
-        )
+        rows = Rows.of_record(record["rows"])
         losses = tensors.pop("losses")
         arrays = {
             g: [jnp.asarray(tensors[f"{g}/{i}"]) for i in range(_count(tensors, g))]
-            for g, _ in columns
+            for g in rows.dims
         }
         architecture = Architecture(**record["architecture"])
-        return cls(record["method"], architecture, Rows(columns), arrays, losses,
+        return cls(record["method"], architecture, rows, arrays, losses,
                    record["metadata"])  # fmt: skip
 
 

@@ -153,8 +153,8 @@ def _start(
     for i, params in enumerate(networks):
         network.check_parameters(**{f"networks[{i}]": params})
     rows = Rows.of(network)
-    if not rows.columns:
-        raise ValueError("the network has no group whose neurons fill whole axes to model")
+    if not rows.units:
+        raise ValueError("the network has no units whose parameters could be modelled")
     taken = [rows.take(p) for p in networks]
     pooled = {g: jnp.concatenate([t[g] for t in taken]) for g in taken[0]}
     arrays = {}
@@ -197,8 +197,7 @@ def _middle_loss(
         flow = paramax.unwrap(with_arrays(architecture, taken[0][group].shape[1], own))
         both = [jax.vmap(flow.transform)(t[group]) for t in taken]
         middle[group] = jax.vmap(flow.inverse)(jnp.sqrt(0.5) * (both[0] + both[1]))
-    line, treedef = jax.tree.flatten(linear_combination((0.5, 0.5), ends))
-    params = jax.tree.unflatten(treedef, rows.put(middle, line))
+    params = rows.put(middle, linear_combination((0.5, 0.5), ends))
     start = jax.random.randint(batch_key, (batch,), 0, n)
     return loss_fn(params, jax.tree.map(lambda v: v[start], data))
 

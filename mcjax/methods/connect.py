@@ -17,6 +17,7 @@ from ..network.network import Network
 from ..path import Arc, Bezier, Legs, Linear, Path, PolygonalChain, Swaps
 from ..training.curves import train_curve
 from ..training.protocol import Protocol, tatro2020
+from ..transport import Exact, Solver
 from .arc import neuron_mean
 from .layerwise import Layerwise, Leg
 
@@ -34,7 +35,7 @@ class Problem:
     x: Any
     key: jax.Array
     points: int
-    solver: str
+    solver: Solver
     y: Any
     protocol: Protocol | None
     model: ConnectionModel | None
@@ -223,7 +224,7 @@ def connect(
     y: Any = None,
     key: jax.Array | None = None,
     points: int = 11,
-    solver: str = "exact",
+    solver: Solver = Exact(),
     swaps: bool = False,
     protocol: Protocol | None = None,
     model: ConnectionModel | None = None,
@@ -257,7 +258,7 @@ def connect(
     - `y`: labels of x, for methods that train
     - `key`: for methods with random choices
     - `points`: number of t of a leg at which weights are adjusted
-    - `solver`: of transport, `"exact"` or `"sinkhorn"`
+    - `solver`: of transport, `mcjax.transport.Exact()` or `mcjax.transport.Sinkhorn(epsilon=…)`
     - `swaps`: end exactly at B, by the swap stage `mcjax.path.Swaps` as the last leg
     - `protocol`: of methods that train; default: the paper's (chains 60 epochs of anokhin2020's
       SGD, Bézier curves 250 of tatro2020's)
@@ -293,7 +294,7 @@ def construct(
     y: Any = None,
     key: jax.Array | None = None,
     points: int = 11,
-    solver: str = "exact",
+    solver: Solver = Exact(),
     swaps: bool = False,
     protocol: Protocol | None = None,
     model: ConnectionModel | None = None,

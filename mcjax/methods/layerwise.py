@@ -19,6 +19,7 @@ from ..align import match_butterflies
 from ..network.axes import Atom
 from ..network.network import Network
 from ..path import Arc, Knots, Legs, Linear, Partial, Path
+from ..transport import Exact, Solver
 from .arc import neuron_mean
 
 Leaves = list[Any]
@@ -50,7 +51,7 @@ class Layerwise:
     motion: str
     adjusting: bool
     points: int
-    solver: str = "exact"
+    solver: Solver = Exact()
 
     def __post_init__(self) -> None:
         self.plan = Plan(self.network)
@@ -141,7 +142,8 @@ class Layerwise:
     def _move(self, stage: Stage, now: Leaves, end: Leaves, moved: Sequence[int]) -> Path:
         if self.motion != "arc":
             return Linear(_pick(now, moved), _pick(end, moved))
-        mean = neuron_mean(self.network, self._tree(now), self._tree(end), stage.groups)
+        names = [self.network.by_atom[atom].name for atom in stage.groups]
+        mean = neuron_mean(self.network, self._tree(now), self._tree(end), names)
         return Arc(_pick(now, moved), _pick(end, moved), _pick(jax.tree.leaves(mean), moved))
 
     def _transport(self, stage: Stage, now: Leaves, end: Leaves, chosen: Sequence[int]) -> Leaves:

@@ -17,6 +17,7 @@ from .._tree import linear_combination, squared_distance
 from .._types import Params, Permutations
 from ..align import Matching
 from ..align.learned import Objective, learn_permutations, pull_to_start, squared_distance_of
+from ..network.action import Action
 from ..network.network import Network
 from ..path import Bezier
 from ..training.curves import train_curve
@@ -105,7 +106,7 @@ def pam(
     measure = (
         Objective.on(network.apply_fn, data, protocol.batch) if objective is None else objective
     )
-    permutations = {**network.identity_permutations(), **(start or {})}
+    permutations = Action.of(network, {} if start is None else start).permutations
     path = Bezier.between(a, network.permute(permutations, b))
     history, proximal, matchings = [measure(path)], [0.0], []
     folder = None if directory is None else FilePath(directory)

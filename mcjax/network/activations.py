@@ -7,7 +7,8 @@ batch normalisation applied (tatro2020, Sec. 2.2).
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -15,46 +16,62 @@ import jax.numpy as jnp
 
 from .._inputs import type_of
 from .._types import Params
-from .analysis import Analysis, analyse
+from .analysis import analyse
 from .axes import Axes
 from .blocks import Block, blocks
 from .coarse import coarse
+from .frozen import Analysis, Thawed
+from .groups import Group
 from .layers import Contraction, contractions
-from .network import Group, Network
 from .program import run, trace_program
+from .structure import Structure
 from .taps import taps
 
-
-def analysis_for(network: Network, x_types: Any) -> tuple[Analysis, list[Contraction]]:
-    """The traced program for inputs of another batch length, on the network's own groups."""
-    key = tuple((v.shape, v.dtype) for v in jax.tree.leaves(x_types))
-    cache = network.__dict__.setdefault("_analyses", {})
-    if key not in cache:
-        program, _ = trace_program(network.apply_fn, network.treedef, network.leaf_types, x_types)
-        algebra = network.analysis.algebra
-        inputs = [
-            tuple(algebra.fixed(("input", key, i, d), n, "input") for d, n in enumerate(v.shape))
-            for i, v in enumerate(jax.tree.leaves(x_types))
-        ]
-        analysis = analyse(algebra, program, network.leaf_axes, inputs)
-        if any(g.atom.bound is not None or g.atom.fixed for g in network.groups.values()):
-            raise RuntimeError(
-                "the model's program for this batch length has other symmetries than the traced "
-                "one: it depends on the batch length"
-            )
-        leaves = {v: i for i, v in enumerate(program.inputs[: len(network.leaf_types)])}
-        cache[key] = analysis, contractions(program, leaves)
-    return cache[key]
+# Programs for other batch lengths that are kept, those of all networks together.
+_ANALYSES = 32
 
 
-def tapped(network: Network, analysis: Analysis, found: list[Contraction], tap: str) -> list[int]:
+def analysis_for(network: Structure, x_types: Any) -> tuple[Analysis, tuple[Contraction, ...]]:
+    """The program for inputs of another batch length, on the network's own groups."""
+    leaves, treedef = jax.tree.flatten(x_types)
+    if _same_types(leaves, jax.tree.leaves(network.input_types)):
+        return network.analysis, tuple(layer.contraction for layer in network.layers)
+    return _analysis(network, treedef, tuple(leaves))
+
+
+def _same_types(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    return [(v.shape, v.dtype) for v in some] == [(v.shape, v.dtype) for v in others]
+
+
+@lru_cache(maxsize=_ANALYSES)
+def _analysis(
+    network: Structure, treedef: Any, types: tuple[Any, ...]
+) -> tuple[Analysis, tuple[Contraction, ...]]:
+    x_types = jax.tree.unflatten(treedef, types)
+    program, _ = trace_program(network.apply_fn, network.treedef, network.leaf_types, x_types)
+    thawed = Thawed(network.analysis, network.leaf_axes, program)
+    inputs = [tuple(thawed.algebra.atom(n, why="input") for n in v.shape) for v in types]
+    found = analyse(thawed.algebra, program, thawed.leaf_axes, inputs)
+    groups = network.groups.values()
+    if not all(map(thawed.same, {a for g in groups for a in (g.atom, *g.outer)})):
+        raise RuntimeError(
+            "the model's program for this batch length has other symmetries than the traced "
+            "one: it depends on the batch length"
+        )
+    leaves = {v: i for i, v in enumerate(program.inputs[: len(network.leaf_types)])}
+    return thawed.freeze(found), tuple(contractions(program, leaves))
+
+
+def tapped(
+    network: Structure, analysis: Analysis, found: Sequence[Contraction], tap: str
+) -> list[int]:
     """The values of a program to compare, see `taps`."""
     groups = {g.atom: g.outer for g in network.groups.values()}
     return taps(analysis, found, groups, len(network.leaf_types), tap)
 
 
 def _observed(
-    network: Network, analysis: Analysis, params: Params, x: Any, values: list[int]
+    network: Structure, analysis: Analysis, params: Params, x: Any, values: list[int]
 ) -> dict[int, Any]:
     """The given values of the program on x."""
     leaves = [*network.flatten(params, "params"), *jax.tree.leaves(x)]
@@ -67,14 +84,14 @@ def _types(x: Any) -> Any:
 
 
 def group_activations(
-    network: Network, params: Params, x: Any, tap: str
+    network: Structure, params: Params, x: Any, tap: str
 ) -> dict[str, tuple[Any, ...]]:
     """See `Network.activations`."""
     return dict(zip(network.groups, _group_arrays(network, params, x, tap), strict=True))
 
 
 @partial(jax.jit, static_argnames=("network", "tap"))
-def _group_arrays(network: Network, params: Params, x: Any, tap: str) -> list[tuple[Any, ...]]:
+def _group_arrays(network: Structure, params: Params, x: Any, tap: str) -> list[tuple[Any, ...]]:
     """For each group its arrays; a list, as jit would sort a dictionary."""
     analysis, found = analysis_for(network, _types(x))
     values = tapped(network, analysis, found, tap)
@@ -117,7 +134,7 @@ def _pooled(group: Group, found: list[tuple[Any, Block]]) -> list[Any]:
     return [jnp.moveaxis(stacked, range(len(axes)), [1 + k for k in axes])]
 
 
-def layer_values(network: Network, params: Params, x: Any, which: str) -> dict[str, Any]:
+def layer_values(network: Structure, params: Params, x: Any, which: str) -> dict[str, Any]:
     """See `Network.layer_inputs` and `Network.layer_outputs`."""
     values = _layer_arrays(network, params, x, which)
     named = zip(network.layers, values, strict=True)
@@ -125,7 +142,7 @@ def layer_values(network: Network, params: Params, x: Any, which: str) -> dict[s
 
 
 @partial(jax.jit, static_argnames=("network", "which"))
-def _layer_arrays(network: Network, params: Params, x: Any, which: str) -> list[Any]:
+def _layer_arrays(network: Structure, params: Params, x: Any, which: str) -> list[Any]:
     """For each layer its value, None where it has none."""
     analysis, found = analysis_for(network, _types(x))
     values = [getattr(c, which) for c in found]

@@ -20,20 +20,17 @@ _MAX_SWEEPS = 90
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Analysis:
-    """Axes of every value of a program, and the scans around each value."""
+class Found:
+    """Axes of every value of a program, and the scans around each value, as an algebra has them.
+
+    `frozen.py` makes an `Analysis` of it, which no longer needs the algebra.
+    """
 
     algebra: Algebra
     program: Program
     axes: Mapping[int, Axes]
     ambient: Mapping[int, Expr]
     sweeps: int
-
-    def of(self, value: int) -> Axes:
-        return tuple(map(self.algebra.resolve, self.axes[value]))
-
-    def ambient_of(self, value: int) -> Expr:
-        return self.algebra.resolve(self.ambient[value])
 
 
 class _Sweep:
@@ -77,7 +74,7 @@ class _Sweep:
         for output in program.outputs:
             for expr in self.named[output].columns if output in self.named else ():
                 self.algebra.fix(expr or (), "its indices leave the program")
-        return [self.read(o, (id(program), i)) for i, o in enumerate(program.outputs)]
+        return [self.read(o, (program.inputs, i)) for i, o in enumerate(program.outputs)]
 
     def read(self, operand: Operand, key: object) -> Axes:
         if isinstance(operand, Constant):
@@ -87,7 +84,7 @@ class _Sweep:
 
 def analyse(
     algebra: Algebra, program: Program, parameters: Sequence[Axes], data: Sequence[Axes]
-) -> Analysis:
+) -> Found:
     """Refine the axes of the inputs until every equation holds; outputs are fixed.
 
     Soundness rests on the last sweep, which changed nothing: it has checked every equation
@@ -106,11 +103,11 @@ def analyse(
         if sweeps >= _PATIENCE:
             algebra.given_up |= sweep.unsettled
         if not algebra.changed and not break_cycles(algebra):
-            return Analysis(algebra, program, sweep.axes, sweep.ambient, sweeps)
+            return Found(algebra, program, sweep.axes, sweep.ambient, sweeps)
     for axes in inputs:  # no fixed point: nothing is claimed
         for expr in axes:
             algebra.fix(expr, f"no fixed point after {_MAX_SWEEPS} sweeps")
-    return Analysis(algebra, program, sweep.axes, sweep.ambient, _MAX_SWEEPS)
+    return Found(algebra, program, sweep.axes, sweep.ambient, _MAX_SWEEPS)
 
 
-__all__ = ["Analysis", "analyse"]
+__all__ = ["Found", "analyse"]

@@ -15,14 +15,17 @@ Nothing stands behind a concatenation on its axis: `(Concat(a, b), c)` is `Conca
 Its parts may carry *labels* (key, i): where they stand, a family that follows the fixed atom
 `key` is its i-th member. So another axis may hold other units beside each of the parts.
 
-`algebra.py` refines what is known of them.
+`algebra.py` refines what is known of them; `frozen.py` makes values of them that never change.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import threading
+import weakref
 from collections.abc import Iterable
+from typing import Any, ClassVar, Self
 
 
 class Atom:
@@ -40,6 +43,43 @@ class Atom:
 
     def __repr__(self) -> str:
         return f"{'f' if self.fixed else 'u'}{self.index}({self.size})"
+
+
+class FrozenAtom(Atom):
+    """An atom of a network: nothing changes about it any more.
+
+    Those of the same content are one object, whichever network they belong to, so that networks
+    and what is compiled for them can be compared by content. (`over` is empty if it is fixed.)
+    """
+
+    __slots__ = ("__weakref__",)
+
+    _known: ClassVar[weakref.WeakValueDictionary[Any, FrozenAtom]] = weakref.WeakValueDictionary()
+    _lock = threading.Lock()
+
+    def __new__(cls, index: int, size: int, over: frozenset[Atom], why: str | None) -> Self:
+        key = (cls, index, size, over, why)
+        with cls._lock:
+            found = cls._known.get(key)
+            if found is None:
+                found = super().__new__(cls)
+                values = (index, size, over, why, why is not None, None)
+                names = ("index", "size", "over", "why", "fixed", "bound")
+                for name, value in zip(names, values, strict=True):
+                    object.__setattr__(found, name, value)
+                cls._known[key] = found
+        return found  # type: ignore[return-value]
+
+    def __init__(self, index: int, size: int, over: frozenset[Atom], why: str | None) -> None:
+        """Everything is set by `__new__`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{self} belongs to a network and cannot change ({name})")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.index, self.size, self.over, self.why)
 
 
 @dataclasses.dataclass(frozen=True)

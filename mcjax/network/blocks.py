@@ -8,7 +8,7 @@ recursion serves parameters (to permute or to compare them) and activations (to 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -46,26 +46,80 @@ class Dim:
 Block = tuple[Dim, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """An array read in `shape` and cut along `axis` into parts, (length, plan of the part)."""
+
+    shape: tuple[int, ...]
+    axis: int
+    parts: tuple[tuple[int, Plan], ...]
+
+
+# How an array comes apart into blocks: not cut, a block of this shape, or cut.
+Plan = tuple[int, ...] | Cut
+
+
+def plan(axes: Axes) -> tuple[Plan, list[Block]]:
+    """How an array with these axes comes apart, and the dimensions of each block."""
+    found: list[Block] = []
+    return _plan(tuple(Dim(f, i) for i, expr in enumerate(axes) for f in expr), found), found
+
+
+def cut(array, how: Plan) -> list[Any]:
+    """The blocks of an array, in the order of the plan (views, of a NumPy array)."""
+    if isinstance(how, tuple):
+        return [array.reshape(how)]
+    array, out, start = array.reshape(how.shape), [], 0
+    for length, part in how.parts:
+        index = [slice(None)] * array.ndim
+        index[how.axis] = slice(start, start + length)
+        out += cut(array[tuple(index)], part)
+        start += length
+    return out
+
+
+def join(found: Iterable[Any], how: Plan, shape: tuple[int, ...]):
+    """The array of this shape of which these are the blocks."""
+    return _join(iter(found), how).reshape(shape)
+
+
+def _join(found: Iterator[Any], how: Plan):
+    if isinstance(how, tuple):
+        return next(found)
+    before, after = how.shape[: how.axis], how.shape[how.axis + 1 :]
+    pieces = [_join(found, part).reshape(*before, n, *after) for n, part in how.parts]
+    on_host = all(isinstance(p, np.ndarray) for p in pieces)
+    return (np if on_host else jnp).concatenate(pieces, axis=how.axis)
+
+
 def map_blocks(function: Callable[[Any, Block], Any], array, axes: Axes):
     """Apply `function(block, dims)` to every block of `array` and put the results together.
 
     `function` returns an array of the block's shape. Works on NumPy and on JAX arrays.
     """
-    dims = tuple(Dim(f, i) for i, expr in enumerate(axes) for f in expr)
-    return _map(function, array, dims).reshape(np.shape(array))
+    how, dims = plan(axes)
+    done = (function(b, d) for b, d in zip(cut(array, how), dims, strict=True))
+    return join(done, how, np.shape(array))
 
 
-def _map(function, array, dims: Block):
-    array = array.reshape(tuple(d.size for d in dims))
+def blocks(array, axes: Axes) -> list[tuple[Any, Block]]:
+    """Every block of `array` with its dimensions."""
+    how, dims = plan(axes)
+    return list(zip(cut(array, how), dims, strict=True))
+
+
+def _plan(dims: Block, found: list[Block]) -> Plan:
+    """The plan of an array with these dimensions; adds its blocks to those found."""
+    shape = tuple(d.size for d in dims)
     composed = [(i, d.factor) for i, d in enumerate(dims) if isinstance(d.factor, Concat | Family)]
     followed = _followed(dims) if composed else set()
     apart = [(i, f) for i, f in composed if not _only_positions(f, followed)]
     # Concatenations first: families on other axes may follow their parts.
     for i, factor in apart:
         if isinstance(factor, Concat):
-            pieces = _pieces(array, i, [size(p) for p in factor.parts])
             pairs = zip(factor.parts, factor.labels, strict=True)
-            return _assemble(function, array, pieces, [_part(dims, i, p, on) for p, on in pairs], i)
+            inner = [(size(p), _plan(_part(dims, i, p, on), found)) for p, on in pairs]
+            return Cut(shape, i, tuple(inner))
     # A family's key may be inside another family: that one comes first.
     present = {d.factor for d in dims if isinstance(d.factor, Atom)}
     families = [(i, f) for i, f in apart if isinstance(f, Family)]
@@ -75,13 +129,14 @@ def _map(function, array, dims: Block):
         key = dims[along]
         if key.only is not None:
             member = tuple(Dim(f, dim.axis) for f in factor.members[key.only])
-            return _map(function, array, (*dims[:i], *member, *dims[i + 1 :]))
-        inner = [
-            (*dims[:along], dataclasses.replace(key, only=k), *dims[along + 1 :])
-            for k in range(key.size)
-        ]
-        return _assemble(function, array, _pieces(array, along, [1] * key.size), inner, along)
-    return function(array, dims)
+            return _plan((*dims[:i], *member, *dims[i + 1 :]), found)
+        inner = []
+        for k in range(key.size):
+            one = dataclasses.replace(key, only=k)
+            inner.append((1, _plan((*dims[:along], one, *dims[along + 1 :]), found)))
+        return Cut(shape, along, tuple(inner))
+    found.append(dims)
+    return shape
 
 
 def _followed(dims: Block) -> set[Atom]:
@@ -116,34 +171,6 @@ def _part(dims: Block, i: int, part: Expr, labels: Labels) -> Block:
         else:
             out.append(dim)
     return tuple(out)
-
-
-def _pieces(array, axis: int, lengths: list[int]):
-    ends = np.cumsum(lengths)
-    index = [slice(None)] * array.ndim
-    pieces = []
-    for end, length in zip(ends, lengths, strict=True):
-        index[axis] = slice(int(end - length), int(end))
-        pieces.append(array[tuple(index)])
-    return pieces
-
-
-def _assemble(function, array, pieces, inner: list[Block], axis: int):
-    done = [_map(function, p, d).reshape(p.shape) for p, d in zip(pieces, inner, strict=True)]
-    concatenate = np.concatenate if isinstance(array, np.ndarray) else jnp.concatenate
-    return concatenate(done, axis=axis)
-
-
-def blocks(array, axes: Axes) -> list[tuple[Any, Block]]:
-    """Every block of `array` with its dimensions."""
-    found: list[tuple[Any, Block]] = []
-
-    def keep(block, dims):
-        found.append((block, dims))
-        return block
-
-    map_blocks(keep, array, axes)
-    return found
 
 
 def dependee(key: Atom, dim: Dim, dims: Block) -> int:

@@ -37,7 +37,7 @@ class Expressions:
     def __init__(self) -> None:
         self.changed = False
         self._indices = itertools.count()
-        self._memo: dict[Hashable, Expr] = {}
+        self._memo: dict[tuple[Hashable, int], Expr] = {}
         self.free: list[Atom] = []  # every atom made free, in order of making
         self.carries: dict[int, list[Axes]] = {}  # loops: what their carry is known to be
         self.constants: dict[Constant, tuple[bool, ...]] = {}  # known arrays: where they vary
@@ -65,10 +65,17 @@ class Expressions:
         self, key: Hashable, n: int, over: Iterable[Atom] = (), why: str | None = None
     ) -> Expr:
         """An atom, the same object for the same key in every sweep."""
-        key = (key, n)
-        if key not in self._memo:
-            self._memo[key] = self.atom(n, over, why)
-        return self.resolve(self._memo[key])
+        if (key, n) not in self._memo:
+            self._memo[key, n] = self.atom(n, over, why)
+        return self.resolve(self._memo[key, n])
+
+    def memory(self) -> list[tuple[Hashable, int, Expr]]:
+        """(key, size, axis) of everything that is remembered."""
+        return [(key, n, expr) for (key, n), expr in self._memo.items()]
+
+    def know(self, key: Hashable, n: int, expr: Expr) -> None:
+        """Remember an axis."""
+        self._memo[key, n] = expr
 
     def fixed(self, key: Hashable, n: int, why: str) -> Expr:
         return self.remembered(key, n, why=why)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from .analysis import Analysis
 from .axes import Atom, atoms
+from .frozen import Analysis
 from .program import Constant, Equation, Operand, Program, scan_counts
 
 # Primitives that only show an array in another shape or type.

@@ -21,10 +21,10 @@ from .._inputs import length, type_of
 from .._types import Params
 from . import chunks
 from .activations import analysis_for, axes_of, tapped
-from .analysis import Analysis
 from .axes import Atom
 from .blocks import Block, blocks
 from .coarse import coarse
+from .frozen import Analysis
 from .network import Network
 from .program import run
 
@@ -32,6 +32,9 @@ from .program import run
 # that do not depend on each other are better matched one after the other before that.
 MAX_JOINT = 8192
 MAX_CROSSED = 2048
+# Deviations outside 2^±_PLAIN are held in units of their own, down to 2^-_SMALLEST.
+_PLAIN = 30
+_SMALLEST = 100
 # Of moments in one pass over the data.
 _PASS_BYTES = 1 << 30
 
@@ -230,13 +233,9 @@ def _assemble(network: Network, pool: Pool, sums: Any) -> Moments:
     )
     tails = [shape_f + shape_u] * 4 + [shape_f + shape_u + shape_u]
     parts: list[Any] = []
-    for (index, _), (n, *stats) in zip(pool.pieces, sums, strict=True):
-        count = float(n)
-        for k, (value, tail) in enumerate(zip(stats, tails, strict=True)):
-            host = np.asarray(value)
-            wide = host.astype(np.promote_types(host.dtype, np.float64)).reshape(tail)
-            if k >= 2:
-                wide /= count
+    for (index, _), held in zip(pool.pieces, sums, strict=True):
+        for k, (value, tail) in enumerate(zip(_in_float64(held), tails, strict=True)):
+            wide = value.reshape(tail)
             if not np.isfinite(wide).all():
                 names = " and ".join(network.by_atom[u].name for u in pool.units)
                 raise ValueError(f"x: activations of {names} are NaN or infinite")
@@ -250,6 +249,18 @@ def _assemble(network: Network, pool: Pool, sums: Any) -> Moments:
     return Moments(pool.only + pool.fixed, pool.units, mean_a, mean_b, var_a, var_b, cross)
 
 
+def _in_float64(held: tuple) -> tuple[np.ndarray, ...]:
+    """Means, variances and covariance in true units, of sums in those of each unit."""
+    wide = [np.asarray(v) for v in held]
+    count, mean_a, mean_b, unit_a, unit_b, squares_a, squares_b, cross = (
+        v.astype(np.promote_types(v.dtype, np.float64)) for v in wide
+    )
+    return (
+        mean_a, mean_b, squares_a * unit_a**2 / count, squares_b * unit_b**2 / count,
+        cross * unit_a[:, :, None] * unit_b[:, None, :] / count,
+    )  # fmt: skip
+
+
 @partial(jax.jit, static_argnames=("network", "plan", "chosen", "keep"))
 def _sums(
     network: Network,
@@ -260,7 +271,7 @@ def _sums(
     b: Params,
     x: Any,
 ) -> list[list[tuple]]:
-    """For each pool and each of its indices (count, means, centred squares and products)."""
+    """For each pool and each of its indices what `_piece_sums` gives, of all examples."""
     total: Any = None
     first = 0
     for (size, number), some in zip(plan, chosen, strict=True):
@@ -292,7 +303,7 @@ def _chunk_sums(
     observe = {pool.value: (lambda array: array) for pool in some}
 
     def found(params: Params) -> dict[int, list[Any]]:
-        leaves = [*jax.tree.leaves(params), *jax.tree.leaves(x)]
+        leaves = [*jax.tree.leaves(network.as_traced(params)), *jax.tree.leaves(x)]
         seen = run(analysis.program, leaves, observe=observe)[1]
         axes = {v: coarse(axes_of(analysis, v), keep) for v in observe}
         return {v: [block for block, _ in blocks(seen[v], axes[v])] for v in observe}
@@ -322,12 +333,27 @@ def _matrix(found: Sequence[Any], pieces: Sequence[_Piece]) -> jax.Array:
 
 
 def _piece_sums(m_a: jax.Array, m_b: jax.Array) -> tuple:
-    """(count, means, centred squares, centred products) of units over samples."""
+    """(count, means, scales, centred squares, centred products) of units over samples.
+
+    Squares and products are in units of the scales, powers of two near each unit's own deviations
+    where these are extraordinary, so that they neither overflow float32 nor vanish.
+    """
     mean_a, mean_b = m_a.mean(1), m_b.mean(1)
     c_a, c_b = m_a - mean_a[:, None], m_b - mean_b[:, None]
+    unit_a, unit_b = (_scale(jnp.abs(c).max(1)) for c in (c_a, c_b))
+    c_a, c_b = c_a / unit_a[:, None], c_b / unit_b[:, None]
     cross = jnp.einsum("fsu,fsv->fuv", c_a, c_b.conj()).real
     count = jnp.float32(m_a.shape[1])
-    return count, mean_a, mean_b, jnp.sum(_square(c_a), 1), jnp.sum(_square(c_b), 1), cross
+    squares = jnp.sum(_square(c_a), 1), jnp.sum(_square(c_b), 1)
+    return count, mean_a, mean_b, unit_a, unit_b, *squares, cross
+
+
+def _scale(largest: jax.Array) -> jax.Array:
+    """1 for deviations of ordinary size, else a power of two about as large (0 is very small)."""
+    exponent = jnp.clip(jnp.frexp(largest)[1], -_SMALLEST, 120)
+    plain = (jnp.abs(exponent) <= _PLAIN) & (largest > 0)
+    return jnp.where(plain, 1, jnp.ldexp(jnp.ones_like(largest), jnp.where(
+        largest > 0, exponent, -_SMALLEST)))  # fmt: skip
 
 
 def _square(v: jax.Array) -> jax.Array:
@@ -344,12 +370,23 @@ def _merge(s: tuple, t: tuple) -> tuple:
     """Moments of two sets of samples together (Chan, Golub & LeVeque 1983)."""
     n, m = s[0], t[0]
     d_a, d_b, w = t[1] - s[1], t[2] - s[2], n * m / (n + m)
-    products = (d_a[:, :, None] * d_b.conj()[:, None, :]).real
+    unit_a, unit_b = (
+        jnp.maximum(jnp.maximum(s[k], t[k]), _scale(jnp.abs(d))) for k, d in ((3, d_a), (4, d_b))
+    )
+    of_s, of_t = ((v[3] / unit_a, v[4] / unit_b) for v in (s, t))
+    e_a, e_b = d_a / unit_a, d_b / unit_b
+    products = (e_a[:, :, None] * e_b.conj()[:, None, :]).real
     return (
         n + m,
         s[1] + d_a * (m / (n + m)),
         s[2] + d_b * (m / (n + m)),
-        s[3] + t[3] + _square(d_a) * w,
-        s[4] + t[4] + _square(d_b) * w,
-        s[5] + t[5] + w * products,
+        unit_a,
+        unit_b,
+        s[5] * of_s[0] ** 2 + t[5] * of_t[0] ** 2 + _square(e_a) * w,
+        s[6] * of_s[1] ** 2 + t[6] * of_t[1] ** 2 + _square(e_b) * w,
+        _rescaled(s[7], *of_s) + _rescaled(t[7], *of_t) + w * products,
     )
+
+
+def _rescaled(cross: jax.Array, of_a: jax.Array, of_b: jax.Array) -> jax.Array:
+    return cross * of_a[:, :, None] * of_b[:, None, :]

@@ -1,10 +1,9 @@
-"""What is known of a traced model: its unit groups and its layers."""
+"""What is known of a traced model: its unit groups and its layers, and what acts on them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -12,107 +11,49 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._inputs import mark_like
 from .._static import pack, unpack
-from .._tree import named_leaves
-from .._types import ApplyFn, Params, Permutations
-from .analysis import Analysis
-from .axes import Atom, Axes, Concat, Expr, Factor, Family, atoms
-from .blocks import Block, Dim, dependee, map_blocks
-from .layers import Contraction
-from .normalisation import Normalisations, normalisations
+from .._types import Params, Permutations
+from ..symmetry.permutation import identity, random
+from .activations import group_activations, layer_values
+from .axes import Atom, Concat, Expr, Factor, Family, atoms
+from .groups import Group, Layer, Place
+from .mixing import Matrices, check_doubly_stochastic, check_matrices, mix_leaf
+from .permuting import touches
 from .rules.constants import KNOWN
+from .structure import Structure
 from .verify import Verification
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a group stands in the parameters."""
-
-    leaf: str
-    axis: int
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Group:
-    """Units that may be permuted without changing the network's function.
-
-    `shape` is `(size,)`, or `(*outer, size)` where the permutation may differ for each index of
-    outer axes: `over` names those axes (a group, or None for a fixed axis such as the layers of
-    a scan).
-    """
-
-    name: str
-    size: int
-    shape: tuple[int, ...]
-    over: tuple[str | None, ...]
-    places: tuple[Place, ...]
-    atom: Atom = dataclasses.field(repr=False)
-    outer: tuple[Atom, ...] = dataclasses.field(repr=False)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
-    """A contraction of data with a parameter, in topological order in `Network.layers`.
-
-    `groups_in` are the groups its weight reads, `groups_out` those it writes; `kind` is
-    `"dense"`, `"convolution"` or `"embedding"`.
-    """
-
-    name: str
-    kind: str
-    weight: str
-    bias: str | None
-    groups_in: tuple[str, ...]
-    groups_out: tuple[str, ...]
-    contraction: Contraction = dataclasses.field(repr=False)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Network:
+class Network(Structure):
     """A model traced by `mcjax.trace`: groups, layers, and actions on parameters.
+
+    Nothing in it changes. Two networks are equal, and have the same hash, if their content is:
+    the program that their functions are for two examples, structure and types of parameters and
+    inputs, and what may be permuted. So a network can be a static argument of `jax.jit`, and a
+    second trace of one model compiles nothing that the first has compiled.
 
     - `groups`: name → `Group`
     - `layers`: `Layer`s in topological order
+    - `roles`: what each leaf is for: `"weight"`, `"bias"`, `"scale"`, `"mean"` and `"variance"`
+      of batch normalisation, or `"other"`; found from the program, not from names
     - `input_types`: types of the inputs that were traced, marked `mcjax.Shared` where they were
     """
 
-    apply_fn: ApplyFn
-    analysis: Analysis
-    groups: Mapping[str, Group]
-    layers: tuple[Layer, ...]
-    leaf_axes: tuple[Axes, ...]
-    leaf_names: tuple[str, ...]
-    treedef: Any
-    leaf_types: tuple[jax.ShapeDtypeStruct, ...]
-    input_types: Any
-    verification: Verification | None
-
-    @cached_property
-    def by_atom(self) -> Mapping[Atom, Group]:
-        return {g.atom: g for g in self.groups.values()}
-
-    def group_of(self, dim: Dim) -> Group:
-        """The group that a dimension of a block holds."""
-        return self.by_atom[dim.factor]  # type: ignore[index]
+    verification: Verification | None = dataclasses.field(default=None, kw_only=True)
 
     # -- permutations ----------------------------------------------------------------------
 
     def identity_permutations(self) -> dict[str, np.ndarray]:
         """The permutations that change nothing."""
-        return {
-            name: np.broadcast_to(np.arange(g.size), g.shape).copy()
-            for name, g in self.groups.items()
-        }
+        return identity(self._shapes())
 
     def random_permutations(self, key: jax.Array) -> dict[str, jax.Array]:
         """Uniformly random permutations of every group (each outer index its own)."""
-        with jax.transfer_guard("allow"):  # jax.random transfers bounds
-            keys = jax.random.split(key, max(len(self.groups), 1))
-            return {
-                name: jnp.argsort(jax.random.uniform(k, g.shape), axis=-1)
-                for (name, g), k in zip(self.groups.items(), keys, strict=False)
-            }
+        return random(self._shapes(), key)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: group.shape for name, group in self.groups.items()}
 
     def permute(self, permutations: Permutations, params: Params) -> Params:
         """Reorder units: unit i of the result is unit `permutations[group][i]` of `params`.
@@ -122,7 +63,7 @@ class Network:
         **Arguments:**
         - `permutations`: group name → index array of the group's `shape`; absent groups stay.
           For a dependent group of shape (outer, size), entry [i, j] is the unit inside the outer
-          unit that comes to stand at i.
+          unit that comes to stand at i. A `mcjax.Action` will do, too.
         - `params`: parameters of the traced structure
 
         **Raises:** `ValueError` for an unknown group, a wrong shape or what is no permutation.
@@ -135,7 +76,7 @@ class Network:
             >>> bool(jnp.allclose(f(moved, jnp.ones((4, 3))), f(params, jnp.ones((4, 3)))))
             True
         """
-        self.check_permutations(permutations)
+        permutations = self.check_permutations(permutations)
         leaves = self.flatten(params, "params")
         # On a CPU the host moves arrays without compiling a gather for every shape.
         host = jax.default_backend() == "cpu" and all(
@@ -152,33 +93,52 @@ class Network:
         moved = jax.tree.unflatten(self.treedef, out)
         return moved if pack(params) is params else unpack(moved)
 
-    def permute_leaf(self, given: Mapping[Atom, Any], leaf, axes: Axes):
-        """One leaf with its units permuted, on the host if it is a NumPy array."""
-        if not touches(axes, given):
-            return leaf
-        xp: Any = np if isinstance(leaf, np.ndarray) else jnp
-        vectors = [_axis_indices(expr, given, xp) for expr in axes]
-        if all(v is not None for v in vectors):
-            for axis, vector in enumerate(vectors):
-                if vector is not None and vector.size:
-                    leaf = xp.take(leaf, vector, axis=axis)
-            return leaf
+    def mix(self, matrices: Matrices, params: Params, *, check: bool = True) -> Params:
+        """Units mixed by matrices: unit i of the result is Σ_j D[i, j] · unit j.
 
-        def move(block, dims: Block):
-            todo = [(i, self.group_of(d)) for i, d in enumerate(dims) if d.factor in given]
-            for i, group in sorted(todo, key=lambda pair: len(pair[1].outer)):
-                block = _take_block(block, dims, i, group, given[group.atom], xp)
-            return block
+        For permutation matrices this is `permute`; for other doubly stochastic ones, the relaxed
+        permutations of tatro2020 (App. E), the function changes. Differentiable in both.
 
-        return map_blocks(move, leaf, axes)
+        **Arguments:**
+        - `matrices`: group name → (*group.shape, size); absent groups stay
+        - `params`: parameters of the traced structure
+        - `check`: whether the matrices must be doubly stochastic (not seen under `jit`)
 
-    def check_permutations(self, permutations: Permutations) -> None:
+        **Raises:** `ValueError` for an unknown group, a matrix of another shape, and, with
+        `check`, for what is not doubly stochastic.
+
+            >>> import jax.numpy as jnp, mcjax
+            >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
+            >>> params = {"w1": jnp.array([[1.0, 3.0]]), "w2": jnp.ones((2, 1))}
+            >>> network = mcjax.trace(f, params, jnp.ones((2, 1)))
+            >>> network.mix({"w1": jnp.full((2, 2), 0.5)}, params)["w1"].tolist()
+            [[2.0, 2.0]]
+        """
+        check_matrices(self.groups, matrices)
+        if check:
+            check_doubly_stochastic(matrices)
+        given = {self.groups[n].atom: m for n, m in matrices.items()}
+        out = [
+            mix_leaf(self.by_atom, given, leaf, axes) if touches(axes, given) else leaf
+            for leaf, axes in zip(self.flatten(params, "params"), self.leaf_axes, strict=True)
+        ]
+        mixed = jax.tree.unflatten(self.treedef, out)
+        return mixed if pack(params) is params else unpack(mixed)
+
+    def check_permutations(self, permutations: Any) -> Permutations:
+        """The index arrays by group, of a mapping or an `Action`.
+
+        **Raises:** `ValueError` for an unknown group, a wrong shape or what is no permutation.
+        """
         if not isinstance(permutations, Mapping):
-            hint = "; pass its .permutations" if hasattr(permutations, "permutations") else ""
-            raise ValueError(
-                "permutations must map names of groups to index arrays, got a "
-                f"{type(permutations).__name__}{hint}"
-            )
+            held = getattr(permutations, "permutations", None)
+            if held is None or not hasattr(permutations, "inverse"):  # this only an action has
+                hint = "" if held is None else "; pass its .permutations"
+                raise ValueError(
+                    "permutations must be a mcjax.Action, or map names of groups to index arrays; "
+                    f"got a {type(permutations).__name__}{hint}"
+                )
+            permutations = held
         for name, indices in permutations.items():
             if name not in self.groups:
                 raise ValueError(
@@ -196,42 +156,7 @@ class Network:
                     raise ValueError(
                         f"permutations[{name!r}] is no permutation of 0 … {group.size - 1}"
                     )
-
-    @cached_property
-    def normalisations(self) -> Normalisations:
-        """Where the model normalises by stored statistics, and which leaves those are."""
-        return normalisations(self.analysis.program, len(self.leaf_types))
-
-    @property
-    def template(self) -> Params:
-        """The types of the (packed) parameters, in their structure."""
-        return jax.tree.unflatten(self.treedef, self.leaf_types)
-
-    def flatten(self, params: Params, name: str) -> list[Any]:
-        """The arrays of parameters that must have the traced structure and shapes."""
-        template, params = self.template, pack(params, name)
-        if jax.tree.structure(params) != self.treedef:
-            _check.same_structure(template, params, names=("the traced parameters", name))
-        leaves = jax.tree.leaves(params)
-        for leaf, type_, path in zip(leaves, self.leaf_types, self.leaf_names, strict=True):
-            if np.shape(leaf) != type_.shape:
-                raise ValueError(
-                    f"{name}: leaf {path!r} has shape {np.shape(leaf)}, expected {type_.shape}"
-                )
-        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
-            _check.has_values(params, name)
-        return leaves
-
-    def check_parameters(self, **trees: Params) -> list[Params]:
-        """The trees packed; raise unless each has the traced structure and shapes and finite
-        floats."""
-        for name, params in trees.items():
-            self.flatten(params, name)
-        return [_check.parameters(params, name) for name, params in trees.items()]
-
-    def inputs(self, x: Any) -> Any:
-        """Inputs, marked `mcjax.Shared` where those of the trace were."""
-        return mark_like(x, self.input_types)
+        return permutations
 
     # -- activations -----------------------------------------------------------------------
 
@@ -260,28 +185,21 @@ class Network:
             >>> network.activations(params, jnp.ones((4, 3)))["w1"][0].shape
             (4, 5)
         """
-        from .activations import group_activations
-
         _check.one_of(tap, ("post", "pre"), "tap")
         return group_activations(self, *self._at_hand(params, x), tap)
 
     def layer_inputs(self, params: Params, x: Any) -> dict[str, jax.Array]:
         """Layer name → what the layer's weight is applied to (inside a scan, stacked first)."""
-        from .activations import layer_values
-
         return layer_values(self, *self._at_hand(params, x), "input")
 
     def layer_outputs(self, params: Params, x: Any) -> dict[str, jax.Array]:
         """Layer name → what the layer computes, the bias added where it follows directly."""
-        from .activations import layer_values
-
         return layer_values(self, *self._at_hand(params, x), "biased")
 
     def _at_hand(self, params: Params, x: Any) -> tuple[Params, Any]:
         """Parameters and inputs as a compiled program takes them."""
-        self.flatten(params, "params")
         _check.batched(self.inputs(x), "x")
-        return pack(params), self.inputs(x)
+        return self.as_traced(params), self.inputs(x)
 
     # -- what was understood ---------------------------------------------------------------
 
@@ -292,8 +210,8 @@ class Network:
             f"{len(self.groups)} groups, {len(self.layers)} layers, "
             f"{self.verification or 'not verified by execution'}"
         ]
-        if self.analysis.algebra.unknown:
-            names = ", ".join(sorted(self.analysis.algebra.unknown))
+        if self.analysis.unknown:
+            names = ", ".join(self.analysis.unknown)
             lines.append(f"primitives not understood (their axes are fixed): {names}")
         fixed = [f for axes in self.leaf_axes for e in axes for f in atoms(e) if f.fixed]
         if any((f.why or "").startswith(KNOWN) for f in fixed):
@@ -302,9 +220,9 @@ class Network:
                 "belong to the network"
             )
         lines += self.normalisations.describe(self.leaf_names)
-        for name, axes in zip(self.leaf_names, self.leaf_axes, strict=True):
+        for name, role, axes in zip(self.leaf_names, self.roles, self.leaf_axes, strict=True):
             described = " × ".join(self._describe(e) for e in axes) or "scalar"
-            lines.append(f"{name:<{width}}  {described}")
+            lines.append(f"{name:<{width}}  {role:<8}  {described}")
         return "\n".join(lines)
 
     def _describe(self, expr: Expr) -> str:
@@ -325,59 +243,4 @@ class Network:
         return f"Network({len(self.groups)} groups, {len(self.layers)} layers)"
 
 
-def touches(axes: Axes, given: Mapping[Atom, Any]) -> bool:
-    return any(a in given for e in axes for a in atoms(e))
-
-
-def _axis_indices(expr: Expr, given: Mapping[Atom, Any], xp):
-    """Source index of each position of an axis; None if it differs along other axes."""
-    if all(isinstance(f, Atom) and f not in given for f in expr):
-        return xp.zeros((0,), int)  # nothing moves on this axis
-    index = xp.zeros((1,), int)
-    for factor in expr:
-        if isinstance(factor, Family) or (isinstance(factor, Atom) and _dependent(factor, given)):
-            return None
-        if isinstance(factor, Concat):
-            parts, offset = [], 0
-            for part in factor.parts:
-                inner = _axis_indices(part, given, xp)
-                if inner is None:
-                    return None
-                length = int(np.prod([f.size for f in part], dtype=int))
-                parts.append(offset + (inner if inner.size else xp.arange(length)))
-                offset += length
-            vector = xp.concatenate(parts)
-        elif isinstance(factor, Atom) and factor in given:
-            vector = given[factor]
-        else:
-            vector = xp.arange(factor.size)
-        index = (index[:, None] * factor.size + vector[None]).reshape(-1)
-    return index
-
-
-def _dependent(atom: Atom, given: Mapping[Atom, Any]) -> bool:
-    return atom in given and given[atom].ndim > 1
-
-
-def _take_block(block, dims: Block, i: int, group: Group, indices: Any, xp):
-    """Permute dimension i of a block, by an index array that may differ along other dimensions."""
-    if not group.outer:
-        return xp.take(block, indices, axis=i)
-    along = [dependee(o, dims[i], dims) for o in group.outer]
-    for position, dim in enumerate(along):
-        if dims[dim].only is not None:  # the block is one index of that outer axis
-            indices = xp.take(indices, xp.array([dims[dim].only]), axis=position)
-    order = np.argsort([*along, i])
-    shape = [1] * len(dims)
-    for dim, n in zip([*along, i], indices.shape, strict=True):
-        shape[dim] = n
-    indices = xp.transpose(indices, order).reshape(shape)
-    full = tuple(d.size for d in dims)
-    return xp.take_along_axis(block, xp.broadcast_to(indices, full), axis=i)
-
-
-def names_of_leaves(params: Params) -> tuple[str, ...]:
-    return tuple(n for n, _ in named_leaves(params))
-
-
-__all__ = ["Group", "Layer", "Network", "Place", "names_of_leaves"]
+__all__ = ["Group", "Layer", "Network", "Place"]

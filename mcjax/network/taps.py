@@ -13,8 +13,8 @@ import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from .analysis import Analysis
 from .axes import Atom, Expr, inside
+from .frozen import Analysis
 from .layers import CONTRACTIONS, Contraction, affine_end, consumers
 from .program import Equation, Program, scan_counts
 

@@ -14,13 +14,19 @@ import numpy as np
 
 from .. import _check
 from .._inputs import is_shared, per_example, type_of, unmark
+from .._tree import named_leaves
 from .._types import ApplyFn, Params
 from .algebra import Algebra
-from .analysis import Analysis, analyse
+from .analysis import analyse
 from .axes import Atom, Axes, Concat, Factor, Family, atoms
+from .frozen import Analysis, freeze
+from .groups import Group, Layer, Place
+from .identity import identity_of
 from .layers import Contraction, contractions, units
-from .network import Group, Layer, Network, Place, names_of_leaves
+from .network import Network
+from .normalisation import normalisations
 from .program import Constant, Program, trace_program
+from .roles import roles
 from .verify import verify
 
 # Endings of leaf names that say "this is the weight": dropped from a layer's name.
@@ -85,18 +91,20 @@ def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) ->
     _check_pure(program, trace_program(apply_fn, treedef, types, x)[0])
 
     algebra = Algebra()
-    names = names_of_leaves(params)
+    names = tuple(n for n, _ in named_leaves(params))
     kept = _frozen(names, frozen)
     leaf_axes = [_leaf_axes(algebra, t, n in kept) for n, t in zip(names, types, strict=True)]
     _fix_unused(algebra, program, leaf_axes)
     inputs = _input_axes(algebra, x)
-    analysis = analyse(algebra, program, leaf_axes, inputs)
-    resolved = tuple(tuple(map(algebra.resolve, axes)) for axes in leaf_axes)
+    analysis, resolved = freeze(analyse(algebra, program, leaf_axes, inputs), leaf_axes)
+    normalised = normalisations(program, len(leaves))
 
     found = contractions(program, {v: i for i, v in enumerate(program.inputs[: len(leaves)])})
     layer_names = _unique([_layer_name(names[c.weight]) for c in found])
     groups = _groups(analysis, resolved, names, found, layer_names)
     layers = _layers(analysis, resolved, names, found, layer_names, groups)
+    input_types = jax.tree.map(type_of, x)
+    described = (treedef, types, *jax.tree.flatten(input_types), sorted(kept), resolved)
     return Network(
         apply_fn=apply_fn,
         analysis=analysis,
@@ -106,8 +114,10 @@ def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) ->
         leaf_names=names,
         treedef=treedef,
         leaf_types=types,
-        input_types=jax.tree.map(type_of, x),
-        verification=None,
+        input_types=input_types,
+        normalisations=normalised,
+        roles=roles(program, len(leaves), normalised),
+        identity=identity_of(program, *described),
     )
 
 
@@ -278,7 +288,7 @@ def _groups(
         names.setdefault(atom, _layer_name(where[0].leaf))
     ordered = [a for a in names if a in places]
     unique = dict(zip(ordered, _unique([names[a] for a in ordered]), strict=True))
-    outer = {a: _outer(analysis, a, leaf_axes) for a in ordered}
+    outer = {a: _outer(a, leaf_axes) for a in ordered}
     return {
         unique[a]: Group(
             name=unique[a],
@@ -293,9 +303,9 @@ def _groups(
     }
 
 
-def _outer(analysis: Analysis, atom: Atom, leaf_axes: Sequence[Axes]) -> tuple[Atom, ...]:
+def _outer(atom: Atom, leaf_axes: Sequence[Axes]) -> tuple[Atom, ...]:
     """The atoms a group depends on, outermost first."""
-    over = analysis.algebra.outer(atom)
+    over = atom.over
     if not over:
         return ()
     for axes in leaf_axes:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .draws import draw_inputs, draw_leaf, vocabularies
+from .structure import Structure
 from .wide import Wide, on_host
-
-if TYPE_CHECKING:
-    from .network import Network
 
 _DRAWS = 3
 # A wrong group moves the outputs by the order of their size; rounding by far less. What a primitive
@@ -40,7 +38,7 @@ class Verification:
         return f"verified by execution ({self.draws} random draws in float64{where})"
 
 
-def verify(network: Network, params: Any, x: Any) -> Verification | None:
+def verify(network: Structure, params: Any, x: Any) -> Verification | None:
     """Run the model as it is and under random permutations of all groups, on random draws.
 
     Each draw has parameters, inputs and permutations of its own. Zeros, ties and tiny scales,
@@ -97,7 +95,7 @@ class _Trial:
     """One draw of parameters and inputs, and the outputs on them."""
 
     def __init__(
-        self, network: Network, leaves: Sequence[Any], inputs: Sequence[Any], seed: int
+        self, network: Structure, leaves: Sequence[Any], inputs: Sequence[Any], seed: int
     ) -> None:
         self.network, self.leaves, self.inputs, self.seed = network, leaves, inputs, seed
         self.rounded: dict[str, Any] = {}

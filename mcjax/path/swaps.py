@@ -57,7 +57,7 @@ class Swaps(Path):
         self, network: Network, end: Params, permutations: Permutations, *, together: int = 1
     ) -> None:
         network.check_parameters(end=end)
-        network.check_permutations(permutations)
+        permutations = network.check_permutations(permutations)
         _check.positive(together, "together")
         found = {}
         for name in sorted(permutations, key=lambda n: -len(network.groups[n].outer)):

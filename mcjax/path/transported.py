@@ -9,8 +9,9 @@ import jax
 from .. import _check
 from .._tree import linear_combination
 from .._types import Params
+from ..network.mixing import Matrices
 from ..network.network import Network
-from ..symmetry.relaxation import RELAXATIONS, Matrices, transport
+from ..transport.relaxation import RELAXATIONS
 from ._base import Path, static, time
 
 
@@ -59,7 +60,7 @@ class Transported(Path):
         )
 
     def at(self, t: Any) -> Params:
-        return bent(t, self.a, transport(self.network, self.plans(), self.b), self.bump)
+        return bent(t, self.a, self.network.mix(self.plans(), self.b, check=False), self.bump)
 
     def plans(self) -> dict[str, jax.Array]:
         """The matrices that mix B's units."""

@@ -1,6 +1,5 @@
-"""Symmetries: actions on parameters that keep the function."""
+"""Elements of groups that act on units, as arrays: they know no network (`mcjax.Action` does)."""
 
-from .permutation import apply, compose, identity, invert, random
-from .relaxation import matrices_of, transport
+from .permutation import compose, identity, invert, random
 
-__all__ = ["apply", "compose", "identity", "invert", "matrices_of", "random", "transport"]
+__all__ = ["compose", "identity", "invert", "random"]

@@ -1,123 +1,99 @@
-"""Permutations of a network's units as a group: apply, compose, invert, random."""
+"""Permutations of units as a group, units inside others too.
+
+A permutation is an index array p: unit p[i] comes to stand at i. The units inside others (those
+of each head of an attention layer) have a permutation for each outer unit, p[i, j]: the unit
+inside the outer one that comes to stand at i. What is nested in what is told by names:
+
+- `nesting`: name of a group → what each axis of its index array but the last runs over: the name
+  of another group, or anything else for an axis that stays
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._types import Params, Permutations
-from ..network.network import Group, Network
+Nesting = Mapping[str, tuple[Hashable, ...]]
+Indices = Mapping[str, Any]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
-def apply(network: Network, permutations: Permutations, params: Params) -> Params:
-    """`network.permute(permutations, params)`: unit i becomes unit `permutations[group][i]`."""
-    return network.permute(permutations, params)
+def identity(shapes: Shapes) -> dict[str, np.ndarray]:
+    """The permutations that change nothing, for index arrays of these shapes."""
+    return {n: np.broadcast_to(np.arange(s[-1]), s).copy() for n, s in shapes.items()}
 
 
-def identity(network: Network) -> dict[str, np.ndarray]:
-    """The permutations that change nothing."""
-    return network.identity_permutations()
+def random(shapes: Shapes, key: jax.Array) -> dict[str, jax.Array]:
+    """Uniformly random permutations, each outer index its own."""
+    with jax.transfer_guard("allow"):  # jax.random transfers bounds
+        keys = jax.random.split(key, max(len(shapes), 1))
+        return {
+            name: jnp.argsort(jax.random.uniform(k, shape), axis=-1)
+            for (name, shape), k in zip(shapes.items(), keys, strict=False)
+        }
 
 
-def random(network: Network, key: jax.Array) -> dict[str, jax.Array]:
-    """Uniformly random permutations of every group."""
-    return network.random_permutations(key)
-
-
-def compose(network: Network, first: Permutations, second: Permutations) -> dict[str, Any]:
+def compose(first: Indices, second: Indices, nesting: Nesting) -> dict[str, Any]:
     """The permutations that act as `second`, then `first`.
 
-    `apply(compose(p, q), θ) = apply(p, apply(q, θ))`: entry i is q[p[i]], inside a dependent
-    group q[outer p[i], p[i, j]]. Groups that are absent from both stay absent.
+    Entry i is q[p[i]], inside other units q[outer p[i], p[i, j]].
 
-    **Raises:** `ValueError` for what is no permutation of the network's groups.
+    **Arguments:**
+    - `first`, `second`: index arrays of the same groups; a group inside others stands with these,
+      unless they stay
 
-        >>> import jax.numpy as jnp, mcjax
-        >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
-        >>> params = {"w1": jnp.ones((2, 3)), "w2": jnp.ones((3, 1))}
-        >>> network = mcjax.trace(f, params, jnp.ones((2, 2)))
-        >>> turn = {"w1": np.array([1, 2, 0])}
-        >>> mcjax.symmetry.compose(network, turn, turn)["w1"].tolist()
+        >>> turn = {"units": np.array([1, 2, 0])}
+        >>> compose(turn, turn, {"units": ()})["units"].tolist()
         [2, 0, 1]
     """
-    network.check_permutations(first)
-    network.check_permutations(second)
-    names = [n for n in network.groups if n in first or n in second]
-    p, q = _complete(network, first), _complete(network, second)
-    touched = _with_dependents(network, names)
-    return {n: _entries(network, network.groups[n], q[n], p) for n in touched}
+    return {n: _entries(n, first, second[n], nesting) for n in first}
 
 
-def invert(network: Network, permutations: Permutations) -> dict[str, Any]:
+def invert(permutations: Indices, nesting: Nesting) -> dict[str, Any]:
     """The permutations that undo: `compose(p, invert(p))` is the identity.
 
-    **Raises:** `ValueError` for what is no permutation of the network's groups.
-
-        >>> import jax.numpy as jnp, mcjax
-        >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
-        >>> params = {"w1": jnp.ones((2, 3)), "w2": jnp.ones((3, 1))}
-        >>> network = mcjax.trace(f, params, jnp.ones((2, 2)))
-        >>> mcjax.symmetry.invert(network, {"w1": np.array([1, 2, 0])})["w1"].tolist()
-        [2, 0, 1]
+    >>> invert({"units": np.array([1, 2, 0])}, {"units": ()})["units"].tolist()
+    [2, 0, 1]
     """
-    network.check_permutations(permutations)
-    p = _complete(network, permutations)
     undone: dict[str, Any] = {}
-    for name in sorted(network.groups, key=lambda n: len(network.groups[n].outer)):
-        inverse = _xp(p[name]).argsort(p[name], axis=-1)
-        group = network.groups[name]
-        if group.outer:  # the inner inverse is looked up where the outer unit has come from
-            inverse = inverse[_outer_indices(network, group, undone)]
+    for name in sorted(permutations, key=lambda n: len(nesting[n])):
+        p = permutations[name]
+        inverse = _xp(p).argsort(p, axis=-1)
+        if nesting[name]:  # looked up where the outer unit has come from
+            inverse = inverse[_outer(name, inverse.shape, undone, nesting)]
         undone[name] = inverse
-    touched = _with_dependents(network, list(permutations))
-    return {n: undone[n] for n in network.groups if n in touched}
+    return {n: undone[n] for n in permutations}
 
 
 def _xp(array: Any) -> Any:
     return jnp if isinstance(array, jax.Array) else np
 
 
-def _complete(network: Network, permutations: Permutations) -> dict[str, Any]:
-    return {**network.identity_permutations(), **permutations}
-
-
-def _with_dependents(network: Network, names: list[str]) -> list[str]:
-    return [
-        n
-        for n, g in network.groups.items()
-        if n in names or any(o in names for o in g.over if o is not None)
-    ]
-
-
-def _outer_indices(network: Network, group: Group, p: dict[str, Any]) -> tuple[Any, ...]:
-    """For each outer index of a group, the index of the outer unit that comes to stand there."""
-    n = len(group.outer)
-    grid = [np.arange(s).reshape([-1 if k == i else 1 for k in range(n)])
-            for i, s in enumerate(group.shape[:-1])]  # fmt: skip
-    out = []
-    for i, name in enumerate(group.over):
-        if name is None:
-            out.append(np.broadcast_to(grid[i], group.shape[:-1]))
-            continue
-        outer = network.groups[name]
-        own = [grid[group.outer.index(o)] for o in outer.outer]
-        out.append(_broadcast(p[name][(*own, grid[i])], group.shape[:-1]))
-    return tuple(out)
-
-
-def _broadcast(array: Any, shape: tuple[int, ...]) -> Any:
-    return _xp(array).broadcast_to(array, shape)
-
-
-def _entries(network: Network, group: Group, q: Any, p: dict[str, Any]) -> Any:
-    inner = p[group.name]
-    if not group.outer:
+def _entries(name: str, p: Indices, q: Any, nesting: Nesting) -> Any:
+    inner = p[name]
+    if not nesting[name]:
         return q[inner]
-    outer = _outer_indices(network, group, p)
+    outer = _outer(name, inner.shape, p, nesting)
     return q[(*(o[..., None] for o in outer), inner)]
 
 
-__all__ = ["apply", "compose", "identity", "invert", "random"]
+def _outer(name: str, shape: tuple[int, ...], p: Indices, nesting: Nesting) -> tuple[Any, ...]:
+    """For each outer index of a group, the index of the outer unit that comes to stand there."""
+    axes, shape = nesting[name], shape[:-1]
+    grid = np.ogrid[tuple(map(slice, shape))]
+    out = []
+    for i, axis in enumerate(axes):
+        if axis in p:
+            assert isinstance(axis, str)
+            own = [grid[axes.index(o)] for o in nesting[axis]]
+            out.append(_xp(p[axis]).broadcast_to(p[axis][(*own, grid[i])], shape))
+        else:
+            out.append(np.broadcast_to(grid[i], shape))
+    return tuple(out)
+
+
+__all__ = ["compose", "identity", "invert", "random"]

@@ -1,5 +1,24 @@
-"""Transport between the units of two networks: exact assignment, entropic plans, searches."""
+"""Transport between the units of two networks: problems, solvers, solutions."""
 
-from .decomposition import birkhoff
+from .decomposition import birkhoff, sample_permutations
+from .problem import Problem
+from .relaxation import nearest_permutation, project, sinkhorn
+from .solution import STATUSES, GroupSolution, Solution
+from .solvers import Exact, Search, Sinkhorn, Solver, solve
 
-__all__ = ["birkhoff"]
+__all__ = [
+    "STATUSES",
+    "Exact",
+    "GroupSolution",
+    "Problem",
+    "Search",
+    "Sinkhorn",
+    "Solution",
+    "Solver",
+    "birkhoff",
+    "nearest_permutation",
+    "project",
+    "sample_permutations",
+    "sinkhorn",
+    "solve",
+]

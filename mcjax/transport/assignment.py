@@ -1,109 +1,54 @@
-"""Assignment: one group, and groups inside groups.
+"""Groups inside groups: one assignment for each pair of outer units.
 
 A cluster of groups (the heads of an attention layer and the units inside each head, say) is
 matched jointly: the profit of a pair of outer units is the value of the inner assignment between
 them. Inner assignments are solved lazily: a pair counts with an upper bound until an optimum uses
-it, so that the result is exact and most pairs are never solved. Groups on the same arrays that do
-not depend on each other are another matter, see `crossed`.
+it, so that the result is optimal and most pairs are never solved. Groups on the same arrays that
+do not depend on each other are another matter, see `crossed`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ..network.axes import Atom
 from .crossed import solve_crossed
+from .solution import BOUND, LOCAL, OPTIMAL, GroupSolution, worst
+from .solvers import Exact, Solver
 from .terms import Outer, Permutations, Term, add_up, at, clusters, families, identity
 
-_EPSILON = 0.01
-_SINKHORN_ITERATIONS = 2000
-# What may be spent on inner assignments to prove an outer one optimal: each counts size³ and the
-# overhead of a small one.
-_WORK = 2e11
+# What a small assignment costs, in the operations that a large one does.
 _OVERHEAD = 2e6
 
 
-Assign = Callable[[np.ndarray], tuple[np.ndarray, float]]
-
-
-def assign(profit: np.ndarray) -> tuple[np.ndarray, float]:
-    """The permutation p that maximises Σ_i profit[i, p[i]], and its value (SciPy, exact)."""
-    rows, columns = linear_sum_assignment(profit, maximize=True)
-    return columns, float(profit[rows, columns].sum())
-
-
-def assign_by_sinkhorn(profit: np.ndarray) -> tuple[np.ndarray, float]:
-    """The permutation nearest to the entropic transport plan (ott-jax), and its value.
-
-    The plan minimises ⟨C, Π⟩ − ε H(Π) with C the costs and ε 1 % of their mean; it is rounded by
-    an exact assignment on it. A plan that has not converged warns.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # ott imports jaxopt, which warns
-        from ott.geometry.geometry import Geometry
-        from ott.solvers import linear
-
-    cost: Any = np.asarray(profit.max() - profit, np.float32)
-    geometry = Geometry(cost, epsilon=max(_EPSILON * float(cost.mean()), 1e-30))
-    result = linear.solve(geometry, max_iterations=_SINKHORN_ITERATIONS)
-    if not bool(result.converged):
-        warnings.warn(
-            f"Sinkhorn has not converged after {_SINKHORN_ITERATIONS} iterations; its plan is "
-            "rounded all the same, solver='exact' is safe",
-            stacklevel=2,
-        )
-    columns, _ = assign(np.asarray(result.matrix))
-    return columns, float(profit[np.arange(len(columns)), columns].sum())
-
-
-SOLVERS: dict[str, Assign] = {"exact": assign, "sinkhorn": assign_by_sinkhorn}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Solution:
-    """What a solver found.
-
-    - `permutations`: atom → index array of shape (*outer sizes, size)
-    - `value`: the sum of all terms there
-    - `exact`: whether no permutations have a greater value; False where that is not proved
-    """
-
-    permutations: Permutations
-    value: float
-    exact: bool
-
-
-def solve(terms: Sequence[Term], outer: Outer, *, assigner: Assign = assign) -> Solution:
+def solve_groups(terms: Sequence[Term], outer: Outer, solver: Solver = Exact()) -> GroupSolution:
     """Permutations that maximise the sum of all terms.
 
     **Arguments:**
     - `outer`: every atom to match → the atoms its permutation depends on, outermost first
-    - `assigner`: solves a single assignment
+    - `solver`: of the single assignments, and how groups beside each other are searched
 
-    **Returns:** a `Solution`. Exact for a single group, for groups that depend on one another and
-    for small independent groups on the same term; larger ones may end in a local optimum, and so
-    may outer groups around many large inner ones.
+    **Returns:** a `GroupSolution`. Optimal (with `Exact`) for a single group, for groups that
+    depend on one another and for small independent groups on the same term; larger ones may end in
+    a local optimum. A search that stops before its end says so, and so does the proof for outer
+    groups around many large inner ones.
     """
     value = sum(float(t.profit.sum()) for t in terms if not t.units)
     astray = {a for a in outer if not _closed(a, outer)}
     found = identity({a: outer[a] for a in astray})
-    exact = not astray
+    status = LOCAL if astray else OPTIMAL
     outer = {a: o for a, o in outer.items() if a not in astray}
     terms = [t for t in terms if astray.isdisjoint(t.units)]
     for cluster in clusters(outer, [t.units for t in terms]):
         mine = [t for t in terms if not set(cluster).isdisjoint(t.units)]
-        part = _solve_cluster(add_up(mine), {a: outer[a] for a in cluster}, assigner)
+        part = _solve_cluster(add_up(mine), {a: outer[a] for a in cluster}, solver)
         found |= part.permutations
         value += part.value
-        exact &= part.exact
-    return Solution(found, value, exact)
+        status = worst(status, part.status)
+    return GroupSolution(found, value, status)
 
 
 def _closed(atom: Atom, outer: Outer) -> bool:
@@ -111,56 +56,57 @@ def _closed(atom: Atom, outer: Outer) -> bool:
     return all(set(outer.get(o, ())) <= set(outer[atom]) for o in outer[atom])
 
 
-def _solve_cluster(terms: Sequence[Term], outer: Outer, assigner: Assign) -> Solution:
+def _solve_cluster(terms: Sequence[Term], outer: Outer, solver: Solver) -> GroupSolution:
     if not terms:
-        return Solution(identity(outer), 0.0, True)
+        return GroupSolution(identity(outer), 0.0, OPTIMAL)
     found = families(outer)
     for root, family in found.items():
         if len(family) == len(outer):
-            return _solve_root(root, terms, outer, assigner)
+            return _solve_root(root, terms, outer, solver)
 
-    def again(terms: Sequence[Term], outer: Outer) -> Solution:
-        return solve(terms, outer, assigner=assigner)
+    def again(terms: Sequence[Term], outer: Outer) -> GroupSolution:
+        return solve_groups(terms, outer, solver)
 
-    return Solution(*solve_crossed(terms, outer, found, again))
+    return solve_crossed(terms, outer, found, again, solver.search)
 
 
-def _solve_root(root: Atom, terms: Sequence[Term], outer: Outer, assigner: Assign) -> Solution:
+def _solve_root(root: Atom, terms: Sequence[Term], outer: Outer, solver: Solver) -> GroupSolution:
     """All other atoms depend on the root: one problem for each pair of its units."""
     inner = {a: tuple(o for o in outer[a] if o is not root) for a in outer if a is not root}
     own = [t for t in terms if root in (*t.units, *t.fixed)]
-    whole = len(own) == len(terms)
+    whole = OPTIMAL if len(own) == len(terms) else LOCAL
     if root not in outer:  # a fixed axis: each of its indices is a problem of its own
-        each = [solve([at(t, root, i, i) for t in own], inner, assigner=assigner)
+        each = [solve_groups([at(t, root, i, i) for t in own], inner, solver)
                 for i in range(root.size)]  # fmt: skip
-        found = _stacked(each, root, outer)
-        return Solution(found, sum(s.value for s in each), whole and all(s.exact for s in each))
+        status = worst(whole, *(s.status for s in each))
+        return GroupSolution(_stacked(each, root, outer), sum(s.value for s in each), status)
     if not inner:
         profits = [t.profit.sum(tuple(range(len(t.fixed)))) if t.fixed else t.profit for t in own]
-        permutation, value = assigner(np.asarray(sum(profits[1:], profits[0])))
-        return Solution({root: permutation}, value, whole and assigner is assign)
-    chosen, each, proved = _solve_pairs(root, own, inner, assigner)
+        permutation, value, status = solver.assign(np.asarray(sum(profits[1:], profits[0])))
+        return GroupSolution({root: permutation}, value, worst(whole, status))
+    chosen, each, status = _solve_pairs(root, own, inner, solver)
     found = {root: chosen} | _stacked(each, root, outer)
-    return Solution(found, sum(s.value for s in each), whole and proved and assigner is assign)
+    return GroupSolution(found, sum(s.value for s in each), worst(whole, status))
 
 
 def _solve_pairs(
-    root: Atom, terms: Sequence[Term], inner: Outer, assigner: Assign
-) -> tuple[np.ndarray, list[Solution], bool]:
-    """The best assignment of the root's units: (permutation, inner solutions, proved)."""
+    root: Atom, terms: Sequence[Term], inner: Outer, solver: Solver
+) -> tuple[np.ndarray, list[GroupSolution], str]:
+    """The best assignment of the root's units: (permutation, inner solutions, status)."""
     values = np.sum([_bounds(t, root) for t in terms], axis=0)
     cost = root.size * sum(
         math.prod(o.size for o in inner[a]) * (a.size**3 + _OVERHEAD) for a in inner
     )
-    rounds = max(3, int(_WORK / cost))
-    solved: dict[tuple[int, int], Solution] = {}
-    best, best_value = np.arange(root.size), -math.inf
+    rounds = max(3, int(solver.work / cost))
+    solved: dict[tuple[int, int], GroupSolution] = {}
+    best, best_value, status, new = np.arange(root.size), -math.inf, OPTIMAL, []
     for _ in range(rounds):
-        chosen, _ = assigner(values)
+        chosen, _, of_root = solver.assign(values)
+        status = worst(status, of_root)
         new = [pair for pair in enumerate(chosen.tolist()) if pair not in solved]
         for i, j in new:
             reduced = [at(t, root, i, j) for t in terms]
-            solved[i, j] = solve(reduced, inner, assigner=assigner)
+            solved[i, j] = solve_groups(reduced, inner, solver)
             values[i, j] = solved[i, j].value
         value = float(values[np.arange(root.size), chosen].sum())
         if value > best_value:
@@ -168,7 +114,8 @@ def _solve_pairs(
         if not new:  # no pair counts for less than it could be worth
             break
     each = [solved[pair] for pair in enumerate(best.tolist())]
-    return best, each, not new and all(s.exact for s in solved.values())
+    status = worst(status, BOUND if new else OPTIMAL, *(s.status for s in solved.values()))
+    return best, each, status
 
 
 def _bounds(term: Term, root: Atom) -> np.ndarray:
@@ -181,7 +128,7 @@ def _bounds(term: Term, root: Atom) -> np.ndarray:
     return np.minimum(first, second).reshape(root.size, root.size).astype(np.float64)
 
 
-def _stacked(each: Sequence[Solution], root: Atom, outer: Outer) -> Permutations:
+def _stacked(each: Sequence[GroupSolution], root: Atom, outer: Outer) -> Permutations:
     """The permutations of each of the root's units as arrays along it."""
     names = each[0].permutations
     return {

@@ -11,10 +11,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..network.axes import Atom
+from .solution import BOUND, LOCAL, OPTIMAL, GroupSolution, worst
+from .solvers import Search
 from .terms import (
     Outer,
     Permutations,
@@ -26,37 +28,35 @@ from .terms import (
     value_of,
 )
 
-if TYPE_CHECKING:
-    from ..network.axes import Atom
-    from .assignment import Solution
-
-Solve = Callable[[Sequence[Term], Outer], "Solution"]
-Found = tuple[Permutations, float, bool]
+Solve = Callable[[Sequence[Term], Outer], GroupSolution]
 
 # Permutations that are enumerated, and their number times the entries of the profits left.
 _ENUMERATED = 10_000
 _ENUMERATED_ENTRIES = 3 * 10**8
 _MAX_TURNS = 30
-_RESTARTS = 10
-# Exchanges tried, and their number times the entries of the terms.
-_EXCHANGES = 2_000
+# Exchanges tried times the entries of the terms.
 _EXCHANGED_ENTRIES = 10**9
 _TOLERANCE = 1e-12
 
 
 def solve_crossed(
-    terms: Sequence[Term], outer: Outer, roots: Mapping[Atom, tuple[Atom, ...]], solve: Solve
-) -> Found:
-    """Permutations that maximise the sum of all terms: (permutations, value, proved optimal).
+    terms: Sequence[Term],
+    outer: Outer,
+    roots: Mapping[Atom, tuple[Atom, ...]],
+    solve: Solve,
+    search: Search,
+) -> GroupSolution:
+    """Permutations that maximise the sum of all terms.
 
     **Arguments:**
     - `roots`: root → its family, see `families`
     - `solve`: solves what is left when some atoms are matched
+    - `search`: how much is tried where too many permutations would have to be enumerated
     """
     few = _few(terms, outer)
     if few:
         return _enumerate(terms, outer, few, solve)
-    return _Search(terms, outer, roots, solve).run()
+    return _Search(terms, outer, roots, solve, search).run()
 
 
 def _few(terms: Sequence[Term], outer: Outer) -> list[Atom]:
@@ -88,17 +88,18 @@ def _count(atoms: Collection[Atom], outer: Outer) -> float:
     return math.exp(sum(logs)) if sum(logs) < 700 else math.inf
 
 
-def _enumerate(terms: Sequence[Term], outer: Outer, few: Sequence[Atom], solve: Solve) -> Found:
+def _enumerate(
+    terms: Sequence[Term], outer: Outer, few: Sequence[Atom], solve: Solve
+) -> GroupSolution:
     """All permutations of a few atoms; for each the others as `solve` finds them."""
     left = {a: o for a, o in outer.items() if a not in few}
-    best: Permutations = {}
-    value, exact = -math.inf, True
+    best, value, status = identity(outer), -math.inf, OPTIMAL
     for setting in _settings(few, outer):
         solution = solve([reduce_term(t, few, setting, outer) for t in terms], left)
-        exact &= solution.exact
+        status = worst(status, solution.status)
         if solution.value > value:
             best, value = setting | solution.permutations, solution.value
-    return best, value, exact
+    return GroupSolution(best, value, status)
 
 
 def _settings(atoms: Sequence[Atom], outer: Outer) -> Iterator[Permutations]:
@@ -123,26 +124,34 @@ class _Search:
         outer: Outer,
         roots: Mapping[Atom, tuple[Atom, ...]],
         solve: Solve,
+        search: Search,
     ) -> None:
-        self.terms, self.outer, self.solve = terms, outer, solve
+        self.terms, self.outer, self.solve, self.search = terms, outer, solve, search
         self.families = list(roots.values())
         self.roots = {r: family for r, family in roots.items() if r in outer}
         self.best: Permutations = identity(outer)
         self.value = value_of(terms, self.best, outer)
         self.bound = math.inf
+        self.statuses: set[str] = set()
 
-    def run(self) -> Found:
+    def run(self) -> GroupSolution:
         """From the identity, from each root first, at random; then exchanges."""
         rng = np.random.default_rng(0)
         self.ascend(self.best, self.families)
         for root in self.roots:
             self.ascend(self.from_root(root), self.families)
             if self.proved():
-                return self.best, self.value, True
-        for _ in range(_RESTARTS):
+                return self.found(OPTIMAL)
+        for _ in range(self.search.restarts):
             self.ascend(_random(self.outer, rng), self.families)
-        self.exchange()
-        return self.best, self.value, self.proved()
+        finished = self.exchange()
+        return self.found(OPTIMAL if self.proved() else LOCAL if finished else BOUND)
+
+    def found(self, status: str) -> GroupSolution:
+        # The bound is an optimum's: reached, it proves whatever the assignments were.
+        return GroupSolution(
+            self.best, self.value, status if status == OPTIMAL else worst(status, *self.statuses)
+        )
 
     def proved(self) -> bool:
         return self.value >= self.bound - _TOLERANCE * abs(self.bound)
@@ -156,6 +165,7 @@ class _Search:
                 away = [a for a in self.outer if a not in family]
                 reduced = [reduce_term(t, away, found, self.outer) for t in self.terms]
                 solution = self.solve(reduced, {a: self.outer[a] for a in family})
+                self.statuses.add(solution.status)
                 if solution.value > value:
                     found, value = found | solution.permutations, solution.value
             if value <= before + _TOLERANCE * abs(before):
@@ -180,7 +190,7 @@ class _Search:
             if a in with_root
         }
         solution = self.solve(mine, relaxed)
-        if solution.exact:
+        if solution.optimal:
             self.bound = min(self.bound, solution.value + sum(map(_most, others)))
         mine_too = {a: p for a, p in solution.permutations.items() if a in family}
         start = self.best | mine_too
@@ -194,10 +204,15 @@ class _Search:
         reduced = [reduce_term(t, away, found, self.outer) for t in self.terms]
         return self.solve(reduced, {a: self.outer[a] for a in family}).permutations
 
-    def exchange(self) -> None:
-        """Exchange two units of one group and assign the others anew, while that helps."""
+    def exchange(self) -> bool:
+        """Exchange two units of one group and assign the others anew, while that helps.
+
+        **Returns:** whether no exchange is left that could help.
+        """
         entries = sum(t.profit.size for t in self.terms) * len(self.families)
-        tries = min(_EXCHANGES // len(self.families), _EXCHANGED_ENTRIES // entries)
+        tries = min(
+            self.search.exchanges // len(self.families), _EXCHANGED_ENTRIES // max(entries, 1)
+        )
         pairs = [(r, i, j) for r in self.roots for i, j in itertools.combinations(range(r.size), 2)]
         since = 0
         for root, i, j in itertools.islice(itertools.cycle(pairs), tries):
@@ -207,7 +222,8 @@ class _Search:
             mine = [f for f in self.families if root in f]
             since = 0 if self.ascend(self.best | {root: swapped}, [*others, *mine]) else since + 1
             if since == len(pairs) or self.proved():
-                return
+                return True
+        return not pairs
 
 
 def _most(term: Term) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+
+from .relaxation import doubly_stochastic
+from .solvers import assignment
 
 # Entries below are taken for zeros that projections and float32 have left.
 _TOLERANCE = 1e-6
@@ -25,7 +27,7 @@ def birkhoff(matrix: Any, terms: int = 10) -> tuple[np.ndarray, np.ndarray]:
 
     **Returns:** (α of shape (k,), index arrays of shape (k, n)) with k ≤ terms.
 
-    **Raises:** `ValueError` for a matrix that is not square or has negative entries.
+    **Raises:** `ValueError` for a matrix that is not square, not finite or not doubly stochastic.
 
         >>> import numpy as np
         >>> from mcjax.transport import birkhoff
@@ -33,17 +35,20 @@ def birkhoff(matrix: Any, terms: int = 10) -> tuple[np.ndarray, np.ndarray]:
         >>> alpha.tolist(), permutations.tolist()
         ([0.75, 0.25], [[0, 1], [1, 0]])
     """
-    rest = np.array(matrix, np.float64)
-    if rest.ndim != 2 or rest.shape[0] != rest.shape[1]:
+    rest = doubly_stochastic(matrix, "matrix")
+    if rest.ndim != 2:
         raise ValueError(f"matrix must be square, got shape {rest.shape}")
-    if not rest.min() >= -_TOLERANCE:
-        raise ValueError(f"matrix is not doubly stochastic: its least entry is {rest.min():.3g}")
+    return _decompose(rest, terms)
+
+
+def _decompose(rest: np.ndarray, terms: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `birkhoff`; the matrix is used up."""
     rows = np.arange(len(rest))
     alphas, found = [], []
     for _ in range(terms):
         # A missing entry costs more than all others could bring.
         allowed = rest > _TOLERANCE
-        _, columns = linear_sum_assignment(np.where(allowed, rest, -len(rest) - 1), maximize=True)
+        columns = assignment(np.where(allowed, rest, -len(rest) - 1))
         if not allowed[rows, columns].all():
             break  # no perfect matching is left
         alpha = rest[rows, columns].min()
@@ -59,16 +64,19 @@ def sample_permutations(
     """Permutations of every group, drawn from its Birkhoff decomposition with weights α.
 
     **Arguments:**
-    - `matrices`: group name → (*group.shape, size)
+    - `matrices`: group name → (*group.shape, size), doubly stochastic
+    - `count`: samples; `terms`: of the decomposition
+
+    **Raises:** `ValueError` where a matrix is not finite or not doubly stochastic.
     """
     drawn: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
-    for name, matrix in matrices.items():
-        matrix = np.asarray(matrix)
+    for name, given in matrices.items():
+        matrix = doubly_stochastic(given, f"matrices[{name!r}]")
         parts = []
         for one in matrix.reshape(-1, *matrix.shape[-2:]):
-            alpha, permutations = birkhoff(one, terms)
-            if len(alpha) == 0:  # far from doubly stochastic: only its projection is near
-                permutations, alpha = linear_sum_assignment(one, maximize=True)[1][None], np.ones(1)
+            alpha, permutations = _decompose(one.copy(), terms)
+            if len(alpha) == 0:  # to rounding: what is positive holds no perfect matching
+                permutations, alpha = assignment(one)[None], np.ones(1)
             parts.append(permutations[rng.choice(len(alpha), count, p=alpha / alpha.sum())])
         for k in range(count):
             drawn[k][name] = np.stack([p[k] for p in parts]).reshape(matrix.shape[:-1])

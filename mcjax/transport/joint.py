@@ -16,8 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ..network.axes import Atom
-from .assignment import Assign, Solution, assign, solve
-from .terms import Outer, Permutations, Term, add_up, value_of
+from .assignment import solve_groups
+from .joints import Joint, joint_value
+from .solution import BOUND, LOCAL, GroupSolution, worst
+from .solvers import Exact, Solver
+from .terms import Outer, Permutations, Term, add_up
 from .terms import at as term_at
 
 _MAX_TURNS = 30
@@ -29,161 +32,79 @@ _TOLERANCE = 1e-7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Joint:
-    """Blocks of networks a and b: arrays of dimensions (fixed…, units…, everything else).
+class GroupProblem:
+    """What is maximised over permutations of groups of units: the sum of terms and blocks.
 
-    - `units`: those to match, and those of groups that nothing is known of
-    - `axes`: the parameter's axis each unit dimension comes from
+    - `terms`: profits of matching units
+    - `joints`: blocks of both networks, where a profit over all their units would be too large
+    - `outer`: every atom to match → the atoms its permutation depends on, outermost first
     """
 
-    a: np.ndarray
-    b: np.ndarray
-    fixed: tuple[Atom, ...]
-    units: tuple[Atom, ...]
-    axes: tuple[int, ...]
+    terms: Sequence[Term]
+    joints: Sequence[Joint]
+    outer: Outer
 
-    def at(self, root: Atom, i: int, j: int) -> Joint:
-        """Unit i of a's root against unit j of b's (or index i of a fixed axis in both)."""
-        in_fixed = root in self.fixed
-        k = (self.fixed if in_fixed else self.units).index(root)
-        before = (slice(None),) * (k if in_fixed else len(self.fixed) + k)
-        a, b = self.a[(*before, i)], self.b[(*before, j)]
-        if in_fixed:
-            return Joint(a, b, (*self.fixed[:k], *self.fixed[k + 1 :]), self.units, self.axes)
-        units = (*self.units[:k], *self.units[k + 1 :])
-        axes = (*self.axes[:k], *self.axes[k + 1 :])
-        return Joint(a, b, self.fixed, units, axes)
+    def value(self, found: Permutations) -> float:
+        """The sum at given permutations."""
+        return joint_value(self.terms, self.joints, found, self.outer)
 
-    def crossed(self, outer: Outer) -> bool:
-        """Whether groups to match stand here that do not depend on each other."""
-        return crossed([a for a in self.units if a in outer], outer)
-
-    def value(self, found: Permutations, outer: Outer) -> float:
-        """The inner product where all units are matched as found."""
-        return float(np.sum(self._term((), found, outer).profit))
-
-    def terms(self, family: Sequence[Atom], found: Permutations, outer: Outer) -> list[Term]:
-        """Profits of matching the units of one family, all others held as found.
-
-        For units that are in `found` neither, values are sorted over them: the profit of the
-        best match of single values, which no permutation of those units changes. A group that
-        stands on several axes gives a term for each, held on the others.
-        """
-        mine = [p for p, a in enumerate(self.units) if a in family]
-        if len({self.units[p] for p in mine}) == len(mine):
-            return [self._term(tuple(mine), found, outer)]
-        by_axis = {self.axes[p]: [] for p in mine}
-        for p in mine:
-            by_axis[self.axes[p]].append(p)
-        return [self._term(tuple(kept), found, outer) for kept in by_axis.values()]
-
-    def _term(self, kept: tuple[int, ...], found: Permutations, outer: Outer) -> Term:
-        f = len(self.fixed)
-        away = [p for p in range(len(self.units)) if p not in kept]
-        held = [p for p in away if self.units[p] in found]
-        free = [p for p in away if self.units[p] not in found]
-        order = [*range(f), *(f + p for p in (*held, *kept, *free)), self.a.ndim - 1]
-        a, b = np.transpose(self.a, order), np.transpose(self.b, order)
-        b = b[self._matched(held, found, outer)]
-        sizes = a.shape[:f], *(tuple(self.units[p].size for p in of) for of in (held, kept, free))
-        shape = (*map(math.prod, sizes), a.shape[-1])
-        a, b = (v.reshape(shape).transpose(0, 2, 1, 4, 3) for v in (a, b))
-        if free:  # (fixed, kept, held, everything else, free)
-            a, b = np.sort(a, -1), np.sort(b, -1)
-        profit = _product(*(v.reshape(shape[0], shape[2], -1) for v in (a, b)))
-        units = tuple(self.units[p] for p in kept)
-        return Term(profit.reshape(sizes[0] + sizes[2] * 2), self.fixed, units)
-
-    def _matched(self, held: Sequence[int], found: Permutations, outer: Outer) -> tuple:
-        """The index that takes b's units held where a's are, on the first dimensions."""
-        names = [*self.fixed, *(self.units[p] for p in held)]
-        grid = np.ix_(*(np.arange(a.size) for a in names))
-        index = dict(zip(self.fixed, grid, strict=False))
-        for place, atom in zip(grid[len(self.fixed) :], names[len(self.fixed) :], strict=True):
-            index[atom] = place  # an atom's outer units stand before it on its own axis
-        matched = [
-            found[a][(*(index[o] for o in outer[a]), place)]
-            for a, place in zip(names[len(self.fixed) :], grid[len(self.fixed) :], strict=True)
-        ]
-        return (*grid[: len(self.fixed)], *matched)
-
-
-def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.real(a @ np.conj(b).swapaxes(1, 2))
-
-
-def crossed(units: Sequence[Atom], outer: Outer) -> bool:
-    """Whether two of these do not depend on each other (an atom that stands twice, on itself)."""
-    return any(
-        a not in outer.get(b, ()) and b not in outer.get(a, ())
-        for a, b in itertools.combinations(units, 2)
-    )
-
-
-def nested(outer: Outer) -> bool:
-    """Whether the outer groups of every group lie inside one another."""
-    return all(
-        outer[o] == outer[a][:k] for a in outer for k, o in enumerate(outer[a]) if o in outer
-    )
-
-
-def joint_value(
-    terms: Sequence[Term], joints: Sequence[Joint], found: Permutations, outer: Outer
-) -> float:
-    """The sum of all terms and blocks at given permutations."""
-    return value_of(terms, found, outer) + sum(j.value(found, outer) for j in joints)
+    def solve(self, solver: Solver = Exact()) -> GroupSolution:
+        """Permutations of great value, see `solve_jointly`."""
+        return solve_jointly(self.terms, self.joints, self.outer, solver)
 
 
 def solve_jointly(
     terms: Sequence[Term],
     joints: Sequence[Joint],
     outer: Outer,
+    solver: Solver = Exact(),
     *,
-    assigner: Assign = assign,
     quick: bool = False,
-) -> Solution:
+) -> GroupSolution:
     """Permutations of nested groups that maximise the sum of all terms and blocks.
 
     Memory is bounded by one pair of outer units: the profits over the units of one group inside
-    it, and the two blocks. Without blocks as exact as `solve`. With them the value of a pair is
+    it, and the two blocks. Without blocks this is `solve_groups`. With them the value of a pair is
     that of a local optimum (the optimum if one of two groups inside has at most four units and
     all are few), and large groups of pairs are scored after one turn and solved to the end where
-    they are chosen. For those values the assignment of outer units is exact.
+    they are chosen. For those values the assignment of outer units is optimal.
 
     **Arguments:**
     - `quick`: stop after one turn
 
-    **Returns:** as `solve`; what is found with blocks is never called exact
+    **Returns:** as `solve_groups`; what is found with blocks is never called optimal
     """
     alone = [j.terms(tuple(outer), {}, outer) for j in joints if not j.crossed(outer)]
     terms = add_up([*terms, *itertools.chain(*alone)])
     joints = [j for j in joints if j.crossed(outer)]
     if not joints:
-        return solve(terms, outer, assigner=assigner)
+        return solve_groups(terms, outer, solver)
     roots = list(dict.fromkeys(o[0] if o else a for a, o in outer.items()))
     root = roots[0]
     if len(roots) > 1 or any(j.units.count(root) > 1 for j in joints):
-        return _in_turns(terms, joints, outer, roots, assigner, quick)
+        return _in_turns(terms, joints, outer, roots, solver, quick)
     inner = {a: o[1:] for a, o in outer.items() if a is not root}
     terms = [t for t in terms if root in (*t.units, *t.fixed)]
 
-    def pair(i: int, j: int, quick: bool = quick) -> Solution:
+    def pair(i: int, j: int, quick: bool = quick) -> GroupSolution:
         parts = [term_at(t, root, i, j) for t in terms], [x.at(root, i, j) for x in joints]
-        return solve_jointly(*parts, inner, assigner=assigner, quick=quick)
+        return solve_jointly(*parts, inner, solver, quick=quick)
 
-    n = root.size
+    n, status = root.size, LOCAL
     if root not in outer:  # a fixed axis: each of its indices is a problem of its own
         chosen, each = np.arange(n), [pair(i, i) for i in range(n)]
     else:
         many = n * max(a.size for a in inner) > _FEW
         pairs = [[pair(i, j, quick or many) for j in range(n)] for i in range(n)]
-        chosen, _ = assigner(np.array([[s.value for s in row] for row in pairs]))
+        chosen, _, of_root = solver.assign(np.array([[s.value for s in row] for row in pairs]))
+        status = worst(status, of_root)
         each = [pairs[i][j] for i, j in enumerate(chosen)]
         if many and not quick:  # values only rise: what has been chosen stays best
             each = [max(e, pair(i, chosen[i]), key=lambda s: s.value) for i, e in enumerate(each)]
     found = {a: np.stack([s.permutations[a] for s in each], outer[a].index(root)) for a in inner}
     found |= {root: chosen} if root in outer else {}
-    return Solution(found, sum(s.value for s in each), exact=False)
+    status = worst(status, *(s.status for s in each))
+    return GroupSolution(found, sum(s.value for s in each), status)
 
 
 def _in_turns(
@@ -191,9 +112,9 @@ def _in_turns(
     joints: Sequence[Joint],
     outer: Outer,
     roots: Sequence[Atom],
-    assigner: Assign,
+    solver: Solver,
     quick: bool,
-) -> Solution:
+) -> GroupSolution:
     """Families of groups, each assigned with the others held, from several starts."""
     families = [tuple(a for a in outer if a is r or r in outer[a]) for r in roots]
     twice = {a for j in joints for a in j.units if j.units.count(a) > 1}
@@ -201,6 +122,7 @@ def _in_turns(
         family: [t for t in terms if not set(family).isdisjoint((*t.units, *t.fixed))]
         for family in families
     }
+    statuses = {LOCAL}
 
     def assigned(family: tuple[Atom, ...], found: Permutations) -> Permutations:
         given = {a: p for a, p in found.items() if a not in family or a in twice}
@@ -208,7 +130,9 @@ def _in_turns(
         if found or not held:  # else there is better to go by than sorted values
             held = [*held, *itertools.chain(*(j.terms(family, given, outer) for j in joints))]
         mine = {a: outer[a] for a in family}
-        return found | solve(add_up(held), mine, assigner=assigner).permutations
+        solution = solve_groups(add_up(held), mine, solver)
+        statuses.add(solution.status)
+        return found | solution.permutations
 
     best: tuple[Permutations, float] = {}, -math.inf
     for start, order in itertools.islice(_starts(families, own, quick), 1 if quick else None):
@@ -222,7 +146,9 @@ def _in_turns(
             if reached <= value + _TOLERANCE * abs(value):
                 break
             value = reached
-    return Solution(*best, exact=False)
+        else:
+            statuses.update(() if start or quick else (BOUND,))
+    return GroupSolution(*best, worst(*statuses))
 
 
 def _starts(

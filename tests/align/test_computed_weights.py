@@ -23,17 +23,17 @@ def test_planted_permutations_are_found_or_said_to_be_unmatched(name, tap):
     assert Counter(g.shape for g in network.groups.values()) == case.shapes
     a = case.another(1)
     p = network.random_permutations(jax.random.key(5))
-    inverse = mcjax.symmetry.invert(network, p)
+    inverse = mcjax.Action.of(network, p).inverse().permutations
     matching = match_activations(network, a, network.permute(p, a), case.inputs(64), tap=tap)
     unmatched = matching.unmatched
     assert [network.groups[n].shape for n in unmatched] == unseen
-    assert matching.status == ("incomplete" if unseen else "exact")
+    assert matching.status == ("incomplete" if unseen else "optimal")
     for group in network.groups:
         if group in unmatched:
             assert matching.statuses[group] == "unmatched"
             assert f"not matched: {group}: no value that depends on the data" in matching.summary()
         else:
-            assert matching.statuses[group] == "exact"
+            assert matching.statuses[group] == "optimal"
             np.testing.assert_array_equal(matching.permutations[group], inverse[group])
 
 

@@ -45,7 +45,8 @@ def check_planted(network, a, level=0.0, seed=0, **arguments):
     """The planted optimum is reached (or, with noise, something better)."""
     b = noisy(a, level, seed) if level else a
     matching = match_weights(network, a, planted(network, b, seed), **arguments)
-    assert matching.status == "local optimum"
+    # The bound of Cauchy and Schwarz is attained where there is no noise.
+    assert matching.status in (("local optimum", "optimal") if level else ("optimal",))
     assert matching.after["total"] >= (1 - 1e-6) * inner(a, b)
     return network.permute(matching.permutations, planted(network, b, seed))
 
@@ -246,7 +247,7 @@ def test_a_start_is_given():
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     a, b = case.params, noisy(case.params, 1.0)
     p = network.random_permutations(jax.random.key(1))
-    moved, back = network.permute(p, b), mcjax.symmetry.invert(network, p)
+    moved, back = network.permute(p, b), mcjax.Action.of(network, p).inverse().permutations
     assert match_weights(network, a, moved).after["total"] < 0.9 * inner(a, b)
     first = match_weights(network, a, moved, init=back)
     assert first.after["total"] >= (1 - 1e-6) * inner(a, b)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +16,7 @@ from mcjax.path import Linear
 from mcjax.training import train_networks
 
 from ..align.test_matching import inputs, mlp, random_mlp
+from ..cases import by_hand, sequences, vectors
 from ..catalogue import MODELS
 
 
@@ -40,11 +44,126 @@ def test_mean_and_deviation_of_every_hidden_unit():
     np.testing.assert_array_equal(path(t)[-1]["w"], Linear(a, b)(t)[-1]["w"])
 
 
-@pytest.mark.parametrize("model", ["gru", "scan", "groupnorm"], indirect=True)
-def test_loops_and_shared_axes_are_left_out(model):
+@pytest.mark.parametrize("model", ["gru", "scan", "stacked-layers"], indirect=True)
+def test_loops_and_slices_are_left_out(model):
     case, network = model
     with pytest.raises(ValueError, match="no hidden layer with a bias"):
         Repaired(Linear(case.another(1), case.another(2)), network, case.inputs(32))
+
+
+def branches_and_heads():
+    """Two branches written by one layer beside their own, then attention of 2 heads of 3 units."""
+    shapes = {
+        "w1": (5, 7), "b1": (7,), "w2": (5, 4), "b2": (4,), "w3": (11, 6), "b3": (6,),
+        "qk": (6, 2, 6), "b_qk": (2, 6), "v": (6, 6), "b_v": (6,), "o": (2, 3, 6), "out": (6, 3),
+    }  # fmt: skip
+
+    def units(p, x):
+        """Pre-activations by the name of their bias, then the outputs."""
+        found = {}
+
+        def layer(h, w, b):
+            w, bias = p[w], p[b]
+            found[b] = jnp.tensordot(h, w, 1) + bias
+            return found[b]
+
+        both = layer(x, "w1", "b1")  # 7 channels: 3 of one kind of unit, 4 of another
+        gated = jnp.tanh(both[..., :3]) * jnp.sum(both[..., 3:] ** 2, -1, keepdims=True)
+        h = jnp.concatenate([gated, both[..., 3:], jax.nn.relu(layer(x, "w2", "b2"))], -1)
+        h = layer(h, "w3", "b3")
+        q, k = jnp.split(layer(h, "qk", "b_qk"), 2, -1)
+        v = layer(h, "v", "b_v").reshape(*h.shape[:2], 2, 3)
+        weights = jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q, k))
+        h = h + jnp.tensordot(jnp.einsum("bhts,bshd->bthd", weights, v), p["o"], 2)
+        return found, jnp.mean(jnp.tanh(h), 1) @ p["out"]
+
+    expected = [(3,), (4,), (4,), (6,), (2,), (2, 3), (2, 3)]
+    return units, by_hand(lambda p, x: units(p, x)[1], shapes, sequences(), expected)
+
+
+def test_units_that_share_an_axis_with_others():
+    """Channels of two branches on one bias, queries, keys and values of two heads."""
+    units, case = branches_and_heads()
+    rng = np.random.default_rng(0)
+    shuffled = lambda v: jnp.asarray(rng.permutation(np.ravel(v)).reshape(v.shape))
+    a, b = case.params, jax.tree.map(shuffled, case.params)
+    x = case.inputs(300)
+    network = mcjax.trace(case.apply_fn, a, x)
+    assert Counter(g.shape for g in network.groups.values()) == case.shapes
+    path = Repaired(Linear(a, b), network, x, chunk=300)
+    t = 0.4
+    ends = [units(p, x)[0] for p in (a, b)]
+    plain, repaired = (units(p.at(t), x)[0] for p in (Linear(a, b), path))
+    for name in repaired:
+        mean, deviation = (
+            (1 - t) * one + t * two
+            for one, two in zip(*[moments(e[name]) for e in ends], strict=True)
+        )
+        found = moments(repaired[name])
+        np.testing.assert_allclose(found[0], mean, atol=2e-3 * deviation.max())
+        np.testing.assert_allclose(found[1], deviation, rtol=2e-3)
+        assert np.abs(moments(plain[name])[1] / deviation - 1).max() > 0.02
+
+
+def moments(values):
+    """Mean and deviation of every channel, over examples and tokens, in float64."""
+    values = np.asarray(values, np.float64)
+    return values.mean((0, 1)), values.std((0, 1))
+
+
+def test_units_of_group_normalisation():
+    """A convolution before GroupNorm: 8 channels, 2 groups of 4."""
+    case = MODELS["groupnorm"]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    a, b = case.another(1), case.another(2)
+    x = case.inputs(64)
+    path = Repaired(Linear(a, b), network, x, chunk=64)
+
+    def first(params):
+        own = params["params"]["Conv_0"]
+        return nn.Conv(8, (3, 3)).apply({"params": own}, x).reshape(64, -1, 8)
+
+    one, two, middle = (moments(first(p)) for p in (a, b, path(0.5)))
+    np.testing.assert_allclose(middle[0], (one[0] + two[0]) / 2, atol=1e-4)
+    np.testing.assert_allclose(middle[1], (one[1] + two[1]) / 2, rtol=1e-3)
+
+
+def test_channels_that_are_no_units_stay():
+    """Four outputs of the model and five hidden units have one bias."""
+
+    def apply_fn(p, x):
+        both = x @ p["w"] + p["b"]
+        return both[:, :4] + jax.nn.relu(both[:, 4:]) @ p["out"]
+
+    case = by_hand(apply_fn, {"b": (9,), "out": (5, 4), "w": (6, 9)}, vectors(), [(5,)])
+    a, b = case.params, case.another(2)
+    x = case.inputs(100)
+    network = mcjax.trace(apply_fn, a, x)
+    line = Linear(a, b)
+    point, plain = Repaired(line, network, x, chunk=100)(0.5), line(0.5)
+    for name in ("w", "b"):
+        np.testing.assert_array_equal(point[name][..., :4], plain[name][..., :4])
+    one, two, middle = (np.std(np.asarray(x @ p["w"][:, 4:], np.float64), 0) for p in (a, b, point))
+    np.testing.assert_allclose(middle, (one + two) / 2, rtol=1e-3)
+
+
+def test_every_example_counts():
+    """100 examples in batches of 64: the first layer's means are those over all of them."""
+    a, b = random_mlp((6, 20, 15, 3), 0), random_mlp((6, 20, 15, 3), 1)
+    x = inputs(100, 6) + np.linspace(0, 3, 100, dtype=np.float32)[:, None]
+    path = Repaired(Linear(a, b), mcjax.trace(mlp, a, x), x, chunk=64)
+    means = [preactivations(p, x)[0].mean(0) for p in (a, b, path(0.25))]
+    np.testing.assert_allclose(means[2], 0.75 * means[0] + 0.25 * means[1], atol=1e-3)
+
+
+def test_a_frozen_normaliser_of_the_inputs_stays():
+    shared = {"shift": jnp.full(6, 1.0), "spread": jnp.full(6, 4.0)}
+    apply = lambda p, x: mlp(p["net"], (x - p["shift"]) / jnp.sqrt(p["spread"]))
+    a, b = ({"net": random_mlp((6, 9, 3), s), **shared} for s in (0, 1))
+    x = inputs(60, 6)
+    middle = Repaired(mcjax.path.Arc(a, b), mcjax.trace(apply, a, x), x)(0.5)
+    for name, value in shared.items():
+        np.testing.assert_array_equal(middle[name], value)
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,10 @@ def test_a_class_token_adds_no_moments(image, tokens):
     assert set(blocks) <= {1, 2}
     p = network.random_permutations(jax.random.key(1))
     matching = match_activations(network, a, network.permute(p, a), x, chunk=20)
-    inverse = mcjax.symmetry.invert(network, p)
+    inverse = mcjax.Action.of(network, p).inverse().permutations
     for name in network.groups:
         np.testing.assert_array_equal(matching.permutations[name], inverse[name])
-    assert matching.status == "exact"
+    assert matching.status == "optimal"
 
 
 def test_passes_over_the_data_do_not_change_the_result(monkeypatch):
@@ -166,7 +166,7 @@ def test_units_too_many_to_match_are_said(monkeypatch):
     x = tokens(5, 1)[:, 0]
     network = mcjax.trace(model, a, x)
     matching = match_activations(network, a, a, x)
-    assert matching.statuses == {"w": "unmatched", "v": "exact"}
+    assert matching.statuses == {"w": "unmatched", "v": "optimal"}
     assert matching.unmatched == {"w": "an activation holds more than 5 units of 'w' jointly"}
     assert matching.status == "incomplete"
 
@@ -178,5 +178,9 @@ def test_clip_is_matched_in_little_memory():
         [sys.executable, "-m", "tests.large"], capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)
-    assert (found["groups"], found["wrong"], found["status"]) == (len(Clip().groups()), 0, "exact")
+    assert (found["groups"], found["wrong"], found["status"]) == (
+        len(Clip().groups()),
+        0,
+        "optimal",
+    )
     assert found["peak bytes"] - found["parameter bytes"] < 4e9

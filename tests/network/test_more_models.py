@@ -258,7 +258,7 @@ def test_units_too_many_to_match_jointly_are_matched_in_turns(monkeypatch):
     a = case.another(1)
     p = network.random_permutations(jax.random.key(5))
     matching = mcjax.align.match_activations(network, a, network.permute(p, a), case.inputs(64))
-    inverse = mcjax.symmetry.invert(network, p)
+    inverse = mcjax.Action.of(network, p).inverse().permutations
     for name in network.groups:
         np.testing.assert_array_equal(matching.permutations[name], inverse[name])
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ..algebra import Algebra
 from ..axes import Axes, Expr
 from ..program import Equation, Program
 from ..ties import Ties
 
-if TYPE_CHECKING:
-    from .indices import Named
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """What the integers of a value name.
+
+    - `columns`: for each position on the last axis the axis named (None: plain numbers), or only
+      one for all of them
+    - `stage`: `"index"`; `"negative"` is `index < 0`, false everywhere; `"wrapped"` is
+      `index + n`, which is chosen only where the index is negative
+    """
+
+    columns: tuple[Expr | None, ...]
+    stage: str = "index"
 
 
 @dataclasses.dataclass

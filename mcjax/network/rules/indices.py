@@ -14,22 +14,7 @@ import numpy as np
 
 from ..axes import Atom, Axes, Expr, size
 from ..program import Constant
-from ._call import Call, rule
-
-
-@dataclasses.dataclass(frozen=True)
-class Named:
-    """What the integers of a value name.
-
-    - `columns`: for each position on the last axis the axis named (None: plain numbers), or only
-      one for all of them
-    - `stage`: `"index"`; `"negative"` is `index < 0`, false everywhere; `"wrapped"` is
-      `index + n`, which is chosen only where the index is negative
-    """
-
-    columns: tuple[Expr | None, ...]
-    stage: str = "index"
-
+from ._call import Call, Named, rule
 
 # These show integers in another shape or order, whatever they name.
 CARRIES = {

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from scipy.optimize import linear_sum_assignment
 
-from mcjax.transport import birkhoff
-from mcjax.transport.decomposition import sample_permutations
+from mcjax.transport import birkhoff, nearest_permutation, sample_permutations
 
 
 def mixture(seed: int, n: int, k: int) -> np.ndarray:
@@ -41,15 +40,13 @@ def test_the_first_term_is_the_nearest_permutation_with_the_largest_weight(seed,
 
 def test_no_more_terms_than_asked_for(monkeypatch):
     """The paper truncates after ten; the assignments are counted."""
-    import mcjax.transport.decomposition as module
-
     calls = []
 
     def counting(*args, **kwargs):
         calls.append(1)
         return linear_sum_assignment(*args, **kwargs)
 
-    monkeypatch.setattr(module, "linear_sum_assignment", counting)
+    monkeypatch.setattr("scipy.optimize.linear_sum_assignment", counting)
     d = np.full((30, 30), 1 / 30)
     alpha, _ = birkhoff(d, terms=10)
     assert len(alpha) == 10
@@ -64,14 +61,28 @@ def test_samples_are_on_the_support():
         np.testing.assert_array_equal(drawn["h"][0], [0, 1, 2])
 
 
-def test_far_from_doubly_stochastic_the_nearest_permutation_is_drawn():
-    d = {"g": np.array([[1.0, 0.0], [1.0, 0.0]])}  # no perfect matching on its support
-    for drawn in sample_permutations(d, 3, np.random.default_rng(0)):
-        assert sorted(drawn["g"]) == [0, 1]
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.ones((2, 3)), r"square, \(…, n, n\), got shape \(2, 3\)"),
+        (np.zeros((0, 0)), "square"),
+        ([[1.5, -0.5], [-0.5, 1.5]], r"least entry is -0\.5"),
+        ([[1.0, 0.0], [1.0, 0.0]], "not doubly stochastic: column 0 sums to 2, expected 1"),
+        ([[1.0, 0.5], [0.0, 0.5]], "not doubly stochastic: row 0 sums to 1.5, expected 1"),
+        (
+            [[1.0, 0.0], [0.0, np.nan]],
+            r"1 NaN or infinite values of 4; the first is nan at \(1, 1\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("take", [birkhoff, nearest_permutation])
+def test_what_is_not_doubly_stochastic(take, matrix, message):
+    with pytest.raises(ValueError, match=message):
+        take(np.array(matrix))
 
 
-def test_bad_matrices():
-    with pytest.raises(ValueError, match=r"square, got shape \(2, 3\)"):
-        birkhoff(np.ones((2, 3)))
-    with pytest.raises(ValueError, match=r"least entry is -0\.5"):
-        birkhoff(np.array([[1.5, -0.5], [-0.5, 1.5]]))
+def test_the_group_is_named():
+    with pytest.raises(ValueError, match=r"matrices\['heads'\] is not doubly stochastic: row 0, 1"):
+        sample_permutations(
+            {"heads": np.array([[[1.0, 0.0], [0.0, 0.0]]])}, 1, np.random.default_rng(0)
+        )

@@ -1,0 +1,129 @@
+"""What is known of a traced model, as an immutable value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check
+from .._inputs import mark_like
+from .._static import pack
+from .._types import ApplyFn, Params
+from .axes import Atom, Axes
+from .blocks import Dim
+from .frozen import Analysis
+from .groups import Group, Layer
+from .identity import Identity
+from .normalisation import Normalisations
+from .permuting import permute_leaf
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Structure:
+    """The content of a `Network`; equal, and of the same hash, if that is.
+
+    - `analysis`: of the program on two examples
+    - `leaf_axes`, `leaf_names`, `leaf_types`, `roles`: of each leaf
+    - `identity`: of the content
+    - `by_atom`: atom → group; `nesting`: group name → for each of its outer axes the name of its
+      group, or its atom if it is fixed
+    """
+
+    apply_fn: ApplyFn
+    analysis: Analysis
+    groups: Mapping[str, Group]
+    layers: tuple[Layer, ...]
+    leaf_axes: tuple[Axes, ...]
+    leaf_names: tuple[str, ...]
+    treedef: Any
+    leaf_types: tuple[jax.ShapeDtypeStruct, ...]
+    input_types: Any
+    normalisations: Normalisations
+    roles: tuple[str, ...]
+    identity: Identity
+    by_atom: Mapping[Atom, Group] = dataclasses.field(init=False)
+    nesting: Mapping[str, tuple[Any, ...]] = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        by_atom = {g.atom: g for g in self.groups.values()}
+        name = {g.atom: g.name for g in self.groups.values()}
+        nesting = {g.name: tuple(name.get(o, o) for o in g.outer) for g in self.groups.values()}
+        object.__setattr__(self, "nesting", MappingProxyType(nesting))
+        object.__setattr__(self, "groups", MappingProxyType(dict(self.groups)))
+        object.__setattr__(self, "by_atom", MappingProxyType(by_atom))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def group_of(self, dim: Dim) -> Group:
+        """The group that a dimension of a block holds."""
+        return self.by_atom[dim.factor]  # type: ignore[index]
+
+    def permute_leaf(self, given: Mapping[Atom, Any], leaf: Any, axes: Axes) -> Any:
+        """One leaf with its units permuted, on the host if it is a NumPy array."""
+        return permute_leaf(self.by_atom, given, leaf, axes)
+
+    # -- parameters and inputs ----------------------------------------------------------------
+
+    @property
+    def template(self) -> Params:
+        """The types of the (packed) parameters, in their structure."""
+        return jax.tree.unflatten(self.treedef, self.leaf_types)
+
+    def flatten(self, params: Params, name: str) -> list[Any]:
+        """The arrays of parameters that must have the traced structure, shapes and kinds of
+        numbers (those of the traced precision or another)."""
+        template, params = self.template, pack(params, name)
+        if jax.tree.structure(params) != self.treedef:
+            _check.same_structure(template, params, names=("the traced parameters", name))
+        leaves = jax.tree.leaves(params)
+        for leaf, type_, path in zip(leaves, self.leaf_types, self.leaf_names, strict=True):
+            if np.shape(leaf) != type_.shape:
+                raise ValueError(
+                    f"{name}: leaf {path!r} has shape {np.shape(leaf)}, expected {type_.shape}"
+                )
+            if leaf.dtype != type_.dtype and _kind(leaf.dtype) != _kind(type_.dtype):
+                raise ValueError(
+                    f"{name}: leaf {path!r} has dtype {leaf.dtype}, expected {type_.dtype} (or "
+                    "another precision of it) as in the traced parameters"
+                )
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+            _check.has_values(params, name)
+        return leaves
+
+    def as_traced(self, params: Params, name: str = "params") -> Params:
+        """The parameters, packed, in the precision that was traced: what its program runs on."""
+        leaves = zip(self.flatten(params, name), self.leaf_types, strict=True)
+        cast = [v if v.dtype == t.dtype else jnp.asarray(v, t.dtype) for v, t in leaves]
+        return jax.tree.unflatten(self.treedef, cast)
+
+    def check_parameters(self, **trees: Params) -> list[Params]:
+        """The trees packed; raise unless each has the traced structure and shapes and finite
+        floats."""
+        for name, params in trees.items():
+            self.flatten(params, name)
+        return [_check.parameters(params, name) for name, params in trees.items()]
+
+    def inputs(self, x: Any) -> Any:
+        """Inputs, marked `mcjax.Shared` where those of the trace were."""
+        return mark_like(x, self.input_types)
+
+
+def _kind(dtype: Any) -> Any:
+    """Types of one kind differ in precision alone."""
+    for kind in (jnp.floating, jnp.complexfloating, jnp.integer, jnp.bool_):
+        if jnp.issubdtype(dtype, kind):
+            return kind
+    return dtype
+
+
+__all__ = ["Structure"]

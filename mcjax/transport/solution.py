@@ -1,0 +1,63 @@
+"""What solvers return, and the words for how sure they are of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from .terms import Permutations
+
+OPTIMAL = "optimal"
+LOCAL = "local optimum"
+BOUND = "stopped at a bound"
+ENTROPIC = "entropic"
+NOT_CONVERGED = "not converged"
+
+# From the most that can be said of a result to the least.
+STATUSES = (OPTIMAL, LOCAL, BOUND, ENTROPIC, NOT_CONVERGED)
+
+
+def worst(*statuses: str) -> str:
+    """What can be said of a whole of whose parts these are said; of no parts: `"optimal"`."""
+    return max(statuses, key=STATUSES.index, default=OPTIMAL)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Solution:
+    """A coupling of two sets of weights.
+
+    - `coupling`: (n, m), its rows add up to the one's weights, its columns to the other's
+    - `value`: ⟨C, Π⟩, the cost of the coupling
+    - `status`: `"optimal"` (proved), `"stopped at a bound"` (of iterations), `"entropic"` (the
+      optimum of an entropic problem) or `"not converged"`
+    - `permutation`: (n,), where each row's weight goes to one column and uniform weights make it a
+      permutation; None for any other coupling
+    - `iterations`: the solver's, where it counts them
+    """
+
+    coupling: np.ndarray
+    value: float
+    status: str
+    permutation: np.ndarray | None = None
+    iterations: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GroupSolution:
+    """Permutations of groups of units.
+
+    - `permutations`: atom → index array of shape (*outer sizes, size)
+    - `value`: the sum of all terms there
+    - `status`: `"optimal"` where no permutations have a greater value and that is proved;
+      `"local optimum"` where exchanging and assigning anew found none; `"stopped at a bound"`
+      where a search ended before that; `"entropic"` and `"not converged"` of Sinkhorn's plans
+    """
+
+    permutations: Permutations
+    value: float
+    status: str
+
+    @property
+    def optimal(self) -> bool:
+        return self.status == OPTIMAL

@@ -1,0 +1,284 @@
+"""Solvers of transport problems: frozen values that say how a problem is solved."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import inspect
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from .problem import Problem, finite
+from .solution import BOUND, ENTROPIC, NOT_CONVERGED, OPTIMAL, Solution
+
+# Uniform weights of n and m units are split into lcm(n, m) equal ones if these are no more.
+_SPLIT = 4096
+# Rows of a profit so much smaller than the largest are lost in its rounding.
+_TINY = 1e-10
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """How groups that stand beside each other are searched, where they are not enumerated.
+
+    - `restarts`: random starts of coordinate ascent, beside those from each group
+    - `exchanges`: pairs of units exchanged at most, with the others assigned anew
+    """
+
+    restarts: int = 10
+    exchanges: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("restarts", "exchanges"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"{name} must be an integer ≥ 0, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver(abc.ABC):
+    """How couplings of least cost are found. One's own needs `couple` alone.
+
+    - `search`: of groups that stand beside each other
+    - `work`: what may be spent to prove an assignment of outer units optimal, in operations of
+      the assignments inside them
+    """
+
+    search: Search = dataclasses.field(default=Search(), kw_only=True)
+    work: float = dataclasses.field(default=2e11, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.search, Search):
+            raise ValueError(
+                f"search must be a mcjax.transport.Search, got a {type(self.search).__name__}"
+            )
+        if not self.work > 0:
+            raise ValueError(f"work must be positive, got {self.work!r}")
+
+    @abc.abstractmethod
+    def couple(self, problem: Problem) -> Solution:
+        """A coupling of small cost."""
+
+    def assign(self, profit: np.ndarray) -> tuple[np.ndarray, float, str]:
+        """(p, Σ_i profit[i, p[i]], status) with p a permutation of great value.
+
+        By default the permutation nearest to a coupling.
+        """
+        scale = _scale(profit)
+        solution = self.couple(Problem(np.multiply(profit, -1 / scale, dtype=np.float64)))
+        columns = solution.permutation
+        if columns is None:
+            columns = assignment(solution.coupling)
+        return columns, _picked(profit, columns), solution.status
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact(Solver):
+    """Optimal couplings: assignments by SciPy, others by linear programming (HiGHS).
+
+    Uniform weights of different numbers of units are split into equal ones and assigned, as long
+    as these are few (lcm(n, m) ≤ 4096).
+
+        >>> import mcjax
+        >>> mcjax.transport.solve([[1.0, 0.0], [0.0, 1.0]], mcjax.transport.Exact()).permutation
+        array([1, 0])
+    """
+
+    def assign(self, profit: np.ndarray) -> tuple[np.ndarray, float, str]:
+        columns = assignment(profit)
+        return columns, _picked(profit, columns), OPTIMAL
+
+    def couple(self, problem: Problem) -> Solution:
+        n, m = problem.cost.shape
+        if problem.is_assignment:
+            columns = assignment(-problem.cost)
+            coupling = np.zeros((n, m))
+            coupling[np.arange(n), columns] = problem.a
+            return Solution(coupling, problem.value(coupling), OPTIMAL, columns)
+        copies = math.lcm(n, m)
+        if copies <= _SPLIT and _uniform(problem.a) and _uniform(problem.b):
+            coupling = _split(problem, copies)
+            return Solution(coupling, problem.value(coupling), OPTIMAL)
+        return _linear_program(problem)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sinkhorn(Solver):
+    """Entropic couplings, argmin ⟨C, Π⟩ − ε H(Π), by Sinkhorn's iterations (ott-jax).
+
+    Between units the plan is rounded to the nearest permutation. One that has not converged
+    warns, and its status says so.
+
+    **Arguments:**
+    - `epsilon`: ε, in units of the mean of the costs above the least
+    - `iterations`: at most so many
+    - `tolerance`: of the sums of rows and columns, in units of the whole weight
+
+        >>> import mcjax
+        >>> solution = mcjax.transport.solve([[0.0, 1.0], [1.0, 0.0]],
+        ...                                  mcjax.transport.Sinkhorn(epsilon=0.1))
+        >>> solution.coupling.round(3).tolist(), solution.status
+        ([[0.5, 0.0], [0.0, 0.5]], 'entropic')
+    """
+
+    epsilon: float = 0.01
+    iterations: int = 2000
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("epsilon", "tolerance"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float | np.floating) and 0 < value < math.inf):
+                raise ValueError(f"{name} must be positive and finite, got {value!r}")
+        value = self.iterations
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"iterations must be a positive integer, got {value!r}")
+
+    def couple(self, problem: Problem) -> Solution:
+        least = problem.cost.min()
+        above = problem.cost / 2 - least / 2  # the difference of two finite numbers may overflow
+        mean = above.mean()
+        cost = (above / mean if mean > 0 else above).astype(np.float32)
+        total = problem.a.sum()
+        weights = [(w / total).astype(np.float32) for w in (problem.a, problem.b)]
+        result = _ott(cost, weights, self)
+        coupling = np.asarray(result.matrix, np.float64) * total
+        converged = bool(result.converged) and bool(np.isfinite(coupling).all())
+        if not converged:
+            warnings.warn(
+                f"Sinkhorn has not converged after {self.iterations} iterations; take a greater "
+                "epsilon, more iterations, or mcjax.transport.Exact()",
+                stacklevel=2,
+            )
+        if not np.isfinite(coupling).all():
+            coupling = np.outer(problem.a, problem.b) / total
+        status = ENTROPIC if converged else NOT_CONVERGED
+        steps = int(result.n_iters)
+        return Solution(coupling, problem.value(coupling), status, iterations=steps)
+
+
+def as_solver(value: Any) -> Solver:
+    """`value` if it is a solver; raise with the name of the object that is meant."""
+    if isinstance(value, Solver):
+        return value
+    named = {"exact": "Exact()", "sinkhorn": "Sinkhorn()"}
+    if isinstance(value, str) and value in named:
+        meant = f"; pass the object mcjax.transport.{named[value]}"
+    elif inspect.isclass(value) and issubclass(value, Solver):
+        meant = f"; pass an object, {value.__name__}()"
+    else:
+        meant = ""
+    raise ValueError(
+        "solver must be a mcjax.transport.Solver, e.g. mcjax.transport.Exact() or "
+        f"mcjax.transport.Sinkhorn(epsilon=0.01), got {value!r}{meant}"
+    )
+
+
+def assignment(profit: np.ndarray) -> np.ndarray:
+    """The permutation p that maximises Σ_i profit[i, p[i]] (SciPy, exact).
+
+    Units whose profits are lost in the rounding of the others' are assigned among themselves.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    try:
+        columns = linear_sum_assignment(profit, maximize=True)[1]
+    except ValueError:
+        finite(np.asarray(profit), "the profit of matching units")
+        raise
+    sizes = np.maximum(profit.max(1), -profit.min(1))
+    largest = sizes.max()
+    while True:
+        largest = largest * _TINY
+        rows = np.flatnonzero((sizes > 0) & (sizes < largest))
+        if len(rows) < 2:
+            return columns
+        left = profit[np.ix_(rows, columns[rows])].astype(np.float64)
+        found = linear_sum_assignment(left / np.abs(left).max(), maximize=True)[1]
+        columns[rows] = columns[rows][found]
+
+
+def _picked(profit: np.ndarray, columns: np.ndarray) -> float:
+    return float(profit[np.arange(len(columns)), columns].sum(dtype=np.float64))
+
+
+def _scale(profit: np.ndarray) -> float:
+    largest = float(np.abs(profit).max())
+    return largest if largest > 0 else 1.0
+
+
+def _uniform(weights: np.ndarray) -> bool:
+    return bool((weights == weights[0]).all())
+
+
+def _split(problem: Problem, copies: int) -> np.ndarray:
+    """The coupling of uniform weights, each split into equal ones that are assigned."""
+    n, m = problem.cost.shape
+    rows, columns = np.arange(copies) // (copies // n), np.arange(copies) // (copies // m)
+    chosen = assignment(-problem.cost[np.ix_(rows, columns)])
+    coupling = np.zeros((n, m))
+    np.add.at(coupling, (rows, columns[chosen]), problem.a.sum() / copies)
+    return coupling
+
+
+def _linear_program(problem: Problem) -> Solution:
+    import scipy.sparse as sparse
+    from scipy.optimize import linprog
+
+    n, m = problem.cost.shape
+    of_rows = sparse.kron(sparse.eye(n), np.ones((1, m)))
+    of_columns = sparse.kron(np.ones((1, n)), sparse.eye(m))
+    total = problem.a.sum()
+    result = linprog(
+        problem.cost.ravel() / _scale(problem.cost),
+        A_eq=sparse.vstack([of_rows, of_columns], "csr"),
+        b_eq=np.concatenate([problem.a / total, problem.b / problem.b.sum()]),
+        method="highs",
+    )
+    if result.x is None:
+        raise RuntimeError(f"HiGHS found no coupling of {n} and {m} units: {result.message}")
+    coupling = np.maximum(result.x, 0).reshape(n, m) * total
+    status = OPTIMAL if result.status == 0 else BOUND
+    return Solution(coupling, problem.value(coupling), status, iterations=int(result.nit))
+
+
+def _ott(cost: np.ndarray, weights: list[np.ndarray], solver: Sinkhorn) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # ott imports jaxopt, which warns
+        from ott.geometry.geometry import Geometry
+        from ott.solvers import linear
+
+    geometry = Geometry(cost, epsilon=solver.epsilon)  # type: ignore[arg-type]
+    return linear.solve(
+        geometry, *weights, threshold=solver.tolerance, max_iterations=solver.iterations
+    )
+
+
+def solve(problem: Any, solver: Solver = Exact(), *, a: Any = None, b: Any = None) -> Solution:
+    """A coupling of least cost: argmin ⟨C, Π⟩ over Π ≥ 0 with Π 1 = a and Πᵀ 1 = b.
+
+    **Arguments:**
+    - `problem`: the costs C, (n, m), or a `Problem`
+    - `solver`: `Exact()`, `Sinkhorn(epsilon=…)` or one's own
+    - `a`, `b`: weights, (n,) and (m,), of the same sum; default: uniform, of sum 1
+
+    **Returns:** a `Solution`: `.coupling` (n, m), `.value`, `.status`, and `.permutation` where the
+    coupling is one.
+
+    **Raises:** `ValueError` for costs or weights that are not finite, negative weights, weights of
+    different sums and what is no solver.
+
+        >>> import mcjax
+        >>> mcjax.transport.solve([[0.0, 2.0, 1.0]]).coupling.round(2).tolist()
+        [[0.33, 0.33, 0.33]]
+    """
+    solver = as_solver(solver)
+    if isinstance(problem, Problem):
+        if a is not None or b is not None:
+            raise ValueError("a and b: a Problem has its own weights")
+        return solver.couple(problem)
+    return solver.couple(Problem(problem, a, b))
