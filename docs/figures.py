@@ -17,8 +17,7 @@ from mcjax.data import load
 from mcjax.merge import independent, wa_ensemble
 from mcjax.models import MLP
 from mcjax.path import Arc, Legs, Linear, Swaps
-from mcjax.training import train_networks
-from mcjax.training.protocol import Protocol, cross_entropy_of
+from mcjax.training import Protocol, train_networks
 
 OUT = Path(__file__).parent / "figures"
 BLUE, ORANGE, GREEN, PINK, RED, SKY = (
@@ -130,7 +129,7 @@ def learnable(model: Any, nets: list[Any], network: Any) -> None:
         "realnvp-flow": flows.train_flow(network, nets[2:], architecture, steps=600,
                                          learning_rate=1e-3, key=key),
         "realnvp-bijection": flows.train_bijection(
-            network, nets[2:], cross_entropy_of(model.apply), (x, y), architecture, steps=600,
+            network, nets[2:], (x, y), architecture, steps=600,
             learning_rate=5e-4, key=key),
     }  # fmt: skip
     figure, axes = panels(1, 7)

@@ -290,6 +290,14 @@ def function(value: Any, name: str) -> None:
         )
 
 
+def apply_fn_of(model: Any, name: str = "model") -> Any:
+    """The function (params, x) → outputs of a traced network, or the function that was given."""
+    found = getattr(model, "apply_fn", None)
+    found = model if found is None or not hasattr(model, "groups") else found
+    function(found, name)
+    return found
+
+
 def _takes_two(value: Any) -> bool:
     """Whether a function can be called with two arguments, as far as one can tell."""
     try:

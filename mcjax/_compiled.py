@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-# Programs' owners kept at a time.
+# Results kept at a time.
 KEPT = 64
 
 _made: OrderedDict[Any, Any] = OrderedDict()
@@ -42,13 +42,29 @@ def compiled(
         >>> float(compiled(scaled, 3)(2.0)), compiled(scaled, 3) is compiled(scaled, 3)
         (6.0, True)
     """
-    key = (function, static, of, options)
+    return remembered(_jitted, function, static, of, options)
+
+
+def _jitted(function: Callable, static: tuple, of: Any, options: tuple) -> Callable:
+    return jax.jit(partial(function, *static), **dict(options))
+
+
+def remembered(function: Callable, *arguments: Any) -> Any:
+    """What a function returns, from memory if it was called with equal arguments lately.
+
+    As `functools.lru_cache`, with one memory for all functions, so that what arguments hold on to
+    is bounded once.
+    """
+    key = function, arguments
     with _lock:
         if key in _made:
             _made.move_to_end(key)
             return _made[key]
-        made = jax.jit(partial(function, *static), **dict(options))
-        _made[key] = made
+    made = function(*arguments)  # which may ask for others
+    with _lock:
+        made = _made.setdefault(key, made)
         while len(_made) > KEPT:
-            _made.popitem(last=False)[1].clear_cache()
+            dropped = _made.popitem(last=False)[1]
+            if hasattr(dropped, "clear_cache"):
+                dropped.clear_cache()
         return made

@@ -33,11 +33,13 @@ class Block:
     - `data`: (x, y) of `len(weights)` examples
     - `weights`: (examples,) 1 for those that count here, 0 for those that fill up
     - `n`: how many count
+    - `start`: number of the first in the whole data
     """
 
     data: Any
     weights: np.ndarray
     n: int
+    start: int
 
 
 class Stream:
@@ -126,7 +128,7 @@ class Stream:
             weights = np.ones(size, np.float32)
             weights[: begin - first] = 0
             part = arrays if size == n else per_example(lambda v, i=first: v[i : i + size], arrays)
-            yield Block(part, weights, size - (begin - first))
+            yield Block(part, weights, size - (begin - first), first)
 
     def _from(self, batches: Iterator[Any]) -> Iterator[Block]:
         """Batches of any lengths, put together and cut again."""
@@ -141,7 +143,7 @@ class Stream:
             count += n
             while count >= size:
                 whole = _join(held)
-                yield Block(_cut(whole, 0, size), np.ones(size, np.float32), size)
+                yield Block(_cut(whole, 0, size), np.ones(size, np.float32), size, found)
                 held, count, found = [_cut(whole, size, count)], count - size, found + size
         if count:
             tail = _cut(_join(held), 0, count)
@@ -151,7 +153,7 @@ class Stream:
             length = size if found else count
             assert length is not None
             weights = (np.arange(length) < count).astype(np.float32)
-            yield Block(tail, weights, count)
+            yield Block(tail, weights, count, found)
 
     def _batch(self, batch: Any, number: int) -> tuple[Any, int]:
         try:

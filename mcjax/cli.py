@@ -196,7 +196,7 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
         "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
         "protocol": dataclasses.replace(protocol, epochs=_CHAIN_EPOCHS.get(command.data, 60)),
         "metadata": {"data": command.data, "sizes": sizes, "seeds": command.seeds,
-                     "protocol": dataclasses.asdict(protocol)},
+                     "protocol": protocol.to_dict()},
     }  # fmt: skip
     return f"{command.data}, {'-'.join(map(str, sizes))}, seeds {command.seeds}", out, study
 

@@ -15,7 +15,7 @@ import mcjax
 from mcjax.align import match_activations, match_butterflies, match_weights
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.path import Arc, Bezier, Linear, PolygonalChain
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol
 
 from .catalogue import VGG, images, linen
 

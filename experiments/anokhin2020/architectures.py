@@ -30,10 +30,9 @@ import mcjax
 from mcjax.data import load
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.methods import METHODS
-from mcjax.network.batch_norm import in_training_mode, statistics_of
-from mcjax.path import Legs
+from mcjax.network.batch_norm import statistics_of
 from mcjax.study import machine
-from mcjax.training.protocol import cross_entropy_of
+from mcjax.training import TrainingLoss
 from tests.catalogue import MODELS, Case, Transformer, linen, tokens
 
 from ..common import Run, done, write
@@ -101,7 +100,7 @@ def initial(case: Case, seed: int) -> Any:
 def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: int) -> Any:
     """A network trained by Adam, normalised by batches while it is, then by its statistics."""
     x, y = map(jnp.asarray, data)
-    loss = cross_entropy_of(in_training_mode(apply_fn))
+    loss = TrainingLoss(apply_fn)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
     start = initial(case, seed)
 
@@ -109,7 +108,7 @@ def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: 
     @jax.jit
     def step(params, state, key):
         indices = jax.random.randint(key, (128,), 0, len(x))
-        gradient = jax.grad(loss, allow_int=True)(params, (x[indices], y[indices]))
+        gradient = jax.grad(loss, allow_int=True)(params, (x[indices], y[indices], key))
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -130,7 +129,7 @@ def compare(name: str, options: Architectures) -> dict[str, Any]:
         network = mcjax.trace(apply_fn, a, data[0][:4])
         for method in options.methods:
             path = mcjax.connect(method, network, a, b, x=data[0], points=6)
-            t = path.grid(4) if isinstance(path, Legs) else 21
+            t = path.grid(4) if len(path.sections()) > 1 else 21
             curve = mcjax.evaluate(path, apply_fn, data, t, statistics=data[0])
             out[method].append(100 * curve.worst("accuracy"))
         out["endpoints"].append(50 * float(curve.accuracy[0] + curve.accuracy[-1]))

@@ -22,9 +22,9 @@ from mcjax.data import Dataset
 from mcjax.evaluation import Curve
 from mcjax.figures.curves import draw_curves
 from mcjax.methods import METHODS, construct
-from mcjax.path import Known, Legs
+from mcjax.path import Knots
 from mcjax.study import machine
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol
 
 from ..common import done, over_pairs, peak_memory, spread, trained
 from ..common import write as write_file
@@ -37,7 +37,7 @@ Paper = Mapping[str, Any]
 class Study:
     """Networks of one kind on one data set, and everything that is done with them.
 
-    - `model`: a flax module; `data`: images; `augment`: of the training batches
+    - `model`: a flax module; `data`: images
     - `protocol`: of the end points; `chain`: of the trained chains
     - `folder`: where what was computed is kept
     """
@@ -48,7 +48,6 @@ class Study:
     protocol: Protocol
     chain: Protocol
     folder: Path
-    augment: Any = None
     points: int = 21
 
     def __post_init__(self) -> None:
@@ -59,7 +58,7 @@ class Study:
     def networks(self, seeds: Sequence[int], kind: str) -> list[Any]:
         """Trained networks, all in one vmapped scan, resumed from their last epoch."""
         return trained(
-            self.model, self.train_data, seeds, self.protocol, augment=self.augment,
+            self.model, self.train_data, seeds, self.protocol,
             directory=self.folder / kind, label=f"{self.name}: training {len(seeds)} {kind}",
         )  # fmt: skip
 
@@ -81,9 +80,10 @@ class Study:
             key=jax.random.key(pair), protocol=self.chain, model=(models or {}).get(method),
         )  # fmt: skip
         path, built = made.path, time.perf_counter()
-        t: Any = path.grid(10) if isinstance(path, Legs) else np.linspace(0, 1, self.points)
+        legs = len(path.sections()) > 1
+        t: Any = path.grid(10) if legs else np.linspace(0, 1, self.points)
         if path.costly:
-            path = Known(path, t)
+            path = Knots.of(path, t)
         curves = {
             split: mcjax.evaluate(path, self.apply, data, t, statistics=x[:10_000])
             for split, data in (("train", self.train_data), ("test", self.test_data))
@@ -178,7 +178,7 @@ def write(out: Path, name: str, study: Study, results: Results, text: str, **mor
     """JSON, Markdown and the figure of the first pair."""
     record = {
         "machine": machine(), "data": study.data.name, "model": repr(study.model),
-        "protocol": dataclasses.asdict(study.protocol), "chain": dataclasses.asdict(study.chain),
+        "protocol": study.protocol.to_dict(), "chain": study.chain.to_dict(),
         "results": results, **more,
     }  # fmt: skip
     files = [out / f"{name}.{kind}" for kind in ("json", "md", "png")]

@@ -18,12 +18,12 @@ from mcjax.evaluation import estimate_batch_norm
 from mcjax.models import ResNet32, TinyTen
 from mcjax.path import Bezier
 from mcjax.tasks import accuracy, cross_entropy
-from mcjax.training.protocol import cross_entropy_of
+from mcjax.training import MeanLoss
 
 from .machine import best_of, images, matrix_rate, mlp, multiply_adds, once, random_mlp
 
 SIZES, BATCH = (784, 512, 512, 512, 10), 128
-LOSS = cross_entropy_of(mlp)
+LOSS = MeanLoss(mlp)
 
 
 def training() -> dict[str, float]:

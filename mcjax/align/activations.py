@@ -16,7 +16,7 @@ from .._types import Params
 from ..network.axes import Atom
 from ..network.moments import Left, Moments, moments, pools, sizes
 from ..network.network import Network
-from ..transport.assignment import solve_groups
+from ..transport.groups import solve_groups
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
 from ..transport.terms import Term, add_up, clusters, value_of
@@ -61,8 +61,8 @@ def match_activations(
     Weights may be computed (LoRA, normalised, cast, concatenated ones); a group that no layer
     reads or writes (the state of a recurrence) is compared on another value that holds it. Groups
     that the data do not show (the ranks of W + AB) stay as they are: `Matching.unmatched` says
-    which and why. `Matching.statuses` says of each group whether its optimum is proved. Moments are
-    taken in units of each unit's own deviations, so neither tiny nor huge units are lost in float32.
+    which and why. `Matching.statuses` says of each group whether its optimum is proved. Units
+    whose deviations are tiny or huge are held in units of their own: float32 loses neither.
 
     Moments take 4 f u² bytes for each activation, with u units that are matched jointly and f
     indices of fixed axes that they follow (layers of a scan), whatever the number of examples,
@@ -254,7 +254,7 @@ def _of_group(alive: np.ndarray, m: Moments, atom: Atom, outer: Sequence[Atom]) 
     kept = [1 + names.index(o) for o in (*outer, atom)]
     away = tuple(i for i in range(1, alive.ndim) if i not in kept)
     order = [0, *kept, *away]
-    return np.transpose(alive, order).any(tuple(range(1 + len(kept), alive.ndim)))
+    return np.any(np.transpose(alive, order), tuple(range(1 + len(kept), alive.ndim)))
 
 
 def _inverse_deviation(var: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -20,8 +20,8 @@ from ..network.mixing import Matrices
 from ..network.network import Network
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
-from .parameters import exponent_of
-from .weights import match_weights
+from .parameters import exponent_of, float_arrays
+from .weights import descend, seed_of
 
 _MAX_STEPS = 50
 _TOLERANCE = 1e-6
@@ -80,13 +80,14 @@ def match_many(
 
     **Arguments:**
     - `networks`: at least two parameter trees of the traced structure
-    - `key`: of the weight matching
+    - `key`: of the weight matchings (each has an order of its own; default `jax.random.key(0)`)
     - `steps`: at most so many of Frank–Wolfe, and as many afterwards
     - `solver`: of the assignments
 
     **Returns:** `Matchings`.
 
-    **Raises:** `ValueError` for fewer than two networks, or parameters that do not fit.
+    **Raises:** `ValueError` for fewer than two networks, parameters that do not fit, and for a
+    `key` or a `solver` that are none.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -111,10 +112,13 @@ def match_many(
     _check.positive(steps, "steps")
     trees = network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
     search = _FrankWolfe(network, trees, solver, steps)
+    seed = seed_of(key)
+    arrays = [float_arrays(jax.tree.leaves(tree)) for tree in trees]
     first = [network.identity_permutations()] + [
-        dict(match_weights(network, trees[0], p, key=key, solver=solver).permutations)
-        for p in trees[1:]
-    ]
+        dict(descend(network, arrays[0], b, np.random.default_rng([*seed, i]), solver=solver)
+             .permutations)
+        for i, b in enumerate(arrays[1:])
+    ]  # fmt: skip
     found, history, status = search.run(first)
     back = Action.of(network, found[0]).inverse()
     common = [(back @ Action.of(network, p)).permutations for p in found]

@@ -72,8 +72,7 @@ def _times_power(array: np.ndarray, exponent: int) -> np.ndarray:
     if not exponent:
         return array
     if np.iscomplexobj(array):
-        parts = (np.ldexp(v, exponent) for v in (array.real, array.imag))
-        real, imaginary = parts
+        real, imaginary = (np.ldexp(v, exponent) for v in (np.real(array), np.imag(array)))
         return (real + 1j * imaginary).astype(array.dtype)
     return np.ldexp(array, exponent)
 

@@ -18,7 +18,7 @@ from .parameters import float_arrays
 from .weights import descend
 
 
-class StraightThrough(Path):
+class StraightThroughPath(Path):
     """θ(t) = (1 − t) θ_A + t Pθ_B + 2 t (1 − t) θ̃ with P = argmax ⟨θ̂, Pθ_B⟩ (Git Re-Basin, Alg. 3).
 
     θ̂ is what `mcjax.fit` trains: the gradient with respect to Pθ_B is passed on to it unchanged,
@@ -35,7 +35,7 @@ class StraightThrough(Path):
         >>> a = {"w1": jnp.array([[1.0, 3.0]]), "w2": jnp.ones((2, 1))}
         >>> b = {"w1": jnp.array([[3.0, 1.0]]), "w2": jnp.ones((2, 1))}
         >>> network = mcjax.trace(f, a, jnp.ones((2, 1)))
-        >>> mcjax.align.StraightThrough(network, a, b, a)(1.0)["w1"].tolist()
+        >>> mcjax.align.StraightThroughPath(network, a, b, a)(1.0)["w1"].tolist()
         [[1.0, 3.0]]
     """
 
@@ -70,8 +70,9 @@ class StraightThrough(Path):
 
         def match(target: Params, b: Params) -> dict[str, np.ndarray]:
             # On the host without JAX: a callback that calls it may wait for itself.
-            arrays = (float_arrays(jax.tree.leaves(p)) for p in (target, b))
-            found = descend(self.network, *arrays, np.random.default_rng([0, 0])).permutations
+            of_target, of_b = (float_arrays(jax.tree.leaves(p)) for p in (target, b))
+            rng = np.random.default_rng([0, 0])
+            found = descend(self.network, of_target, of_b, rng).permutations
             return {n: np.asarray(found[n], np.int32) for n in shapes}
 
         arguments = jax.lax.stop_gradient((self.target, self.b))

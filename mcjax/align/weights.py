@@ -69,14 +69,19 @@ def match_weights(
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
     start = None if init is None else _start(network, init)
-    seed = [0, 0]  # that of jax.random.key(0)
-    if key is not None:
-        seed = np.asarray(_check.key_data(_check.random_key(key))).ravel().tolist()
-    arrays = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
+    seed = seed_of(key)
+    of_a, of_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
     return descend(
-        network, *arrays, np.random.default_rng(seed),
+        network, of_a, of_b, np.random.default_rng(seed),
         restarts=restarts, start=start, solver=solver,
     )  # fmt: skip
+
+
+def seed_of(key: Any) -> list[int]:
+    """The numbers of a random key; None counts as `jax.random.key(0)`."""
+    if key is None:
+        return [0, 0]
+    return np.asarray(_check.key_data(_check.random_key(key))).ravel().tolist()
 
 
 def descend(

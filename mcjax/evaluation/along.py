@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -12,7 +14,7 @@ from .. import _check
 from .._stream import BLOCK_BYTES, Stream
 from .._types import ApplyFn
 from .._version import versions
-from ..attacks.pgd import PGD, attacked
+from ..attacks.pgd import PGD, Attacked, attack_inputs
 from ..network.network import Network
 from ..path import Family, Path
 from ..tasks import CLASSIFICATION, Task, require
@@ -36,6 +38,7 @@ def evaluate(
     task: Task = CLASSIFICATION,
     statistics: Any = None,
     attack: PGD | None = None,
+    key: jax.Array | None = None,
     mesh: Mesh | None = None,
     chunk: int = _CHUNK,
     t_batch: int | None = None,
@@ -64,6 +67,8 @@ def evaluate(
       `Statistics(t, {})` leaves those that the path's points hold
     - `attack`: every network is attacked by itself, and the metrics are those on the attacked
       inputs (tatro2020, Sec. 5); statistics stay those of clean inputs
+    - `key`: of the attack's random starts (default `jax.random.key(0)`); that of example n comes
+      from `fold_in(key, n)`, whatever the chunks
     - `mesh`: devices to share the work; its axes may be named `"t"` and `"data"`
     - `chunk`: examples at a time
     - `t_batch`: points at a time, vmapped; default 1 on a CPU, on an accelerator as many as
@@ -90,8 +95,8 @@ def evaluate(
         raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
     ts = time_grid(t)
     found, metadata = evaluated(
-        path, model, data, ts, task=task, statistics=statistics, attack=attack, mesh=mesh,
-        chunk=chunk, t_batch=t_batch, lengths=True, where=lambda i: f"t = {ts[i]:g}",
+        path, model, data, ts, task=task, statistics=statistics, attack=attack, key=key,
+        mesh=mesh, chunk=chunk, t_batch=t_batch, lengths=True, where=lambda i: f"t = {ts[i]:g}",
     )  # fmt: skip
     return Curve(ts, found.values, found.lengths, task, metadata)
 
@@ -105,6 +110,7 @@ def evaluate_points(
     task: Task = CLASSIFICATION,
     statistics: Any = None,
     attack: PGD | None = None,
+    key: jax.Array | None = None,
     mesh: Mesh | None = None,
     chunk: int = _CHUNK,
     t_batch: int | None = None,
@@ -133,7 +139,7 @@ def evaluate_points(
     if isinstance(family, Path):
         _check.interval(coordinates)
     found, _ = evaluated(
-        family, model, data, coordinates, task=task, statistics=statistics, attack=attack,
+        family, model, data, coordinates, task=task, statistics=statistics, attack=attack, key=key,
         mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
     )  # fmt: skip
     return dict(found.values)
@@ -141,7 +147,8 @@ def evaluate_points(
 
 def evaluated(
     family: Family, model: ApplyFn | Network, data: Any, coordinates: Any, *, task: Task,
-    where: Any, statistics: Any = None, attack: PGD | None = None, mesh: Mesh | None = None,
+    where: Callable[[int], str], statistics: Any = None, attack: PGD | None = None,
+    key: jax.Array | None = None, mesh: Mesh | None = None,
     chunk: int = _CHUNK, t_batch: int | None = None, lengths: bool = False,
 ) -> tuple[Found, dict[str, Any]]:  # fmt: skip
     """Checks, statistics and attacks around the driver: (what is found, what it is of)."""
@@ -168,11 +175,16 @@ def evaluated(
         in_sweep=own and n <= chunk and attack is None and mesh is None,
     )  # fmt: skip
     plan = Plan(model, task, min(chunk, len(first.weights)), batch, choice.in_sweep)
-    prepare = lambda x, y: x  # noqa: E731
+    prepare = None
     if attack is not None:
-        attack.check(x)
-        plan = dataclasses.replace(plan, model=attacked(apply_fn, attack))
-        prepare = lambda x, y: (x, y)  # noqa: E731
+        random_key = jax.random.key(0) if key is None else _check.random_key(key)
+        plan = dataclasses.replace(plan, model=Attacked(apply_fn, attack, task))
+
+        def attacked(x: Any, y: Any, start: int) -> Any:
+            attack.check(x)
+            return attack_inputs(x, y, random_key, start)
+
+        prepare = attacked
     found = run(
         plan, family, coordinates, stream, statistics=choice.at, labels=labels, where=where,
         mesh=mesh, lengths=lengths, prepare=prepare,

@@ -29,7 +29,7 @@ from ..network.model import Model, replace_leaves
 from ..network.network import Network
 from ..network.normalisation import Normalisations
 from ..path import Family, Point
-from ..path._base import count
+from ..path._base import count, first_of, type_at
 from ..path.sharing import shared_part
 
 
@@ -70,8 +70,8 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
 def roles_of(family: Family, model: ApplyFn | Network, x: Any, coordinates: Any) -> StatisticLeaves:
     """Which leaves are statistics; `x`: a chunk of inputs, or their types."""
     apply_fn = model.apply_fn if isinstance(model, Network) else model
-    some = jax.tree.map(lambda v: v[0], coordinates)
-    params, x = jax.eval_shape(lambda c, x: (family.at(c), x), some, x)  # types as JAX has them
+    params = type_at(family, coordinates)
+    x = jax.eval_shape(lambda x: x, x)  # types as JAX has them
     return statistic_leaves(apply_fn, params, x)
 
 
@@ -117,12 +117,11 @@ def _estimate(
     given: dict[int, jax.Array], x: Any,
 ):  # fmt: skip
     """The means over the chunks of x, all of them full."""
-    some = jax.tree.map(lambda v: v[0], coordinates)
-    types = jax.eval_shape(family.at, some)
+    types = type_at(family, coordinates)
     model = Model.of(apply_fn, types, chunks.types(x, chunk))
     found = normalisations_of(model, types).found
     normalised = Normalisations(tuple(n for n in found if n.mean.leaf not in given))
-    shared = shared_part(family, model, {*normalised.leaves, *given}, some)
+    shared = shared_part(family, model, {*normalised.leaves, *given}, first_of(coordinates))
     leaves = jax.tree.leaves(types)
 
     def one_chunk(total, i):

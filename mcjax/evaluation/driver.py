@@ -17,6 +17,7 @@ from .._compiled import compiled
 from .._stream import Block, Stream
 from .._tree import squared_distance
 from ..path import Family
+from ..path._base import first_of
 from .pieces import Piece, as_coordinates, pieces
 from .sharding import Sharded
 from .sweep import Plan, Sums, sweep
@@ -50,7 +51,7 @@ def run(
     where: Callable[[int], str],
     mesh: Mesh | None = None,
     lengths: bool = True,
-    prepare: Callable[[Any, Any], Any] = lambda x, y: x,
+    prepare: Callable[[Any, Any, int], Any] | None = None,
 ) -> Found:
     """Metrics of the points of a family over all data.
 
@@ -62,7 +63,7 @@ def run(
     - `labels`: raises for labels of a block that are not the task's
     - `where`: number of a point → how a message names it
     - `lengths`: whether to measure distances
-    - `prepare`: (x, y) → what the model is given as x
+    - `prepare`: (x, y, number of the first example) → what the model is given as x; default: x
     """
     parts = pieces(family, coordinates)
     n_points = sum(len(p.which) for p in parts)
@@ -101,7 +102,7 @@ def _step(plan: Plan, piece: Piece, replaced: Replaced) -> Callable[..., Sums]:
 def _over_blocks(
     step: Callable[..., Sums],
     stream: Stream,
-    prepare: Callable[[Any, Any], Any],
+    prepare: Callable[[Any, Any, int], Any] | None,
     labels: Callable[[Any], None],
 ) -> tuple[Sums, int]:
     """(sums in float64 over all blocks, number of examples).
@@ -115,7 +116,8 @@ def _over_blocks(
         x, y = block.data
         if examples:  # those of the first have been looked at
             labels(y)
-        sums = step(prepare(x, y), y, block.weights)
+        given = x if prepare is None else prepare(x, y, block.start)
+        sums = step(given, y, block.weights)
         examples += block.n
         if sent is not None:
             total = _fetched(total, *sent)
@@ -179,7 +181,7 @@ class _Lengths:
 
 def _distances(family: Family, coordinates: Any) -> tuple[jax.Array, Any, Any]:
     """Distances from point to point, the first point and the last; each is computed once."""
-    first = family.at(jax.tree.map(lambda v: v[0], coordinates))
+    first = family.at(first_of(coordinates))
 
     def step(before, c):
         point = family.at(c)

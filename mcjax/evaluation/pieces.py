@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _check
 from ..path import Family, Path, Points
-from ..path._base import count
+from ..path._base import count, type_at
 
 _POINTS_BYTES = 1 << 30
 _T_BATCH_BYTES = 2 << 30
@@ -92,6 +92,5 @@ def t_batch_for(family: Family, coordinates: Any, t_batch: int | None) -> int:
 
 def bytes_of(family: Family, coordinates: Any) -> int:
     """Of one network of the family."""
-    some = jax.tree.map(lambda v: v[0], coordinates)
-    leaves = jax.tree.leaves(jax.eval_shape(family.at, some))
+    leaves = jax.tree.leaves(type_at(family, coordinates))
     return sum(v.size * v.dtype.itemsize for v in leaves)

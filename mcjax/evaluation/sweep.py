@@ -25,7 +25,7 @@ from ..network.model import Model, replace_leaves
 from ..network.network import Network
 from ..network.normalisation import Normalisations
 from ..path import Family, Path
-from ..path._base import count
+from ..path._base import count, first_of, type_at
 from ..path.sharing import shared_part
 from ..tasks import CLASSIFICATION, Task, require
 from .pieces import t_batch_for
@@ -78,11 +78,10 @@ def sweep(
     """
     n, points = weights.shape[0], count(coordinates)
     start_of = chunks.starts(n, plan.chunk)
-    some = jax.tree.map(lambda v: v[0], coordinates)
-    shapes = jax.eval_shape(family.at, some)
+    shapes = type_at(family, coordinates)
     model = Model.of(apply_of(plan.model), shapes, chunks.types(x, plan.chunk))
     normalised = normalisations_of(model, shapes) if plan.own_statistics else Normalisations()
-    shared = shared_part(family, model, {*replaced, *normalised.leaves}, some)
+    shared = shared_part(family, model, {*replaced, *normalised.leaves}, first_of(coordinates))
 
     def one_chunk(sums, i):
         first, skipped = start_of(i)
@@ -187,9 +186,9 @@ def check_task(
     task: Task, family: Family, model: ApplyFn | Network, coordinates: Any, x: Any, y: Any
 ) -> Callable[[Any], None]:
     """Raise unless outputs and labels are the task's; the check of the labels of other blocks."""
-    some = jax.tree.map(lambda v: v[0], coordinates)
     apply = apply_of(model)
-    outputs = jax.eval_shape(lambda c, x: apply(unpack(family.at(c)), unmark(x)), some, x)
+    params = type_at(family, coordinates)
+    outputs = jax.eval_shape(lambda params, x: apply(unpack(params), unmark(x)), params, x)
     _check.outputs(outputs)
     read = jax.eval_shape(task.outputs, outputs)
 

@@ -101,7 +101,7 @@ class ConnectionModel:
 
         **Raises:** `ValueError` where neurons have rows of another length than the model's.
         """
-        network.check_parameters(a=a, b=b)
+        a, b = network.check_parameters(a=a, b=b)
         rows = Rows.of(network)
         if rows != self.rows:
             raise ValueError(

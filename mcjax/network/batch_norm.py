@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from .._compiled import remembered
 from .._inputs import unmark
 from .._static import pack, unpack
 from .._tree import named_leaves
@@ -52,10 +52,9 @@ def statistic_leaves(apply_fn: ApplyFn, params: Params, x: Any) -> StatisticLeav
     """The statistics of a model, for parameters and inputs or their types."""
     (leaves, treedef), (inputs, x_treedef) = jax.tree.flatten(params), jax.tree.flatten(x)
     types = [tuple((v.shape, v.dtype) for v in some) for some in (leaves, inputs)]
-    return _statistic_leaves(apply_fn, treedef, x_treedef, *types)
+    return remembered(_statistic_leaves, apply_fn, treedef, x_treedef, *map(tuple, types))
 
 
-@lru_cache(maxsize=64)
 def _statistic_leaves(apply_fn: ApplyFn, treedef, x_treedef, types, x_types) -> StatisticLeaves:
     params, x = (
         jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*v) for v in some])

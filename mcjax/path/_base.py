@@ -276,6 +276,16 @@ def count(coordinates: Any) -> int:
     return np.shape(jax.tree.leaves(coordinates)[0])[0]
 
 
+def first_of(coordinates: Any) -> Any:
+    """The first of some coordinates."""
+    return jax.tree.map(lambda v: v[0], coordinates)
+
+
+def type_at(family: Family, coordinates: Any) -> Params:
+    """The types of the parameters at coordinates: nothing is computed."""
+    return jax.eval_shape(lambda family, c: family.at(first_of(c)), family, coordinates)
+
+
 def _compiled_at(family: Family) -> Callable:
     """One program instead of one for each operation; it goes with the family's structure."""
     return compiled(_at, of=jax.tree.structure(family))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import jax
 
-from .. import _check
 from .._tree import linear_combination
 from .._types import Params
 from ..network.mixing import Matrices
 from ..network.network import Network
-from ..transport.relaxation import RELAXATIONS
+from ..transport.relaxation import as_given
 from ._base import Path, static, time
 
 
@@ -26,7 +26,8 @@ class Transported(Path):
     - `a`, `b`: end points
     - `matrices`: group name → (*group.shape, size)
     - `bump`: θ̃, a parameter tree, or None for 0
-    - `relaxation`: `"projection"` (the matrices as they are) or `"sinkhorn"`
+    - `relaxation`: hashable function that makes doubly stochastic matrices of the free ones;
+      default: the matrices as they are
 
         >>> import jax.numpy as jnp, mcjax
         >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
@@ -42,7 +43,7 @@ class Transported(Path):
     matrices: Matrices
     bump: Params | None
     network: Network = static()
-    relaxation: str = static()
+    relaxation: Callable[[jax.Array], jax.Array] = static()
 
     def __init__(
         self,
@@ -51,9 +52,8 @@ class Transported(Path):
         b: Params,
         matrices: Matrices,
         bump: Params | None = None,
-        relaxation: str = "projection",
+        relaxation: Callable[[jax.Array], jax.Array] = as_given,
     ) -> None:
-        _check.one_of(relaxation, tuple(RELAXATIONS), "relaxation")
         network.check_parameters(a=a, b=b, **({} if bump is None else {"bump": bump}))
         self._set(
             network=network, a=a, b=b, matrices=dict(matrices), bump=bump, relaxation=relaxation
@@ -64,8 +64,7 @@ class Transported(Path):
 
     def plans(self) -> dict[str, jax.Array]:
         """The matrices that mix B's units."""
-        relax = RELAXATIONS[self.relaxation]
-        return {n: relax(m) for n, m in self.matrices.items()}
+        return {n: self.relaxation(m) for n, m in self.matrices.items()}
 
     def free(self) -> Matrices:
         return self.matrices

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .exact import assignment
 from .relaxation import doubly_stochastic
-from .solvers import assignment
 
 # Entries below are taken for zeros that projections and float32 have left.
 _TOLERANCE = 1e-6

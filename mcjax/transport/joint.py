@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ..network.axes import Atom
-from .assignment import solve_groups
+from .groups import solve_groups
 from .joints import Joint, joint_value
 from .solution import BOUND, LOCAL, GroupSolution, worst
 from .solvers import Exact, Solver

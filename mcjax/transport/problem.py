@@ -54,11 +54,9 @@ class Problem:
             object.__setattr__(self, name, value)
 
     @property
-    def is_assignment(self) -> bool:
-        """Whether an optimal coupling is a permutation: as many rows as columns, of one weight."""
-        return len(self.a) == len(self.b) and bool((self.a == self.a[0]).all()) and bool(
-            (self.b == self.b[0]).all()
-        )  # fmt: skip
+    def is_uniform(self) -> bool:
+        """Whether all rows have one weight, and all columns one."""
+        return bool((self.a == self.a[0]).all() and (self.b == self.b[0]).all())
 
     def value(self, coupling: np.ndarray) -> float:
         """⟨C, Π⟩."""
@@ -86,10 +84,11 @@ def finite(array: np.ndarray, name: str) -> None:
     if np.isfinite(array).all():
         return
     bad = np.argwhere(~np.isfinite(array))
-    first = tuple(bad[0].tolist())
+    first = bad[0].tolist()
+    where = first[0] if len(first) == 1 else f"({', '.join(map(str, first))})"
     raise ValueError(
         f"{name} holds {len(bad)} NaN or infinite values of {array.size}; the first is "
-        f"{array[first]} at {first if len(first) > 1 else first[0]}"
+        f"{array[tuple(first)]} at {where}"
     )
 
 

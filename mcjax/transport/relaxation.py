@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .exact import assignment
 from .problem import finite, real
-from .solvers import assignment
 
 # Fixed, so that the iterations can be differentiated.
 _SINKHORN_STEPS = 200
@@ -54,9 +54,6 @@ def sinkhorn(matrix: jax.Array, temperature: float = 0.1) -> jax.Array:
         return len(m) * found.matrix
 
     return _over_outer(one)(matrix)
-
-
-RELAXATIONS = {"projection": as_given, "sinkhorn": sinkhorn}
 
 
 def nearest_permutation(matrix: Any) -> np.ndarray:

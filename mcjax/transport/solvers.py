@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .problem import Problem, finite
-from .solution import BOUND, ENTROPIC, NOT_CONVERGED, OPTIMAL, Solution
+from .exact import assignment, linear_program, scale_of, split
+from .problem import Problem
+from .solution import ENTROPIC, NOT_CONVERGED, OPTIMAL, Solution
 
 # Uniform weights of n and m units are split into lcm(n, m) equal ones if these are no more.
 _SPLIT = 4096
-# Rows of a profit so much smaller than the largest are lost in its rounding.
-_TINY = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Solver(abc.ABC):
 
         By default the permutation nearest to a coupling.
         """
-        scale = _scale(profit)
+        scale = scale_of(profit)
         solution = self.couple(Problem(np.multiply(profit, -1 / scale, dtype=np.float64)))
         columns = solution.permutation
         if columns is None:
@@ -93,16 +92,16 @@ class Exact(Solver):
 
     def couple(self, problem: Problem) -> Solution:
         n, m = problem.cost.shape
-        if problem.is_assignment:
+        if n == m and problem.is_uniform:
             columns = assignment(-problem.cost)
             coupling = np.zeros((n, m))
             coupling[np.arange(n), columns] = problem.a
             return Solution(coupling, problem.value(coupling), OPTIMAL, columns)
         copies = math.lcm(n, m)
-        if copies <= _SPLIT and _uniform(problem.a) and _uniform(problem.b):
-            coupling = _split(problem, copies)
+        if problem.is_uniform and copies <= _SPLIT:
+            coupling = split(problem, copies)
             return Solution(coupling, problem.value(coupling), OPTIMAL)
-        return _linear_program(problem)
+        return linear_program(problem)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,83 +177,20 @@ def as_solver(value: Any) -> Solver:
     )
 
 
-def assignment(profit: np.ndarray) -> np.ndarray:
-    """The permutation p that maximises Σ_i profit[i, p[i]] (SciPy, exact).
-
-    Units whose profits are lost in the rounding of the others' are assigned among themselves.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    try:
-        columns = linear_sum_assignment(profit, maximize=True)[1]
-    except ValueError:
-        finite(np.asarray(profit), "the profit of matching units")
-        raise
-    sizes = np.maximum(profit.max(1), -profit.min(1))
-    largest = sizes.max()
-    while True:
-        largest = largest * _TINY
-        rows = np.flatnonzero((sizes > 0) & (sizes < largest))
-        if len(rows) < 2:
-            return columns
-        left = profit[np.ix_(rows, columns[rows])].astype(np.float64)
-        found = linear_sum_assignment(left / np.abs(left).max(), maximize=True)[1]
-        columns[rows] = columns[rows][found]
-
-
 def _picked(profit: np.ndarray, columns: np.ndarray) -> float:
     return float(profit[np.arange(len(columns)), columns].sum(dtype=np.float64))
 
 
-def _scale(profit: np.ndarray) -> float:
-    largest = float(np.abs(profit).max())
-    return largest if largest > 0 else 1.0
-
-
-def _uniform(weights: np.ndarray) -> bool:
-    return bool((weights == weights[0]).all())
-
-
-def _split(problem: Problem, copies: int) -> np.ndarray:
-    """The coupling of uniform weights, each split into equal ones that are assigned."""
-    n, m = problem.cost.shape
-    rows, columns = np.arange(copies) // (copies // n), np.arange(copies) // (copies // m)
-    chosen = assignment(-problem.cost[np.ix_(rows, columns)])
-    coupling = np.zeros((n, m))
-    np.add.at(coupling, (rows, columns[chosen]), problem.a.sum() / copies)
-    return coupling
-
-
-def _linear_program(problem: Problem) -> Solution:
-    import scipy.sparse as sparse
-    from scipy.optimize import linprog
-
-    n, m = problem.cost.shape
-    of_rows = sparse.kron(sparse.eye(n), np.ones((1, m)))
-    of_columns = sparse.kron(np.ones((1, n)), sparse.eye(m))
-    total = problem.a.sum()
-    result = linprog(
-        problem.cost.ravel() / _scale(problem.cost),
-        A_eq=sparse.vstack([of_rows, of_columns], "csr"),
-        b_eq=np.concatenate([problem.a / total, problem.b / problem.b.sum()]),
-        method="highs",
-    )
-    if result.x is None:
-        raise RuntimeError(f"HiGHS found no coupling of {n} and {m} units: {result.message}")
-    coupling = np.maximum(result.x, 0).reshape(n, m) * total
-    status = OPTIMAL if result.status == 0 else BOUND
-    return Solution(coupling, problem.value(coupling), status, iterations=int(result.nit))
-
-
-def _ott(cost: np.ndarray, weights: list[np.ndarray], solver: Sinkhorn) -> Any:
+def _ott(cost: np.ndarray, weights: list[Any], solver: Sinkhorn) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # ott imports jaxopt, which warns
         from ott.geometry.geometry import Geometry
         from ott.solvers import linear
 
     geometry = Geometry(cost, epsilon=solver.epsilon)  # type: ignore[arg-type]
+    a, b = weights
     return linear.solve(
-        geometry, *weights, threshold=solver.tolerance, max_iterations=solver.iterations
+        geometry, a, b, threshold=solver.tolerance, max_iterations=solver.iterations
     )
 
 

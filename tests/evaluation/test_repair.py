@@ -199,7 +199,7 @@ def test_batch_normalisation_is_estimated_again():
 def test_the_barrier_falls_after_alignment():
     from mcjax.data import load
     from mcjax.models import MLP
-    from mcjax.training.protocol import Protocol
+    from mcjax.training import Protocol
 
     data = load("digits").flat()
     model = MLP((40, 40, 40))

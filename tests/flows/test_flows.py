@@ -13,7 +13,6 @@ import mcjax
 from mcjax.flows import Architecture, ConnectionModel, train_bijection, train_flow
 from mcjax.flows.architecture import arrays_of, build, skeleton, standardised, with_arrays
 from mcjax.flows.rows import Rows
-from mcjax.training.protocol import cross_entropy_of
 
 from ..catalogue import MLP, linen, vectors
 
@@ -102,17 +101,16 @@ def test_rows_are_butterflies_and_go_back():
 
 @pytest.mark.parametrize("method", ["flow", "bijection"])
 def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, method):
-    case, network, nets, data = population()
+    _, network, nets, data = population()
     key = jax.random.key(0)
 
-    def run(**more):
+    def run(networks=nets[:4], **more):
         if method == "flow":
             return train_flow(
-                network, nets[:4], SMALL["realnvp"], steps=140, batch=32, key=key, **more
+                network, networks, SMALL["realnvp"], steps=140, batch=32, key=key, **more
             )
-        loss = cross_entropy_of(case.apply_fn)
         return train_bijection(
-            network, nets[:4], loss, data, SMALL["realnvp"], steps=140, batch=32, key=key, **more
+            network, networks, data, SMALL["realnvp"], steps=140, batch=32, key=key, **more
         )
 
     def stop(step, loss):
@@ -125,6 +123,8 @@ def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, method):
     seen = []
     again = run(directory=tmp_path, progress=lambda step, _: seen.append(step))
     assert seen == [120, 140]  # from step 100, where the state was kept last
+    with pytest.raises(ValueError, match=r"of another run: (neurons|networks)"):
+        run(nets[1:], directory=tmp_path)
     np.testing.assert_array_equal(again.losses, whole.losses)
     jax.tree.map(np.testing.assert_array_equal, again.arrays, whole.arrays)
 
@@ -156,9 +156,9 @@ def test_paths_of_a_flow_keep_the_contract():
 
 
 def test_bijection_training_lowers_the_middle():
-    case, network, nets, data = population()
+    _, network, nets, data = population()
     model = train_bijection(
-        network, nets[:4], cross_entropy_of(case.apply_fn), data, SMALL["realnvp"], steps=120,
+        network, nets[:4], data, SMALL["realnvp"], steps=120,
         batch=64, learning_rate=5e-3, key=jax.random.key(0),
     )  # fmt: skip
     assert model.losses[-20:].mean() < model.losses[:20].mean()
@@ -167,14 +167,17 @@ def test_bijection_training_lowers_the_middle():
 
 
 def test_bad_input(tmp_path):
-    case, network, nets, data = population()
+    _, network, nets, data = population()
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="at least two are needed to learn from, got 1"):
         train_flow(network, nets[:1], key=key)
     with pytest.raises(ValueError, match="needs a fast inverse"):
-        train_bijection(network, nets, cross_entropy_of(case.apply_fn), data, SMALL["iaf"], key=key)
+        train_bijection(network, nets, data, SMALL["iaf"], key=key)
     with pytest.raises(ValueError, match="200 examples are fewer than one batch of 256"):
-        train_bijection(network, nets, cross_entropy_of(case.apply_fn), data, batch=256, key=key)
+        train_bijection(network, nets, data, batch=256, key=key)
+    for target in (data[1] + 100, np.zeros(200)):
+        with pytest.raises(ValueError, match="y: "):
+            train_bijection(network, nets, (data[0], target), key=key)
     with pytest.raises(ValueError, match="kind must be one of"):
         Architecture("glow")
     model = train_flow(network, nets[:3], SMALL["realnvp"], steps=1, key=key)

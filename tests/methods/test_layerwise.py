@@ -209,7 +209,7 @@ def test_garipov_lowers_the_barrier():
     a, x = case.another(1), case.inputs(512)
     y = jnp.argmax(case.run(a, x), -1)
     b = network.permute(network.random_permutations(jax.random.key(2)), a)
-    from mcjax.training.protocol import Protocol
+    from mcjax.training import Protocol
 
     path = mcjax.connect(
         "garipov-3", network, a, b, x=x, y=y, protocol=Protocol(80, 64, learning_rate=0.1)

@@ -11,8 +11,7 @@ from mcjax.align import match_activations
 from mcjax.data import load
 from mcjax.models import MLP
 from mcjax.theory import alignment_bound
-from mcjax.training import train_networks
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol, train_networks
 
 from ..align.test_matching import inputs, mlp, random_mlp
 from ..catalogue import MODELS

@@ -15,7 +15,7 @@ import mcjax
 from mcjax.align import match_activations
 from mcjax.network.axes import Atom
 from mcjax.transport import crossed
-from mcjax.transport.assignment import solve_groups
+from mcjax.transport.groups import solve_groups
 from mcjax.transport.terms import Term
 
 
