@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -31,8 +32,7 @@ from mcjax.evaluation import Plane, Repaired, evaluate_plane
 from mcjax.methods import pam
 from mcjax.path import Bezier, Linear
 from mcjax.theory import alignment_bound
-from mcjax.training import train_curve, train_networks
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol, train_curve, train_networks
 
 PROTOCOL = Protocol(20, 32, 0.02, 0.9, 5e-4, True, 4)
 KEY = jax.random.key(0)
@@ -92,7 +92,10 @@ def proximal(network: Any, model: Any, a: Any, b: Any, aligned: Any, curves: Any
     figure, (left, right) = panels(2)
     steps = ("start", "P", "curve")
     for label, start, colour in (("unaligned", None, RED), ("aligned", aligned, GREEN)):
-        found = pam(network, a, b, (x, y), PROTOCOL, key=KEY, start=start, permutation_epochs=8)
+        slow = dataclasses.replace(PROTOCOL, epochs=8, learning_rate=PROTOCOL.learning_rate / 2)
+        found = pam(
+            network, a, b, (x, y), PROTOCOL, key=KEY, start=start, permutation_protocol=slow
+        )
         left.plot(steps, found.objective, "o-", color=colour, label=f"PAM from {label}")
         right.plot(T, accuracy(found.path, model, T), color=colour, label=f"PAM from {label}")
     for (label, curve), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
@@ -106,19 +109,19 @@ def proximal(network: Any, model: Any, a: Any, b: Any, aligned: Any, curves: Any
 
 def robust(model: Any) -> None:
     attack = PGD(0.1, 0.025)
+    protocol = dataclasses.replace(PROTOCOL, attack=attack)
 
     def init(key: jax.Array) -> Any:
         return model.init(key, x[:1])
 
-    a, b = train_networks(model.apply, init, (x, y), (0, 1), PROTOCOL, attack=attack)
+    a, b = train_networks(model.apply, init, (x, y), (0, 1), protocol)
     network = mcjax.trace(model.apply, a, x[:2])
     moved = network.permute(match_activations(network, a, b, x).permutations, b)
     figure, (left, right) = panels(2)
     test = (data.x_test, data.y_test)
     for label, end, colour in (("unaligned", b, ORANGE), ("aligned", moved, BLUE)):
-        path = train_curve(
-            Bezier.between(a, end), model.apply, (x, y), PROTOCOL, key=KEY, attack=attack
-        ).path
+        start = Bezier.between(a, end)
+        path = train_curve(start, model.apply, (x, y), protocol, key=KEY).path
         for axis, against in ((left, None), (right, attack)):
             along = mcjax.evaluate(path, model.apply, test, T, attack=against)
             axis.plot(T, 100 * along.accuracy, color=colour, label=label)

@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from mcjax.data import Dataset, load
 from mcjax.figures.curves import COLOURS
-from mcjax.training import train_networks
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol, train_networks
 
 
 @dataclasses.dataclass
@@ -89,7 +88,7 @@ def done(*files: Path) -> None:
 
 def trained(
     model: Any, data: tuple[Any, Any], seeds: Sequence[int], protocol: Protocol, *,
-    directory: Path, label: str, augment: Any = None, attack: Any = None,
+    directory: Path, label: str,
 ) -> list[Any]:  # fmt: skip
     """Networks from different seeds, with a progress bar, resumed from their last epoch."""
     with tqdm(total=protocol.epochs, desc=label, leave=False) as bar:
@@ -100,7 +99,7 @@ def trained(
 
         return train_networks(
             model.apply, lambda key: model.init(key, data[0][:1]), data, seeds, protocol,
-            augment=augment, attack=attack, directory=directory, progress=progress,
+            directory=directory, progress=progress,
         )  # fmt: skip
 
 

@@ -3,118 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from ._check import is_concrete
+from ._task import Task, require
 from ._tree import named_leaves
-from ._types import Metric
 
 # Labels of this value are no tokens: they count in no metric of next-token prediction.
 IGNORED = -100
 # How far from 1 the probabilities of an example may sum to.
 _SUM_TOLERANCE = 1e-2
-
-
-def _anything(outputs: Any, y: Any) -> None:
-    """No check."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Task:
-    """What the outputs of a model are for: metrics, the one to minimise, the labels it takes.
-
-    Every function of mcjax that scores, trains, attacks or draws takes the same object.
-
-    - `name`: as a table shows it
-    - `metrics`: name → function (outputs, y) → one value for each example
-    - `worse`: name → whether `"high"` or `"low"` values are the bad ones
-    - `loss`: the metric that training minimises and attacks maximise
-    - `check`: (outputs, y) → None; raises `ValueError` if outputs or labels are not of the task.
-      It is given types for outputs, and values for labels where they are at hand
-    - `axes`: name → what an axis of a figure is called (default: the name); a percentage where it
-      ends in `(%)`
-    - `read`: the part of what `apply_fn` returns that metrics and check are given
-
-    Tasks with the same parts are equal, so nothing is compiled twice for them.
-
-    **Raises:** `ValueError` for no metrics, or a metric without a direction.
-
-        >>> import jax.numpy as jnp, mcjax
-        >>> error = lambda outputs, y: jnp.max(jnp.abs(outputs - y), -1)
-        >>> task = mcjax.Task("worst coordinate", {"loss": error}, {"loss": "high"})
-        >>> task.worst("loss", jnp.array([0.5, 2.0]))
-        2.0
-    """
-
-    name: str
-    metrics: Mapping[str, Metric]
-    worse: Mapping[str, str]
-    loss: str = "loss"
-    check: Callable[[Any, Any], None] = _anything
-    axes: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    read: Callable[[Any], Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.loss not in self.metrics:
-            raise ValueError(
-                f"loss: {self.loss!r} is none of the metrics, {', '.join(self.metrics) or 'none'}"
-            )
-        for name in self.metrics:
-            if self.worse.get(name) not in ("high", "low"):
-                raise ValueError(
-                    f"worse[{name!r}] must be 'high' or 'low' (which values of the metric are the "
-                    f"bad ones), got {self.worse.get(name)!r}"
-                )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Task) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def _key(self) -> tuple:
-        parts = (tuple(v.items()) for v in (self.metrics, self.worse, self.axes))
-        return (self.name, self.loss, self.check, self.read, *parts)
-
-    def reading(self, read: Callable[[Any], Any]) -> Task:
-        """The same task on a part of what `apply_fn` returns, as `lambda out: out["logits"]`."""
-        return dataclasses.replace(self, read=read)
-
-    def adding(self, name: str, metric: Metric, *, worse: str) -> Task:
-        """The task with one more metric."""
-        return dataclasses.replace(
-            self, metrics={**self.metrics, name: metric}, worse={**self.worse, name: worse}
-        )
-
-    def outputs(self, outputs: Any) -> Any:
-        """The part of what `apply_fn` returns that counts."""
-        return outputs if self.read is None else self.read(outputs)
-
-    def values(self, outputs: Any, y: Any) -> dict[str, Any]:
-        """Metric name → one value for each example."""
-        outputs = self.outputs(outputs)
-        return {name: metric(outputs, y) for name, metric in self.metrics.items()}
-
-    def losses(self, outputs: Any, y: Any) -> Any:
-        """The loss of each example."""
-        return self.metrics[self.loss](self.outputs(outputs), y)
-
-    def worst(self, name: str, values: Any) -> float:
-        """The worst of some values of a metric; NaN if one is."""
-        return float(np.max(values) if self.worse[name] == "high" else np.min(values))
-
-    def axis(self, name: str) -> str:
-        """What an axis of a figure is called."""
-        return self.axes.get(name, name)
-
-    def scale(self, name: str) -> float:
-        """What values are multiplied by to be shown: 100 for percentages."""
-        return 100.0 if self.axis(name).endswith("(%)") else 1.0
 
 
 # -- classification ------------------------------------------------------------------------
@@ -126,9 +29,16 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     **Arguments:**
     - `logits`: (…, classes); `labels`: (…,) integers or (…, classes) probabilities
     """
+    logits = _wide(logits)
     if _are_classes(labels):
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return optax.softmax_cross_entropy(logits, labels)
+        return _of_classes(logits, labels)
+    return -jnp.sum(labels * jax.nn.log_softmax(logits, -1), -1)
+
+
+def _of_classes(logits: Any, labels: Any) -> Any:
+    """log Σ exp − the label's logit: the normaliser is subtracted from no other."""
+    own = jnp.take_along_axis(logits, jnp.expand_dims(labels, -1), -1)[..., 0]
+    return jax.nn.logsumexp(logits, -1) - own
 
 
 def accuracy(logits: Any, labels: Any) -> Any:
@@ -140,17 +50,24 @@ def accuracy(logits: Any, labels: Any) -> Any:
 
 
 def _are_classes(labels: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(labels), jnp.integer)
+    dtype = getattr(labels, "dtype", None) or jnp.result_type(labels)
+    return jnp.issubdtype(dtype, jnp.integer)
+
+
+def _wide(values: Any) -> Any:
+    """In float32 at least: sums of 16-bit numbers lose what is small."""
+    return jnp.asarray(values, jnp.promote_types(jnp.result_type(values), jnp.float32))
 
 
 def _check_classification(logits: Any, y: Any) -> None:
-    one_array(logits, "classification")
+    one_array(logits, "CLASSIFICATION")
     shape = np.shape(logits)
-    if len(shape) < 2 or shape[-1] < 2 or not jnp.issubdtype(logits.dtype, jnp.floating):
+    if len(shape) != 2 or shape[-1] < 2 or not jnp.issubdtype(logits.dtype, jnp.floating):
         raise ValueError(
             f"the outputs are {logits.dtype} of shape {shape}, and classification needs logits, "
             "floats of shape (examples, classes) with two classes or more. For numbers to be "
-            "predicted pass task=mcjax.tasks.REGRESSION; a single logit for two classes can be "
+            "predicted pass task=mcjax.tasks.REGRESSION, for logits at every position of a "
+            "sequence NEXT_TOKEN; a single logit for two classes can be "
             "read as task=mcjax.tasks.CLASSIFICATION.reading(lambda z: "
             "jnp.concatenate([0 * z, z], -1)) with z of shape (examples, 1)"
         )
@@ -164,9 +81,10 @@ def _check_classes(y: Any, shape: tuple[int, ...], task: str, ignored: int | Non
     classes = shape[-1]
     if _are_classes(y):
         if np.shape(y) != shape[:-1]:
+            hint = "; for rows of probabilities pass floats, y.astype(float)"
             raise ValueError(
                 f"y: integer labels of shape {np.shape(y)} for logits of shape {shape}; expected "
-                f"shape {shape[:-1]}"
+                f"shape {shape[:-1]}{hint if np.shape(y) == shape else ''}"
             )
         values = _at_hand(y)
         if values is not None and values.size:
@@ -189,7 +107,8 @@ def _check_classes(y: Any, shape: tuple[int, ...], task: str, ignored: int | Non
         )
     values = _at_hand(y)
     if values is not None and values.size:
-        off = float(np.max(np.abs(values.astype(np.float64).sum(-1) - 1)))
+        values = values.astype(np.float64)
+        off = float(np.max(np.abs(values.sum(-1) - 1)))
         if not (values.min() >= 0 and off <= _SUM_TOLERANCE):
             raise ValueError(
                 "y: rows of probabilities must be ≥ 0 and sum to 1; the least value is "
@@ -203,12 +122,12 @@ def _check_classes(y: Any, shape: tuple[int, ...], task: str, ignored: int | Non
 
 def squared_error(outputs: Any, y: Any) -> Any:
     """(f − y)², the mean over all axes but the first."""
-    return _mean_per_example((outputs - y) ** 2)
+    return _mean_per_example((_wide(outputs) - y) ** 2)
 
 
 def absolute_error(outputs: Any, y: Any) -> Any:
     """|f − y|, the mean over all axes but the first."""
-    return _mean_per_example(jnp.abs(outputs - y))
+    return _mean_per_example(jnp.abs(_wide(outputs) - y))
 
 
 def _mean_per_example(values: Any) -> Any:
@@ -216,17 +135,31 @@ def _mean_per_example(values: Any) -> Any:
 
 
 def _check_regression(outputs: Any, y: Any) -> None:
-    one_array(outputs, "regression")
+    one_array(outputs, "REGRESSION")
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(f"the outputs are {outputs.dtype}, and regression needs floats")
-    if not hasattr(y, "dtype") or np.shape(y) != np.shape(outputs):
-        got = f"shape {np.shape(y)}" if hasattr(y, "dtype") else f"a {type(y).__name__}"
+    if not hasattr(y, "dtype"):
+        raise ValueError(f"y: regression needs targets that are one array, got a {_kind(y)}")
+    shape, wanted = np.shape(y), np.shape(outputs)
+    if shape != wanted:
+        same = np.prod(shape) == np.prod(wanted) and shape[:1] == wanted[:1]
+        hint = f"; reshape one of them, as y.reshape({wanted})" if same else ""
         raise ValueError(
-            f"y: regression needs targets of the outputs' shape {np.shape(outputs)}, got {got}"
+            f"y: regression needs targets of the outputs' shape {wanted}, got shape {shape}{hint}"
         )
+    if not _is_real(y.dtype):
+        raise ValueError(f"y: regression needs targets that are numbers, got {y.dtype}")
     values = _at_hand(y)
     if values is not None and not np.isfinite(values.astype(np.float64)).all():
         raise ValueError("y: the targets hold NaN or infinite values")
+
+
+def _is_real(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
 
 
 # -- next-token prediction -------------------------------------------------------------------
@@ -234,15 +167,23 @@ def _check_regression(outputs: Any, y: Any) -> None:
 
 def token_cross_entropy(logits: Any, tokens: Any) -> Any:
     """The mean of −log softmax(logits)[token] over the positions of each example that count."""
-    counted = tokens != IGNORED
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(counted, tokens, 0))
+    counted = _counted(tokens)
+    tokens = jnp.where(counted, tokens, 0)
+    losses = _of_classes(_wide(logits), tokens)
     return _mean_where(losses, counted)
 
 
 def token_accuracy(logits: Any, tokens: Any) -> Any:
     """The share of positions that count where the largest logit is the token's."""
-    right = accuracy(logits, jnp.where(tokens == IGNORED, 0, tokens))
-    return _mean_where(right, tokens != IGNORED)
+    counted = _counted(tokens)
+    return _mean_where(accuracy(logits, jnp.where(counted, tokens, 0)), counted)
+
+
+def _counted(tokens: Any) -> Any:
+    """Which tokens count; all of those that cannot be negative."""
+    if jnp.issubdtype(tokens.dtype, jnp.unsignedinteger):
+        return jnp.ones(jnp.shape(tokens), bool)
+    return tokens != IGNORED
 
 
 def _mean_where(values: Any, counted: Any) -> Any:
@@ -253,7 +194,7 @@ def _mean_where(values: Any, counted: Any) -> Any:
 
 
 def _check_next_token(logits: Any, tokens: Any) -> None:
-    one_array(logits, "next-token prediction")
+    one_array(logits, "NEXT_TOKEN")
     shape = np.shape(logits)
     floats = jnp.issubdtype(logits.dtype, jnp.floating)
     integers = hasattr(tokens, "dtype") and _are_classes(tokens)
@@ -265,6 +206,14 @@ def _check_next_token(logits: Any, tokens: Any) -> None:
             f"positions); got outputs of shape {shape} and y {got}"
         )
     _check_classes(tokens, shape, "next-token prediction", IGNORED)
+    values = _at_hand(tokens)
+    if values is not None and values.size:
+        none = np.flatnonzero((values == IGNORED).all(1))
+        if none.size:
+            raise ValueError(
+                f"y: no token of example {none[0]} counts (all are {IGNORED}); leave such examples "
+                f"out, {none.size} of {len(values)}"
+            )
 
 
 # -- what there is ---------------------------------------------------------------------------
@@ -304,22 +253,43 @@ TASKS: Mapping[str, Task] = {
 }
 
 
+def from_dict(values: Mapping[str, Any]) -> Task:
+    """The task that `Task.to_dict` describes: one of `TASKS`, or one that can only be shown.
+
+    The metrics of the latter raise, as a file holds no functions.
+    """
+    for task in TASKS.values():
+        if dict(values) == task.to_dict():
+            return task
+    metrics = dict.fromkeys(values["worse"], _not_in_a_file)
+    return Task(values["name"], metrics, values["worse"], values["loss"], axes=values["axes"])
+
+
+def _not_in_a_file(outputs: Any, y: Any) -> Any:
+    raise ValueError("this task was read from a file of results, which holds no functions")
+
+
+# -- checks that the tasks share -------------------------------------------------------------
+
+
 def _at_hand(y: Any) -> np.ndarray | None:
-    """The values of labels, if they are on the host (a device array is not fetched for this)."""
-    if isinstance(y, jax.core.Tracer | jax.ShapeDtypeStruct):
+    """The values of labels; None for types, under a transformation or where hosts share them."""
+    if isinstance(y, jax.ShapeDtypeStruct) or not is_concrete(y):
         return None
-    return np.asarray(y)
+    if isinstance(y, jax.Array) and not y.is_fully_addressable:
+        return None
+    return np.asarray(jax.device_get(y))
 
 
 def one_array(outputs: Any, task: str) -> None:
-    """Raise unless outputs are one array."""
+    """Raise unless outputs are one array; `task`: the name of its constant."""
     if hasattr(outputs, "shape"):
         return
     inside = ", ".join(f"{n}: {np.shape(v)}" for n, v in named_leaves(outputs))
     raise ValueError(
-        f"{task} needs outputs that are one array, and apply_fn returns a "
-        f"{type(outputs).__name__} ({inside or 'no arrays'}). Say which part counts: "
-        f"task=mcjax.tasks.CLASSIFICATION.reading(lambda out: out{_first_part(outputs)})"
+        f"{task.lower().replace('_', '-')} needs outputs that are one array, and apply_fn returns "
+        f"a {type(outputs).__name__} ({inside or 'no arrays'}). Say which part counts: "
+        f"task=mcjax.tasks.{task}.reading(lambda out: out{_first_part(outputs)})"
     )
 
 
@@ -332,3 +302,21 @@ def _first_part(tree: Any) -> str:
     if isinstance(tree, dict):
         return "['logits']" if "logits" in tree or not tree else f"[{next(iter(tree))!r}]"
     return "[0]"
+
+
+__all__ = [
+    "CLASSIFICATION",
+    "NEXT_TOKEN",
+    "REGRESSION",
+    "TASKS",
+    "Task",
+    "absolute_error",
+    "accuracy",
+    "cross_entropy",
+    "from_dict",
+    "one_array",
+    "require",
+    "squared_error",
+    "token_accuracy",
+    "token_cross_entropy",
+]

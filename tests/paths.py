@@ -14,7 +14,6 @@ from mcjax.path import (
     Arc,
     Bezier,
     Knots,
-    Known,
     Legs,
     Linear,
     Partial,
@@ -90,7 +89,9 @@ PATHS: dict[str, Callable[..., Path]] = {
     "chain-2": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(1, d)]),
     "chain-3": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(2, d), tree(1, d)]),
     "knots": lambda d=jnp.float32: Knots(stack([tree(k, d) for k in (0, 2, 3, 1)])),
-    "known": lambda d=jnp.float32: Known(Bezier([tree(k, d) for k in (0, 2, 1)]), [0, 0.3, 1]),
+    "knots-of": lambda d=jnp.float32: Knots.of(
+        Bezier([tree(k, d) for k in (0, 2, 1)]), [0, 0.45, 1]
+    ),
     "partial": partial,
     "legs": lambda d=jnp.float32: Legs(
         [Linear(tree(0, d), tree(2, d)), Bezier([tree(k, d) for k in (2, 3, 1)])]
@@ -98,4 +99,38 @@ PATHS: dict[str, Callable[..., Path]] = {
     "swaps": swaps,
     "transported": transported,
     "chain-5": lambda d=jnp.float32: PolygonalChain([tree(k, d) for k in (0, 2, 3, 4, 1)]),
+}
+
+
+def repaired() -> Path:
+    a, b = tree(0), tree(1)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)), jnp.float32)
+    return mcjax.evaluation.Repaired(Linear(a, b), network_of(a, jnp.float32), x)
+
+
+def straight_through() -> Path:
+    """Matched to its end, where it stays."""
+    a, b = tree(0), tree(1)
+    return mcjax.align.StraightThroughPath(network_of(a, jnp.float32), a, b, b, tree(2))
+
+
+def flow() -> Path:
+    """A flow that was never trained."""
+    from mcjax.flows.architecture import arrays_of, build
+    from mcjax.flows.rows import Rows
+
+    a, b = tree(0), tree(1)
+    rows, architecture = Rows.of(network_of(a, jnp.float32)), mcjax.flows.Architecture("iaf", 1, 8)
+    arrays = {
+        group: arrays_of(build(architecture, dim, jax.random.key(0)))
+        for group, dim in rows.dims.items()
+    }
+    return mcjax.flows.FlowPath(a, b, arrays, architecture, rows)
+
+
+# name → a path from tree(0) to tree(1) that computes more than it holds: in float32 only
+COMPUTED: dict[str, Callable[[], Path]] = {
+    "repaired": repaired,
+    "straight-through": straight_through,
+    "flow": flow,
 }

@@ -14,8 +14,9 @@ import pytest
 import mcjax
 from mcjax.align import match_activations, match_butterflies, match_weights
 from mcjax.evaluation import estimate_batch_norm
+from mcjax.methods import with_protocol
 from mcjax.path import Arc, Bezier, Linear, PolygonalChain
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol
 
 from .catalogue import VGG, images, linen
 
@@ -83,19 +84,23 @@ CALLS = {
     "estimate_batch_norm": lambda s: estimate_batch_norm(
         BN.apply_fn, BN.another(s), images(batch=16), chunk=8
     ),
-    "evaluate with batch norm": lambda s: mcjax.evaluate(
+    "statistics of the end points": lambda s: mcjax.evaluate(
         Linear(BN.another(s), BN.another(s + 1)), BN.apply_fn, (images(batch=16), Y[:16]), 3
     ),
+    "statistics estimated": lambda s: mcjax.evaluate(
+        Linear(BN.another(s), BN.another(s + 1)), BN.apply_fn, (images(batch=16), Y[:16]), 3,
+        statistics=images(batch=12), chunk=8,
+    ),
     **{
-        name: lambda s, m=name: mcjax.connect(
-            m, NETWORK, params(s), params(s + 1), x=X, y=Y, protocol=Protocol(2, 16)
+        name: lambda s, m=with_protocol(method, Protocol(2, 16)): mcjax.connect(
+            NETWORK, params(s), params(s + 1), m, x=X, y=Y
         )
-        for name, method in mcjax.methods.METHODS.items()
-        if method.needs != "model"
+        for name, method in mcjax.methods.PRESETS.items()
     },
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::mcjax.evaluation.StatisticsWarning")
 @pytest.mark.parametrize("name", list(CALLS))
 def test_nothing_is_compiled_twice(name):
     with Compiled() as first:

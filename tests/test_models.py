@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -9,14 +11,20 @@ import numpy as np
 import pytest
 
 import mcjax
-from mcjax.align import learn_permutations, match_activations, match_weights
+from mcjax.align import (
+    Projection,
+    SinkhornRelaxation,
+    StraightThrough,
+    learn_permutations,
+    match_activations,
+    match_weights,
+)
 from mcjax.attacks import PGD
 from mcjax.evaluation import Plane, Repaired, estimate_batch_norm, evaluate_plane
 from mcjax.methods import pam
 from mcjax.models import MLP, GoogLeNet, ResNet, ResNet32, TinyTen
 from mcjax.path import Bezier, Linear
-from mcjax.training import train_curve
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol, train_curve
 
 from .catalogue import MODELS
 
@@ -118,12 +126,14 @@ def test_an_aligned_residual_network_keeps_its_ends_along_the_whole_pipeline():
     )  # fmt: skip
     repaired = Repaired(Linear(a, aligned), network, IMAGES, chunk=8)
     for path in (Linear(a, aligned), fitted.path, repaired):
-        curve = mcjax.evaluate(path, model.apply, (IMAGES, y), 5, chunk=8)
+        curve = mcjax.evaluate(path, model.apply, (IMAGES, y), 5, statistics=IMAGES, chunk=8)
         np.testing.assert_allclose(curve.loss[[0, -1]], [losses[0], losses[1]], rtol=2e-3)
     # Inside, without statistics of its own, a network on the path would be another one.
     inside = fitted.path(0.5)
     stale = -jnp.mean(jax.nn.log_softmax(model.apply(inside, IMAGES))[jnp.arange(8), y])
-    middle = mcjax.evaluate(fitted.path, model.apply, (IMAGES, y), [0.5], chunk=8).loss[0]
+    middle = mcjax.evaluate(
+        fitted.path, model.apply, (IMAGES, y), [0.5], statistics=IMAGES, chunk=8
+    ).loss[0]
     assert abs(float(stale) - middle) > 1e-3
 
 
@@ -184,16 +194,17 @@ def test_every_method_of_tatro2020(name):
     attack = PGD(0.01, 0.01, 1, bounds=(-10.0, 10.0))
     for against in (None, attack):
         start = Bezier.between(a, moved)
-        fitted = train_curve(start, apply_fn, data, protocol, key=key, attack=against)
+        how = dataclasses.replace(protocol, attack=against)
+        fitted = train_curve(start, apply_fn, data, how, key=key)
         assert fitted.finite
         curve = mcjax.evaluate(fitted.path, apply_fn, data, 3, attack=against, chunk=8)
         assert np.isfinite(curve.loss).all()
-    for relaxation in ("projection", "sinkhorn", "straight-through"):
+    for relaxation in (Projection(), SinkhornRelaxation(), StraightThrough()):
         learned = learn_permutations(
             network, a, b, data, protocol, key=key, relaxation=relaxation, candidates=1
         )
         assert learned.after["total"] <= learned.before["total"]
-    found = pam(network, a, b, data, protocol, key=key, permutation_epochs=1, candidates=1)
+    found = pam(network, a, b, data, protocol, key=key, permutation_protocol=protocol, candidates=1)
     assert found.objective[-1] <= found.objective[0]
     surface = evaluate_plane(Plane.through(a, b, c), apply_fn, data, 2, chunk=8)
     assert np.isfinite(surface.values["loss"]).all()

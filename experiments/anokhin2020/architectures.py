@@ -29,11 +29,10 @@ from tqdm import tqdm
 import mcjax
 from mcjax.data import load
 from mcjax.evaluation import estimate_batch_norm
-from mcjax.methods import METHODS
-from mcjax.network.batch_norm import in_training_mode, statistics_of
-from mcjax.path import Legs
+from mcjax.methods import PRESETS, LayerByLayer, WeightAdjustment
+from mcjax.network.batch_norm import statistics_of
 from mcjax.study import machine
-from mcjax.training.protocol import cross_entropy_of
+from mcjax.training import TrainingLoss
 from tests.catalogue import MODELS, Case, Transformer, linen, tokens
 
 from ..common import Run, done, write
@@ -101,7 +100,7 @@ def initial(case: Case, seed: int) -> Any:
 def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: int) -> Any:
     """A network trained by Adam, normalised by batches while it is, then by its statistics."""
     x, y = map(jnp.asarray, data)
-    loss = cross_entropy_of(in_training_mode(apply_fn))
+    loss = TrainingLoss(apply_fn)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
     start = initial(case, seed)
 
@@ -109,7 +108,7 @@ def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: 
     @jax.jit
     def step(params, state, key):
         indices = jax.random.randint(key, (128,), 0, len(x))
-        gradient = jax.grad(loss, allow_int=True)(params, (x[indices], y[indices]))
+        gradient = jax.grad(loss, allow_int=True)(params, (x[indices], y[indices], key))
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -118,6 +117,14 @@ def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: 
         params, state = step(params, state, key)
     found = statistics_of(apply_fn, params, x)
     return estimate_batch_norm(apply_fn, params, x) if found else params
+
+
+def at_six(name: str) -> Any:
+    """A preset, with weights adjusted at 6 points of a leg."""
+    method = PRESETS[name]
+    if isinstance(method, LayerByLayer) and isinstance(method.reader, WeightAdjustment):
+        return LayerByLayer(method.motion, WeightAdjustment(points=6))
+    return method
 
 
 def compare(name: str, options: Architectures) -> dict[str, Any]:
@@ -129,8 +136,8 @@ def compare(name: str, options: Architectures) -> dict[str, Any]:
         a, b = (trained(case, apply_fn, data, 2 * pair + i, options.steps) for i in range(2))
         network = mcjax.trace(apply_fn, a, data[0][:4])
         for method in options.methods:
-            path = mcjax.connect(method, network, a, b, x=data[0], points=6)
-            t = path.grid(4) if isinstance(path, Legs) else 21
+            path = mcjax.connect(network, a, b, at_six(method), x=data[0]).path
+            t = path.grid(4) if len(path.sections()) > 1 else 21
             curve = mcjax.evaluate(path, apply_fn, data, t, statistics=data[0])
             out[method].append(100 * curve.worst("accuracy"))
         out["endpoints"].append(50 * float(curve.accuracy[0] + curve.accuracy[-1]))
@@ -138,7 +145,7 @@ def compare(name: str, options: Architectures) -> dict[str, Any]:
 
 
 def table(found: dict[str, dict[str, list[float]]], methods: Sequence[str]) -> str:
-    labels = [*(METHODS[m].label for m in methods), "End points"]
+    labels = [*(PRESETS[m].label for m in methods), "End points"]
     lines = [
         "Worst accuracy (%) along the path on the digits, mean over the pairs; bold where it beats "
         "the segment.", "",

@@ -17,10 +17,11 @@ import tyro
 
 import mcjax
 from mcjax.data import IMAGENET, crop_and_flip, load
+from mcjax.methods import Arc, LayerByLayer, WeightAdjustment
 from mcjax.models import MLP
 from mcjax.path import Legs
 from mcjax.study import machine
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol
 
 from ..common import Run, digits, done, save_figure, write
 from .study import Study
@@ -54,13 +55,16 @@ def study_of(options: Figure5) -> Study:
         data = load(name, options.data_dir)
     if name == "cifar10":
         data, augment = data.standardised(*IMAGENET), crop_and_flip
-    return Study(name, MLP(hidden), data, protocol, protocol, work, augment=augment)
+    return Study(
+        name, MLP(hidden), data, dataclasses.replace(protocol, augment=augment), protocol, work
+    )
 
 
 def curves(study: Study, a: Any, b: Any, count: int, steps: int) -> dict[str, Any]:
     """Error (%) at every t of the path adjusted and measured on the first `count` images."""
     x, y = (v[:count] for v in study.train_data)
-    path = mcjax.connect("arc+wa", study.trace(a), a, b, x=x, points=steps + 1)
+    method = LayerByLayer(Arc(), WeightAdjustment(points=steps + 1))
+    path = mcjax.connect(study.trace(a), a, b, method, x=x).path
     assert isinstance(path, Legs)
     t = path.grid(steps)
     error = {
@@ -100,7 +104,7 @@ def main(options: Figure5) -> None:
     stem = options.results(study.folder, __file__) / f"figure5-{study.name}"
     files = [stem.with_suffix(f".{kind}") for kind in ("json", "png", "md")]
     record = {"machine": machine(), "data": study.data.name, "model": repr(study.model),
-              "protocol": dataclasses.asdict(study.protocol), "panels": panels}  # fmt: skip
+              "protocol": study.protocol.to_dict(), "panels": panels}  # fmt: skip
     write(files[0], record)
     draw(panels, files[1])
     lines = [

@@ -19,7 +19,7 @@ from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.merge import independent, wa_ensemble
 from mcjax.models import MLP, VGG16
 from mcjax.study import machine
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol
 
 from ..common import Run, digits, done, save_figure, write
 from .study import Study
@@ -55,7 +55,8 @@ def study_of(options: Figure7) -> Study:
         return Study(name, model, load("mnist", options.data_dir), protocol, protocol, work)
     protocol = Protocol(options.epochs or 400)
     data = load("cifar10", options.data_dir).standardised(*IMAGENET)
-    return Study(name, model, data, protocol, protocol, work, augment=crop_and_flip)
+    augmented = dataclasses.replace(protocol, augment=crop_and_flip)
+    return Study(name, model, data, augmented, protocol, work)
 
 
 def measure(study: Study, networks: list[Any]) -> list[dict[str, Any]]:
@@ -109,7 +110,7 @@ def main(options: Figure7) -> None:
     stem = options.results(study.folder, __file__) / f"figure7-{study.name}"
     files = [stem.with_suffix(f".{kind}") for kind in ("json", "png", "md")]
     record = {"machine": machine(), "data": study.data.name, "model": repr(study.model),
-              "protocol": dataclasses.asdict(study.protocol), "rows": rows}  # fmt: skip
+              "protocol": study.protocol.to_dict(), "rows": rows}  # fmt: skip
     write(files[0], record)
     draw(rows, f"{type(study.model).__name__} on {study.data.name}", files[1])
     lines = [

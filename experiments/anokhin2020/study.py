@@ -21,10 +21,10 @@ import mcjax
 from mcjax.data import Dataset
 from mcjax.evaluation import Curve
 from mcjax.figures.curves import draw_curves
-from mcjax.methods import METHODS, construct
-from mcjax.path import Known, Legs
+from mcjax.methods import FLOWS, PRESETS, Flow, with_protocol
+from mcjax.path import Knots
 from mcjax.study import machine
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol
 
 from ..common import done, over_pairs, peak_memory, spread, trained
 from ..common import write as write_file
@@ -37,7 +37,7 @@ Paper = Mapping[str, Any]
 class Study:
     """Networks of one kind on one data set, and everything that is done with them.
 
-    - `model`: a flax module; `data`: images; `augment`: of the training batches
+    - `model`: a flax module; `data`: images
     - `protocol`: of the end points; `chain`: of the trained chains
     - `folder`: where what was computed is kept
     """
@@ -48,7 +48,6 @@ class Study:
     protocol: Protocol
     chain: Protocol
     folder: Path
-    augment: Any = None
     points: int = 21
 
     def __post_init__(self) -> None:
@@ -59,7 +58,7 @@ class Study:
     def networks(self, seeds: Sequence[int], kind: str) -> list[Any]:
         """Trained networks, all in one vmapped scan, resumed from their last epoch."""
         return trained(
-            self.model, self.train_data, seeds, self.protocol, augment=self.augment,
+            self.model, self.train_data, seeds, self.protocol,
             directory=self.folder / kind, label=f"{self.name}: training {len(seeds)} {kind}",
         )  # fmt: skip
 
@@ -76,14 +75,17 @@ class Study:
         x, y = self.train_data
         start = time.perf_counter()
         network = self.trace(a)
-        made = construct(
-            method, network, a, b, x=x[:10_000] if METHODS[method].inputs == "sample" else x, y=y,
-            key=jax.random.key(pair), protocol=self.chain, model=(models or {}).get(method),
-        )  # fmt: skip
+        if method in FLOWS:
+            chosen: Any = Flow((models or {})[method])
+        else:
+            chosen = with_protocol(PRESETS[method], self.chain)
+        some = x[:10_000] if chosen.needs_inputs == "sample" else x
+        made = mcjax.connect(network, a, b, chosen, x=some, y=y, key=jax.random.key(pair))
         path, built = made.path, time.perf_counter()
-        t: Any = path.grid(10) if isinstance(path, Legs) else np.linspace(0, 1, self.points)
+        legs = len(path.sections()) > 1
+        t: Any = path.grid(10) if legs else np.linspace(0, 1, self.points)
         if path.costly:
-            path = Known(path, t)
+            path = Knots.of(path, t)
         curves = {
             split: mcjax.evaluate(path, self.apply, data, t, statistics=x[:10_000])
             for split, data in (("train", self.train_data), ("test", self.test_data))
@@ -99,6 +101,11 @@ class Study:
         }  # fmt: skip
         write_file(file, record)
         return record
+
+
+def label_of(method: str) -> str:
+    """The name that a table shows."""
+    return FLOWS.get(method) or PRESETS[method].label
 
 
 Results = dict[str, list[dict[str, Any]]]
@@ -120,7 +127,7 @@ def measure_all(
     out: Results = {m: [] for m in methods}
     bar = tqdm(work, leave=False)
     for method, pair in bar:
-        bar.set_description(f"{study.name}: {METHODS[method].label}, pair {pair}")
+        bar.set_description(f"{study.name}: {label_of(method)}, pair {pair}")
         a, b = networks[2 * pair : 2 * pair + 2]
         out[method].append(study.measure(pair, method, a, b, models))
     return out
@@ -146,7 +153,7 @@ def table(study: Study, results: Results, paper: Paper) -> str:
         f"{study.protocol.epochs} epochs, chains for {study.chain.epochs}.",
         "", "| method | train | paper | test | paper |", "|---|---:|---:|---:|---:|",
     ]  # fmt: skip
-    rows: list[tuple[str, str, Callable]] = [(m, METHODS[m].label, worst) for m in results]
+    rows: list[tuple[str, str, Callable]] = [(m, label_of(m), worst) for m in results]
     rows.append(("endpoints", "End points", ends))
     for method, label, value in rows:
         records = results.get(method, next(iter(results.values())))
@@ -166,11 +173,7 @@ def curves_of(results: Results, pair: int = 0) -> dict[str, dict[str, Curve]]:
     out = {}
     for method, records in results.items():
         found = records[pair]["curves"]
-        out[METHODS[method].label] = {
-            split: Curve(np.array(c["t"]), {k: np.array(c[k]) for k in ("loss", "accuracy")},
-                         np.array(c["lengths"]))
-            for split, c in found.items()
-        }  # fmt: skip
+        out[label_of(method)] = {s: Curve.from_dict(c) for s, c in found.items()}
     return out
 
 
@@ -178,7 +181,7 @@ def write(out: Path, name: str, study: Study, results: Results, text: str, **mor
     """JSON, Markdown and the figure of the first pair."""
     record = {
         "machine": machine(), "data": study.data.name, "model": repr(study.model),
-        "protocol": dataclasses.asdict(study.protocol), "chain": dataclasses.asdict(study.chain),
+        "protocol": study.protocol.to_dict(), "chain": study.chain.to_dict(),
         "results": results, **more,
     }  # fmt: skip
     files = [out / f"{name}.{kind}" for kind in ("json", "md", "png")]

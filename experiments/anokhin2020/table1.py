@@ -23,7 +23,7 @@ from mcjax.align import match_butterflies
 from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.models import MLP
 from mcjax.path import Swaps
-from mcjax.training.protocol import Protocol, cross_entropy_of
+from mcjax.training import Protocol
 
 from ..common import Run, digits
 from .paper import TABLE1
@@ -76,7 +76,8 @@ def study_of(options: Table1) -> Study:
     epochs = options.epochs or 400
     data = load("cifar10", options.data_dir).standardised(*IMAGENET).first(options.examples)
     chain = Protocol(max(epochs // 2, 1))
-    return Study(name, MLP((2000,)), data, Protocol(epochs), chain, work, augment=crop_and_flip)
+    protocol = Protocol(epochs, augment=crop_and_flip)
+    return Study(name, MLP((2000,)), data, protocol, chain, work)
 
 
 def connection_models(study: Study, options: Table1) -> dict[str, Any]:
@@ -90,7 +91,6 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
         return models
     networks = study.networks(range(first, first + size), "population")
     network = study.trace(networks[0])
-    loss = cross_entropy_of(study.apply)
     quick, width = options.small, 16 if options.smoke else 256
     bijection_steps, flow_steps = options.steps
     if quick:
@@ -98,7 +98,7 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
     running = study.folder / "running"
     train: dict[str, tuple[int, Any]] = {
         "realnvp-bijection": (bijection_steps, lambda steps, progress: flows.train_bijection(
-            network, networks, loss, study.train_data,
+            network, networks, study.train_data,
             flows.Architecture("realnvp", blocks=2 if quick else 8, width=width, depth=1),
             steps=steps, batch=64 if options.smoke else 256, learning_rate=3e-4,
             key=jax.random.key(0),

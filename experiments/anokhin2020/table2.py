@@ -15,7 +15,7 @@ import tyro
 
 from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.models import MLP, VGG16, Conv2FC1
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol
 
 from ..common import Run, digits
 from .paper import TABLE2
@@ -62,8 +62,9 @@ def study_of(options: Table2) -> Study:
     models = {
         "fc3": MLP((6144, 2000)), "conv2fc1": Conv2FC1(), "vgg16": VGG16(width=options.width),
     }  # fmt: skip
-    protocol, chain = Protocol(options.epochs), Protocol(max(options.epochs // 2, 1))
-    return Study(name, models[name], data, protocol, chain, work, augment=crop_and_flip)
+    protocol = Protocol(options.epochs, augment=crop_and_flip)
+    chain = Protocol(max(options.epochs // 2, 1))
+    return Study(name, models[name], data, protocol, chain, work)
 
 
 def main(options: Table2) -> None:

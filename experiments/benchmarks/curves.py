@@ -18,12 +18,12 @@ from mcjax.evaluation import estimate_batch_norm
 from mcjax.models import ResNet32, TinyTen
 from mcjax.path import Bezier
 from mcjax.tasks import accuracy, cross_entropy
-from mcjax.training.protocol import cross_entropy_of
+from mcjax.training import MeanLoss
 
 from .machine import best_of, images, matrix_rate, mlp, multiply_adds, once, random_mlp
 
 SIZES, BATCH = (784, 512, 512, 512, 10), 128
-LOSS = cross_entropy_of(mlp)
+LOSS = MeanLoss(mlp)
 
 
 def training() -> dict[str, float]:
@@ -88,10 +88,10 @@ def statistics(name: str) -> dict[str, float]:
     curve, ts = Bezier.between(a, b), np.linspace(0, 1, 61)
 
     def sweep():
-        return mcjax.evaluate(curve, model.apply, (x, y), ts, chunk=n).loss
+        return mcjax.evaluate(curve, model.apply, (x, y), ts, statistics=x, chunk=n).loss
 
     def chunked():
-        return mcjax.evaluate(curve, model.apply, (x, y), ts).loss
+        return mcjax.evaluate(curve, model.apply, (x, y), ts, statistics=x).loss
 
     # Two programs: in one, XLA would see that both passes compute the same and merge them.
     estimate = jax.jit(lambda t, x: estimate_batch_norm(model.apply, curve.at(t), x, chunk=n))

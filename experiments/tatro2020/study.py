@@ -18,17 +18,15 @@ import numpy as np
 from tqdm import tqdm
 
 import mcjax
-from mcjax import checkpoints
 from mcjax.align import Matching, match_activations
 from mcjax.attacks import PGD
 from mcjax.data import CIFAR10, Dataset, crop_flip_and_rotate, load
-from mcjax.evaluation import Curve, batch_norm_along
+from mcjax.evaluation import batch_norm_along
 from mcjax.methods import pam
 from mcjax.models import MLP, GoogLeNet, ResNet32, TinyTen
 from mcjax.path import Bezier
 from mcjax.study import machine
-from mcjax.training import train_curve
-from mcjax.training.protocol import Protocol, tatro2020
+from mcjax.training import Protocol, tatro2020, train_curve
 
 from ..common import Run, digits, done, trained, write
 from .paper import KINDS
@@ -95,7 +93,7 @@ class Study:
         self.options = o = options
         self.attack: PGD | None = None
         self.drawn: list[Path] = []
-        self.augment: Any = None
+        augment: Any = None
         self.data: Dataset
         self.model: Any
         if o.small:
@@ -113,7 +111,7 @@ class Study:
             if o.data == "cifar10":
                 if not o.robust:  # attacks are on pixels in [0, 1]
                     self.data = self.data.standardised(*CIFAR10)
-                self.augment = crop_flip_and_rotate
+                augment = crop_flip_and_rotate
             self.ends = tatro2020(o.epochs, o.learning_rate, o.halvings)
             self.curve = tatro2020(o.curve_epochs, o.curve_rate, o.halvings)
             self.permutation_epochs, self.points = o.permutation_epochs, o.points
@@ -122,6 +120,8 @@ class Study:
             self.name += "-robust"
             # The usual radius on digits and MNIST is larger than on CIFAR-10's 8/255.
             self.attack = PGD() if o.data == "cifar10" and not o.small else PGD(0.1, 0.025)
+        how = {"augment": augment, "attack": self.attack}
+        self.ends, self.curve = (dataclasses.replace(p, **how) for p in (self.ends, self.curve))
         self.folder = o.working("tatro2020", self.name)
         self.out = o.results(self.folder, __file__)
         self.apply = self.model.apply
@@ -135,7 +135,6 @@ class Study:
         seeds = range(2 * self.pairs)
         return trained(
             self.model, self.train_data, seeds, self.ends, directory=self.folder / "endpoints",
-            augment=self.augment, attack=self.attack,
             label=f"{self.name}: training {len(seeds)} end points",
         )  # fmt: skip
 
@@ -166,10 +165,10 @@ class Study:
             permutations = {n: np.array(p) for n, p in record["permutations"].items()}
             end = self.network.permute(permutations, b)
             treedef = jax.tree.structure(a)
-            control = jax.tree.unflatten(treedef, jax.tree.leaves(checkpoints.load(file)))
+            control = jax.tree.unflatten(treedef, jax.tree.leaves(mcjax.load(file)))
             return Bezier([a, control, end]), record
         path, record = self._train(pair, kind, protocol, file.stem)
-        checkpoints.save(file, path.points[1])
+        mcjax.save(file, path.points[1])
         write(record_file, record)
         return path, record
 
@@ -190,14 +189,16 @@ class Study:
                 bar.set_postfix_str(f"loss {values[-1]:.4f}")
 
             common: dict[str, Any] = {
-                "key": jax.random.key(pair), "augment": self.augment, "progress": progress,
+                "key": jax.random.key(pair), "progress": progress,
                 "directory": self.folder / "running" / name,
             }  # fmt: skip
             if with_pam:
+                rate = self.options.permutation_rate or protocol.learning_rate / 2
                 found = pam(
                     self.network, a, b, self.train_data, protocol, start=permutations,
-                    permutation_epochs=self.permutation_epochs,
-                    permutation_rate=self.options.permutation_rate, **common,
+                    permutation_protocol=dataclasses.replace(
+                        protocol, epochs=self.permutation_epochs, learning_rate=rate
+                    ), **common,
                 )  # fmt: skip
                 moved = sum(
                     int((found.permutations[n] != permutations[n]).sum()) for n in permutations
@@ -209,13 +210,11 @@ class Study:
                 path, permutations = found.path, found.permutations
             else:
                 line = Bezier.between(a, self.network.permute(permutations, b))
-                fitted = train_curve(
-                    line, self.apply, self.train_data, protocol, attack=self.attack, **common
-                )
+                fitted = train_curve(line, self.apply, self.train_data, protocol, **common)
                 path, more = fitted.path, {"losses": fitted.losses.tolist()}
         record = {
             "kind": kind, "pair": pair, "seconds": time.perf_counter() - start,
-            "protocol": dataclasses.asdict(protocol),
+            "protocol": protocol.to_dict(),
             "permutations": {n: np.asarray(p).tolist() for n, p in permutations.items()}, **more,
         }  # fmt: skip
         return path, record  # type: ignore[return-value]
@@ -250,7 +249,7 @@ class Study:
         """JSON, and Markdown if there is any, into the folder of results."""
         head = {
             "machine": machine(), "data": self.data.name, "model": repr(self.model),
-            "endpoints": dataclasses.asdict(self.ends), "curve": dataclasses.asdict(self.curve),
+            "endpoints": self.ends.to_dict(), "curve": self.curve.to_dict(),
             "permutation_epochs": self.permutation_epochs,
             "permutation_rate": self.options.permutation_rate,
             "attack": self.attack and dataclasses.asdict(self.attack),
@@ -280,12 +279,6 @@ class Study:
         if self.attack:
             line += f" Adversarial training, PGD with ε = {self.attack.epsilon:.3g}."
         return line
-
-
-def curve_from(values: dict[str, Any]) -> Curve:
-    """A curve read back from a record."""
-    arrays = {k: np.array(values[k]) for k in ("loss", "accuracy")}
-    return Curve(np.array(values["t"]), arrays, np.array(values["lengths"]))
 
 
 def _model(name: str) -> Any:

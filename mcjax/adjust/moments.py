@@ -131,7 +131,7 @@ def _sums(
         f.key: (f, found[w.layer].input) for f, w in zip(layers, wanted, strict=True)
     }
     normalised = normalisations_of(model, network.template)
-    shared = shared_part(path, model, normalised.leaves)
+    shared = shared_part(path, model, normalised.leaves, ts[0])
 
     def one_chunk(sums, i):
         cx = chunks.take(x, i * chunk, chunk)

@@ -5,15 +5,20 @@ from .butterflies import match_butterflies
 from .cycle_consistent import Matchings, match_many
 from .learned import Objective, learn_permutations
 from .matching import Matching
+from .relaxations import Projection, Relaxation, SinkhornRelaxation, StraightThrough
 from .signature import correlation_signature
-from .straight_through import StraightThrough
+from .straight_through import StraightThroughPath
 from .weights import match_weights
 
 __all__ = [
     "Matching",
     "Matchings",
     "Objective",
+    "Projection",
+    "Relaxation",
+    "SinkhornRelaxation",
     "StraightThrough",
+    "StraightThroughPath",
     "correlation_signature",
     "learn_permutations",
     "match_activations",

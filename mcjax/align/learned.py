@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from .. import _check
-from .._types import Params, Permutations
+from .._types import ApplyFn, Params, Permutations
 from ..network.action import Action
 from ..network.network import Network
 from ..path import Path, Transported
+from ..tasks import CLASSIFICATION, Task
 from ..training.curves import train_curve
-from ..training.protocol import Augment, Protocol, training_loss
+from ..training.data import Data
+from ..training.loss import TrainingLoss
+from ..training.protocol import Protocol
 from ..transport.decomposition import sample_permutations
-from ..transport.relaxation import RELAXATIONS, nearest_permutation, project, projected
+from ..transport.relaxation import nearest_permutation, projected
 from .matching import Matching
-from .straight_through import StraightThrough
+from .relaxations import Projection, Relaxation
 
 
 def learn_permutations(
@@ -34,44 +36,40 @@ def learn_permutations(
     protocol: Protocol,
     *,
     key: jax.Array,
-    relaxation: str = "projection",
+    task: Task = CLASSIFICATION,
+    relaxation: Relaxation = Projection(),  # noqa: B008  (frozen)
     start: Permutations | None = None,
     bump: Params | None = None,
     proximal: float = 1e3,
     candidates: int = 32,
-    terms: int = 10,
     objective: Objective | None = None,
-    augment: Augment | None = None,
     directory: str | FilePath | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Matching:
     """Permutations P that minimise E_t ℓ(θ(t; P)) + 1/(2ν) ‖P − P₀‖², from a start P₀.
 
     θ(t; P) = (1 − t) θ_A + t Pθ_B + 2 t (1 − t) θ̃ (tatro2020, Eq. 34–35). P is relaxed to doubly
-    stochastic matrices, which are trained on the data:
-
-    - `"projection"`: SGD, each step followed by alternating projections (PAM, App. E.2)
-    - `"sinkhorn"`: D = Sinkhorn(M) of free matrices M (ott-jax; the idea of Peña et al. 2023), by
-      Adam
-    - `"straight-through"`: P by weight matching to free parameters θ̂, to which the gradient with
-      respect to Pθ_B is passed on (Git Re-Basin, Alg. 3), by Adam; a matching every step
-
-    Then the best is taken of P₀, the nearest permutation and samples of the Birkhoff
-    decomposition (App. E.4), by the objective: the result is never worse than the start.
+    stochastic matrices, which are trained on the data. Then the best is taken of P₀, the nearest
+    permutation and samples of the Birkhoff decomposition (App. E.4), by the objective: the result
+    is never worse than the start.
 
     **Arguments:**
     - `data`: (x, y) to train on
-    - `protocol`: epochs, batch and learning rate; no momentum, no weight decay
+    - `protocol`: epochs, batch, learning rate, augmentation; no momentum, no weight decay
+    - `task`: whose loss is minimised
+    - `relaxation`: `Projection()` (PAM's), `SinkhornRelaxation(temperature)` or
+      `StraightThrough()`
     - `start`: P₀, default the identity
     - `bump`: θ̃, default 0
     - `proximal`: ν
-    - `candidates`: samples drawn; `terms`: of the decomposition
+    - `candidates`: samples drawn of the decomposition
     - `objective`: how candidates are scored; default: the training loss on 2,048 examples
     - `directory`, `progress`: see `train_curve`
 
-    **Returns:** a `Matching`; its objective is what is minimised.
+    **Returns:** a `Matching`; its objective is what is minimised. `"not converged"` where the
+    training's loss is not finite: then it is the start.
 
-    **Raises:** `ValueError` for an unknown relaxation, or ν that is not positive.
+    **Raises:** `ValueError` for what is no relaxation, or ν that is not positive.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> from mcjax.models import MLP
@@ -85,43 +83,46 @@ def learn_permutations(
         >>> found.after["total"] <= found.before["total"]
         True
     """
-    _check.one_of(relaxation, (*RELAXATIONS, "straight-through"), "relaxation")
+    _check.network(network)
+    if not (hasattr(relaxation, "path") and hasattr(relaxation, "optimizer")):
+        raise ValueError(
+            "relaxation must be an object, Projection(), SinkhornRelaxation() or "
+            f"StraightThrough() of mcjax.align, got {relaxation!r}"
+        )
     if not proximal > 0:
         raise ValueError(f"proximal must be positive, got {proximal}")
     if not network.groups:
         raise ValueError("the network has no group of two units or more: nothing can be permuted")
-    first = Action.of(network, {} if start is None else start).permutations
+    a, b = network.check_parameters(a=a, b=b)
+    first = Action.of(network, {} if start is None else start)
+    steps = Data(data, network).steps(protocol.batch) * protocol.epochs
     if objective is None:
-        objective = Objective.on(network.apply_fn, data, protocol.batch)
-    candidate = Transported(network, a, b, Action.of(network, first).matrices(), bump)
-    path: Path = candidate
-    if relaxation == "sinkhorn":
-        path = Transported(network, a, b, candidate.matrices, bump, relaxation)
-    elif relaxation == "straight-through":
-        path = StraightThrough(network, a, b, a, bump)
-    steps = len(data[0]) // protocol.batch * protocol.epochs
+        objective = Objective.on(network, data, protocol.batch, task=task)
+    candidate = Transported(network, a, b, first.matrices(), bump)
     fitted = train_curve(
-        path, network.apply_fn, data, dataclasses.replace(protocol, weight_decay=0.0),
-        optimizer=_optimizer(relaxation, protocol, steps, proximal), key=key, augment=augment,
-        directory=directory, progress=progress,
+        relaxation.path(network, a, b, candidate.matrices, bump), network, data,
+        dataclasses.replace(protocol, weight_decay=0.0), key=key, task=task, directory=directory,
+        optimizer=relaxation.optimizer(protocol, steps, proximal), progress=progress,
     )  # fmt: skip
-    trained: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
-    plans = {n: projected(m, f"the matrix learned for {n!r}") for n, m in trained.items()}
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
-    nearest = {n: nearest_permutation(m) for n, m in plans.items()}
-    found = [first, nearest, *sample_permutations(plans, candidates, rng, terms)]
-    values = [
-        objective(candidate.with_free(Action.of(network, p).matrices()))
-        + squared_distance_of(p, first) / (2 * proximal)
-        for p in found
-    ]
-    best = int(np.argmin(values))
+    found = [first.permutations]
+    if fitted.finite:
+        trained: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
+        plans = {n: projected(m, f"the matrix learned for {n!r}") for n, m in trained.items()}
+        found.append({n: nearest_permutation(m) for n, m in plans.items()})
+        found += sample_permutations(plans, candidates, _generator(key, protocol.epochs))
+
+    def value(p: Permutations) -> float:
+        score = objective(candidate.with_free(Action.of(network, p).matrices()))
+        return score + squared_distance_of(p, first.permutations) / (2 * proximal)
+
+    values = [value(p) for p in found]
+    best = int(np.argmin([v if np.isfinite(v) else np.inf for v in values]))
     return Matching(
         permutations={n: np.asarray(p) for n, p in found[best].items()},
         before={"total": values[0]},
         after={"total": values[best]},
         method=f"learned alignment ({relaxation})",
-        status="local optimum",
+        status="local optimum" if fitted.finite else "not converged",
         minimised=True,
         metadata={
             "chosen": ("start", "nearest")[best] if best < 2 else "sample",
@@ -129,6 +130,12 @@ def learn_permutations(
             "losses": fitted.losses.tolist(),
         },
     )
+
+
+def _generator(key: jax.Array, epochs: int) -> np.random.Generator:
+    """Of the candidates: training folds 0 … epochs − 1 into the key, this the next number."""
+    own = _check.key_data(jax.random.fold_in(key, epochs))
+    return np.random.default_rng(np.asarray(own).tolist())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,15 +148,22 @@ class Objective:
 
     @classmethod
     def on(
-        cls, apply_fn: Any, data: tuple[Any, Any], batch: int, examples: int = 2048, points: int = 5
+        cls,
+        model: ApplyFn | Network,
+        data: tuple[Any, Any],
+        batch: int,
+        *,
+        task: Task = CLASSIFICATION,
+        examples: int = 2048,
+        points: int = 5,
     ) -> Objective:
         """The training loss on the first examples, at the middles of `points` equal parts."""
-        x, y = data
-        n = max(1, min(examples, len(x)) // batch)
+        whole, apply_fn = Data(data, model), _check.apply_fn_of(model)
+        n = max(1, min(examples, whole.n) // batch)
         key = jax.random.key(0)
-        parts = (slice(i * batch, (i + 1) * batch) for i in range(n))
-        batches = [(jnp.asarray(x[part]), jnp.asarray(y[part]), key) for part in parts]
-        return cls(training_loss(apply_fn), batches, (jnp.arange(points) + 0.5) / points)
+        parts = np.arange(n * min(batch, whole.n)).reshape(n, -1)
+        batches = [(*whole.layout.join(whole.rows(part), whole.shared), key) for part in parts]
+        return cls(TrainingLoss(apply_fn, task), batches, (jnp.arange(points) + 0.5) / points)
 
     def __call__(self, path: Path) -> float:
         networks = _points(path, self.ts)
@@ -170,29 +184,3 @@ def _losses(loss: Any, networks: Params, batch: Any) -> jax.Array:
 def squared_distance_of(p: Permutations, q: Permutations) -> float:
     """‖P − Q‖² of the permutation matrices: 2 for every unit that differs."""
     return 2.0 * sum(int((np.asarray(p[n]) != np.asarray(q[n])).sum()) for n in q)
-
-
-def pull_to_start(strength: float) -> optax.GradientTransformation:
-    """Adds the gradient of ‖φ − φ₀‖² / (2ν), φ₀ where the optimisation starts (Eq. 34)."""
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        pulled = jax.tree.map(lambda u, p, s: u + (p - s) / strength, updates, params, state)
-        return pulled, state
-
-    return optax.GradientTransformation(lambda params: params, update)
-
-
-@lru_cache(maxsize=64)
-def _optimizer(
-    relaxation: str, protocol: Protocol, steps: int, proximal: float
-) -> optax.GradientTransformation:
-    """The same object for the same arguments, so that nothing is compiled twice."""
-    if relaxation != "projection":
-        return optax.adam(protocol.learning_rate)
-    plain = dataclasses.replace(protocol, momentum=0.0, nesterov=False, weight_decay=0.0)
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return jax.tree.map(lambda u, p: project(p + u) - p, updates, params), state
-
-    projected = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-    return optax.chain(pull_to_start(proximal), plain.optimizer(steps), projected)

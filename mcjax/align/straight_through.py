@@ -13,13 +13,13 @@ from .._tree import is_inexact
 from .._types import Params
 from ..network.action import Action
 from ..network.network import Network
-from ..path import Path
+from ..path import Path, static
 from ..path.transported import bent
 from .parameters import float_arrays
 from .weights import descend
 
 
-class StraightThrough(Path):
+class StraightThroughPath(Path):
     """θ(t) = (1 − t) θ_A + t Pθ_B + 2 t (1 − t) θ̃ with P = argmax ⟨θ̂, Pθ_B⟩ (Git Re-Basin, Alg. 3).
 
     θ̂ is what `mcjax.fit` trains: the gradient with respect to Pθ_B is passed on to it unchanged,
@@ -36,17 +36,15 @@ class StraightThrough(Path):
         >>> a = {"w1": jnp.array([[1.0, 3.0]]), "w2": jnp.ones((2, 1))}
         >>> b = {"w1": jnp.array([[3.0, 1.0]]), "w2": jnp.ones((2, 1))}
         >>> network = mcjax.trace(f, a, jnp.ones((2, 1)))
-        >>> mcjax.align.StraightThrough(network, a, b, a)(1.0)["w1"].tolist()
+        >>> mcjax.align.StraightThroughPath(network, a, b, a)(1.0)["w1"].tolist()
         [[1.0, 3.0]]
     """
 
-    fields = ("a", "b", "target", "bump")
-    static = ("network",)
-    network: Network
     a: Params
     b: Params
     target: Params
     bump: Params | None
+    network: Network = static()
 
     def __init__(
         self, network: Network, a: Params, b: Params, target: Params, bump: Params | None = None
@@ -90,4 +88,4 @@ class StraightThrough(Path):
             lambda new, old: old if new is None else new,
             free, self.target, is_leaf=lambda v: v is None,
         )  # fmt: skip
-        return type(self)._unflatten((self.network,), [self.a, self.b, target, self.bump])
+        return self._with(target=target)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _check
+from .._inputs import length, unmark
 from .._types import ApplyFn, Params
-from ..tasks import cross_entropy
+from ..tasks import CLASSIFICATION, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +25,9 @@ class PGD:
 
     - `epsilon`: ε, the radius; `step`: α; both in units of the inputs
     - `steps`: number of steps
-    - `bounds`: least and greatest value an input may have; `mean` and `std` say for each channel
-      (the last axis) how inputs were standardised, so that radius, step and bounds are those of
-      the images before
+    - `bounds`: least and greatest value that an input may have
+    - `mean`, `std`: for each channel (the last axis), how inputs were standardised, so that
+      radius, step and bounds are those of the images before
 
     **Raises:** `ValueError` for a radius or a step that is not positive, or empty bounds.
 
@@ -34,7 +35,7 @@ class PGD:
         >>> from mcjax.attacks import PGD
         >>> f = lambda params, x: jnp.stack([x[:, 0], -x[:, 0]], 1)
         >>> x = PGD(epsilon=0.1, step=0.1).perturb(
-        ...     f, None, jnp.full((1, 1), 0.5), jnp.array([0]), jax.random.key(0))
+        ...     f, None, jnp.full((1, 1), 0.5), jnp.array([0]), key=jax.random.key(0))
         >>> round(float(x[0, 0]), 4)
         0.4
     """
@@ -64,36 +65,48 @@ class PGD:
                 "x: an attack moves inputs that are one array of floats; apply_fn can close over "
                 f"what else it needs (got {jax.tree.map(jnp.result_type, x)})"
             )
-        mean, std = self._scale(jnp.float32)
-        for leaf in jax.tree.leaves(x):
-            images = jnp.asarray(leaf) * std + mean
-            low, high = float(images.min()), float(images.max())
-            if low < self.bounds[0] - 1e-4 or high > self.bounds[1] + 1e-4:
-                raise ValueError(
-                    f"x: values lie in [{low:.4g}, {high:.4g}], outside the attack's bounds "
-                    f"{self.bounds}; give mean and std if the inputs are standardised"
-                )
+        channels = tuple(range(np.ndim(x) - 1))  # of few values even where x does not fit in memory
+        with np.errstate(over="ignore"):
+            low, high = (
+                np.asarray(f(axis=channels), np.float64) * self.std + np.asarray(self.mean)
+                for f in (x.min, x.max)
+            )
+        if not (low.min() >= self.bounds[0] - 1e-4 and high.max() <= self.bounds[1] + 1e-4):
+            raise ValueError(
+                f"x: values lie in [{low.min():.4g}, {high.max():.4g}], outside the attack's "
+                f"bounds {self.bounds}; give mean and std if the inputs are standardised"
+            )
 
     def perturb(
-        self, apply_fn: ApplyFn, params: Params, x: jax.Array, y: Any, key: jax.Array
+        self,
+        apply_fn: ApplyFn,
+        params: Params,
+        x: jax.Array,
+        y: Any,
+        *,
+        key: jax.Array,
+        task: Task = CLASSIFICATION,
     ) -> jax.Array:
-        """Inputs that the network gets wrong, if there are any near; traces under jit and vmap.
+        """Inputs near x of a high loss; traces under jit and vmap.
 
         **Arguments:**
         - `x`: inputs in the attack's bounds; `y`: their labels
-        - `key`: of the random start
+        - `key`: of the random start; or a key for each example, whose start then does not depend
+          on the examples beside it
+        - `task`: whose loss is raised
         """
         mean, std = self._scale(x.dtype)
         low, high = ((b - mean) / std for b in self.bounds)
         radius, step = self.epsilon / std, self.step / std
+        labels = unmark(y)
 
         def project(moved):
             return jnp.clip(jnp.clip(moved, x - radius, x + radius), low, high)
 
         def loss(moved):
-            return jnp.sum(cross_entropy(apply_fn(params, moved), y))
+            return jnp.sum(task.losses(apply_fn(params, moved), labels))
 
-        moved = project(x + radius * jax.random.uniform(key, x.shape, x.dtype, -1, 1))
+        moved = project(x + radius * _uniform(key, x))
         for _ in range(self.steps):  # no loop of XLA's: convolutions are slow in them on a CPU
             moved = project(moved + step * jnp.sign(jax.grad(loss)(moved)))
         return jax.lax.stop_gradient(moved)
@@ -102,15 +115,40 @@ class PGD:
         return jnp.asarray(self.mean, dtype), jnp.asarray(self.std, dtype)
 
 
-@lru_cache(maxsize=16)
-def attacked(apply_fn: ApplyFn, attack: PGD) -> ApplyFn:
-    """A model of (x, y): the outputs at x attacked, by a start that is the same each time.
+def _uniform(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Uniform in [−1, 1], of the shape of x, by one key or by one for each example."""
+    if not np.shape(key):
+        return jax.random.uniform(key, x.shape, x.dtype, -1, 1)
+    draw = jax.vmap(lambda k: jax.random.uniform(k, x.shape[1:], x.dtype, -1, 1))
+    return draw(key)
 
-    The same object for the same model and attack, so that nothing is compiled twice.
+
+@dataclasses.dataclass(frozen=True)
+class Attacked:
+    """A model of the inputs that `attack_inputs` makes: the outputs at x attacked.
+
+    Equal for the same model, attack and task, so that nothing is compiled twice.
     """
 
-    def apply(params: Params, inputs: Any) -> Any:
-        x, y = inputs
-        return apply_fn(params, attack.perturb(apply_fn, params, x, y, jax.random.key(0)))
+    apply_fn: ApplyFn
+    attack: PGD
+    task: Task = CLASSIFICATION
 
-    return apply
+    def __call__(self, params: Params, inputs: Any) -> Any:
+        x, y, number, key = inputs
+        keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(number)
+        moved = self.attack.perturb(self.apply_fn, params, x, y, key=keys, task=self.task)
+        return self.apply_fn(params, moved)
+
+
+def attack_inputs(
+    x: Any, y: Any, key: jax.Array, start: int = 0
+) -> tuple[Any, Any, np.ndarray, jax.Array]:
+    """What an `Attacked` model takes: its start at example n is drawn from fold_in(key, n).
+
+    So the result does not depend on how the data are cut into blocks and chunks.
+
+    **Arguments:**
+    - `start`: number of the first example
+    """
+    return x, y, np.arange(start, start + length(x), dtype=np.int32), key

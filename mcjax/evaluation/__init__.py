@@ -1,20 +1,27 @@
 """Loss along paths and on planes: sweeps, barriers, batch-normalisation statistics, REPAIR."""
 
-from .along import Curve, evaluate
+from .along import evaluate, evaluate_points
 from .barrier import barrier
-from .batch_norm import Statistics, batch_norm_along, estimate_batch_norm
-from .plane import Plane, Surface, evaluate_plane
+from .batch_norm import estimate_batch_norm
+from .curve import Curve
+from .plane import Plane, evaluate_plane
 from .repair import Repaired
+from .statistics import Statistics, StatisticsWarning, batch_norm_along
+from .surface import Surface
+from .sweep import metrics_at
 
 __all__ = [
     "Curve",
     "Plane",
     "Repaired",
     "Statistics",
+    "StatisticsWarning",
     "Surface",
     "barrier",
     "batch_norm_along",
     "estimate_batch_norm",
     "evaluate",
     "evaluate_plane",
+    "evaluate_points",
+    "metrics_at",
 ]

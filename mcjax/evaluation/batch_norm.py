@@ -1,46 +1,50 @@
-"""Batch-normalisation statistics of networks that have none of their own: points on a path.
+"""Batch-normalisation statistics estimated from inputs.
 
-In evaluation mode a model computes (h − mean) / √(var + ε); the statistics of h in a network on a
-path are neither end point's. They are estimated from the model's own program, which says by role
-which leaves they are (`mcjax/network/normalisation.py`): mean and variance of h over the batch take
-the place of the two leaves, layer after layer in one pass, and are averaged over the batches
-(tatro2020, App. F).
+A model's own program says by role which leaves they are (`mcjax/network/normalisation.py`): mean
+and variance of a layer's input over a batch take the place of the two leaves, layer after layer in
+one pass, and are averaged over the batches (tatro2020, App. F).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .. import _check
-from .._inputs import length
+from .._compiled import compiled
+from .._inputs import length, per_example
 from .._static import unpack
 from .._types import ApplyFn, Params
 from ..network import chunks
-from ..network.batch_norm import batch_statistics, normalisations_of, statistics_of
+from ..network.batch_norm import (
+    StatisticLeaves,
+    batch_statistics,
+    normalisations_of,
+    statistic_leaves,
+)
 from ..network.model import Model, replace_leaves
-from ..path import Path
+from ..network.network import Network
+from ..network.normalisation import Normalisations
+from ..path import Family, Point
+from ..path._base import count, first_of, type_at
 from ..path.sharing import shared_part
-from .pieces import pieces, t_batch_for, time_grid
 
 
 def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int = 500) -> Params:
     """The parameters with batch-normalisation statistics estimated from x.
 
     Each batch of `chunk` examples is normalised by its own statistics; mean and (biased) variance
-    are averaged over the batches, as PyTorch's `update_bn` does with momentum None,
-    and over the uses of statistics that serve several times. A frozen normaliser of x itself,
-    (x − mean) / √(var + ε), cannot be told from batch normalisation and is estimated too.
+    are averaged over the batches, as PyTorch's `update_bn` does with momentum None (a last batch
+    that is not full counts by its size), and over the uses of statistics that serve several times.
+    A frozen normaliser of x itself, (x − mean) / √(var + ε), cannot be told from batch
+    normalisation in one network and is estimated too.
 
     **Arguments:**
     - `apply_fn`: the model in evaluation mode
-    - `x`: inputs batched on axis 0; a last batch that is not full is dropped
+    - `x`: inputs batched on axis 0
 
     **Returns:** parameters in which only the statistics differ.
 
@@ -56,131 +60,83 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
         ([2.0], [1.0])
     """
     packed = _check.parameters(params, "params")
-    path = _Constant(packed)
-    _require_statistics(path, apply_fn, x, chunk)
-    found = estimate_along(path, apply_fn, x, jnp.zeros(1), chunk=chunk)
+    point, here = Point(packed), jnp.zeros(1)
+    chunk = min(_check.positive(chunk, "chunk"), _check.batched(x, "x"))
+    require_statistics(point, apply_fn, chunks.types(x, chunk), here)
+    found = estimate_along(point, apply_fn, x, here, {}, chunk=chunk)
     return unpack(replace_leaves(packed, {i: v[0] for i, v in found.items()}))
 
 
-@dataclasses.dataclass(frozen=True)
-class Statistics:
-    """Batch-normalisation statistics along a path: the result of `batch_norm_along`.
-
-    - `t`: (T,) points in [0, 1]
-    - `leaves`: leaf number, as in `jax.tree.leaves` → (T, …) means or variances
-    """
-
-    t: np.ndarray
-    leaves: Mapping[int, jax.Array]
-
-    def at(self, which: np.ndarray) -> dict[int, jax.Array]:
-        """Those of some of the points."""
-        return {i: v[which] for i, v in self.leaves.items()}
-
-    def check(self, ts: np.ndarray) -> None:
-        """Raise unless they are those of the points `ts`."""
-        if not np.array_equal(self.t, ts):
-            raise ValueError(
-                f"statistics: estimated at {len(self.t)} other points than the {len(ts)} of t"
-            )
+def roles_of(family: Family, model: ApplyFn | Network, x: Any, coordinates: Any) -> StatisticLeaves:
+    """Which leaves are statistics; `x`: a chunk of inputs, or their types."""
+    apply_fn = model.apply_fn if isinstance(model, Network) else model
+    params = type_at(family, coordinates)
+    x = jax.eval_shape(lambda x: x, x)  # types as JAX has them
+    return statistic_leaves(apply_fn, params, x)
 
 
-def batch_norm_along(
-    path: Path, apply_fn: ApplyFn, x: Any, t: int | Any = 25, *, chunk: int = 500,
-    t_batch: int | None = None,
-) -> Statistics:  # fmt: skip
-    """Batch-normalisation statistics of the networks along a path, estimated from x.
-
-    What `mcjax.evaluate` does with `statistics=x`, once for several evaluations: on the training
-    and the test set, clean and attacked.
-
-    **Arguments:**
-    - `path`, `t`, `chunk`, `t_batch`: as in `mcjax.evaluate`
-    - `x`: inputs batched on axis 0, usually those of the training
-
-    **Returns:** `Statistics`, to be passed to `mcjax.evaluate` for the same path and t.
-
-    **Raises:** `ValueError` if the model normalises by no stored statistics, and as
-    `mcjax.evaluate`.
-
-        >>> import jax.numpy as jnp, mcjax
-        >>> f = lambda p, x: (x - p["mean"]) / jnp.sqrt(p["var"] + 1e-5) * p["scale"]
-        >>> a = {"mean": jnp.zeros(2), "var": jnp.ones(2), "scale": jnp.ones(2)}
-        >>> b = {**a, "scale": -jnp.ones(2)}
-        >>> path, x, y = mcjax.path.Linear(a, b), jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.arange(2)
-        >>> found = mcjax.evaluation.batch_norm_along(path, f, x, 3)
-        >>> mcjax.evaluate(path, f, (x, y), 3, statistics=found).accuracy.tolist()
-        [0.0, 0.5, 1.0]
-    """
-    _require_statistics(path, apply_fn, x, chunk)
-    ts = time_grid(t)
-    at_once = t_batch_for(path, len(ts), t_batch)
-    found: dict[int, np.ndarray] = {}
-    for which, piece, where in pieces(path, ts):
-        points = jnp.asarray(where, jnp.result_type(float))
-        some = estimate_along(piece, apply_fn, x, points, chunk=chunk, t_batch=at_once)
-        for i, values in some.items():
-            found.setdefault(i, np.empty((len(ts), *values.shape[1:]), np.float32))[which] = values
-    return Statistics(ts, {i: jnp.asarray(v) for i, v in found.items()})
-
-
-def statistics_along(path: Path, apply_fn: ApplyFn, x: Any, chunk: int) -> frozenset[int]:
-    """Numbers of the leaves that are statistics."""
-    n = _check.batched(x, "statistics")
-    params, x = jax.eval_shape(lambda x: (path.at(0.0), x), x)  # types as JAX has them
-    return statistics_of(apply_fn, params, chunks.types(x, min(chunk, n)))
-
-
-def _require_statistics(path: Path, apply_fn: ApplyFn, x: Any, chunk: int) -> None:
-    if not statistics_along(path, apply_fn, x, chunk):
+def require_statistics(family: Family, model: ApplyFn | Network, x: Any, coordinates: Any) -> None:
+    """Raise unless the model has statistics."""
+    if not roles_of(family, model, x, coordinates).leaves:
         raise ValueError(
             "the model has no batch-normalisation statistics: nowhere is a leaf subtracted from a "
             "value that is divided by the root of another, (h - mean) / sqrt(var + epsilon)"
         )
 
 
-class _Constant(Path):
-    fields = ("params",)
-
-    def __init__(self, params: Params) -> None:
-        self._set(params=params)
-
-    def at(self, t: Any) -> Params:
-        return self.params  # type: ignore[attr-defined]
-
-
 def estimate_along(
-    path: Path, apply_fn: ApplyFn, x: Any, ts: jax.Array, *, chunk: int, t_batch: int = 1
-) -> dict[int, jax.Array]:
-    """Leaf number → statistics of shape (T, …) at every t, one pass over x, `t_batch` t at once."""
+    family: Family, apply_fn: ApplyFn, x: Any, coordinates: Any, given: Mapping[int, jax.Array],
+    *, chunk: int, t_batch: int = 1,
+) -> dict[int, jax.Array]:  # fmt: skip
+    """Leaf number → statistics of shape (T, …), one pass over x, `t_batch` points at once.
+
+    Every batch of `chunk` examples has its own, and so has a last one that is not full; the mean
+    counts every example once.
+
+    **Arguments:**
+    - `coordinates`: of T points
+    - `given`: leaf number → values of shape (T, …) that are not estimated
+    """
     n = _check.batched(x, "statistics")
     x = jax.tree.map(jnp.asarray, x)
-    return _estimate(apply_fn, min(chunk, n), chunks.at_once(t_batch, len(ts)), path, ts, x)
+    whole, at_once = n - n % chunk, chunks.at_once(t_batch, count(coordinates))
+    parts = [(0, whole, chunk)] if whole else []
+    parts += [(whole, n, n - whole)] if whole < n else []
+    total: dict[int, jax.Array] = {}
+    for begin, end, size in parts:
+        some = x if end - begin == n else per_example(lambda v, i=begin, j=end: v[i:j], x)
+        step = compiled(_estimate, apply_fn, size, at_once, of=jax.tree.structure(family))
+        for i, mean in step(family, coordinates, dict(given), some).items():
+            share = mean if end - begin == n else (end - begin) / n * mean
+            total[i] = total[i] + share if i in total else share
+    return total
 
 
-@partial(jax.jit, static_argnames=("apply_fn", "chunk", "at_once"))
 def _estimate(
-    apply_fn: ApplyFn, chunk: int, at_once: int | None, path: Path, ts: jax.Array, x: Any
-):
-    n = length(x)
-    types = jax.eval_shape(path.at, ts[0])
+    apply_fn: ApplyFn, chunk: int, at_once: int | None, family: Family, coordinates: Any,
+    given: dict[int, jax.Array], x: Any,
+):  # fmt: skip
+    """The means over the chunks of x, all of them full."""
+    types = type_at(family, coordinates)
     model = Model.of(apply_fn, types, chunks.types(x, chunk))
-    normalised = normalisations_of(model, types)
-    shared = shared_part(path, model, normalised.leaves)
-    start_of = chunks.starts(n, chunk)
+    found = normalisations_of(model, types).found
+    normalised = Normalisations(tuple(n for n in found if n.mean.leaf not in given))
+    shared = shared_part(family, model, {*normalised.leaves, *given}, first_of(coordinates))
     leaves = jax.tree.leaves(types)
 
     def one_chunk(total, i):
-        cx = chunks.take(x, start_of(i)[0], chunk)
+        cx = chunks.take(x, i * chunk, chunk)
         values = shared.values(cx)
 
-        def at(t):
-            params = path.at(t)
-            return batch_statistics(model, params, cx, shared.at(t, values), normalised)
+        def at(argument):
+            c, replaced = argument
+            params = replace_leaves(family.at(c), replaced)
+            return batch_statistics(model, params, cx, shared.at(c, values), normalised)
 
-        return jax.tree.map(jnp.add, total, jax.lax.map(at, ts, batch_size=at_once)), None
+        found = jax.lax.map(at, (coordinates, given), batch_size=at_once)
+        return jax.tree.map(jnp.add, total, found), None
 
-    n_chunks = n // chunk
-    zero = {i: jnp.zeros((*ts.shape, *leaves[i].shape), jnp.float32) for i in normalised.leaves}
+    n_chunks, points = length(x) // chunk, count(coordinates)
+    zero = {i: jnp.zeros((points, *leaves[i].shape), jnp.float32) for i in normalised.leaves}
     total, _ = jax.lax.scan(one_chunk, zero, jnp.arange(n_chunks))
     return jax.tree.map(lambda v: v / n_chunks, total)

@@ -1,18 +1,20 @@
-"""A path in the pieces that a sweep takes one after the other."""
+"""A family in the pieces that a sweep takes one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from ..path import Legs, Path
-from ..path.legs import Known
+from ..path import Family, Path, Points
+from ..path._base import count, type_at
 
-_KNOWN_BYTES = 1 << 30
+_POINTS_BYTES = 1 << 30
 _T_BATCH_BYTES = 2 << 30
 
 
@@ -22,39 +24,73 @@ def time_grid(t: int | Any) -> np.ndarray:
         if t < 1:
             raise ValueError(f"t: a number of points must be at least 1, got {t}")
         return np.linspace(0.0, 1.0, int(t))
-    ts = np.asarray(t, np.float64).reshape(-1)
+    try:
+        ts = np.asarray(t, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        kind = type(t).__name__
+        raise ValueError(f"t must be a number of points or an array of them, got {kind}") from None
     if ts.size == 0:
         raise ValueError("t holds no points")
     _check.interval(ts)
+    falls = np.flatnonzero(np.diff(ts) < 0)
+    if falls.size:
+        i = falls[0]
+        raise ValueError(
+            f"t must not fall: t[{i + 1}] = {ts[i + 1]:g} comes after t[{i}] = {ts[i]:g}; sort it "
+            "(np.sort), or ask mcjax.evaluation.evaluate_points for values in any order"
+        )
     return ts
 
 
-def pieces(path: Path, ts: np.ndarray) -> Iterator[tuple[np.ndarray, Path, np.ndarray]]:
-    """(which of `ts`, path, where on it): legs, and costly paths as points that are known.
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A part of a family to be swept at once: `which` of all coordinates, and where they are."""
 
-    What a leg does not move is shared on the leg; a costly point is computed once, and as many
-    are kept at a time as fit in 1 GiB.
-    """
-    if isinstance(path, Legs):
-        for number, which, where in path.places(ts):
-            for some, piece, at in pieces(path.legs[number], where):
-                yield which[some], piece, at
-    elif path.costly:
-        for some in np.array_split(np.arange(len(ts)), -(-len(ts) * _bytes(path) // _KNOWN_BYTES)):
-            yield some, Known(path, ts[some]), ts[some]
-    else:
-        yield np.arange(len(ts)), path, ts
+    which: np.ndarray
+    family: Family
+    coordinates: Any
+
+    def at_hand(self) -> Piece:
+        """The piece; costly points of it computed, so that each is only once."""
+        if not self.family.costly:
+            return self
+        points = Points.of(self.family, self.coordinates)
+        return Piece(self.which, points, jnp.arange(len(self.which)))
 
 
-def t_batch_for(path: Path, n: int, t_batch: int | None) -> int:
-    """How many of n points are evaluated at once, if the user does not say."""
+def pieces(family: Family, coordinates: Any) -> list[Piece]:
+    """Leg by leg, as what a leg does not move is shared on it; of costly points as many as fit in
+    1 GiB."""
+    found = []
+    for which, part, where in family.pieces(coordinates):
+        where, n = as_coordinates(part, where), len(which)
+        if not part.costly:
+            found.append(Piece(which, part, where))
+            continue
+        parts = math.ceil(n * bytes_of(part, where) / _POINTS_BYTES)
+        for some in np.array_split(np.arange(n), parts):
+            found.append(Piece(which[some], part, jax.tree.map(lambda v, i=some: v[i], where)))
+    return found
+
+
+def as_coordinates(family: Family, coordinates: Any) -> Any:
+    """Coordinates as arrays of JAX's; those of a path as floats."""
+    if isinstance(family, Path):
+        return jnp.asarray(coordinates, jnp.result_type(float))
+    numbers = isinstance(coordinates, list | tuple) and np.ndim(coordinates[0]) == 0
+    return jax.tree.map(jnp.asarray, np.asarray(coordinates) if numbers else coordinates)
+
+
+def t_batch_for(family: Family, coordinates: Any, t_batch: int | None) -> int:
+    """How many of the points are evaluated at once, if the user does not say."""
     if t_batch is not None:
         return _check.positive(t_batch, "t_batch")
     if jax.default_backend() == "cpu":
         return 1  # keeps the activations in cache: 2.3 times faster than vmap
-    return max(1, min(n, _T_BATCH_BYTES // _bytes(path)))
+    return max(1, min(count(coordinates), _T_BATCH_BYTES // bytes_of(family, coordinates)))
 
 
-def _bytes(path: Path) -> int:
-    """Of one network on the path."""
-    return sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(jax.eval_shape(path.at, 0.0)))
+def bytes_of(family: Family, coordinates: Any) -> int:
+    """Of one network of the family."""
+    leaves = jax.tree.leaves(type_at(family, coordinates))
+    return sum(v.size * v.dtype.itemsize for v in leaves)

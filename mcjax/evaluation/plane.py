@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping
-from pathlib import Path as FilePath
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from .. import _check
-from .._files import write_atomically
-from .._static import pack, unpack
+from .._static import pack
 from .._tree import inner_product, linear_combination
 from .._types import ApplyFn, Params
 from ..network.batch_norm import without
 from ..network.network import Network
-from ..path._base import Combination, Path, time
+from ..path import Combination, Family, Path, static
 from ..tasks import CLASSIFICATION, Task
-from .along import evaluate
+from .along import evaluated
+from .surface import Surface
 
 # Sine of the smallest angle between the sides of the triangle that counts as a plane.
 _COLLINEAR = 1e-4
 
 
-@dataclasses.dataclass(frozen=True)
-class Plane:
+class Plane(Family):
     """The plane through three networks, with an orthonormal frame (tatro2020, Fig. 3).
+
+    A family: coordinates (x, y) ↦ parameters, at origin + x · first + y · second.
 
     Made by `Plane.through(a, b, c)`: the origin is at a, the first axis points to b, the second
     is what Gram–Schmidt leaves of c − a.
@@ -44,7 +41,20 @@ class Plane:
     first: Params
     second: Params
     corners: np.ndarray
-    statistics: frozenset[int] = frozenset()
+    statistics: frozenset[int] = static(default=frozenset())
+
+    def linear(self) -> Combination:
+        points = self.origin, self.first, self.second
+        return Combination(points, lambda c: (jnp.ones_like(c[0]), c[0], c[1]))
+
+    def mixture(self, coordinates: Any) -> tuple[Sequence[Params], np.ndarray]:
+        """Of the three networks; outside their triangle as at its rim, so no weight is negative."""
+        corners = np.asarray(self.corners, np.float64)
+        sides = [np.vstack([v.T, np.ones(len(v))]) for v in (corners, np.asarray(coordinates))]
+        weights = np.maximum(np.linalg.solve(*sides).T, 0)
+        points = self.origin, self.first, self.second
+        networks = [linear_combination((1.0, x, y), points) for x, y in corners]
+        return networks, weights / weights.sum(-1, keepdims=True)
 
     @classmethod
     def through(cls, a: Params, b: Params, c: Params, *, network: Network | None = None) -> Plane:
@@ -84,7 +94,7 @@ class Plane:
 
     def point(self, x: float, y: float) -> Params:
         """The parameters at coordinates (x, y)."""
-        return unpack(linear_combination((1.0, x, y), (self.origin, self.first, self.second)))
+        return self(np.array([x, y]))
 
     def coordinates(self, params: Params) -> np.ndarray:
         """(x, y) of the foot of the perpendicular from a network onto the plane."""
@@ -105,74 +115,10 @@ def _norm(a: Params, statistics: frozenset[int]) -> float:
     return float(np.sqrt(_dot(a, a, statistics)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Surface:
-    """Metrics on a grid of a plane: the result of `evaluate_plane`.
-
-    - `x`: (X,), `y`: (Y,) coordinates; `values`: metric name → (Y, X)
-    - `corners`: (3, 2) coordinates of the plane's networks
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    values: Mapping[str, np.ndarray]
-    corners: np.ndarray
-    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The surface as plain lists and numbers."""
-        return {
-            "x": self.x.tolist(),
-            "y": self.y.tolist(),
-            "values": {k: v.tolist() for k, v in self.values.items()},
-            "corners": self.corners.tolist(),
-            "metadata": dict(self.metadata),
-        }
-
-    def save(self, path: str | FilePath) -> None:
-        """Write the surface as JSON, atomically."""
-        write_atomically(path, json.dumps(self.to_dict(), indent=1).encode())
-
-    def plot(
-        self,
-        path: str | FilePath,
-        metric: str = "accuracy",
-        *,
-        names: tuple[str, str, str] = ("A", "B", "C"),
-        paths: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        """Draw a metric as filled contours, the networks, and paths given by coordinates."""
-        from ..figures.plane import draw_plane
-
-        draw_plane(self, path, metric, names=names, paths=paths)
-
-
-class _Grid(Combination):
-    """The points of a grid one after the other: θ(k / (n − 1)) is point k."""
-
-    fields = ("plane", "places")
-    plane: tuple[Params, Params, Params]
-    places: jax.Array
-
-    def __init__(self, plane: Plane, places: np.ndarray) -> None:
-        self._set(
-            plane=(plane.origin, plane.first, plane.second),
-            places=jnp.asarray(places, jnp.result_type(float)),
-        )
-
-    def basis(self) -> tuple[Params, ...]:
-        return self.plane
-
-    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
-        k = jnp.round(time(t) * (len(self.places) - 1)).astype(int)
-        x, y = self.places[k]
-        return jnp.ones_like(x), x, y
-
-
 def evaluate_plane(
     plane: Plane,
-    apply_fn: ApplyFn,
-    data: tuple[Any, Any],
+    model: ApplyFn | Network,
+    data: Any,
     size: int = 17,
     *,
     margin: float = 0.2,
@@ -183,8 +129,9 @@ def evaluate_plane(
 ) -> Surface:
     """Metrics of the networks on a grid of a plane, each over the whole data set.
 
-    As `mcjax.evaluate` along a path: batched, sharded over a mesh, batch-normalisation statistics
-    estimated at every point, and what is linear in the parameters computed three times in all.
+    As `mcjax.evaluate` along a path: batched, sharded over a mesh, and what is linear in the
+    parameters computed three times in all. Statistics of batch normalisation are by default the
+    three networks' own, mixed by barycentric coordinates (outside the triangle as at its rim).
 
     **Arguments:**
     - `size`: points a side, at least 2
@@ -211,9 +158,9 @@ def evaluate_plane(
     low, high = low - around, high + around
     x, y = (np.linspace(low[i], high[i], size) for i in (0, 1))
     places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-    curve = evaluate(
-        _Grid(plane, places), apply_fn, data, len(places), task=task, statistics=statistics,
-        mesh=mesh, chunk=chunk,
+    found, metadata = evaluated(
+        plane, model, data, places.astype(jnp.result_type(float)), task=task,
+        statistics=statistics, mesh=mesh, chunk=chunk, where=lambda i: f"(x, y) = {places[i]}",
     )  # fmt: skip
-    values = {k: v.reshape(size, size) for k, v in curve.values.items()}
-    return Surface(x, y, values, plane.corners, curve.metadata)
+    values = {k: v.reshape(size, size) for k, v in found.values.items()}
+    return Surface(x, y, values, plane.corners, task, metadata)

@@ -1,1 +1,1 @@
-"""Arrays drawn as figures; matplotlib is loaded on use."""
+"""Curves and surfaces drawn as figures; matplotlib is loaded on use."""

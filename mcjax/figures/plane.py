@@ -2,75 +2,110 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 
-from .._files import write_atomically
+from .curves import save_figure
 
 _LINES = ("-", "--", "-.", ":")
+_LEVELS = 16
 
 
 def draw_plane(
     surface: Any,
-    path: str | Path,
-    metric: str = "accuracy",
+    path: str | Path | None = None,
+    metric: str | None = None,
     *,
     names: tuple[str, str, str] = ("A", "B", "C"),
     paths: Mapping[str, np.ndarray] | None = None,
-) -> None:
+    ax: Any = None,
+) -> Any:
     """Filled contours of a metric, the three networks and paths on the plane.
 
+    Bright is good: which values are, and what the colours are called, says the surface's task. Its
+    loss is drawn on a logarithmic scale where it is positive.
+
     **Arguments:**
-    - `metric`: drawn in percent if it is `"accuracy"`, on a logarithmic scale if it is `"loss"`
+    - `surface`: `mcjax.evaluation.Surface` (or what has `x`, `y`, `values`, `corners`, `task`)
+    - `path`: picture file, its ending says the format; default: none is written
+    - `metric`: default: the accuracy if the task has one, else its loss
     - `names`: of the plane's networks
     - `paths`: label → (points, 2) coordinates
-    """
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
+    - `ax`: axes to draw on; default: those of a new figure
 
+    **Returns:** the axes.
+
+    **Raises:** `ValueError` for an unknown metric, or one that is nowhere finite.
+    """
+    import matplotlib
+
+    task = surface.task
+    metric = task.headline if metric is None else metric
     if metric not in surface.values:
         raise ValueError(f"unknown metric {metric!r}; there are {', '.join(surface.values)}")
-    values = np.asarray(surface.values[metric])
-    more: dict[str, Any] = {"levels": 16, "cmap": "viridis"}
-    if metric == "accuracy":
-        values = 100 * values
-    elif metric == "loss" and (values > 0).all():
-        more = {"levels": np.geomspace(values.min(), values.max(), 17), "cmap": "viridis_r",
-                "norm": LogNorm()}  # fmt: skip
-    with matplotlib.rc_context({"font.size": 10}):
-        wide, high = np.ptp(surface.x), np.ptp(surface.y)
-        size = (6.4, float(np.clip(1.6 + 5 * high / wide, 3, 7)))
-        figure = Figure(figsize=size, layout="constrained")
-        panel = figure.subplots()
-        filled = panel.contourf(surface.x, surface.y, values, **more)
-        bar = figure.colorbar(filled, label="accuracy (%)" if metric == "accuracy" else metric)
-        if metric == "loss":
+    values = task.scale(metric) * np.asarray(surface.values[metric], np.float64)
+    values = np.ma.masked_invalid(values)
+    if values.count() == 0:
+        raise ValueError(f"{metric} is not finite at any point of the plane")
+    with matplotlib.rc_context({"font.size": 10} if ax is None else {}):
+        panel = _panel(surface) if ax is None else ax
+        logarithmic = metric == task.loss and bool(values.min() > 0)
+        colours = "viridis" if task.direction(metric) == "low" else "viridis_r"
+        scale = _scale(values, logarithmic)
+        filled = panel.contourf(surface.x, surface.y, values, cmap=colours, **scale)
+        bar = panel.figure.colorbar(filled, ax=panel, label=task.axis(metric))
+        if logarithmic:
             bar.ax.yaxis.set_major_formatter(lambda v, _: f"{v:.3g}")
             bar.ax.yaxis.set_minor_formatter(lambda v, _: "")
-        for (label, points), style in zip((paths or {}).items(), _LINES * 4, strict=False):
-            panel.plot(*np.asarray(points).T, style, color="white", lw=2.2, label=label)
-        panel.plot(*surface.corners.T, "o", color="white", mec="black", ms=8)
-        for name, corner in zip(names, surface.corners, strict=True):
-            panel.annotate(
-                name, corner, (0, 9), textcoords="offset points", ha="center", color="black",
-                bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.75},
-            )  # fmt: skip
+        _networks(panel, surface.corners, names)
         panel.set(xlabel="distance in parameter space", aspect="equal")
         if paths:
-            legend = figure.legend(
-                loc="outside lower center",
-                ncols=3,
-                frameon=True,
-                facecolor="0.35",
-                edgecolor="0.35",
-            )
-            for text in legend.get_texts():
-                text.set_color("white")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=150)
-    write_atomically(path, buffer.getvalue())
+            _paths(panel, paths, panel.figure if ax is None else panel)
+        if path is not None:
+            save_figure(panel.figure, path)
+    return panel
+
+
+def _panel(surface: Any) -> Any:
+    from matplotlib.figure import Figure
+
+    wide, high = np.ptp(surface.x), np.ptp(surface.y)
+    size = (6.4, float(np.clip(1.6 + 5 * high / wide, 3, 7)))
+    return Figure(figsize=size, layout="constrained").subplots()
+
+
+def _scale(values: Any, logarithmic: bool) -> dict[str, Any]:
+    """Levels between the least and the greatest value, which may be the same."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
+        around = 0.01 * abs(low) or 0.01
+        low, high = low - around, high + around
+    if logarithmic:
+        return {"levels": np.geomspace(low, high, _LEVELS + 1), "norm": LogNorm()}
+    return {"levels": MaxNLocator(_LEVELS).tick_values(low, high)}
+
+
+def _networks(panel: Any, corners: np.ndarray, names: tuple[str, str, str]) -> None:
+    panel.plot(*corners.T, "o", color="white", mec="black", ms=8)
+    for name, corner in zip(names, corners, strict=True):
+        panel.annotate(
+            name, corner, (0, 9), textcoords="offset points", ha="center", color="black",
+            bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.75},
+        )  # fmt: skip
+
+
+def _paths(panel: Any, paths: Mapping[str, np.ndarray], place: Any) -> None:
+    """Paths on the plane, and their legend below the figure or in the axes."""
+    for k, (label, points) in enumerate(paths.items()):
+        style = _LINES[k % len(_LINES)]
+        panel.plot(*np.asarray(points).T, style, color="white", lw=2.2, label=label)
+    where: Any = {"loc": "outside lower center", "ncols": 3} if place is not panel else {}
+    legend = place.legend(frameon=True, facecolor="0.35", edgecolor="0.35", **where)
+    for text in legend.get_texts():
+        text.set_color("white")

@@ -17,8 +17,7 @@ from .._files import write_atomically
 from .._tree import linear_combination
 from .._types import Params
 from ..network.network import Network
-from ..path import Path
-from ..path._base import time
+from ..path import Path, static, time
 from .architecture import Architecture, skeleton, with_arrays
 from .rows import Rows
 
@@ -30,16 +29,14 @@ class FlowPath(Path):
     Made by `ConnectionModel.connect`.
     """
 
-    fields = ("a", "b", "latent_a", "latent_b", "arrays")
-    static = ("architecture", "rows")
     costly = True
     a: Params
     b: Params
     latent_a: Mapping[str, jax.Array]
     latent_b: Mapping[str, jax.Array]
     arrays: Mapping[str, list[jax.Array]]
-    architecture: Architecture
-    rows: Rows
+    architecture: Architecture = static()
+    rows: Rows = static()
 
     def __init__(
         self, a: Params, b: Params, arrays: Mapping[str, list[jax.Array]],
@@ -104,7 +101,7 @@ class ConnectionModel:
 
         **Raises:** `ValueError` where neurons have rows of another length than the model's.
         """
-        network.check_parameters(a=a, b=b)
+        a, b = network.check_parameters(a=a, b=b)
         rows = Rows.of(network)
         if rows != self.rows:
             raise ValueError(

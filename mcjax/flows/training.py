@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +15,16 @@ import optax
 import paramax
 
 from .. import _check
+from .._static import unpack
 from .._tree import linear_combination, stack
 from .._types import Params
 from ..network.network import Network
-from ..training.state import TrainingState
+from ..tasks import CLASSIFICATION, Task
+from ..training import identity
+from ..training.data import Data, Layout
+from ..training.driver import Trainer, run, warn_unless_finite
+from ..training.loss import MeanLoss
+from ..training.store import Store
 from .architecture import (
     Architecture,
     arrays_of,
@@ -34,10 +38,10 @@ from .rows import Rows
 
 IAF, REALNVP = Architecture("iaf", blocks=20, depth=0), Architecture("realnvp")
 Progress = Callable[[int, float], None]
-# Steps compiled into one scan, after which progress is reported.
+# Steps taken together, after which progress is reported.
 _BLOCK = 20
-# Steps after which the state is kept: a multiple of a block.
-_KEEP = 100
+# Blocks after which the state is kept.
+_KEEP = 5
 
 
 def train_flow(
@@ -80,31 +84,30 @@ def train_flow(
         >>> path(0.5)["w1"].shape
         (3, 8)
     """
-    rows, arrays, pooled = _start(network, networks, architecture, key)
-    losses = np.zeros(steps)
+    rows, arrays, pooled, networks = _start(network, networks, architecture, key)
+    plan = _Plan(architecture, steps, batch, learning_rate, key, progress)
+    losses = np.zeros(_check.positive(steps, "steps"))
     for i, (group, neurons) in enumerate(pooled.items()):
-        objective = partial(_likelihood, architecture, neurons.shape[1], batch)
-        kept = _kept(directory, f"group-{i}", architecture, steps, batch, learning_rate, key)
-        arrays[group], found = _minimise(
-            objective, arrays[group], neurons, steps, learning_rate, key, progress, kept
+        kept = plan.store(directory, f"group-{i}", {"neurons": identity.of_array(neurons)})
+        objective = Likelihood(architecture, neurons.shape[1], batch)
+        arrays[group], found = plan.minimise(
+            objective, arrays[group], neurons, lambda keys: keys, kept
         )
         losses += found
-    return _finish(f"{architecture.kind}-flow", architecture, rows, arrays, losses,
-                   {"steps": steps, "batch": batch, "learning_rate": learning_rate,
-                    "networks": len(networks)})  # fmt: skip
+    return plan.model(f"{architecture.kind}-flow", rows, arrays, losses, len(networks))
 
 
 def train_bijection(
     network: Network,
     networks: Sequence[Params],
-    loss_fn: Callable[[Params, Any], jax.Array],
-    data: Any,
+    data: tuple[Any, Any],
     architecture: Architecture = REALNVP,
     *,
     steps: int = 1000,
     batch: int = 128,
     learning_rate: float = 1e-4,
     key: jax.Array,
+    task: Task = CLASSIFICATION,
     directory: str | Path | None = None,
     progress: Progress = lambda step, loss: None,
 ) -> ConnectionModel:
@@ -116,42 +119,52 @@ def train_bijection(
 
     **Arguments:**
     - `network`: the traced network; `networks`: at least two parameter trees
-    - `loss_fn`: (params, batch of data) → scalar
-    - `data`: a pytree of arrays with examples on axis 0
+    - `data`: (x, y), batched on axis 0
     - `steps`, `batch`: steps of so many examples each
     - `key`: initialisation, pairs and order
+    - `task`: whose loss is minimised
     - `directory`: keep the state every 100 steps; the same call goes on from there, bit for bit
     - `progress`: called with (steps done, mean loss) every 20 steps
 
     **Returns:** a `ConnectionModel` for `"realnvp-bijection"`.
 
-    **Raises:** `ValueError` for fewer than two networks, another architecture than RealNVP, or
-    fewer examples than a batch.
+    **Raises:** `ValueError` for fewer than two networks, another architecture than RealNVP,
+    fewer examples than a batch, or outputs or labels that are not the task's.
     """
     if architecture.kind != "realnvp":
         raise ValueError("Bijection training needs a fast inverse: kind 'realnvp', got "
                          f"{architecture.kind!r}")  # fmt: skip
-    n = _check.batched(data, "data")
-    if n < batch:
-        raise ValueError(f"data: {n} examples are fewer than one batch of {batch}")
-    rows, arrays, _ = _start(network, networks, architecture, key)
-    objective = partial(_middle_loss, architecture, rows, loss_fn, batch)
-    given = (stack(networks), jax.tree.map(jnp.asarray, data))
-    kept = _kept(directory, "bijection", architecture, steps, batch, learning_rate, key)
-    arrays, losses = _minimise(objective, arrays, given, steps, learning_rate, key, progress, kept)
-    return _finish("realnvp-bijection", architecture, rows, arrays, losses,
-                   {"steps": steps, "batch": batch, "learning_rate": learning_rate,
-                    "networks": len(networks)})  # fmt: skip
+    whole = Data(data, network)
+    whole.steps(batch)
+    rows, arrays, _, networks = _start(network, networks, architecture, key)
+    whole.check(task, network.apply_fn, networks[0], None)
+    plan = _Plan(architecture, steps, batch, learning_rate, key, progress)
+    kept = plan.store(directory, "bijection", {
+        "networks": identity.of_params(networks), "data": identity.of_data(data),
+        "model": identity.of_model(network.apply_fn, networks[0], whole.example(1)[0]),
+        "task": identity.describe(task),
+    })  # fmt: skip
+
+    def batches(keys: jax.Array) -> Any:
+        return whole.rows(np.asarray(_examples(keys, batch, whole.n))), keys
+
+    objective = Middle(architecture, rows, MeanLoss(network.apply_fn, task), whole.layout)
+    given = (stack(networks), whole.shared)
+    arrays, losses = plan.minimise(objective, arrays, given, batches, kept)
+    return plan.model("realnvp-bijection", rows, arrays, losses, len(networks))
 
 
 def _start(
     network: Network, networks: Sequence[Params], architecture: Architecture, key: jax.Array
-) -> tuple[Rows, dict[str, list[jax.Array]], dict[str, jax.Array]]:
-    """Rows, a new ν for each group, and the neurons of all networks."""
+) -> tuple[Rows, dict[str, list[jax.Array]], dict[str, jax.Array], list[Params]]:
+    """Rows, a new ν for each group, the neurons of all networks, and these, checked."""
+    _check.network(network)
+    _check.random_key(key)
     if len(networks) < 2:
         raise ValueError(f"networks: at least two are needed to learn from, got {len(networks)}")
-    for i, params in enumerate(networks):
-        network.check_parameters(**{f"networks[{i}]": params})
+    networks = list(network.check_parameters(
+        **{f"networks[{i}]": params for i, params in enumerate(networks)}
+    ))  # fmt: skip
     rows = Rows.of(network)
     if not rows.units:
         raise ValueError("the network has no units whose parameters could be modelled")
@@ -162,118 +175,123 @@ def _start(
         flow = build(architecture, neurons.shape[1], jax.random.fold_in(key, i))
         arrays[group] = arrays_of(standardised(flow, neurons))
         skeleton(architecture, neurons.shape[1])
-    return rows, arrays, pooled
+    return rows, arrays, pooled, networks
 
 
-def _likelihood(
-    architecture: Architecture, dim: int, batch: int, arrays: Any, neurons: jax.Array, key: Any
-) -> jax.Array:
-    """−log likelihood for each coordinate of a batch of neurons."""
-    flow = paramax.unwrap(with_arrays(architecture, dim, arrays))
-    some = neurons[jax.random.choice(key, len(neurons), (min(batch, len(neurons)),), False)]
-    latent, log_det = jax.vmap(flow.transform_and_log_det)(some)
-    likelihood = jnp.sum(jax.scipy.stats.norm.logpdf(latent), 1) + log_det
-    return -jnp.mean(likelihood) / dim
+@dataclasses.dataclass(frozen=True)
+class Likelihood:
+    """−log likelihood for each coordinate of a random batch of neurons; given are all neurons."""
+
+    architecture: Architecture
+    dim: int
+    batch: int
+
+    def __call__(self, arrays: Any, key: jax.Array, draw: None, neurons: jax.Array) -> jax.Array:
+        flow = paramax.unwrap(with_arrays(self.architecture, self.dim, arrays))
+        size = min(self.batch, len(neurons))
+        some = neurons[jax.random.choice(key, len(neurons), (size,), False)]
+        latent, log_det = jax.vmap(flow.transform_and_log_det)(some)
+        likelihood = jnp.sum(jax.scipy.stats.norm.logpdf(latent), 1) + log_det
+        return -jnp.mean(likelihood) / self.dim
 
 
-def _middle_loss(
-    architecture: Architecture,
-    rows: Rows,
-    loss_fn: Callable,
-    batch: int,
-    arrays: Any,
-    given: Any,
-    key: jax.Array,
-) -> jax.Array:
-    """The loss in the middle between two random networks, on a random batch."""
-    networks, data = given
-    count, n = (len(jax.tree.leaves(v)[0]) for v in given)
-    pair_key, batch_key = jax.random.split(key)
-    first, second = jax.random.choice(pair_key, count, (2,), replace=False)
-    ends = [jax.tree.map(lambda v, i=i: v[i], networks) for i in (first, second)]
-    taken = [rows.take(p) for p in ends]
-    middle = {}
-    for group, own in arrays.items():
-        flow = paramax.unwrap(with_arrays(architecture, taken[0][group].shape[1], own))
-        both = [jax.vmap(flow.transform)(t[group]) for t in taken]
-        middle[group] = jax.vmap(flow.inverse)(jnp.sqrt(0.5) * (both[0] + both[1]))
-    params = rows.put(middle, linear_combination((0.5, 0.5), ends))
-    start = jax.random.randint(batch_key, (batch,), 0, n)
-    return loss_fn(params, jax.tree.map(lambda v: v[start], data))
+@dataclasses.dataclass(frozen=True)
+class Middle:
+    """The loss in the middle between two random networks; given are all of them, stacked."""
+
+    architecture: Architecture
+    rows: Rows
+    loss: MeanLoss
+    layout: Layout
+
+    def __call__(self, arrays: Any, batch: Any, draw: None, given: Any) -> jax.Array:
+        (examples, key), (networks, shared) = batch, given
+        count = len(jax.tree.leaves(networks)[0])
+        pair_key, _ = jax.random.split(key)
+        first, second = jax.random.choice(pair_key, count, (2,), replace=False)
+        ends = [jax.tree.map(lambda v, i=i: v[i], networks) for i in (first, second)]
+        taken = [self.rows.take(p) for p in ends]
+        middle = {}
+        for group, own in arrays.items():
+            dim = taken[0][group].shape[1]
+            flow = paramax.unwrap(with_arrays(self.architecture, dim, own))
+            both = [jax.vmap(flow.transform)(t[group]) for t in taken]
+            middle[group] = jax.vmap(flow.inverse)(jnp.sqrt(0.5) * (both[0] + both[1]))
+        params = self.rows.put(middle, linear_combination((0.5, 0.5), ends))
+        return self.loss(unpack(params), self.layout.join(examples, shared))
 
 
-def _minimise(
-    objective: Callable,
-    arrays: Any,
-    given: Any,
-    steps: int,
-    learning_rate: float,
-    key: jax.Array,
-    progress: Progress,
-    kept: TrainingState | None,
-) -> tuple[Any, np.ndarray]:
-    """Adam, its rate falling along a cosine, on objective(arrays, given, key).
+@partial(jax.jit, static_argnames=("batch", "n"))
+def _examples(keys: jax.Array, batch: int, n: int) -> jax.Array:
+    """(steps, batch) numbers of random examples: the second half of each step's key."""
 
-    Only floating-point arrays are trained.
-    """
-    schedule = optax.cosine_decay_schedule(learning_rate, _check.positive(steps, "steps"))
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-    free, rest = eqx.partition(arrays, eqx.is_inexact_array)
-    state = optimizer.init(free)
+    def of(key: jax.Array) -> jax.Array:
+        return jax.random.randint(jax.random.split(key)[1], (batch,), 0, n)
 
-    @jax.jit
-    def block(free, state, keys, given):
-        def step(carry, key):
-            free, state = carry
-            loss, gradient = jax.value_and_grad(
-                lambda f: objective(eqx.combine(f, rest), given, key)
-            )(free)
-            updates, state = optimizer.update(gradient, state, free)
-            return (optax.apply_updates(free, updates), state), loss
-
-        return jax.lax.scan(step, (free, state), keys)
-
-    keys = jax.random.split(jax.random.fold_in(key, 1), steps)
-    losses = np.zeros(steps, np.float32)
-    done = 0
-    if kept is not None:
-        done, (free, state, losses) = kept.restore((free, state, losses))
-        losses = np.array(losses)
-    while done < steps:
-        last = min(done + _BLOCK, steps)
-        (free, state), found = block(free, state, keys[done:last], given)
-        losses[done:last] = found
-        if kept is not None and (last % _KEEP == 0 or last == steps):
-            kept.save(last, (free, state, losses))
-        progress(last, float(losses[done:last].mean()))
-        done = last
-    if kept is not None:
-        kept.close()
-    return eqx.combine(free, rest), losses
+    return jax.vmap(of)(keys)
 
 
-def _kept(
-    directory: str | Path | None, name: str, architecture: Architecture, steps: int, batch: int,
-    learning_rate: float, key: jax.Array,
-) -> TrainingState | None:  # fmt: skip
-    """Where a training keeps its state."""
-    if directory is None:
-        return None
-    run = {
-        "steps": steps, "batch": batch, "learning_rate": learning_rate,
-        "key": np.asarray(jax.random.key_data(key)).tolist(), **dataclasses.asdict(architecture),
-    }  # fmt: skip
-    return TrainingState(Path(directory) / name, run)
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What both trainings have in common: Adam, its rate falling along a cosine."""
+
+    architecture: Architecture
+    steps: int
+    batch: int
+    learning_rate: float
+    key: jax.Array
+    progress: Progress
+
+    def store(self, directory: str | Path | None, name: str, more: dict[str, Any]) -> Store | None:
+        """Where a training keeps its state."""
+        if directory is None:
+            return None
+        return Store(Path(directory) / name, {
+            "what": "a connection model", "architecture": dataclasses.asdict(self.architecture),
+            "steps": self.steps, "batch": self.batch, "learning_rate": self.learning_rate,
+            "key": identity.of_array(self.key), **more,
+        })  # fmt: skip
+
+    def minimise(
+        self,
+        objective: Callable,
+        arrays: Any,
+        given: Any,
+        batches: Callable[[jax.Array], Any],
+        store: Store | None,
+    ) -> tuple[Any, np.ndarray]:
+        """(arrays, losses) of all steps.
+
+        **Arguments:**
+        - `batches`: keys of some steps → the block of them
+        """
+        trainer = Trainer(objective, _optimizer(self.learning_rate, self.steps))
+        keys = jax.random.split(jax.random.fold_in(self.key, 1), self.steps)
+
+        def blocks(part: int) -> Iterator[tuple[Any, int]]:
+            numbers = np.arange(part * _BLOCK, (part + 1) * _BLOCK)
+            block = batches(keys[np.minimum(numbers, self.steps - 1)])
+            yield block, min(_BLOCK, self.steps - part * _BLOCK)
+
+        def progress(part: int, losses: np.ndarray) -> None:
+            self.progress(part * _BLOCK + len(losses), float(losses.mean()))
+
+        state, losses = run(
+            trainer, trainer.init(arrays), -(-self.steps // _BLOCK), blocks, given=given,
+            store=store, every=_KEEP, progress=progress,
+        )  # fmt: skip
+        return state.trained, losses
+
+    def model(
+        self, method: str, rows: Rows, arrays: Any, losses: np.ndarray, networks: int
+    ) -> ConnectionModel:
+        warn_unless_finite(losses, "step", stacklevel=4)
+        metadata = {"steps": self.steps, "batch": self.batch,
+                    "learning_rate": self.learning_rate, "networks": networks}  # fmt: skip
+        return ConnectionModel(method, self.architecture, rows, arrays, losses, metadata)
 
 
-def _finish(
-    method: str, architecture: Architecture, rows: Rows, arrays: Any, losses: np.ndarray,
-    metadata: dict[str, Any],
-) -> ConnectionModel:  # fmt: skip
-    if not np.isfinite(losses).all():
-        warnings.warn(
-            f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on: lower "
-            "the learning rate",
-            stacklevel=3,
-        )
-    return ConnectionModel(method, architecture, rows, arrays, losses, metadata)
+@lru_cache(maxsize=16)
+def _optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    schedule = optax.cosine_decay_schedule(learning_rate, steps)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))

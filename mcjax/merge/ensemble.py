@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._inputs import per_example
+from .._inputs import per_example, unmark
+from .._static import pack, unpack
 from .._types import ApplyFn, Params
 from ..adjust.adjustment import solve_along
 from ..adjust.moments import Wanted
@@ -22,6 +23,7 @@ from ..network.model import Model
 from ..network.network import Network
 from ..network.program import run
 from ..path import Partial
+from ..tasks import CLASSIFICATION, accuracy
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,14 +57,21 @@ class Ensemble:
         return sum(outputs[1:], outputs[0]) / len(outputs)
 
     def accuracy(self, data: tuple[Any, Any], chunk: int = 500) -> float:
-        """The share of examples whose label is the most probable."""
-        x, y = data
-        n = _check.batched(x, "x")
-        apply = jax.jit(self)
-        right = 0
+        """The share of examples whose label is the most probable; NaN where outputs are.
+
+        **Arguments:**
+        - `data`: (x, y), y integer classes or rows of probabilities
+
+        **Raises:** `ValueError` for outputs or labels that are no classification's.
+        """
+        (x, y), n = _check.labelled(data)
+        chunk = min(_check.positive(chunk, "chunk"), n)
+        outputs = jax.eval_shape(lambda x: self.apply_fn(unpack(self.members[0]), unmark(x)), x)
+        CLASSIFICATION.check(outputs, y)
+        apply, labels, right = jax.jit(self), np.asarray(y), 0.0
         for first in range(0, n, chunk):
             some = per_example(lambda v, i=first: jnp.asarray(v[i : i + chunk]), x)
-            right += int(np.sum(np.argmax(apply(some), -1) == np.asarray(y[first : first + chunk])))
+            right += float(accuracy(apply(some), labels[first : first + chunk]).sum())
         return right / n
 
 
@@ -90,8 +99,8 @@ def wa_ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: i
 
     **Returns:** an `Ensemble`; call it on inputs for probabilities.
 
-    **Raises:** `ValueError` for fewer than two networks, networks of another architecture, or a
-    layer that there is not or that no group of units comes before.
+    **Raises:** `ValueError` for what is no list of at least two networks, networks of another
+    architecture, or a layer that there is not or that no group of units comes before.
 
         >>> import jax, jax.numpy as jnp, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -170,11 +179,19 @@ def _shares(network: Network, shared: frozenset[int]) -> tuple[float, float]:
     return common / max(total, 1.0), sum(sizes[i] for i in shared) / sum(sizes)
 
 
-def check_members(network: Network, members: Sequence[Params], least: int) -> list[Params]:
+def check_members(
+    network: Network, members: Sequence[Params], least: int, name: str = "members"
+) -> list[Params]:
+    """The parameter trees, packed; raise unless they are a sequence of enough of them."""
+    _check.network(network, "network")
+    one = jax.tree.structure(pack(members, name)) == network.treedef
+    if isinstance(members, str) or not isinstance(members, Sequence) or one:
+        got = "one tree of parameters" if one else f"a {type(members).__name__}"
+        raise ValueError(f"{name} must be a list of parameter trees, [a, b, …], got {got}")
     if len(members) < least:
-        raise ValueError(f"members: an ensemble needs at least {least} networks, got "
-                         f"{len(members)}")  # fmt: skip
-    return network.check_parameters(**{f"members[{i}]": p for i, p in enumerate(members)})
+        what = "network" if least == 1 else "networks"
+        raise ValueError(f"{name}: at least {least} {what} needed, got {len(members)}")
+    return network.check_parameters(**{f"{name}[{i}]": p for i, p in enumerate(members)})
 
 
 __all__ = ["Ensemble", "independent", "wa_ensemble"]

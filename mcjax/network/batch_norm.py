@@ -7,13 +7,14 @@ of the leaves.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from .._compiled import remembered
 from .._inputs import unmark
 from .._static import pack, unpack
 from .._tree import named_leaves
@@ -32,23 +33,58 @@ def normalisations_of(model: Model, params: Params) -> Normalisations:
     return found.check([n for n, _ in named_leaves(params)]) if found.refused else found
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class StatisticLeaves:
+    """Which leaves of a model are stored statistics.
+
+    - `leaves`: their numbers
+    - `of_inputs`: (mean, variance) of normalisers of the raw inputs: nothing before them reads a
+      parameter
+    - `refused`: leaf → why it cannot be estimated
+    """
+
+    leaves: frozenset[int]
+    of_inputs: frozenset[tuple[int, int]]
+    refused: Mapping[int, str]
+
+
+def statistic_leaves(apply_fn: ApplyFn, params: Params, x: Any) -> StatisticLeaves:
+    """The statistics of a model, for parameters and inputs or their types."""
+    (leaves, treedef), (inputs, x_treedef) = jax.tree.flatten(params), jax.tree.flatten(x)
+    types = [tuple((v.shape, v.dtype) for v in some) for some in (leaves, inputs)]
+    return remembered(_statistic_leaves, apply_fn, treedef, x_treedef, *map(tuple, types))
+
+
+def _statistic_leaves(apply_fn: ApplyFn, treedef, x_treedef, types, x_types) -> StatisticLeaves:
+    params, x = (
+        jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*v) for v in some])
+        for tree, some in ((treedef, types), (x_treedef, x_types))
+    )
+    model = Model.of(apply_fn, params, x)
+    found = normalisations(model.program, model.n_leaves)
+    return StatisticLeaves(found.leaves, _of_inputs(model, found), found.refused)
+
+
+def _of_inputs(model: Model, found: Normalisations) -> frozenset[tuple[int, int]]:
+    """(mean, variance) of the normalisations whose input comes from data alone."""
+    moved = set(model.program.inputs[: model.n_leaves])
+    for equation in model.program.equations:
+        if moved.intersection(o for o in equation.inputs if isinstance(o, int)):
+            moved.update(equation.outputs)
+    raw = {(n.mean.leaf, n.variance.leaf): [] for n in found.found}
+    for n in found.found:
+        raw[n.mean.leaf, n.variance.leaf].append(not n.loops and n.input not in moved)
+    return frozenset(pair for pair, each in raw.items() if all(each))
+
+
 def statistics_of(apply_fn: ApplyFn, params: Params, x: Any) -> frozenset[int]:
     """Numbers of the leaves that are statistics, for parameters and inputs or their types.
 
     **Raises:** `ValueError` if some of them cannot be estimated.
     """
-    (leaves, treedef), (inputs, x_treedef) = jax.tree.flatten(params), jax.tree.flatten(x)
-    types = [tuple((v.shape, v.dtype) for v in some) for some in (leaves, inputs)]
-    return _statistics_of(apply_fn, treedef, x_treedef, *types)
-
-
-@lru_cache(maxsize=256)
-def _statistics_of(apply_fn: ApplyFn, treedef, x_treedef, types, x_types) -> frozenset[int]:
-    params, x = (
-        jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*v) for v in some])
-        for tree, some in ((treedef, types), (x_treedef, x_types))
-    )
-    return normalisations_of(Model.of(apply_fn, params, x), params).leaves
+    found = statistic_leaves(apply_fn, params, x)
+    Normalisations(refused=found.refused).check([n for n, _ in named_leaves(params)])
+    return found.leaves
 
 
 def without(leaves: Collection[int], params: Params) -> list[Any]:

@@ -1,21 +1,27 @@
-"""Paths in parameter space: t in [0, 1] ↦ parameters."""
+"""Families of points in parameter space, and paths: t in [0, 1] ↦ parameters."""
 
-from ._base import Path
+from ._base import Combination, Family, Path, static, time
 from .combination import Arc, Bezier, Linear, PolygonalChain
-from .legs import Knots, Known, Legs, Partial
+from .legs import Knots, Legs, Partial
+from .points import Point, Points
 from .swaps import Swaps
 from .transported import Transported
 
 __all__ = [
     "Arc",
     "Bezier",
+    "Combination",
+    "Family",
     "Knots",
-    "Known",
     "Legs",
     "Linear",
     "Partial",
     "Path",
+    "Point",
+    "Points",
     "PolygonalChain",
     "Swaps",
     "Transported",
+    "static",
+    "time",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,10 @@ from .. import _check
 from .._static import pack
 from .._tree import is_inexact, named_leaves
 from .._types import Params
-from ._base import Combination, time
+from ._base import Combination, Path, time
 
 
-class Linear(Combination):
+class Linear(Path):
     """The segment θ(t) = (1 − t) θ_A + t θ_B (anokhin2020, Eq. 5).
 
     **Arguments:**
@@ -30,7 +30,6 @@ class Linear(Combination):
         [0.25, 0.25]
     """
 
-    fields = ("a", "b")
     a: Params
     b: Params
 
@@ -38,15 +37,11 @@ class Linear(Combination):
         self._set(a=a, b=b)
         _check_points((a, b), ("a", "b"))
 
-    def basis(self) -> tuple[Params, ...]:
-        return self.a, self.b
-
-    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
-        t = time(t)
-        return 1 - t, t
+    def linear(self) -> Combination:
+        return Combination((self.a, self.b), lambda t: (1 - time(t), time(t)))
 
 
-class Arc(Combination):
+class Arc(Path):
     """θ(t) = µ + cos(π/2 t) (θ_A − µ) + sin(π/2 t) (θ_B − µ) (anokhin2020, Eq. 6, Prop. 1).
 
     It keeps the covariance of neurons that are independent and Gaussian around µ, where the
@@ -65,7 +60,6 @@ class Arc(Combination):
         True
     """
 
-    fields = ("a", "b", "mean")
     a: Params
     b: Params
     mean: Params | None
@@ -85,31 +79,33 @@ class Arc(Combination):
                         f"{np.shape(x)}"
                     )
 
-    def basis(self) -> tuple[Params, ...]:
+    def linear(self) -> Combination:
         if self.mean is None:
-            return self.a, self.b
+            return Combination((self.a, self.b), _cosine_and_sine)
         full = jax.tree.map(
             lambda m, x: jnp.broadcast_to(jnp.asarray(m, x.dtype), x.shape) if is_inexact(x) else x,
             self.mean,
             self.a,
         )
-        return self.a, self.b, full
 
-    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
-        t = time(t)
-        # cos(π/2 t) = sin(π/2 (1 − t)) is exactly 0 at t = 1, so the end is exactly B.
-        cosine, sine = jnp.sin(jnp.pi / 2 * (1 - t)), jnp.sin(jnp.pi / 2 * t)
-        if self.mean is None:
-            return cosine, sine
-        return cosine, sine, 1 - cosine - sine
+        def coefficients(t: Any) -> tuple[jax.Array, ...]:
+            cosine, sine = _cosine_and_sine(t)
+            return cosine, sine, 1 - cosine - sine
+
+        return Combination((self.a, self.b, full), coefficients)
 
 
-class _Curve(Combination):
+def _cosine_and_sine(t: Any) -> tuple[jax.Array, jax.Array]:
+    # cos(π/2 t) = sin(π/2 (1 − t)) is exactly 0 at t = 1, so the end is exactly B.
+    t = time(t)
+    return jnp.sin(jnp.pi / 2 * (1 - t)), jnp.sin(jnp.pi / 2 * t)
+
+
+class _Curve(Path, abstract=True):
     """A curve given by its points, of which the inner ones are free."""
 
-    fields = ("points",)
     points: tuple[Params, ...]
-    least: int = 2
+    least: ClassVar[int] = 2
 
     def __init__(self, points: Sequence[Params]) -> None:
         points = tuple(points)
@@ -121,8 +117,12 @@ class _Curve(Combination):
         self._set(points=points)
         _check_points(points, tuple(f"points[{i}]" for i in range(len(points))))
 
-    def basis(self) -> tuple[Params, ...]:
-        return self.points
+    def linear(self) -> Combination:
+        return Combination(self.points, self._coefficients)
+
+    def _coefficients(self, t: Any) -> tuple[jax.Array, ...]:
+        """The weight of each point at t."""
+        raise NotImplementedError
 
     def free(self) -> tuple[Params, ...]:
         """The inner points, with None for leaves that are not floating-point."""
@@ -135,7 +135,7 @@ class _Curve(Combination):
             lambda new, old: old if new is None else new,
             free, self.points[1:-1], is_leaf=lambda v: v is None,
         )  # fmt: skip
-        return type(self)._unflatten((), [(self.points[0], *inner, self.points[-1])])
+        return self._with(points=(self.points[0], *inner, self.points[-1]))
 
     @classmethod
     def between(cls, a: Params, b: Params, bends: int = 1) -> Self:
@@ -160,7 +160,7 @@ class Bezier(_Curve):
         0.5
     """
 
-    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
+    def _coefficients(self, t: Any) -> tuple[jax.Array, ...]:
         t, n = time(t), len(self.points) - 1
         return tuple(math.comb(n, k) * (1 - t) ** (n - k) * t**k for k in range(n + 1))
 
@@ -182,7 +182,7 @@ class PolygonalChain(_Curve):
         0.5
     """
 
-    def coefficients(self, t: Any) -> tuple[jax.Array, ...]:
+    def _coefficients(self, t: Any) -> tuple[jax.Array, ...]:
         t, n = time(t), len(self.points) - 1
         return tuple(jnp.maximum(0, 1 - jnp.abs(n * t - k)) for k in range(n + 1))
 

@@ -12,76 +12,76 @@ import numpy as np
 from .. import _check
 from .._static import pack
 from .._types import Params
-from ._base import Path, time
+from ._base import Combination, Family, Path, static, time
+from .points import Points
 
 
 class Knots(Path):
-    """Straight between many points, stacked: θ(t) = (1 − s) θ_k + s θ_{k+1}, s = n t − k.
+    """Straight between many points, stacked: θ(t) = (1 − s) θ_k + s θ_{k+1}, t_k ≤ t ≤ t_{k+1}.
 
-    The same curve as a `PolygonalChain`, for chains of many points of a few leaves: only two of
-    them are read at a t.
+    The same curve as a `PolygonalChain`, for chains of many points: only two of them are read at
+    a t. `Knots.of(path, ts)` computes points of a costly path once, for several evaluations there.
 
     **Arguments:**
     - `points`: a pytree whose leaves have a leading axis of n + 1 ≥ 2 points
+    - `ts`: (n + 1,) rising from 0 to 1, where the path is at the points; default: evenly spaced
 
-    **Raises:** `ValueError` for fewer points, or leaves of different lengths.
+    **Raises:** `ValueError` for fewer points, leaves of different lengths, or ts that do not rise
+    from 0 to 1.
 
         >>> import jax.numpy as jnp, mcjax
         >>> float(mcjax.path.Knots({"w": jnp.array([0., 2., 1.])})(0.75)["w"])
         1.5
+        >>> float(mcjax.path.Knots({"w": jnp.array([0., 2., 1.])}, [0, 0.75, 1])(0.75)["w"])
+        2.0
     """
 
-    fields = ("points",)
     points: Params
+    ts: jax.Array | None
 
-    def __init__(self, points: Params) -> None:
-        if _check.rows(points, "points") < 2:
+    def __init__(self, points: Params, ts: Any = None) -> None:
+        n = _check.rows(points, "points")
+        if n < 2:
             raise ValueError("points: Knots needs at least 2 points, got 1")
-        self._set(points=points)
+        if ts is not None:
+            ts = _rising(ts, n)
+        self._set(points=points, ts=ts)
+
+    @classmethod
+    def of(cls, path: Path, ts: Any) -> Knots:
+        """The points of a path at ts (rising from 0 to 1), and straight between them."""
+        times = _rising(ts, np.size(ts))
+        return cls(Points.of(path, times).points, times)
 
     def at(self, t: Any) -> Params:
         n = len(jax.tree.leaves(self.points)[0]) - 1
-        s = time(t) * n
-        whole = jnp.clip(jnp.floor(s), 0, n - 1)
-        k = whole.astype(int)
+        t = time(t)
+        if self.ts is None:
+            s = t * n
+            whole = jnp.clip(jnp.floor(s), 0, n - 1)
+            k, part = whole.astype(int), s - whole
+        else:
+            ts = self.ts.astype(t.dtype)
+            k = jnp.clip(jnp.searchsorted(ts, t, side="right") - 1, 0, n - 1)
+            part = (t - ts[k]) / (ts[k + 1] - ts[k])
 
         def between(leaf):
             low, high = (jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False) for i in (k, k + 1))
             if not jnp.issubdtype(leaf.dtype, jnp.inexact):
                 return low
             dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-            w = (s - whole).astype(dtype)
+            w = part.astype(dtype)
             return ((1 - w) * low.astype(dtype) + w * high.astype(dtype)).astype(leaf.dtype)
 
         return jax.tree.map(between, self.points)
 
 
-class Known(Path):
-    """Points of a costly path, computed once: θ(t) is the point at the nearest of given t.
-
-    **Arguments:**
-    - `path`: any path
-    - `ts`: the t to compute, in increasing order
-    """
-
-    fields = ("ts", "points")
-    ts: jax.Array
-    points: Params
-
-    def __init__(self, path: Path, ts: Any) -> None:
-        times = jnp.asarray(ts, jnp.result_type(float))
-        self._set(ts=times, points=_points(path, times))
-
-    def at(self, t: Any) -> Params:
-        k = jnp.argmin(jnp.abs(self.ts - time(t)))
-        return jax.tree.map(
-            lambda v: jax.lax.dynamic_index_in_dim(v, k, keepdims=False), self.points
-        )
-
-
-@jax.jit
-def _points(path: Path, ts: jax.Array) -> Params:
-    return jax.lax.map(path.at, ts)
+def _rising(ts: Any, n: int) -> jax.Array:
+    values = np.asarray(ts, np.result_type(jnp.result_type(float)))
+    ends = values.shape == (n,) and values[0] == 0 and values[-1] == 1
+    if not ends or not (np.diff(values) > 0).all():
+        raise ValueError(f"ts must be {n} numbers that rise from 0 to 1, one for each point")
+    return jnp.asarray(values)
 
 
 class Partial(Path):
@@ -102,11 +102,9 @@ class Partial(Path):
         {'b': 0.0, 'w': 1.0}
     """
 
-    fields = ("base", "parts")
-    static = ("moved",)
     base: Params
     parts: tuple[Path, ...]
-    moved: tuple[tuple[int, ...], ...]
+    moved: tuple[tuple[int, ...], ...] = static()
 
     def __init__(self, base: Params, parts: Sequence[tuple[Sequence[int], Path]]) -> None:
         moved = tuple(tuple(int(i) for i in numbers) for numbers, _ in parts)
@@ -122,6 +120,22 @@ class Partial(Path):
             for i, leaf in zip(numbers, part.at(t), strict=True):
                 leaves[i] = leaf
         return jax.tree.unflatten(treedef, leaves)
+
+    def linear(self) -> Combination | None:
+        """Of the first part that combines points."""
+        for numbers, part in zip(self.moved, self.parts, strict=True):
+            found = part.linear()
+            if found is not None and found.leaves is None:
+                return Combination(found.points, found.coefficients, numbers)
+        return None
+
+    def fixed(self) -> frozenset[int]:
+        moved = [i for numbers in self.moved for i in numbers]
+        return frozenset(range(len(jax.tree.leaves(self.base)))).difference(moved)
+
+    @property
+    def costly(self) -> bool:
+        return any(part.costly for part in self.parts)
 
 
 class Legs(Path):
@@ -141,12 +155,11 @@ class Legs(Path):
         0.5
     """
 
-    fields = ("legs",)
     legs: tuple[Path, ...]
 
     def __init__(self, legs: Sequence[Path]) -> None:
         # Legs inside legs would make some parts of the path pass faster than others.
-        flat = [p for leg in legs for p in (leg.legs if isinstance(leg, Legs) else (leg,))]
+        flat = [p for leg in legs for p in leg.sections()]
         if not flat:
             raise ValueError("legs is empty")
         first = jax.eval_shape(flat[0].at, 0.0)
@@ -164,9 +177,20 @@ class Legs(Path):
             return self.legs[int(whole)].at(s - whole)
         return jax.lax.switch(whole.astype(int), [leg.at for leg in self.legs], s - whole)
 
-    def grid(self, steps: int) -> np.ndarray:
-        """The t with `steps` even steps on each leg (anokhin2020 takes 10)."""
-        return np.linspace(0, 1, _check.positive(steps, "steps") * len(self.legs) + 1)
+    def sections(self) -> tuple[Path, ...]:
+        return self.legs
+
+    @property
+    def costly(self) -> bool:
+        return any(leg.costly for leg in self.legs)
+
+    def pieces(self, coordinates: Any) -> list[tuple[np.ndarray, Family, Any]]:
+        """Leg after leg: what a leg does not move is shared on it."""
+        return [
+            (which[some], piece, at)
+            for number, which, where in self.places(coordinates)
+            for some, piece, at in self.legs[number].pieces(where)
+        ]
 
     def places(self, ts: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
         """(leg, which of `ts` lie on it, where on the leg), in order, for legs with any."""

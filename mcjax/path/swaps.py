@@ -13,7 +13,7 @@ from .. import _check
 from .._tree import linear_combination
 from .._types import Params, Permutations
 from ..network.network import Network
-from ._base import Path, time
+from ._base import Path, static, time
 
 
 class Swaps(Path):
@@ -46,14 +46,12 @@ class Swaps(Path):
         (2, [2.0, 0.0, 1.0], [0.0, 1.0, 2.0])
     """
 
-    fields = ("end", "starts", "rounds")
-    static = ("network", "groups")
     costly = True
     end: Params
     starts: tuple[Any, ...]
     rounds: tuple[Any, ...]
-    network: Network
-    groups: tuple[str, ...]
+    network: Network = static()
+    groups: tuple[str, ...] = static()
 
     def __init__(
         self, network: Network, end: Params, permutations: Permutations, *, together: int = 1

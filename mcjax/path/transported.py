@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import jax
@@ -11,8 +12,8 @@ from .._tree import linear_combination
 from .._types import Params
 from ..network.mixing import Matrices
 from ..network.network import Network
-from ..transport.relaxation import RELAXATIONS
-from ._base import Path, time
+from ..transport.relaxation import as_given
+from ._base import Path, static, time
 
 
 class Transported(Path):
@@ -26,7 +27,8 @@ class Transported(Path):
     - `a`, `b`: end points
     - `matrices`: group name → (*group.shape, size)
     - `bump`: θ̃, a parameter tree, or None for 0
-    - `relaxation`: `"projection"` (the matrices as they are) or `"sinkhorn"`
+    - `relaxation`: hashable function that makes doubly stochastic matrices of the free ones;
+      default: the matrices as they are
 
         >>> import jax.numpy as jnp, mcjax
         >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
@@ -37,14 +39,12 @@ class Transported(Path):
         [[3.0, 1.0]]
     """
 
-    fields = ("a", "b", "matrices", "bump")
-    static = ("network", "relaxation")
-    network: Network
     a: Params
     b: Params
     matrices: Matrices
     bump: Params | None
-    relaxation: str
+    network: Network = static()
+    relaxation: Callable[[jax.Array], jax.Array] = static()
 
     def __init__(
         self,
@@ -53,9 +53,8 @@ class Transported(Path):
         b: Params,
         matrices: Matrices,
         bump: Params | None = None,
-        relaxation: str = "projection",
+        relaxation: Callable[[jax.Array], jax.Array] = as_given,
     ) -> None:
-        _check.one_of(relaxation, tuple(RELAXATIONS), "relaxation")
         _check.network(network)
         network.check_parameters(a=a, b=b, **({} if bump is None else {"bump": bump}))
         self._set(
@@ -67,15 +66,13 @@ class Transported(Path):
 
     def plans(self) -> dict[str, jax.Array]:
         """The matrices that mix B's units."""
-        relax = RELAXATIONS[self.relaxation]
-        return {n: relax(m) for n, m in self.matrices.items()}
+        return {n: self.relaxation(m) for n, m in self.matrices.items()}
 
     def free(self) -> Matrices:
         return self.matrices
 
     def with_free(self, free: Any) -> Self:
-        children = [self.a, self.b, free, self.bump]
-        return type(self)._unflatten((self.network, self.relaxation), children)
+        return self._with(matrices=free)
 
 
 def bent(t: Any, a: Params, end: Params, bump: Params | None) -> Params:

@@ -15,7 +15,7 @@ from .._static import unpack
 from .._types import Params
 from ..evaluation.pieces import time_grid
 from ..network.network import Layer, Network
-from ..tasks import cross_entropy
+from ..tasks import CLASSIFICATION, cross_entropy
 
 # |∂ cross-entropy / ∂ logits| = ‖softmax − one-hot‖ ≤ √2.
 _LIPSCHITZ_CROSS_ENTROPY = 2**0.5
@@ -73,13 +73,14 @@ def alignment_bound(
     **Arguments:**
     - `network`: a chain of dense layers with an activation between them
     - `a`, `b`: end points
-    - `data`: (x, y)
+    - `data`: (x, y), labels of a classification: the bound is one of cross-entropy
     - `t`: a number of points, or points in [0, 1]
     - `lipschitz`: L_σ of the activation (1 for ReLU and tanh)
 
     **Returns:** a `Bound`.
 
-    **Raises:** `ValueError` for a network that is no chain of dense layers, or an empty batch.
+    **Raises:** `ValueError` for a network that is no chain of dense layers, an empty batch, or
+    outputs and labels that are no classification's.
 
         >>> import jax, jax.numpy as jnp, mcjax
         >>> from mcjax.theory import alignment_bound
@@ -93,6 +94,8 @@ def alignment_bound(
     _check.network(network)
     a, b = network.check_parameters(a=a, b=b)
     (x, y), n = _check.labelled(data)
+    outputs = jax.eval_shape(lambda x: network.apply_fn(unpack(a), x), x)
+    CLASSIFICATION.check(outputs, y)
     chain = _chain(network)
     ts = time_grid(t)
     gaps = _gaps(network, a, b, jnp.asarray(x), chain)

@@ -11,25 +11,32 @@ import jax
 import numpy as np
 import optax
 
+from .. import _check
+from .._loops import slow_in_loops
+from .._static import unpack
 from .._types import ApplyFn
-from ..attacks import PGD
+from ..network.network import Network
 from ..path import Path
-from .fit import Fit, fit
-from .protocol import Augment, Protocol, training_loss
-from .state import TrainingState
+from ..tasks import CLASSIFICATION, Task
+from . import identity
+from .data import Data, Layout
+from .driver import Trainer, run, warn_unless_finite
+from .fit import Fit, PathObjective
+from .loss import TrainingLoss
+from .protocol import Protocol
+from .store import Store
 
 
 def train_curve(
     path: Path,
-    apply_fn: ApplyFn,
+    model: ApplyFn | Network,
     data: tuple[Any, Any],
     protocol: Protocol,
     *,
     key: jax.Array,
+    task: Task = CLASSIFICATION,
     optimizer: optax.GradientTransformation | None = None,
     samples: int = 1,
-    augment: Augment | None = None,
-    attack: PGD | None = None,
     directory: str | FilePath | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Fit:
@@ -37,30 +44,32 @@ def train_curve(
 
     Minimises E_{t ~ U[0,1]} [ℓ(θ(t)) + λ/2 ‖θ(t)‖²] by SGD, λ the protocol's weight decay (on the
     network at t, as in Garipov et al. 2018). Batch normalisation uses the statistics of each
-    batch; `mcjax.evaluate` estimates them again at every t.
+    batch; give `mcjax.evaluate` inputs to estimate them from along the curve.
 
     **Arguments:**
     - `path`: with free points, as `Bezier.between(a, b)`
-    - `data`: (x, y), batched on axis 0; what does not fill a last batch sits out the epoch
-    - `protocol`: epochs, batch, schedule, momentum, weight decay
+    - `model`: (params, x) → outputs, or a traced `mcjax.Network`
+    - `data`: (x, y), batched on axis 0, arrays or memory maps; a block of them at a time is
+      gathered, in the epoch's order
+    - `protocol`: epochs, batch, schedule, momentum, weight decay, augmentation, attack
     - `key`: order of the data, draws of t, augmentation and attacks
+    - `task`: whose loss is minimised
     - `optimizer`: in place of the protocol's SGD; the same object for the same steps compiles
       only once
     - `samples`: t's per step (see `mcjax.fit`)
-    - `augment`: (key, batch of x) → batch of x
-    - `attack`: robust training: at every t the batch is attacked (Sec. 5)
     - `directory`: keep the state after each epoch; the same call goes on after the last one and
       gives, bit for bit, what an uninterrupted one gives
     - `progress`: called after each epoch with (epoch, mean loss)
 
     **Returns:** a `Fit`: the path trained, and the mean loss of each epoch.
 
-    **Raises:** `ValueError` if the data are fewer than one batch, or `directory` holds another
-    run.
+    **Raises:** `ValueError` if the data are fewer than one batch, outputs or labels are not the
+    task's, `directory` holds another run (other data, model, task, protocol, …: the message says
+    what differs) or cannot be written to.
 
         >>> import jax, numpy as np, mcjax
         >>> from mcjax.models import MLP
-        >>> from mcjax.training.protocol import Protocol
+        >>> from mcjax.training import Protocol
         >>> x, y = np.eye(8, dtype=np.float32), np.arange(8) % 2
         >>> model = MLP((4,), 2)
         >>> a, b = (model.init(jax.random.key(s), x) for s in (0, 1))
@@ -70,56 +79,61 @@ def train_curve(
         >>> fitted.losses.shape
         (3,)
     """
-    x, y = (np.asarray(v) for v in data)
-    steps = len(x) // protocol.batch
-    if not steps:
-        raise ValueError(f"x: {len(x)} examples are fewer than one batch of {protocol.batch}")
-    loss = training_loss(apply_fn, augment, attack, protocol.weight_decay)
+    _check.random_key(key)
+    apply_fn, whole = _check.apply_fn_of(model), Data(data, model)
+    steps = whole.steps(protocol.batch)
+    point = jax.eval_shape(lambda p: p.at(0.0), path)
+    whole.check(task, apply_fn, point, protocol.attack)
+    loss = TrainingLoss.of(apply_fn, task, protocol, protocol.weight_decay)
+    store = None
+    if directory is not None:
+        store = Store(directory, {
+            "what": f"a curve, {type(path).__name__}",
+            **identity.of_training(apply_fn, point, whole.x, whole.y, task, protocol),
+            "path": identity.of_params(path), "key": identity.of_array(key), "samples": samples,
+            "optimizer": "the protocol's" if optimizer is None else identity.describe(optimizer),
+        })  # fmt: skip
     if optimizer is None:
-        optimizer = dataclasses.replace(protocol, weight_decay=0.0).optimizer(
-            steps * protocol.epochs
-        )
-    state = (path.free(), optimizer.init(path.free()), np.zeros(protocol.epochs, np.float32))
-    run = {
-        "key": np.asarray(jax.random.key_data(key)).tolist(), "samples": samples,
-        "attack": repr(attack),
-        **dataclasses.asdict(protocol),
-    }  # fmt: skip
-    kept = None if directory is None else TrainingState(directory, run)
-    first, state = (0, state) if kept is None else kept.restore(state)
-    for epoch in range(first, protocol.epochs):
-        state = _epoch(path, loss, (x, y), protocol, optimizer, samples, key, epoch, state)
-        if kept is not None:
-            kept.save(epoch + 1, state)
-        if progress is not None:
-            progress(epoch, float(state[2][epoch]))
-    if kept is not None:
-        kept.close()
-    free, opt_state, losses = state
-    return Fit(path.with_free(free), losses, opt_state, bool(np.isfinite(losses).all()))
+        plain = dataclasses.replace(protocol, weight_decay=0.0)
+        optimizer = plain.optimizer(steps * protocol.epochs)
+    batch = (*whole.example(protocol.batch), key)
+    stepwise = slow_in_loops(lambda p, b: loss(unpack(p.at(0.0)), b), path, batch)
+    objective = CurveObjective(PathObjective(loss, _check.positive(samples, "samples")),
+                               whole.layout)  # fmt: skip
+    trainer = Trainer(objective, optimizer, stepwise=stepwise)
 
+    def keys(epoch: int) -> list[jax.Array]:
+        return list(jax.random.split(jax.random.fold_in(key, epoch), 3))
 
-def _epoch(
-    path: Path, loss: Any, data: Any, protocol: Protocol, optimizer: optax.GradientTransformation,
-    samples: int, key: jax.Array, epoch: int, state: Any,
-) -> Any:  # fmt: skip
-    """(free points, optimizer state, losses) after one more epoch."""
-    free, opt_state, losses = state
-    order, draws, of_batches = jax.random.split(jax.random.fold_in(key, epoch), 3)
-    fitted = fit(
-        path.with_free(free), loss, _batches(data, protocol.batch, order, of_batches), optimizer,
-        key=draws, samples=samples, state=(opt_state, draws),
+    def blocks(epoch: int) -> Iterator[Any]:
+        order, _, of_batches = keys(epoch)
+        each = jax.random.split(of_batches, steps)
+        return whole.blocks(_order(whole.n, protocol.batch, order), lambda numbers: each[numbers])
+
+    state, losses = run(
+        trainer, trainer.init(path.free(), key), protocol.epochs, blocks,
+        given=(path, whole.shared), keys=lambda epoch: keys(epoch)[1], store=store,
+        progress=progress and (lambda epoch, found: progress(epoch, float(found.mean()))),
     )  # fmt: skip
-    losses = np.array(losses)
-    losses[epoch] = fitted.losses.mean()
-    return fitted.path.free(), fitted.state[0], losses
+    losses = losses.reshape(protocol.epochs, steps).mean(1)
+    warn_unless_finite(losses, "epoch")
+    return Fit(path.with_free(state.trained), losses, (state.optimizer, state.key), "epoch")
 
 
-def _batches(data: Any, batch: int, order: jax.Array, key: jax.Array) -> Iterator[Any]:
-    """(x, y, key) of an epoch, in random order."""
-    x, y = data
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(order)).tolist())
-    steps = len(x) // batch
-    shuffled = rng.permutation(len(x))[: steps * batch].reshape(steps, batch)
-    for indices, k in zip(shuffled, jax.random.split(key, steps), strict=True):
-        yield x[indices], y[indices], k
+@dataclasses.dataclass(frozen=True)
+class CurveObjective:
+    """A path's objective on batches of a data set; given are the path and what is shared."""
+
+    objective: PathObjective
+    layout: Layout
+
+    def __call__(self, free: Any, batch: Any, draw: Any, given: Any) -> jax.Array:
+        (rows, key), (path, shared) = batch, given
+        return self.objective(free, (*self.layout.join(rows, shared), key), draw, path)
+
+
+def _order(n: int, batch: int, key: jax.Array) -> np.ndarray:
+    """(steps, batch) numbers of the examples of an epoch, in random order."""
+    rng = np.random.default_rng(np.asarray(_check.key_data(key)).tolist())
+    steps = n // batch
+    return rng.permutation(n)[: steps * batch].reshape(steps, batch)

@@ -1,11 +1,9 @@
-"""`mcjax.fit`: one driver that trains the free points of any path."""
+"""`mcjax.fit`: trains the free points of any path."""
 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,11 +14,12 @@ import optax
 from .. import _check
 from .._loops import slow_in_loops
 from .._static import unpack
-from .._tree import stack
 from .._types import LossFn
 from ..path import Path
+from .data import BLOCK_BYTES
+from .driver import State, Trainer, copied, run, warn_unless_finite
 
-# Steps compiled into one scan when batches come from an iterator.
+# Steps taken together when batches come from an iterator.
 _BLOCK = 64
 
 
@@ -29,20 +28,36 @@ class Fit:
     """A trained path.
 
     - `path`: the path with its free points trained
-    - `losses`: (steps,) mean loss over the sampled t at each step
-    - `state`: optimizer state and key, to go on with `fit(…, state=fit.state)`
-    - `finite`: False if a loss was NaN or infinite (a warning says from which step)
+    - `losses`: (steps,) or (epochs,) mean loss over the sampled t of each
+    - `state`: optimiser state and key, to go on with `fit(…, state=fit.state)`
+    - `unit`: what a loss is of, `"step"` or `"epoch"`
     """
 
     path: Path
     losses: np.ndarray
     state: Any
-    finite: bool
+    unit: str = "step"
+
+    @property
+    def finite(self) -> bool:
+        """Whether no loss is NaN or infinite."""
+        return bool(np.isfinite(self.losses).all())
+
+    @property
+    def status(self) -> str:
+        """`"trained"`, or from which loss on they are not finite."""
+        if self.finite:
+            return "trained"
+        return f"not finite from {self.unit} {int(np.argmin(np.isfinite(self.losses)))} on"
 
     def summary(self) -> str:
-        """First, last and lowest loss."""
-        first, last = self.losses[:10].mean(), self.losses[-10:].mean()
-        return f"{len(self.losses)} steps, loss {first:.4f} -> {last:.4f}"
+        """How many losses there are, and how they fell: means of as many first as last ones."""
+        n = len(self.losses)
+        text = f"{n} {self.unit}{'s' * (n != 1)}, loss "
+        few = max(1, min(10, n // 2))
+        first, last = self.losses[:few].mean(), self.losses[-few:].mean()
+        text += f"{last:.4f}" if n == 1 else f"{first:.4f} -> {last:.4f}"
+        return text if self.finite else f"{text}; {self.status}"
 
 
 def fit(
@@ -58,12 +73,13 @@ def fit(
     """Minimise E_{t ~ U[0,1]} ℓ(θ_φ(t)) over the free points φ of a path (Garipov et al. 2018).
 
     Each step draws a batch and t's, and steps along the gradient of the mean loss
-    (tatro2020, Algorithm 2). The end points never move. Steps run in one `lax.scan` (those of
+    (tatro2020, Algorithm 2). The end points never move. Steps run in one loop of XLA's (those of
     convolutional networks on a CPU one by one, which is faster there).
 
     **Arguments:**
     - `path`: a path with free points (`Bezier`, `PolygonalChain`, …)
-    - `loss_fn`: (params, batch) → scalar
+    - `loss_fn`: (params, batch) → scalar, as `mcjax.training.MeanLoss`; the same object, or an
+      equal one, compiles only once
     - `batches`: a pytree of arrays with a leading axis of steps, or an iterable of batches of
       one shape (taken 64 at a time)
     - `optimizer`: any optax transformation
@@ -84,100 +100,105 @@ def fit(
         >>> bool(fitted.losses[-10:].mean() < fitted.losses[:10].mean())
         True
     """
-    _check.positive(samples, "samples")
-    free = path.free()
-    if state is None:
-        state = (optimizer.init(free), key)
-    losses: list[Any] = []
-    stepwise = False
-    for block in _blocks(batches):
-        if not losses:
-            _check_loss(path, loss_fn, block)
-            first = jax.tree.map(lambda v: v[0], block)
-            stepwise = slow_in_loops(
-                lambda p, batch: loss_fn(unpack(p.at(0.0)), batch), path, first
-            )
-        advance = _one_by_one if stepwise else _steps
-        free, state, found = advance(loss_fn, optimizer, samples, path, free, state, block)
-        losses.append(found)
-    if not losses:
+    _check.random_key(key)
+    blocks = _blocks(batches)
+    trainer, first = _trainer(path, loss_fn, optimizer, _check.positive(samples, "samples"), blocks)
+    begun = trainer.init(path.free(), key)
+    if state is not None:
+        begun = copied(State(begun.trained, *state))
+
+    def all_blocks(_: int) -> Iterator[Any]:
+        yield first
+        yield from blocks
+
+    ended, losses = run(trainer, begun, 1, all_blocks, given=path)
+    warn_unless_finite(losses, "step")
+    return Fit(path.with_free(ended.trained), losses, (ended.optimizer, ended.key))
+
+
+@dataclasses.dataclass(frozen=True)
+class PathObjective:
+    """The mean loss at random t, of free points; a path with others is given."""
+
+    loss_fn: LossFn
+    samples: int
+
+    def __call__(self, free: Any, batch: Any, draw: Any, path: Path) -> jax.Array:
+        moved = path.with_free(free)
+        ts = jax.random.uniform(draw, (self.samples,))
+
+        def at(t: Any) -> jax.Array:
+            return self.loss_fn(unpack(moved.at(t)), batch)
+
+        if self.samples == 1:  # no batched products where there is nothing to batch
+            return at(ts[0])
+        if jax.default_backend() == "cpu":
+            return sum(map(at, ts), jnp.zeros(())) / self.samples
+        return jnp.mean(jax.vmap(at)(ts))
+
+
+def _trainer(
+    path: Path, loss_fn: LossFn, optimizer: Any, samples: int, blocks: Iterator[Any]
+) -> tuple[Trainer, Any]:
+    """(what a step is, the first block), both checked."""
+    path.free()  # raises where there is nothing to train
+    first = next(blocks, None)
+    if first is None:
         raise ValueError("batches is empty: there is nothing to fit on")
-    history = np.concatenate([np.asarray(v) for v in losses])
-    finite = bool(np.isfinite(history).all())
-    if not finite:
-        step = int(np.argmin(np.isfinite(history)))
-        warnings.warn(
-            f"the loss is not finite from step {step} on: lower the learning rate", stacklevel=2
-        )
-    return Fit(path.with_free(free), history, state, finite)
+    batch = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), first[0])
+
+    def loss(p: Path, batch: Any) -> Any:
+        return loss_fn(unpack(p.at(0.0)), batch)
+
+    out = jax.eval_shape(loss, path, batch)
+    if getattr(out, "shape", None) != ():
+        raise ValueError(f"loss_fn must return a scalar, got {out}")
+    stepwise = slow_in_loops(loss, path, batch)
+    return Trainer(PathObjective(loss_fn, samples), optimizer, stepwise=stepwise), first
 
 
-def _blocks(batches: Any) -> Iterator[Any]:
-    """Stacks of batches, each to be scanned over."""
-    if not isinstance(batches, Iterator | list):
-        leaves = jax.tree.leaves(batches)
-        if leaves and all(hasattr(v, "shape") for v in leaves):
-            _check.rows(batches, "batches")
-            yield jax.tree.map(jnp.asarray, batches)
-            return
-    if not isinstance(batches, Iterable):
+def _blocks(batches: Any) -> Iterator[tuple[Any, int]]:
+    """(stack of batches, how many of them count), all stacks of one shape."""
+    leaves = [] if isinstance(batches, Iterator | list) else jax.tree.leaves(batches)
+    if leaves and all(hasattr(v, "shape") for v in leaves):
+        yield from _slices(batches, _check.rows(batches, "batches"))
+    elif isinstance(batches, Iterable):
+        block: list[Any] = []
+        for batch in batches:
+            block.append(batch)
+            if len(block) == _BLOCK:
+                yield _stack(block), _BLOCK
+                block = []
+        if block:
+            filled = block + block[-1:] * (_BLOCK - len(block))
+            yield _stack(filled), len(block)
+    else:
         raise ValueError(
             f"batches must be a pytree of arrays or an iterable of batches, got {type(batches)}"
         )
-    block: list[Any] = []
-    for batch in batches:
-        block.append(batch)
-        if len(block) == _BLOCK:
-            yield stack(block)
-            block = []
-    if block:
-        yield stack(block)
 
 
-def _check_loss(path: Path, loss_fn: LossFn, block: Any) -> None:
-    batch = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), block)
-    out = jax.eval_shape(lambda b: loss_fn(unpack(path.at(0.0)), b), batch)
-    if getattr(out, "shape", None) != ():
-        raise ValueError(f"loss_fn must return a scalar, got {out}")
+def _slices(batches: Any, n: int) -> Iterator[tuple[Any, int]]:
+    """All steps at once, or where they are on the host and large, so many at a time."""
+    leaves = jax.tree.leaves(batches)
+    size = n
+    if not any(isinstance(v, jax.Array) for v in leaves):
+        size = max(1, min(n, BLOCK_BYTES * n // max(1, sum(v.nbytes for v in leaves))))
+    if size == n:
+        yield batches, n
+        return
+    for first in range(0, n, size):
+        start = min(first, n - size)
+        last = first + size <= n
+        block = jax.tree.map(lambda v, s=start: v[s : s + size], batches)
+        if not last:  # the last stack starts earlier: its first steps have been taken
+            block = jax.tree.map(lambda v, s=first - start: np.roll(v, -s, 0), block)
+        yield block, min(size, n - first)
 
 
-def _step(loss_fn, optimizer, samples: int, path: Path, carry: Any, batch: Any):
-    free, (opt_state, key) = carry
-    key, draw = jax.random.split(key)
-    ts = jax.random.uniform(draw, (samples,))
+def _stack(batches: list[Any]) -> Any:
+    def one(*leaves: Any) -> Any:
+        on_host = not any(isinstance(v, jax.Array) for v in leaves)
+        return (np if on_host else jnp).stack(leaves)
 
-    def objective(free):
-        moved = path.with_free(free)
-        if samples == 1:  # no batched products where there is nothing to batch
-            return loss_fn(unpack(moved.at(ts[0])), batch)
-        if jax.default_backend() == "cpu":
-            return sum(loss_fn(unpack(moved.at(t)), batch) for t in ts) / samples
-        return jnp.mean(jax.vmap(lambda t: loss_fn(unpack(moved.at(t)), batch))(ts))
-
-    loss, gradient = jax.value_and_grad(objective)(free)
-    updates, opt_state = optimizer.update(gradient, opt_state, free)
-    return (optax.apply_updates(free, updates), (opt_state, key)), loss
-
-
-_STATIC = ("loss_fn", "optimizer", "samples")
-
-
-@partial(jax.jit, static_argnames=_STATIC)
-def _steps(loss_fn, optimizer, samples: int, path: Path, free: Any, state: Any, block: Any):
-    step = partial(_step, loss_fn, optimizer, samples, path)
-    (free, state), losses = jax.lax.scan(step, (free, state), block)
-    return free, state, losses
-
-
-@partial(jax.jit, static_argnames=_STATIC)
-def _single(loss_fn, optimizer, samples: int, path: Path, free: Any, state: Any, batch: Any):
-    return _step(loss_fn, optimizer, samples, path, (free, state), batch)
-
-
-def _one_by_one(loss_fn, optimizer, samples: int, path: Path, free: Any, state: Any, block: Any):
-    losses = []
-    for i in range(len(jax.tree.leaves(block)[0])):
-        batch = jax.tree.map(lambda v, i=i: v[i], block)
-        (free, state), loss = _single(loss_fn, optimizer, samples, path, free, state, batch)
-        losses.append(loss)
-    return free, state, jnp.stack(losses)
+    return jax.tree.map(one, *batches)

@@ -1,8 +1,9 @@
-"""How the papers train: optimiser, schedule and loss."""
+"""How a network or a curve is trained: epochs, optimiser, schedule, what is done to the data."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -11,14 +12,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from .._tree import squared_norm
-from .._types import ApplyFn, Params
+from .. import _check
 from ..attacks import PGD
-from ..network.batch_norm import in_training_mode, statistics_of, without
-from ..tasks import cross_entropy
 
 # (key, a batch of x) → the batch augmented
-Augment = Callable[[jax.Array, jax.Array], jax.Array]
+Augment = Callable[[jax.Array, Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +26,19 @@ class Protocol:
     Without `halve_every` the rate is anokhin2020's: constant for half of the training, then
     falling linearly to 1 % of it at 90 %. With it the rate halves after every so many epochs
     (tatro2020: 20 of 250).
+
+    - `epochs`, `batch`: passes over the data in random order, so many examples at a step; what
+      does not fill a last batch sits out the epoch
+    - `learning_rate`, `momentum`, `nesterov`: of SGD
+    - `weight_decay`: λ, the gradient of λ/2 ‖θ‖² is added
+    - `augment`: (key, batch of x) → batch of x, as `mcjax.data.crop_and_flip`
+    - `attack`: adversarial training: each batch is attacked, after `augment` (tatro2020, Sec. 5)
+
+    **Raises:** `ValueError` for a number that is out of range.
+
+        >>> from mcjax.training import Protocol
+        >>> Protocol(10, batch=32).to_dict()["learning_rate"]
+        0.01
     """
 
     epochs: int = 30
@@ -37,13 +48,39 @@ class Protocol:
     weight_decay: float = 1e-4
     nesterov: bool = False
     halve_every: float | None = None
+    augment: Augment | None = None
+    attack: PGD | None = None
+
+    def __post_init__(self) -> None:
+        _check.positive(self.epochs, "epochs")
+        _check.positive(self.batch, "batch")
+        for name in ("learning_rate", "momentum", "weight_decay"):
+            value = getattr(self, name)
+            if not (0 <= value < math.inf):
+                raise ValueError(f"{name} must be ≥ 0 and finite, got {value}")
+        if self.halve_every is not None and not self.halve_every > 0:
+            raise ValueError(f"halve_every must be positive, got {self.halve_every}")
+        if self.augment is not None and not callable(self.augment):
+            raise ValueError(
+                "augment must be a function (key, batch of x) → batch of x, got a "
+                f"{type(self.augment).__name__}"
+            )
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser of a training of so many steps: each time the same object."""
-        return _optimizer(self, steps)
+        """The optimiser of a training of so many steps: the same object for the same steps."""
+        return _optimizer(dataclasses.replace(self, augment=None, attack=None), steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The protocol in JSON's types; an augmentation by its name."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.augment is not None:
+            found["augment"] = getattr(self.augment, "__qualname__", type(self.augment).__name__)
+        if self.attack is not None:
+            found["attack"] = dataclasses.asdict(self.attack)
+        return found
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def _optimizer(protocol: Protocol, steps: int) -> optax.GradientTransformation:
     def schedule(step):
         if protocol.halve_every is not None:
@@ -58,56 +95,19 @@ def _optimizer(protocol: Protocol, steps: int) -> optax.GradientTransformation:
     )
 
 
-def tatro2020(epochs: int = 250, learning_rate: float = 0.1, halvings: float = 12.5) -> Protocol:
+def tatro2020(
+    epochs: int = 250, learning_rate: float = 0.1, halvings: float = 12.5, **more: Any
+) -> Protocol:
     """tatro2020's protocol, with as many halvings of the rate if there are fewer epochs.
 
     Nesterov momentum 0.9, weight decay 5e-4, batch 128, the rate halved every 20 of 250 epochs;
     0.1 for end points, 0.01 for curves on CIFAR-10.
 
-        >>> from mcjax.training.protocol import tatro2020
+    **Arguments:**
+    - `more`: other fields of the `Protocol`, as `augment` and `attack`
+
+        >>> from mcjax.training import tatro2020
         >>> tatro2020().halve_every, tatro2020(25).halve_every
         (20.0, 2.0)
     """
-    return Protocol(epochs, 128, learning_rate, 0.9, 5e-4, True, epochs / halvings)
-
-
-def cross_entropy_of(apply_fn: ApplyFn) -> Callable[[Params, Any], jax.Array]:
-    """(params, (x, y)) → the mean cross-entropy of a model."""
-
-    def loss(params: Params, batch: Any) -> jax.Array:
-        x, y = batch
-        return jnp.mean(cross_entropy(apply_fn(params, x), y))
-
-    return loss
-
-
-@lru_cache(maxsize=64)
-def training_loss(
-    apply_fn: ApplyFn,
-    augment: Augment | None = None,
-    attack: PGD | None = None,
-    weight_decay: float = 0.0,
-) -> Callable[[Params, Any], jax.Array]:
-    """(params, (x, y, key)) → the mean cross-entropy as a training step sees it.
-
-    x is augmented, then attacked (adversarial training, tatro2020, Sec. 2.3); batch normalisation
-    uses the statistics of the batch. `weight_decay` adds λ/2 ‖θ‖², for the networks on a curve,
-    which the optimiser does not see. The same object for the same model, so that nothing is
-    compiled twice.
-    """
-    model = in_training_mode(apply_fn)
-
-    def loss(params: Params, batch: Any) -> jax.Array:
-        x, y, key = batch
-        if augment is not None:
-            x = augment(key, x)
-        if attack is not None:
-            x = attack.perturb(model, params, x, y, jax.random.fold_in(key, 0))
-        value = jnp.mean(cross_entropy(model(params, x), y))
-        if weight_decay:
-            value = value + weight_decay / 2 * squared_norm(
-                without(statistics_of(apply_fn, params, x), params)
-            )
-        return value
-
-    return loss
+    return Protocol(epochs, 128, learning_rate, 0.9, 5e-4, True, epochs / halvings, **more)

@@ -56,9 +56,6 @@ def sinkhorn(matrix: jax.Array, temperature: float = 0.1) -> jax.Array:
     return _over_outer(one)(matrix)
 
 
-RELAXATIONS = {"projection": as_given, "sinkhorn": sinkhorn}
-
-
 def nearest_permutation(matrix: Any) -> np.ndarray:
     """argmax_P ⟨P, D⟩ of doubly stochastic D, as index arrays (SciPy; tatro2020, Eq. 52).
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,7 @@ import mcjax
 from mcjax.attacks import PGD
 from mcjax.data import load
 from mcjax.models import MLP
-from mcjax.training import train_curve, train_networks
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol, train_curve, train_networks
 
 
 def linear(params, x):
@@ -24,7 +25,7 @@ def test_a_linear_model_against_its_closed_form():
     rng = np.random.default_rng(0)
     params = {"w": jnp.asarray(rng.normal(size=(5, 2)), jnp.float32)}
     x, y = jnp.asarray(rng.uniform(0.3, 0.7, (20, 5)), jnp.float32), jnp.asarray([0, 1] * 10)
-    found = PGD(0.1, 0.1, steps=5).perturb(linear, params, x, y, jax.random.key(0))
+    found = PGD(0.1, 0.1, steps=5).perturb(linear, params, x, y, key=jax.random.key(0))
     difference = np.asarray(params["w"])[:, 1] - np.asarray(params["w"])[:, 0]
     sign = np.where(np.asarray(y)[:, None] == 0, 1, -1) * np.sign(difference)
     np.testing.assert_allclose(found, x + 0.1 * sign, atol=1e-6)
@@ -39,7 +40,9 @@ def test_ball_and_bounds_in_the_units_of_the_images():
     params = model.init(jax.random.key(0), x)
     attack = PGD(0.05, 0.02, 4, mean=mean, std=std)
     attack.check(x)
-    moved = attack.perturb(model.apply, params, jnp.asarray(x), jnp.arange(8), jax.random.key(1))
+    moved = attack.perturb(
+        model.apply, params, jnp.asarray(x), jnp.arange(8), key=jax.random.key(1)
+    )
     pixels = np.asarray(moved) * np.float32(std) + np.float32(mean)
     assert np.abs(pixels - images).max() <= 0.05 + 1e-5
     assert pixels.min() >= -1e-5
@@ -76,13 +79,35 @@ def test_evaluation_is_that_of_attacked_inputs():
     a, b = ({"w": jnp.asarray(rng.normal(size=(5, 3)), jnp.float32)} for _ in range(2))
     x, y = jnp.asarray(rng.uniform(0, 1, (40, 5)), jnp.float32), jnp.asarray(rng.integers(0, 3, 40))
     path, attack = mcjax.path.Linear(a, b), PGD(0.1, 0.04)
-    curve = mcjax.evaluate(path, linear, (x, y), t=3, attack=attack, chunk=40)
+    key = jax.random.key(5)
+    curve = mcjax.evaluate(path, linear, (x, y), t=3, attack=attack, key=key, chunk=40)
+    keys = jnp.stack([jax.random.fold_in(key, n) for n in range(40)])
     for t, accuracy in zip(curve.t, curve.accuracy, strict=True):
-        moved = attack.perturb(linear, path(t), x, y, jax.random.key(0))
+        moved = attack.perturb(linear, path(t), x, y, key=keys)
         expected = float(np.mean(np.argmax(linear(path(t), moved), -1) == np.asarray(y)))
         assert accuracy == pytest.approx(expected)
     clean = mcjax.evaluate(path, linear, (x, y), t=3)
     assert (curve.loss > clean.loss).all()
+    chunked = mcjax.evaluate(path, linear, (x, y), t=3, attack=attack, key=key, chunk=7)
+    np.testing.assert_allclose(chunked.loss, curve.loss, rtol=1e-5)
+    other = mcjax.evaluate(path, linear, (x, y), t=3, attack=PGD(0.1, 1e-3, 1), key=key)
+    again = mcjax.evaluate(
+        path, linear, (x, y), t=3, attack=PGD(0.1, 1e-3, 1), key=jax.random.key(6)
+    )
+    assert not np.allclose(other.loss, again.loss)
+
+
+def test_an_attack_on_a_regression_against_its_closed_form():
+    """The squared error of a linear model grows away from the target: to a corner of the ball."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(5, 1)).astype(np.float32)
+    x = rng.uniform(0.4, 0.6, (20, 5)).astype(np.float32)
+    above = np.where(np.arange(20)[:, None] % 2, 1.0, -1.0).astype(np.float32)
+    y = x @ w - 3 * above  # the outputs lie above or below the targets by 3
+    found = PGD(0.1, 0.1, 5).perturb(
+        linear, {"w": w}, jnp.asarray(x), y, key=jax.random.key(0), task=mcjax.tasks.REGRESSION
+    )
+    np.testing.assert_allclose(found, x + 0.1 * above * np.sign(w.T), atol=1e-6)
 
 
 def test_adversarial_training_of_end_points_and_of_a_curve():
@@ -92,7 +117,8 @@ def test_adversarial_training_of_end_points_and_of_a_curve():
     sets = (data.x_train, data.y_train)
     start = lambda key: model.init(key, data.x_train[:1])
     plain = train_networks(model.apply, start, sets, (0, 1), protocol)
-    robust = train_networks(model.apply, start, sets, (0, 1), protocol, attack=attack)
+    against = dataclasses.replace(protocol, attack=attack)
+    robust = train_networks(model.apply, start, sets, (0, 1), against)
     test = (data.x_test, data.y_test)
 
     def worst(path):
@@ -104,5 +130,5 @@ def test_adversarial_training_of_end_points_and_of_a_curve():
     ]
     assert at_ends[1] > at_ends[0] + 0.1
     bezier = mcjax.path.Bezier.between(*robust)
-    curve = train_curve(bezier, model.apply, sets, protocol, key=jax.random.key(0), attack=attack)
+    curve = train_curve(bezier, model.apply, sets, against, key=jax.random.key(0))
     assert worst(curve.path) > worst(bezier)

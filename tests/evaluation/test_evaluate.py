@@ -157,7 +157,7 @@ def test_function_that_cannot_be_hashed():
         def __call__(self, p, x):
             return mlp(p, x)
 
-    with pytest.raises(ValueError, match=r"apply_fn cannot be hashed \(Model\)"):
+    with pytest.raises(ValueError, match=r"model cannot be hashed \(Model\)"):
         mcjax.evaluate(KINDS["linear"](), Model(), data())
 
 
@@ -232,7 +232,7 @@ def test_statistics_of_one_chunk(copied):
     a, b = (Normalised().init(jax.random.key(s), x) for s in (1, 2))
     path = Linear(a, b)
     curve = mcjax.evaluate(
-        path, Normalised().apply, (x, y), 4, statistics=x + 0 if copied else None, chunk=40
+        path, Normalised().apply, (x, y), 4, statistics=x + 0 if copied else x, chunk=40
     )
     for t, loss in zip(curve.t, curve.loss, strict=True):
         outputs, _ = Normalised(train=True).apply(path(t), x, mutable=["batch_stats"])
@@ -274,7 +274,7 @@ def test_statistics_along_a_path_reproduce_the_end_points():
     a, b = (estimate_batch_norm(case.apply_fn, case.another(s), x, chunk=32) for s in (1, 2))
     network = mcjax.trace(case.apply_fn, a, x)
     moved = network.permute(network.random_permutations(jax.random.key(0)), b)
-    curve = mcjax.evaluate(Linear(a, moved), case.apply_fn, (x, y), t=3, chunk=32)
+    curve = mcjax.evaluate(Linear(a, moved), case.apply_fn, (x, y), t=3, statistics=x, chunk=32)
     for i, end in ((0, a), (2, moved), (2, b)):
         loss = float(jnp.mean(cross_entropy(case.run(end, x), jnp.asarray(y))))
         assert curve.loss[i] == pytest.approx(loss, rel=1e-4)
@@ -291,8 +291,8 @@ def test_statistics_of_a_model_without_any():
 def test_vgg_with_batch_norm_runs():
     case = MODELS["vgg-bn"]()
     y = np.zeros(64, int)
-    path = Linear(case.another(0), case.another(1))
-    curve = mcjax.evaluate(path, case.apply_fn, (case.inputs(64), y), t=3)
+    path, x = Linear(case.another(0), case.another(1)), case.inputs(64)
+    curve = mcjax.evaluate(path, case.apply_fn, (x, y), t=3, statistics=x)
     assert np.isfinite(curve.loss).all()
 
 
@@ -334,7 +334,7 @@ def scored(metric):
     ],
 )
 def test_bad_arguments(change, message):
-    arguments = {"path": KINDS["linear"](), "apply_fn": mlp, "data": data(), "t": 3} | change
+    arguments = {"path": KINDS["linear"](), "model": mlp, "data": data(), "t": 3} | change
     with pytest.raises(ValueError, match=message):
         mcjax.evaluate(**arguments)
 
@@ -383,7 +383,7 @@ def test_legs_on_a_mesh_and_costly_points():
     np.testing.assert_allclose(
         mcjax.evaluate(legs, f, (x, y), t=7, mesh=mesh).loss, plain.loss, 1e-5
     )
-    known = mcjax.path.Known(legs, plain.t)
+    known = mcjax.path.Knots.of(legs, plain.t)
     np.testing.assert_allclose(mcjax.evaluate(known, f, (x, y), t=7).loss, plain.loss, rtol=1e-5)
 
 
@@ -393,6 +393,7 @@ def test_statistics_of_several_t_at_once(t_batch):
     path = mcjax.path.Linear(case.another(1), case.another(2))
     x, y = case.inputs(24), jnp.arange(24) % 3
     one, many = (
-        mcjax.evaluate(path, case.apply_fn, (x, y), 5, chunk=12, t_batch=b) for b in (1, t_batch)
+        mcjax.evaluate(path, case.apply_fn, (x, y), 5, statistics=x, chunk=12, t_batch=b)
+        for b in (1, t_batch)
     )
     np.testing.assert_allclose(many.loss, one.loss, rtol=1e-4)

@@ -58,11 +58,13 @@ def test_values_are_those_of_the_networks(name, tmp_path):
     x = case.inputs(60)
     y = jnp.arange(60) % 3
     plane = Plane.through(*networks)
-    surface = evaluate_plane(plane, case.apply_fn, (x, y), 5, margin=0.25, chunk=30)
+    surface = evaluate_plane(plane, case.apply_fn, (x, y), 5, margin=0.25, statistics=x, chunk=30)
     assert surface.values["loss"].shape == (5, 5)
     for i, j in ((0, 0), (2, 3), (4, 1)):
         params = plane.point(surface.x[j], surface.y[i])
-        alone = mcjax.evaluate(Linear(params, params), case.apply_fn, (x, y), 1, chunk=30)
+        alone = mcjax.evaluate(
+            Linear(params, params), case.apply_fn, (x, y), 1, statistics=x, chunk=30
+        )
         assert surface.values["loss"][i, j] == pytest.approx(alone.loss[0], rel=2e-3)
     paths = {"segment": plane.coordinates_along(Linear(*networks[:2]), 3)}
     for metric in ("loss", "accuracy"):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import mcjax
-from mcjax.align import learn_permutations
+from mcjax.align import Projection, SinkhornRelaxation, StraightThrough, learn_permutations
 from mcjax.data import load
 from mcjax.methods import pam
 from mcjax.models import MLP
-from mcjax.training import train_networks
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol, train_networks
 
 DATA = load("digits").flat()
 SETS = (DATA.x_train, DATA.y_train)
@@ -37,7 +38,7 @@ def test_the_objective_falls_monotonically():
     network = mcjax.trace(tanh, a, DATA.x_train[:2])
     found = pam(
         network, a, b, SETS, PROTOCOL, key=jax.random.key(0), iterations=3,
-        permutation_epochs=2, candidates=4,
+        permutation_protocol=Protocol(2, 64, 0.05), candidates=4,
     )  # fmt: skip
     assert found.objective.shape == found.proximal.shape == (7,)
     assert (found.proximal >= 0).all()
@@ -49,22 +50,30 @@ def test_the_objective_falls_monotonically():
     jax.tree.map(np.testing.assert_array_equal, found.path(0.0), a)
 
 
-@pytest.mark.parametrize("relaxation", ["projection", "sinkhorn", "straight-through"])
-def test_a_swapped_pair_is_found(relaxation):
-    """B is A with two units exchanged: putting them back is what lowers the loss most."""
+@cache
+def swappable():
+    """A network that its units matter to."""
     model = MLP((8,))
     (a,) = train_networks(
         model.apply, lambda k: model.init(k, DATA.x_train[:1]), SETS, (0,), Protocol(15, 64, 0.1)
     )
-    network = mcjax.trace(model.apply, a, DATA.x_train[:2])
+    return mcjax.trace(model.apply, a, DATA.x_train[:2]), a
+
+
+@pytest.mark.parametrize(
+    "relaxation", [Projection(), SinkhornRelaxation(), StraightThrough()], ids=repr
+)
+def test_a_swapped_pair_is_found(relaxation):
+    """B is A with two units exchanged: putting them back is what lowers the loss most."""
+    network, a = swappable()
     (name,) = network.groups
     swap = {name: np.array([0, 1, 5, 3, 4, 2, 6, 7])}
     b = network.permute(swap, a)
     found = learn_permutations(
-        network, a, b, SETS, Protocol(6, 64, 1.0 if relaxation == "projection" else 0.03),
+        network, a, b, SETS, Protocol(6, 64, 1.0 if relaxation == Projection() else 0.03),
         key=jax.random.key(0), relaxation=relaxation,
     )  # fmt: skip
-    if relaxation != "sinkhorn":  # which finds another permutation that lowers the loss
+    if relaxation != SinkhornRelaxation():  # which finds another permutation that lowers the loss
         np.testing.assert_array_equal(found.permutations[name], swap[name])
     assert found.after["total"] < found.before["total"]
     assert found.minimised
@@ -84,13 +93,14 @@ def test_groups_of_size_one():
     a, b = smooth(0, 1), smooth(1, 1)
     network = mcjax.trace(tanh, a, DATA.x_train[:2])
     with pytest.raises(ValueError, match="nothing can be permuted"):
-        pam(network, a, b, SETS, PROTOCOL, key=jax.random.key(0), permutation_epochs=1)
+        pam(network, a, b, SETS, PROTOCOL, key=jax.random.key(0))
 
 
 def test_interrupted_runs_go_on(tmp_path):
     a, b = smooth(0), smooth(1)
     network = mcjax.trace(tanh, a, DATA.x_train[:2])
-    arguments = dict(key=jax.random.key(0), permutation_epochs=2, candidates=2)
+    brief = Protocol(2, 64, 0.05)
+    arguments = dict(key=jax.random.key(0), permutation_protocol=brief, candidates=2)
     whole = pam(network, a, b, SETS, PROTOCOL, **arguments)
 
     def stop(step, epoch, loss):
@@ -111,12 +121,22 @@ def test_interrupted_runs_go_on(tmp_path):
 def test_bad_arguments():
     a, b = smooth(0), smooth(1)
     network = mcjax.trace(tanh, a, DATA.x_train[:2])
-    with pytest.raises(ValueError, match="nu must be positive, got 0"):
-        pam(network, a, b, SETS, PROTOCOL, key=jax.random.key(0), nu=0)
+    with pytest.raises(ValueError, match="proximal must be positive, got 0"):
+        pam(network, a, b, SETS, PROTOCOL, key=jax.random.key(0), proximal=0)
     with pytest.raises(ValueError, match="iterations must be a positive integer"):
         pam(network, a, b, SETS, PROTOCOL, key=jax.random.key(0), iterations=0)
-    with pytest.raises(ValueError, match="relaxation must be one of"):
-        learn_permutations(network, a, b, SETS, PROTOCOL, key=jax.random.key(0), relaxation="none")
+    with pytest.raises(ValueError, match="relaxation must be an object"):
+        learn_permutations(
+            network, a, b, SETS, PROTOCOL, key=jax.random.key(0), relaxation="sinkhorn"
+        )
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        SinkhornRelaxation(0.0)
+    with pytest.raises(ValueError, match="y: regression needs targets"):
+        pam(network, a, b, SETS, PROTOCOL, key=jax.random.key(0), task=mcjax.tasks.REGRESSION)
+    with pytest.raises(ValueError, match=r"network must be a mcjax\.Network"):
+        pam(tanh, a, b, SETS, PROTOCOL, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="key must be"):
+        learn_permutations(network, a, b, SETS, PROTOCOL, key=3)
     other = {**b, "w2": jnp.ones((6, 9))}
     with pytest.raises(ValueError, match=r"leaf 'w2' has shape \(6, 9\), expected \(6, 10\)"):
         pam(network, a, other, SETS, PROTOCOL, key=jax.random.key(0))

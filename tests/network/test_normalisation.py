@@ -325,7 +325,7 @@ def test_what_cannot_be_estimated_is_refused(kind):
     x, y = jax.random.normal(jax.random.key(0), (6, 3)), jnp.zeros(6, int)
     for call in (
         lambda: estimate_batch_norm(f, params, x),
-        lambda: mcjax.evaluate(Linear(params, params), f, (x, y), 2, chunk=2),
+        lambda: mcjax.evaluate(Linear(params, params), f, (x, y), 2, statistics=x, chunk=2),
     ):
         with pytest.raises(ValueError, match=f"cannot estimate the statistics of '.*': .*{why}"):
             call()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mcjax
-from mcjax.align import StraightThrough
+from mcjax.align import StraightThroughPath
 
 from ..catalogue import MLP, linen, vectors
 
@@ -22,7 +22,7 @@ def planted():
 
 def test_it_goes_to_the_end_matched_to_its_target():
     network, a, b = planted()
-    path = StraightThrough(network, a, b, a)
+    path = StraightThroughPath(network, a, b, a)
     for t in (0.0, 0.3, 1.0):  # matched, B is A
         for at in (path.at, jax.jit(path.at)):
             jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-6), at(t), a)
@@ -35,7 +35,7 @@ def test_the_gradient_is_passed_on_to_the_target():
     weights = jax.tree.map(lambda v: jnp.cos(jnp.arange(v.size, dtype=v.dtype)).reshape(v.shape), a)
 
     def value(target):
-        point = StraightThrough(network, a, b, target).at(0.25)
+        point = StraightThroughPath(network, a, b, target).at(0.25)
         return sum(jnp.sum(u * v) for u, v in zip(*map(jax.tree.leaves, (point, weights))))
 
     gradient = jax.grad(value)(a)

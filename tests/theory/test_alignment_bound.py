@@ -11,8 +11,7 @@ from mcjax.align import match_activations
 from mcjax.data import load
 from mcjax.models import MLP
 from mcjax.theory import alignment_bound
-from mcjax.training import train_networks
-from mcjax.training.protocol import Protocol
+from mcjax.training import Protocol, train_networks
 
 from ..align.test_matching import inputs, mlp, random_mlp
 from ..catalogue import MODELS
@@ -94,3 +93,12 @@ def test_bad_data():
     with pytest.raises(ValueError, match="empty batch"):
         alignment_bound(network, a, a, (inputs(0, 5), np.zeros(0, int)))
     assert jax.numpy.isfinite(alignment_bound(network, a, a, (inputs(4, 5), np.zeros(4, int))).mean)
+
+
+def test_the_bound_is_one_of_cross_entropy():
+    a, b = random_mlp((6, 8, 3), 0), random_mlp((6, 8, 3), 1)
+    x = inputs(20, 6)
+    network = mcjax.trace(mlp, a, x)
+    for wrong in (np.zeros((20, 3), np.float32), np.arange(20), np.zeros(20, np.float32)):
+        with pytest.raises(ValueError, match="y: "):
+            alignment_bound(network, a, b, (x, wrong))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,9 @@ import numpy as np
 import optax
 import pytest
 
+import mcjax
 from mcjax.models import MLP
-from mcjax.tasks import cross_entropy
+from mcjax.tasks import REGRESSION, cross_entropy
 from mcjax.training import Protocol, train_networks
 
 MODEL = MLP((16,), 3)
@@ -151,10 +154,108 @@ def test_convolutional_networks_do_not_depend_on_how_they_are_stepped(monkeypatc
     def networks():
         return train_networks(
             model.apply, lambda key: model.init(key, x[:1]), data, (0, 1),
-            Protocol(epochs=2, batch=8), augment=crop_and_flip,
+            Protocol(epochs=2, batch=8, augment=crop_and_flip),
         )  # fmt: skip
 
     stepped = networks()
     monkeypatch.setattr(networks_module, "slow_in_loops", lambda *_: False)
     for one, other in zip(stepped, networks(), strict=True):
         jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, atol=1e-5), one, other)
+
+
+def linear(params, x):
+    return x @ params["w"] + params["b"]
+
+
+def zeros(_):
+    return {"w": jnp.zeros((6, 2)), "b": jnp.zeros(2)}
+
+
+def test_a_regression_is_trained_by_squared_error():
+    """Against the least squares of NumPy, which the linear model's minimum is."""
+    x, _ = data(64)
+    y = (x @ np.arange(12, dtype=np.float32).reshape(6, 2) / 4 + 1).astype(np.float32)
+    protocol = Protocol(60, 16, 0.1, 0.9, 0.0)
+    (found,) = train_networks(linear, zeros, (x, y), (0,), protocol, task=REGRESSION)
+    expected = np.linalg.lstsq(np.c_[x, np.ones(64)], y, rcond=None)[0]
+    np.testing.assert_allclose(found["w"], expected[:6], atol=1e-3)
+    np.testing.assert_allclose(found["b"], expected[6], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "message"),
+    [
+        (np.zeros((50, 3), np.float32), mcjax.tasks.CLASSIFICATION, "y: rows of probabilities"),
+        (np.full(50, 3), mcjax.tasks.CLASSIFICATION, r"labels lie in \[3, 3\]"),
+        (np.full(50, -1), mcjax.tasks.CLASSIFICATION, r"labels lie in \[-1, -1\]"),
+        (np.zeros(50, int), REGRESSION, "regression needs targets of the outputs' shape"),
+        (np.zeros(49, int), mcjax.tasks.CLASSIFICATION, "different lengths: 50 and 49"),
+    ],
+)
+def test_labels_that_are_not_the_tasks(y, task, message):
+    with pytest.raises(ValueError, match=message):
+        train_networks(MODEL.apply, init, (data()[0], y), (0,), PROTOCOL, task=task)
+
+
+def test_what_overflows_is_said():
+    x, y = data()
+    with pytest.warns(UserWarning, match="not finite from epoch 0 on"):
+        train_networks(MODEL.apply, init, (x * 1e30, y), (0,), Protocol(2, 8, 1e10))
+
+
+class Masked(NamedTuple):
+    image: Any
+    keep: Any
+
+
+def masked(params, x):
+    return jnp.where(x.keep, x.image, 0) @ params["w"] + params["b"]
+
+
+def test_inputs_that_all_examples_share():
+    """A mask of shape (6,) given once is the mask given for each example."""
+    x, y = data()
+    keep = np.array([True, False, True, True, False, True])
+    for_all = Masked(x, mcjax.Shared(keep)), y % 2
+    for_each = Masked(x, np.broadcast_to(keep, x.shape)), y % 2
+    one, other = (train_networks(masked, zeros, d, (0,), PROTOCOL)[0] for d in (for_all, for_each))
+    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, atol=1e-6), one, other)
+    assert not np.asarray(one["w"])[1].any()  # what is masked is never trained
+
+
+def test_modules_whose_leaves_are_no_arrays():
+    """An equinox module (functions among its leaves) is trained as the tree of its arrays."""
+    x, y = data()
+
+    def start(key):
+        return eqx.nn.MLP(6, 3, 16, 1, key=key)
+
+    def apply_fn(model, x):
+        return jax.vmap(model)(x)
+
+    (found,) = train_networks(apply_fn, start, (x, y), (0,), PROTOCOL)
+    assert found.activation is jax.nn.relu
+
+    def arrays_of(key):
+        return eqx.filter(start(key), eqx.is_array)
+
+    def by_arrays(arrays, x):
+        return jax.vmap(eqx.combine(arrays, start(jax.random.key(0))))(x)
+
+    (other,) = train_networks(by_arrays, arrays_of, (x, y), (0,), PROTOCOL)
+    pairs = zip(jax.tree.leaves(eqx.filter(found, eqx.is_array)), jax.tree.leaves(other))
+    for u, v in pairs:
+        np.testing.assert_allclose(u, v, atol=1e-6)
+
+
+def test_integers_among_the_parameters_stay():
+    def start(key):
+        return {**zeros(key), "offset": jnp.arange(2)}
+
+    def apply_fn(params, x):
+        return linear(params, x) + params["offset"]
+
+    x, y = data()
+    (found,) = train_networks(apply_fn, start, (x, y % 2), (0,), PROTOCOL)
+    assert found["offset"].tolist() == [0, 1]
+    assert np.asarray(found["w"]).any()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,29 +16,28 @@ import mcjax
 from mcjax.data import crop_flip_and_rotate, load
 from mcjax.models import MLP
 from mcjax.path import Bezier, PolygonalChain
-from mcjax.training import train_curve, train_networks
-from mcjax.training.protocol import Protocol, tatro2020, training_loss
+from mcjax.training import Protocol, TrainingLoss, tatro2020, train_curve, train_networks
 
 PROTOCOL = Protocol(4, 64, 0.1, 0.9, 1e-4, True, 2)
 
 
 def study(hidden=(24, 24)):
+    """Networks as they start: what is tested but once does not depend on their training."""
     data = load("digits").flat()
     model = MLP(hidden)
-    sets = (data.x_train, data.y_train)
-    a, b = train_networks(
-        model.apply, lambda k: model.init(k, data.x_train[:1]), sets, (0, 1), PROTOCOL
-    )
-    return model, sets, a, b
+    a, b = (model.init(jax.random.key(s), data.x_train[:1]) for s in (0, 1))
+    return model, (data.x_train, data.y_train), a, b
 
 
 def test_a_trained_curve_is_better_than_the_segment():
-    model, sets, a, b = study()
+    model, sets, *_ = study()
+    a, b = train_networks(model.apply, lambda k: model.init(k, sets[0][:1]), sets, (0, 1), PROTOCOL)
     for start in (Bezier.between(a, b), Bezier.between(a, b, 2), PolygonalChain.between(a, b)):
         fitted = train_curve(start, model.apply, sets, PROTOCOL, key=jax.random.key(0), samples=2)
         before, after = (mcjax.evaluate(p, model.apply, sets, 11) for p in (start, fitted.path))
         assert after.worst("loss") < 0.7 * before.worst("loss")
         assert fitted.losses.shape == (4,)
+        assert fitted.summary().startswith("4 epochs, loss ")
         jax.tree.map(np.testing.assert_array_equal, fitted.path(1.0), b)
 
 
@@ -78,6 +79,77 @@ def test_a_curve_of_two_points_cannot_be_trained():
         train_curve(Bezier([a, b]), model.apply, sets, PROTOCOL, key=jax.random.key(0))
 
 
+def test_a_regression_on_a_curve():
+    """The loss of a linear model along a polygonal chain, whose minimum is the true weights."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 3)).astype(np.float32)
+    true = np.array([[1.0], [2.0], [3.0]], np.float32)
+    model = lambda p, x: x @ p["w"]
+    end = {"w": jnp.asarray(true)}
+    start = Bezier([end, {"w": jnp.zeros((3, 1))}, end])
+    protocol = Protocol(80, 16, 0.5, 0.9, 0.0)
+    fitted = train_curve(start, model, (x, x @ true), protocol, key=jax.random.key(0),
+                         task=mcjax.tasks.REGRESSION)  # fmt: skip
+    np.testing.assert_allclose(fitted.path.points[1]["w"], true, atol=1e-2)
+    assert fitted.losses[-1] < 1e-4 < fitted.losses[0]
+    with pytest.raises(ValueError, match="classification needs logits"):
+        train_curve(start, model, (x, np.zeros(64, int)), protocol, key=jax.random.key(0))
+
+
+def test_what_overflows_is_said_once():
+    model, (x, y), a, b = study((4,))
+    huge = Protocol(2, 256, 1e30)
+    with pytest.warns(UserWarning, match=r"not finite from epoch \d on") as seen:
+        fitted = train_curve(Bezier.between(a, b), model.apply, (x, y), huge, key=jax.random.key(0))
+    assert len(seen) == 1
+    assert not fitted.finite
+    assert fitted.status.startswith("not finite from epoch")
+
+
+def test_a_network_in_the_place_of_its_function():
+    model, sets, a, b = study((4,))
+    network = mcjax.trace(model.apply, a, sets[0][:2])
+    protocol = Protocol(1, 256)
+    one, other = (
+        train_curve(Bezier.between(a, b), f, sets, protocol, key=jax.random.key(0)).losses
+        for f in (model.apply, network)
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+class Masked(NamedTuple):
+    image: Any
+    keep: Any
+
+
+def masked(model, x):
+    """An equinox module, whose leaves are not all arrays, on inputs with a mask for all."""
+    return jax.vmap(model)(jnp.where(x.keep, x.image, 0))
+
+
+def test_modules_and_inputs_that_all_examples_share():
+    """The mask given once to a function, or to a network that knows it, or for each example."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 5)).astype(np.float32), rng.integers(0, 3, 16)
+    keep = np.array([True, False, True, True, True])
+    a, b = (eqx.nn.MLP(5, 3, 4, 1, key=jax.random.key(s)) for s in (0, 1))
+    marked, plain = Masked(x, mcjax.Shared(keep)), Masked(x, keep)
+    network = mcjax.trace(masked, a, marked)
+    protocol, key = Protocol(2, 8, 0.1), jax.random.key(0)
+    runs = (
+        (masked, Masked(x, np.broadcast_to(keep, x.shape))), (masked, marked), (network, plain)
+    )  # fmt: skip
+    fitted = [
+        train_curve(Bezier.between(a, b), model, (inputs, y), protocol, key=key)
+        for model, inputs in runs
+    ]
+    for other in fitted[1:]:
+        np.testing.assert_allclose(other.losses, fitted[0].losses, rtol=1e-5)
+    assert fitted[0].path(0.5).activation is jax.nn.relu
+    found = mcjax.align.learn_permutations(network, a, b, (plain, y), protocol, key=key)
+    assert found.after["total"] <= found.before["total"]
+
+
 # -- the loss of a training step -----------------------------------------------------------
 
 
@@ -103,7 +175,7 @@ def test_training_mode_is_that_of_flax():
         out, _ = Normalised(train=True).apply(variables, x, mutable=["batch_stats"])
         return -jnp.mean(jax.nn.log_softmax(out)[jnp.arange(8), y])
 
-    loss = training_loss(Normalised().apply)
+    loss = TrainingLoss(Normalised().apply)
     ours = lambda p: loss({**params, "params": p}, (x, y, jax.random.key(0)))
     expected, found = (jax.value_and_grad(f)(params["params"]) for f in (by_flax, ours))
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
@@ -123,7 +195,7 @@ def test_custom_gradients_are_kept():
 
     params = {"w": jnp.eye(3), "mean": jnp.zeros(3), "var": jnp.ones(3), "v": jnp.ones(3)}
     x = jax.random.normal(jax.random.key(0), (16, 3))
-    gradient = jax.grad(training_loss(apply_fn))(params, (x, jnp.arange(16) % 3, None))
+    gradient = jax.grad(TrainingLoss(apply_fn))(params, (x, jnp.arange(16) % 3, None))
     assert float(jnp.abs(gradient["w"]).max()) > 0
 
 
@@ -131,8 +203,8 @@ def test_decay_is_of_the_network_without_its_statistics():
     x, y = jnp.ones((4, 6, 6, 2)), jnp.arange(4) % 3
     params = Normalised().init(jax.random.key(1), x)
     key = jax.random.key(0)
-    plain = training_loss(Normalised().apply)(params, (x, y, key))
-    decayed = training_loss(Normalised().apply, None, None, 0.1)(params, (x, y, key))
+    plain = TrainingLoss(Normalised().apply)(params, (x, y, key))
+    decayed = TrainingLoss(Normalised().apply, weight_decay=0.1)(params, (x, y, key))
     squares = sum(float((np.asarray(v) ** 2).sum()) for v in jax.tree.leaves(params["params"]))
     assert float(decayed - plain) == pytest.approx(0.05 * squares, rel=1e-4)
 

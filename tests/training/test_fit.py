@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 import mcjax
 from mcjax.path import Bezier, PolygonalChain
+from mcjax.training import Fit
 
 
 def point(v):
@@ -34,7 +37,8 @@ def test_a_curve_finds_its_way_round_a_barrier():
     assert max(before) > 0.9
     assert max(losses) < 0.15
     assert fitted.finite
-    assert "800 steps" in fitted.summary()
+    first, last = fitted.losses[:10].mean(), fitted.losses[-10:].mean()
+    assert fitted.summary() == f"800 steps, loss {first:.4f} -> {last:.4f}"
 
 
 def test_iterable_and_stacked_batches_are_the_same():
@@ -44,6 +48,19 @@ def test_iterable_and_stacked_batches_are_the_same():
     whole = mcjax.fit(start(), loss, batches, **args)
     parts = mcjax.fit(start(), loss, (b for b in np.asarray(batches)), **args)
     np.testing.assert_allclose(whole.losses, parts.losses, rtol=1e-5)
+    assert whole.losses.shape == parts.losses.shape == (130,)
+
+
+def test_large_stacks_on_the_host_are_taken_in_parts(monkeypatch):
+    """The last part, which is moved back to be full, takes no batch twice."""
+    batches = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    loss = lambda p, batch: jnp.sum((p["w"] - batch.mean()) ** 2)
+    args = dict(optimizer=optax.sgd(0.01), key=jax.random.key(0))
+    whole = mcjax.fit(start(), loss, batches, **args)
+    module = importlib.import_module("mcjax.training.fit")
+    monkeypatch.setattr(module, "BLOCK_BYTES", 48)
+    parts = mcjax.fit(start(), loss, batches, **args)
+    np.testing.assert_allclose(whole.losses, parts.losses, rtol=1e-6)
 
 
 def test_going_on_is_the_same_as_not_stopping():
@@ -73,6 +90,16 @@ def test_divergence_is_said():
             start(), explode, jnp.zeros((30, 1)), optax.sgd(1e10), key=jax.random.key(0)
         )
     assert not fitted.finite
+    assert "; not finite from step " in fitted.summary()
+
+
+@pytest.mark.parametrize(
+    ("losses", "text"),
+    [([3.0], "1 epoch, loss 3.0000"), ([4.0, 2.0], "2 epochs, loss 4.0000 -> 2.0000"),
+     ([4.0, 9.0, 2.0], "3 epochs, loss 4.0000 -> 2.0000")],
+)  # fmt: skip
+def test_first_and_last_are_of_different_values(losses, text):
+    assert Fit(start(), np.array(losses), None, "epoch").summary() == text
 
 
 @pytest.mark.parametrize(

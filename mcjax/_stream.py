@@ -1,0 +1,218 @@
+"""Data in blocks: arrays, memory maps or batches, of which a device holds a little at a time.
+
+A block is what is moved to the device at once; inside, compiled loops go through it chunk by
+chunk. All blocks have one shape, so that nothing is compiled twice: where the last has too few
+examples of its own, others stand in, of weight 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from . import _check
+from ._inputs import batched_leaves, is_shared, per_example
+from ._static import is_array
+
+# Of data on a device at a time.
+BLOCK_BYTES = 64 << 20
+# Chunks in a block of batches, whose number nobody knows: a last block has idle ones.
+_CHUNKS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some of the data.
+
+    - `data`: (x, y) of `len(weights)` examples
+    - `weights`: (examples,) 1 for those that count here, 0 for those that fill up
+    - `n`: how many count
+    - `start`: number of the first in the whole data
+    """
+
+    data: Any
+    weights: np.ndarray
+    n: int
+    start: int
+
+
+class Stream:
+    """Labelled data as blocks of one shape.
+
+    **Arguments:**
+    - `data`: (x, y), pytrees of arrays batched on axis 0 (NumPy's, JAX's, memory maps), or an
+      iterable of such pairs of any lengths
+    - `chunk`: examples that are worked on at a time; a block has a multiple of it
+    - `limit`: bytes of a block (one chunk it has at least)
+    - `mark`: function of every x
+
+    **Raises:** `ValueError` for what is no data, an empty batch, or x and y of different lengths.
+
+        >>> import numpy as np
+        >>> from mcjax._stream import Stream
+        >>> x, y = np.zeros((5, 2)), np.arange(5)
+        >>> [(b.data[1].tolist(), b.n) for b in Stream((x, y), chunk=2, limit=1).blocks()]
+        [([0, 1], 2), ([2, 3], 2), ([3, 4], 1)]
+        >>> batches = [(x[:3], y[:3]), (x[3:], y[3:])]
+        >>> [(b.data[1].tolist(), b.n) for b in Stream(batches, chunk=5).blocks()]
+        [([0, 1, 2, 3, 4], 5)]
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        chunk: int,
+        *,
+        limit: int = BLOCK_BYTES,
+        mark: Callable[[Any], Any] = lambda x: x,
+    ) -> None:
+        self.chunk, self.limit, self.mark = chunk, limit, mark
+        self.arrays = None
+        self.once = False  # whether it can be gone through only once
+        if _is_pair(data):
+            x, y = data
+            (x, y), self.n = _check.labelled((mark(_arrays(x)), _arrays(y)))
+            self.arrays = (x, y)
+            return
+        if isinstance(data, dict | str | bytes) or is_array(data) or not isinstance(data, Iterable):
+            _check.labelled(data)  # says what it should be
+        self.n = None  # not known before the end
+        self.batches = data
+        self.once = isinstance(data, Iterator)
+        batches = iter(data)
+        first = next(batches, None)
+        if first is None:
+            raise ValueError("data is an iterable that holds no batches")
+        self._begun = itertools.chain([first], batches)
+        self._first_block: Block | None = None
+
+    def first(self) -> Block:
+        """The first block; all others are like it."""
+        if self.arrays is not None:
+            return next(self.blocks())
+        if self._first_block is None:
+            begun = self._from(self._begun)
+            self._first_block = next(begun)
+            self._begun = itertools.chain([self._first_block], begun)
+        return self._first_block
+
+    def passes(self, needed: int, what: str) -> None:
+        """Raise unless the data can be gone through so often."""
+        if self.once and needed > 1:
+            raise ValueError(
+                f"data is an iterator, which gives its batches only once, and {what} needs {needed}"
+                " passes: pass a list of batches, or an object whose __iter__ starts again"
+            )
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks, from the beginning."""
+        if self.arrays is not None:
+            yield from self._slices(self.arrays)
+            return
+        self.first()
+        begun, self._begun = self._begun, None
+        yield from begun if begun is not None else self._from(iter(self.batches))
+
+    def _slices(self, arrays: Any) -> Iterator[Block]:
+        n = self.n
+        assert n is not None
+        size = _size(arrays, n, self.chunk, self.limit)
+        for begin in range(0, n, size):
+            first = min(begin, n - size)
+            weights = np.ones(size, np.float32)
+            weights[: begin - first] = 0
+            part = arrays if size == n else per_example(lambda v, i=first: v[i : i + size], arrays)
+            yield Block(part, weights, size - (begin - first), first)
+
+    def _from(self, batches: Iterator[Any]) -> Iterator[Block]:
+        """Batches of any lengths, put together and cut again."""
+        held: list[Any] = []
+        count, size, found = 0, None, 0
+        for number, batch in enumerate(batches):
+            pair, n = self._batch(batch, number)
+            if size is None:
+                most = max(1, self.limit // max(1, _bytes(pair, n)) // self.chunk)
+                size = self.chunk * min(_CHUNKS, most)
+            held.append(pair)
+            count += n
+            while count >= size:
+                whole = _join(held)
+                yield Block(_cut(whole, 0, size), np.ones(size, np.float32), size, found)
+                held, count, found = [_cut(whole, size, count)], count - size, found + size
+        if count:
+            tail = _cut(_join(held), 0, count)
+            if found:  # as the blocks before it
+                assert size is not None
+                tail = per_example(lambda v: _filled(v, size), tail)
+            length = size if found else count
+            assert length is not None
+            weights = (np.arange(length) < count).astype(np.float32)
+            yield Block(tail, weights, count, found)
+
+    def _batch(self, batch: Any, number: int) -> tuple[Any, int]:
+        try:
+            if not isinstance(batch, tuple | list) or len(batch) != 2:
+                raise ValueError(f"a batch must be (x, y), got a {type(batch).__name__}")
+            x, y = (_arrays(v) for v in batch)
+            return _check.labelled((self.mark(x), y))
+        except ValueError as error:
+            raise ValueError(f"data, batch {number}: {error}") from None
+
+
+def _is_pair(data: Any) -> bool:
+    """Whether data are (x, y), and not two batches of it."""
+    if isinstance(data, tuple):
+        return len(data) == 2
+    batches = isinstance(data, list) and all(isinstance(v, tuple) and len(v) == 2 for v in data)
+    return isinstance(data, list) and len(data) == 2 and not batches
+
+
+def _arrays(tree: Any) -> Any:
+    """What other libraries call arrays (tensors on a CPU), as NumPy's."""
+    return jax.tree.map(
+        lambda v: np.asarray(v) if hasattr(v, "__array__") and not is_array(v) else v, tree
+    )
+
+
+def _bytes(data: Any, n: int) -> int:
+    """Of one example."""
+    leaves = [v for _, v in batched_leaves(data)]
+    return sum(int(np.prod(v.shape)) * v.dtype.itemsize for v in leaves) // n
+
+
+def _size(arrays: Any, n: int, chunk: int, limit: int) -> int:
+    """Examples of a block: all, if they fit or are on the device already; else even parts."""
+    leaves = [v for _, v in batched_leaves(arrays)]
+    if all(isinstance(v, jax.Array) for v in leaves):
+        return n
+    most = max(chunk, limit // max(1, _bytes(arrays, n)) // chunk * chunk)
+    blocks = math.ceil(n / most)
+    return n if blocks == 1 else math.ceil(math.ceil(n / blocks) / chunk) * chunk
+
+
+def _cut(tree: Any, begin: int, end: int) -> Any:
+    return per_example(lambda v: v[begin:end], tree)
+
+
+def _join(parts: list[Any]) -> Any:
+    """Batches one after the other; what all examples share is taken from the first."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def join(*leaves: Any) -> Any:
+        shared = is_shared(leaves[0]) or not np.shape(leaves[0])
+        return leaves[0] if shared else np.concatenate([np.asarray(v) for v in leaves])
+
+    return jax.tree.map(join, *parts, is_leaf=is_shared)
+
+
+def _filled(v: Any, size: int) -> np.ndarray:
+    """Examples and copies of the last one."""
+    v = np.asarray(v)
+    return np.concatenate([v, np.repeat(v[-1:], size - len(v), axis=0)])
