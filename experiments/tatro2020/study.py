@@ -18,7 +18,6 @@ import numpy as np
 from tqdm import tqdm
 
 import mcjax
-from mcjax import checkpoints
 from mcjax.align import Matching, match_activations
 from mcjax.attacks import PGD
 from mcjax.data import CIFAR10, Dataset, crop_flip_and_rotate, load
@@ -166,10 +165,10 @@ class Study:
             permutations = {n: np.array(p) for n, p in record["permutations"].items()}
             end = self.network.permute(permutations, b)
             treedef = jax.tree.structure(a)
-            control = jax.tree.unflatten(treedef, jax.tree.leaves(checkpoints.load(file)))
+            control = jax.tree.unflatten(treedef, jax.tree.leaves(mcjax.load(file)))
             return Bezier([a, control, end]), record
         path, record = self._train(pair, kind, protocol, file.stem)
-        checkpoints.save(file, path.points[1])
+        mcjax.save(file, path.points[1])
         write(record_file, record)
         return path, record
 

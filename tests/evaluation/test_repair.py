@@ -208,7 +208,7 @@ def test_the_barrier_falls_after_alignment():
         model.apply, lambda k: model.init(k, data.x_train[:1]), sets, (0, 1), Protocol(20, 64, 0.05)
     )
     network = mcjax.trace(model.apply, a, data.x_train[:2])
-    aligned = mcjax.connect("activation-matching", network, a, b, x=data.x_train)
+    aligned = mcjax.connect(network, a, b, "activation-matching", x=data.x_train).path
     repaired = Repaired(aligned, network, data.x_train)
     plain, mended = (mcjax.evaluate(p, model.apply, sets, 11) for p in (aligned, repaired))
     assert mended.barrier() < 0.6 * plain.barrier()
