@@ -158,6 +158,7 @@ def _layers(network: Network, x_types: Any) -> list[_Layer]:
 
 def _layer_of(origins: Origins, c: Contraction) -> _Layer | None:
     """The layer, if each of its channels has axes of its own in weight, bias and output."""
+    assert c.bias is not None
     program, position = origins.program, weight_position(c)
     dims = contraction_dims(program, c.equation, position)
     total = origins.producers[c.biased]
@@ -165,15 +166,16 @@ def _layer_of(origins: Origins, c: Contraction) -> _Layer | None:
     results = [origins.back(o, (c.output,)) for o in total.inputs]
     result = next((r for r in results if r is not None), None)
     added = next((b for b in map(origins.of, total.inputs) if b is not None), None)
-    if dims is None or weight is None or result is None or added is None or c.bias != added[0]:
+    if dims is None or weight is None or result is None or added is None:
         return None  # something is computed, or comes between
     shapes = [program.shape(program.inputs[leaf]) for leaf in (c.weight, c.bias)]
     channels: dict[int, tuple[int, int]] = {}  # axis of the bias → of the value, of the weight
     for d, axes in enumerate(added[1]):
         if not axes:
             continue  # the bias is the same along it
-        operand = dims[0].get(_only(result[1][d]))  # type: ignore[arg-type]
-        of_weight, of_bias = None if operand is None else _only(weight[1][operand]), _only(axes)
+        output, of_bias = _only(result[1][d]), _only(axes)
+        operand = None if output is None else dims[0].get(output)
+        of_weight = None if operand is None else _only(weight[1][operand])
         if of_weight is None or of_bias is None:
             return None
         if not shapes[0][of_weight] == shapes[1][of_bias] == program.shape(c.biased)[d]:
@@ -184,8 +186,10 @@ def _layer_of(origins: Origins, c: Contraction) -> _Layer | None:
     operand_shape = program.shape(c.equation.inputs[position])
     if covered != math.prod(shapes[1]) or math.prod(operand_shape) != math.prod(shapes[0]):
         return None
-    of_value, of_weight = zip(*(channels[axis] for axis in sorted(channels)), strict=True)
-    return _Layer(c.weight, c.bias, c.biased, of_value, of_weight)
+    ordered = [channels[axis] for axis in sorted(channels)]
+    return _Layer(
+        c.weight, c.bias, c.biased, tuple(d for d, _ in ordered), tuple(a for _, a in ordered)
+    )
 
 
 def _only(axes: Sequence[int]) -> int | None:
