@@ -17,13 +17,21 @@ _PACKAGE = __name__.partition(".")[0]
 def fields_of(value: Any) -> tuple[str, ...] | None:
     """The attributes that make up a path, a namedtuple or a dataclass; None for anything else."""
     cls = type(value)
+    if dataclasses.is_dataclass(cls) and not (_is_ours(cls) or is_family(cls)):
+        # A user's dataclass that is a pytree holds parameters: it comes from another library.
+        return _names(cls) if jax.tree_util.all_leaves([value]) else None
+    return _names(cls) if is_kind(cls) else None
+
+
+def _names(cls: Any) -> tuple[str, ...]:
+    """The fields of a class of a kind that files may hold."""
     if is_family(cls):
         return (*cls.fields, *cls.static)
     if is_namedtuple(cls):
         return cls._fields
-    if dataclasses.is_dataclass(cls) and (_is_ours(cls) or jax.tree_util.all_leaves([value])):
+    if dataclasses.is_dataclass(cls):
         return tuple(f.name for f in dataclasses.fields(cls))
-    return cls.__slots__ if _has_slots(cls) else None
+    return cls.__slots__
 
 
 def _is_ours(cls: type) -> bool:
@@ -99,14 +107,7 @@ def _path() -> Any:
 
 def made(cls: Any, fields: dict[str, Any], what: str) -> Any:
     """An instance with given fields."""
-    if is_family(cls):
-        names = (*cls.fields, *cls.static)
-    elif is_namedtuple(cls):
-        names = cls._fields
-    elif dataclasses.is_dataclass(cls):
-        names = tuple(f.name for f in dataclasses.fields(cls))
-    else:
-        names = cls.__slots__
+    names = _names(cls)
     if set(names) != set(fields):
         odd = sorted(set(names) ^ set(fields))[0]
         raise ValueError(f"{what} has other fields than the class here: {odd!r} is in one only")
@@ -122,5 +123,7 @@ def made(cls: Any, fields: dict[str, Any], what: str) -> Any:
 
 def _is_plain_dataclass(cls: Any) -> bool:
     """Whether a dataclass is made by giving it its fields."""
-    made_so = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.init  # type: ignore[attr-defined]
-    return made_so and all(f.init for f in dataclasses.fields(cls))
+    parameters = getattr(cls, "__dataclass_params__", None)
+    return (
+        parameters is not None and parameters.init and all(f.init for f in dataclasses.fields(cls))
+    )

@@ -66,15 +66,16 @@ class Writer:
             return {"is": "left out", "at": list(at), "what": _describe(value)}
 
     def _array(self, value: Any, at: tuple[str, ...]) -> Any:
+        data: Any = value
         if isinstance(value, jax.ShapeDtypeStruct):
             raise ValueError(f"{_where(at)} is a jax.ShapeDtypeStruct, a type without values")
         record = {"is": "jax" if isinstance(value, jax.Array) else "numpy"}
         if isinstance(value, np.generic):
             record = {"is": "numpy scalar"}
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            record = {"is": "key", "impl": str(jax.random.key_impl(value))}
-            value = jax.random.key_data(value)
-        array = np.asarray(value)
+            record = {"is": "key", "impl": str(jax.random.key_impl(data))}
+            data = jax.random.key_data(data)
+        array = np.asarray(data)
         if array.dtype.kind in "OSUMm" or array.dtype.names is not None:
             raise ValueError(f"{_where(at)} is an array of {array.dtype}, expected numbers")
         if array.dtype.name not in NATIVE:

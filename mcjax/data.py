@@ -265,7 +265,8 @@ def _decode(
         if prepared is None:
             source: Any = tfds.data_source(name, data_dir=folder, split=split)
         else:  # without asking the network for news of it
-            source = tfds.builder_from_directory(str(prepared)).as_data_source(split)
+            builder: Any = tfds.builder_from_directory(str(prepared))
+            source = builder.as_data_source(split)
     except Exception as error:  # TFDS raises many kinds, down to plain AssertionError
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"TFDS could not open {name!r}: {line}; {_REMEDY}") from error

@@ -100,3 +100,37 @@ PATHS: dict[str, Callable[..., Path]] = {
     "transported": transported,
     "chain-5": lambda d=jnp.float32: PolygonalChain([tree(k, d) for k in (0, 2, 3, 4, 1)]),
 }
+
+
+def repaired() -> Path:
+    a, b = tree(0), tree(1)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(40, 3)), jnp.float32)
+    return mcjax.evaluation.Repaired(Linear(a, b), network_of(a, jnp.float32), x)
+
+
+def straight_through() -> Path:
+    """Matched to its end, where it stays."""
+    a, b = tree(0), tree(1)
+    return mcjax.align.StraightThroughPath(network_of(a, jnp.float32), a, b, b, tree(2))
+
+
+def flow() -> Path:
+    """A flow that was never trained."""
+    from mcjax.flows.architecture import arrays_of, build
+    from mcjax.flows.rows import Rows
+
+    a, b = tree(0), tree(1)
+    rows, architecture = Rows.of(network_of(a, jnp.float32)), mcjax.flows.Architecture("iaf", 1, 8)
+    arrays = {
+        group: arrays_of(build(architecture, dim, jax.random.key(0)))
+        for group, dim in rows.dims.items()
+    }
+    return mcjax.flows.FlowPath(a, b, arrays, architecture, rows)
+
+
+# name → a path from tree(0) to tree(1) that computes more than it holds: in float32 only
+COMPUTED: dict[str, Callable[[], Path]] = {
+    "repaired": repaired,
+    "straight-through": straight_through,
+    "flow": flow,
+}

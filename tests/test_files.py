@@ -76,18 +76,36 @@ def test_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, failing):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), KeyboardInterrupt("No space left")]
+)
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, failing, error):
     file = tmp_path / "a.json"
     mcjax._files.write_atomically(file, b"old")
 
     def fail(*_):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(os, failing, fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(type(error), match="No space left"):
         mcjax._files.write_atomically(file, b"new")
     assert file.read_bytes() == b"old"
     assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_leaving_at_once_removes_what_is_half_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", lambda *_: mcjax._files.remove_unfinished())
+    mcjax._files.write_atomically(tmp_path / "a", b"x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_cannot_be_written(tmp_path):
+    mcjax._files.check_writable(tmp_path / "new" / "deep", "out")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for folder in ("/proc/x", tmp_path / "file" / "x"):
+        with pytest.raises(ValueError, match="out: nothing can be written into"):
+            mcjax._files.check_writable(folder, "out")
 
 
 def test_written_files_follow_the_umask(tmp_path):

@@ -173,11 +173,7 @@ def curves_of(results: Results, pair: int = 0) -> dict[str, dict[str, Curve]]:
     out = {}
     for method, records in results.items():
         found = records[pair]["curves"]
-        out[label_of(method)] = {
-            split: Curve(np.array(c["t"]), {k: np.array(c[k]) for k in ("loss", "accuracy")},
-                         np.array(c["lengths"]))
-            for split, c in found.items()
-        }  # fmt: skip
+        out[label_of(method)] = {s: Curve.from_dict(c) for s, c in found.items()}
     return out
 
 

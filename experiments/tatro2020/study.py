@@ -21,7 +21,7 @@ import mcjax
 from mcjax.align import Matching, match_activations
 from mcjax.attacks import PGD
 from mcjax.data import CIFAR10, Dataset, crop_flip_and_rotate, load
-from mcjax.evaluation import Curve, batch_norm_along
+from mcjax.evaluation import batch_norm_along
 from mcjax.methods import pam
 from mcjax.models import MLP, GoogLeNet, ResNet32, TinyTen
 from mcjax.path import Bezier
@@ -279,12 +279,6 @@ class Study:
         if self.attack:
             line += f" Adversarial training, PGD with ε = {self.attack.epsilon:.3g}."
         return line
-
-
-def curve_from(values: dict[str, Any]) -> Curve:
-    """A curve read back from a record."""
-    arrays = {k: np.array(values[k]) for k in ("loss", "accuracy")}
-    return Curve(np.array(values["t"]), arrays, np.array(values["lengths"]))
 
 
 def _model(name: str) -> Any:

@@ -15,7 +15,7 @@ from mcjax.flows.architecture import arrays_of, build, skeleton, standardised, w
 from mcjax.flows.rows import Rows
 from mcjax.methods import Flow
 
-from ..catalogue import MLP, linen, vectors
+from ..catalogue import MLP, MODELS, linen, vectors
 
 SMALL = {
     "realnvp": Architecture("realnvp", blocks=3, width=8, depth=1),
@@ -98,6 +98,39 @@ def test_rows_are_butterflies_and_go_back():
     back = rows.put({"Dense_0": taken}, [0 * v for v in jax.tree.leaves(nets[0])])
     for i, (u, v) in enumerate(zip(back, jax.tree.leaves(nets[0]), strict=True)):
         np.testing.assert_array_equal(u, v if i in rows.leaves else 0 * v)
+
+
+def test_heads_and_concatenations_are_modelled(tmp_path):
+    """Queries, keys and values of 4 heads beside each other: 24 neurons each, one ν a group."""
+    case = MODELS["attention-fused-split"]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    nets = [case.another(i) for i in range(3)]
+    rows = Rows.of(network)
+    assert sorted((len(v), v.shape[1]) for v in rows.take(nets[0]).values()) == [
+        (12, 5 + 24 + 3),  # the stream: in, o and out
+        (24, 12),  # values
+        (24, 24),  # queries and keys
+    ]
+    assert rows.leaves == {0, 1, 2, 3}
+    q, _, v = (w.reshape(12, 4, 6) for w in jnp.split(nets[0]["qkv"], 3, -1))
+    taken = {r.shape[1]: r for r in rows.take(nets[0]).values()}
+    np.testing.assert_array_equal(taken[12], v.reshape(12, -1).T)
+    np.testing.assert_array_equal(taken[24][:, :12], q.reshape(12, -1).T)
+
+    model = train_flow(network, nets, SMALL["realnvp"], steps=1, learning_rate=0.0,
+                       key=jax.random.key(0))  # fmt: skip
+    model.save(tmp_path / "model.safetensors")
+    again = ConnectionModel.load(tmp_path / "model.safetensors")
+    assert again.rows == model.rows == Rows.of(mcjax.trace(case.apply_fn, nets[0], case.x))
+    path = again.connect(network, nets[0], nets[1])
+    jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[1])
+    # ν is the standardisation still: every neuron goes along an arc around the group's mean.
+    pooled = np.concatenate([rows.take(p)[group] for p in nets for group in rows.dims
+                             if rows.dims[group] == 12])  # fmt: skip
+    (group,) = (g for g, n in rows.dims.items() if n == 12)
+    a, b, middle = (np.asarray(rows.take(p)[group]) for p in (*nets[:2], path(0.5)))
+    mean = pooled.mean(0)
+    np.testing.assert_allclose(middle, mean + np.sqrt(0.5) * (a + b - 2 * mean), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["flow", "bijection"])

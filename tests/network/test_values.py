@@ -295,6 +295,14 @@ def test_other_precisions_are_taken(dtype):
     inverse = mcjax.align.match_weights(network, half, moved).permutations
     back = network.permute(inverse, moved)
     jax.tree.map(np.testing.assert_array_equal, back, half)
+    path = mcjax.path.Linear(half, moved)
+    points = [
+        mcjax.evaluation.Repaired(path, network, X)(0.5),
+        network.mix(mcjax.Action.of(network, p).matrices(), half),
+        mcjax.path.Swaps(network, half, p)(0.3),
+        mcjax.adjust.solve_layers(network, half, wide, X, layers=["w1"]).params,
+    ]
+    assert {v.dtype for v in jax.tree.leaves(points)} == {jnp.dtype(dtype)}
     by_data = mcjax.align.match_activations(network, half, moved, X).permutations
     jax.tree.map(np.testing.assert_array_equal, network.permute(by_data, moved), half)
 

@@ -13,9 +13,116 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mcjax
-from mcjax.path import Arc, Bezier, Linear, PolygonalChain
+import mcjax.flows
+from mcjax._tree import linear_combination
+from mcjax.path import Arc, Bezier, Combination, Linear, Path, PolygonalChain, static
+from mcjax.testing import check_path
 
-from ..paths import PATHS, mean, tree
+from ..paths import COMPUTED, PATHS, mean, tree
+
+
+def concrete(kind):
+    """The classes below a kind that the library defines, and are not abstract."""
+    below = [c for k in kind.__subclasses__() for c in (k, *concrete(k))]
+    return {c for c in below if c.__module__.startswith("mcjax.") and c.__name__[0] != "_"}
+
+
+def test_every_path_is_among_the_paths():
+    """A class that nobody put into tests/paths.py fails here."""
+    seen = [make() for make in (*PATHS.values(), *COMPUTED.values())]
+    kinds = {type(part) for path in seen for part in (path, *path.sections())}
+    assert concrete(Path) <= kinds
+    assert len(kinds) >= 11
+
+
+@pytest.mark.parametrize("name", [*PATHS, *COMPUTED])
+def test_contract(name):
+    check_path((PATHS | COMPUTED)[name](), tree(0), tree(1))
+
+
+def test_the_contract_can_be_broken():
+    """Each way of not keeping it is found."""
+
+    class Stays(Linear):
+        def at(self, t):
+            return self.a
+
+    class Moves(Linear):
+        def fixed(self):
+            return frozenset({0})
+
+    class Combines(Linear):
+        def linear(self):
+            return Combination((self.a, self.b), lambda t: (1 - t, t / 2))
+
+        def at(self, t):
+            return linear_combination((1 - t, t), (self.a, self.b))
+
+    class Forgets(Linear):
+        def pieces(self, coordinates):
+            return super().pieces(coordinates[:-1])
+
+    class Jumps(Linear):
+        def velocity(self, t):
+            return jax.tree.map(jnp.zeros_like, self.a)
+
+    a, b = ({"w": jnp.full(3, v)} for v in (0.0, 1.0))
+    for kind, message in (
+        (Stays, "at t = 1: leaf 'w' differs"),
+        (Moves, "leaf 0 is fixed"),
+        (Combines, r"linear\(\): leaf"),
+        (Forgets, r"pieces\(\) must hold each"),
+        (Jumps, r"velocity\(0.137\) is off"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            check_path(kind(a, b), a, b)
+
+
+def test_a_path_says_what_it_is():
+    path = Arc({"w": jnp.ones((3, 4))}, {"w": jnp.ones((3, 4))})
+    assert repr(path) == "Arc(a={w: float32[3,4]}, b={w: float32[3,4]}, mean=None)"
+    large = {str(i): jnp.ones(10) for i in range(9)}
+    assert repr(Linear(large, large)) == (
+        "Linear(a=<dict of 9 arrays, 90 numbers>, b=<dict of 9 arrays, 90 numbers>)"
+    )
+
+
+def test_a_class_that_says_nothing_is_no_path():
+    with pytest.raises(TypeError, match=r"Nothing must define at\(c\), or linear\(\)"):
+
+        class Nothing(Path):
+            a: dict
+
+
+def test_static_fields_are_hashable():
+    class Named(Path):
+        a: dict
+        names: tuple = static(default=())
+
+        def at(self, t):
+            return self.a
+
+    assert Named({"w": jnp.ones(1)}, ("x",)).names == ("x",)
+    with pytest.raises(ValueError, match=r"Named.names is a static field and must be hashable"):
+        Named({"w": jnp.ones(1)}, ["x"])
+
+
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        (np.array([0.2, 0.5]), r"must be a scalar, got shape \(2,\); .* jax.vmap\(path\)\(ts\)"),
+        ([0.2], "must be a scalar, got a list"),
+        ("half", r"must be a number in \[0, 1\], got 'half'"),
+        (None, r"must be a number in \[0, 1\], got None"),
+        (1.5, r"t must lie in \[0, 1\], got 1.5"),
+    ],
+)
+def test_a_t_that_is_none(t, message):
+    path = Linear(tree(0), tree(1))
+    for call in (path, path.velocity):
+        with pytest.raises(ValueError, match=message):
+            call(t)
+
 
 DTYPES = [jnp.float16, jnp.bfloat16, jnp.float32]
 
@@ -48,27 +155,6 @@ def test_structure_shapes_dtypes(make, dtype):
     assert jax.tree.map(like, make(dtype)(0.3)) == jax.tree.map(like, tree(0, dtype))
 
 
-def test_jit_vmap_and_loop_agree(make):
-    path, ts = make(), jnp.linspace(0, 1, 7)
-    stacked = jax.vmap(path)(ts)
-    compiled = jax.jit(lambda p, t: p(t))
-    for i, t in enumerate(ts):
-        for other in (path.at(t), path(t), compiled(path, t)):
-            jax.tree.map(
-                lambda s, o: np.testing.assert_allclose(s[i], o, rtol=1e-6, atol=1e-6),
-                stacked, other,
-            )  # fmt: skip
-
-
-def test_gradient_in_t_against_finite_differences(make):
-    with jax.enable_x64(True):
-        path, t, h = make(jnp.float64), 0.3, 1e-6
-        f = lambda t: sum(jnp.sum(jnp.sin(v)) for v in jax.tree.leaves(path.at(t)))
-        assert float(jax.grad(f)(t)) == pytest.approx(
-            float(f(t + h) - f(t - h)) / (2 * h), rel=1e-6
-        )
-
-
 def test_gradient_in_the_path_against_finite_differences(make):
     with jax.enable_x64(True):
         path, h = make(jnp.float64), 1e-6
@@ -87,24 +173,6 @@ def test_gradient_in_the_path_against_finite_differences(make):
         shifted = lambda s: of([v + s * jnp.ones_like(v) for v in values])
         numeric = float(shifted(h) - shifted(-h)) / (2 * h)
         assert float(sum(map(jnp.sum, gradient))) == pytest.approx(numeric, rel=1e-6)
-
-
-@pytest.mark.parametrize("t", [-0.001, 1.001, float("nan"), np.array(2.0)])
-def test_t_outside(make, t):
-    with pytest.raises(ValueError, match=r"t must lie in \[0, 1\], got"):
-        make()(t)
-
-
-def test_immutable_and_a_pytree(make):
-    path = make()
-    for name in (path.fields[0], "other"):
-        with pytest.raises(AttributeError):
-            setattr(path, name, 1)
-        with pytest.raises(AttributeError):
-            delattr(path, name)
-    again = jax.tree.unflatten(jax.tree.structure(path), jax.tree.leaves(path))
-    assert type(again) is type(path)
-    assert_equal(again(0.3), path(0.3))
 
 
 def test_integer_leaves_stay(make):
