@@ -369,8 +369,8 @@ def test_ascii_terminals(here, monkeypatch):
 def test_a_narrow_terminal_cuts_no_number(here, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "30")
     assert main(own(here, "--methods", "linear", "--points", "2", "--out", "out")) == 0
-    worst = json.loads(Path("out/results.json").read_text())["methods"]["linear"]["worst_accuracy"]
-    assert f"{worst['train']:.2f}" in capsys.readouterr().out
+    worst = json.loads(Path("out/results.json").read_text())["methods"]["linear"]["worst"]
+    assert f"{100 * worst['train']['accuracy']:.2f}" in capsys.readouterr().out
 
 
 # -- Ctrl-C ----------------------------------------------------------------------------------------
@@ -408,7 +408,7 @@ def has_loaded(library):
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks at a process by /proc")
 @pytest.mark.parametrize("moment", ["imports", "training"])
 def test_ctrl_c_is_one_line_and_status_130(tmp_path, moment):
-    trains = lambda _: any((tmp_path / "out" / "checkpoints").glob("[0-9]*"))
+    trains = lambda _: any((tmp_path / "out" / "checkpoints").glob("state-*"))
     ready = has_loaded("_multiarray_umath") if moment == "imports" else trains
     status, said, seconds = interrupted(tmp_path, ready, twice=moment == "imports")
     assert status == 130
