@@ -127,6 +127,7 @@ OF_NETWORKS = {
     "permute under jit": lambda n, s: permuted(n, permutation(s), params(s)),
     "match_many": lambda n, s: mcjax.align.match_many(n, [params(s + i) for i in range(2)]),
     "repair": repair,
+    "evaluate": lambda n, s: mcjax.evaluate(Linear(params(s), params(s + 1)), n, (X, Y), 5),
 }
 
 
