@@ -89,7 +89,8 @@ class Stream:
         first = next(batches, None)
         if first is None:
             raise ValueError("data is an iterable that holds no batches")
-        self._begun = itertools.chain([first], batches)
+        # What the first pass goes on with: batches, then blocks once the first is asked for.
+        self._begun: Any = itertools.chain([first], batches)
         self._first_block: Block | None = None
 
     def first(self) -> Block:

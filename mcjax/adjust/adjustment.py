@@ -85,6 +85,7 @@ def solve_layers(
         >>> done.params["w2"].round(4).ravel().tolist()
         [2.0, 2.0, 2.0, 2.0]
     """
+    _check.network(network)
     params, like = network.check_parameters(params=params, like=like)
     x = network.inputs(x)
     _check.batched(x, "x")

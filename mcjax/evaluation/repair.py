@@ -103,6 +103,7 @@ class Repaired(Path):
     chunk: int = static()
 
     def __init__(self, path: Path, network: Network, x: Any, *, chunk: int = 500) -> None:
+        _check.network(network)
         x = network.inputs(x)
         n = _check.batched(x, "x")
         chunk = min(_check.positive(chunk, "chunk"), n)

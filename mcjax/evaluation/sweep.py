@@ -106,10 +106,10 @@ def sweep(
         return jax.tree.map(jnp.add, sums, found), None
 
     # Zeros that vary over a mesh as the sums do.
-    zero = 0 * jnp.sum(weights) + sum(
-        0 * v.reshape(points, -1)[:, 0] for v in jax.tree.leaves(coordinates)
-    ).astype(jnp.float32)
-    start = Sums(dict.fromkeys(plan.task.metrics, zero), zero, zero)
+    zero = jnp.zeros(points, jnp.float32) + 0 * jnp.sum(weights)
+    for v in jax.tree.leaves(coordinates):
+        zero += 0 * v.reshape(points, -1)[:, 0].astype(jnp.float32)
+    start = Sums({k: zero for k in plan.task.metrics}, zero, zero)  # noqa: C420
     return jax.lax.scan(one_chunk, start, jnp.arange(-(-n // plan.chunk)))[0]
 
 

@@ -84,6 +84,9 @@ class Family:
     and may tell the evaluator more: `fixed()`, `costly`, `pieces()`.
     """
 
+    # Whether a point costs so much that a sweep should compute each once and keep it: a bool, or a
+    # property.
+    costly: ClassVar[Any] = False
     # Names of the fields that are data, and of those that belong to the structure.
     fields: ClassVar[tuple[str, ...]] = ()
     static: ClassVar[tuple[str, ...]] = ()
@@ -134,14 +137,6 @@ class Family:
         None where they have those that the points hold.
         """
         return None
-
-    @property
-    def costly(self) -> bool:
-        """Whether a point costs so much that a sweep should compute each once and keep it.
-
-        A class may say so by `costly = True`.
-        """
-        return False
 
     def pieces(self, coordinates: Any) -> list[tuple[np.ndarray, Family, Any]]:
         """(which of the coordinates, family, where on it): what is swept one after the other."""

@@ -230,6 +230,26 @@ def test_no_cache_keeps_networks_for_ever():
     assert info.currsize <= info.maxsize <= 32
 
 
+def test_a_function_is_no_network():
+    f, a, b = model(), params(0), params(1)
+    path = mcjax.path.Linear(a, b)
+    for call in (
+        lambda: mcjax.Action.random(f, jax.random.key(0)),
+        lambda: mcjax.path.Swaps(f, a, {}),
+        lambda: mcjax.path.Transported(f, a, b, {}),
+        lambda: mcjax.align.StraightThrough(f, a, b, a),
+        lambda: mcjax.align.match_weights(f, a, b),
+        lambda: mcjax.align.match_activations(f, a, b, X),
+        lambda: mcjax.evaluation.Repaired(path, f, X),
+        lambda: mcjax.adjust.solve_layers(f, a, b, X, layers=["w1"]),
+        lambda: mcjax.theory.alignment_bound(f, a, b, X),
+    ):
+        with pytest.raises(
+            ValueError, match=r"network must be a mcjax\.Network, .*; got a function"
+        ):
+            call()
+
+
 # -- roles -----------------------------------------------------------------------------------
 
 
