@@ -149,6 +149,14 @@ def test_connection_says_how_it_was_made(pair):
     assert len(shown) < 1000
 
 
+def test_the_action_of_a_connection(pair):
+    _, network, a, b = pair
+    made = mcjax.connect(network, a, b, "weight-matching")
+    jax.tree.map(np.testing.assert_array_equal, made.action(b), made.path(1.0))
+    with pytest.raises(ValueError, match="network is None: an action belongs to a network"):
+        _ = Connection(made.path, made.permutations).action
+
+
 @pytest.mark.parametrize("inner", [OT(), WeightMatching(), ONE])
 def test_with_swaps_ends_at_b(pair, inner):
     case, network, a, b = pair
