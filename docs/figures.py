@@ -79,7 +79,7 @@ def linear_and_arc(model: Any, a: Any, b: Any, network: Any) -> None:
         axis.legend(loc="upper left", markerscale=2)
     t = np.linspace(0, 1, 31)
     for method, colour in (("linear", ORANGE), ("arc", BLUE)):
-        path = mcjax.connect(method, network, a, b)
+        path = mcjax.connect(network, a, b, method).path
         right.plot(t, accuracy(path, model, t), color=colour, label=method)
     right.set(title="64-512-10 on digits", xlabel="t", ylabel="training accuracy (%)")
     right.legend()
@@ -89,11 +89,11 @@ def linear_and_arc(model: Any, a: Any, b: Any, network: Any) -> None:
 def weight_adjustment(model: Any, a: Any, b: Any, network: Any) -> None:
     figure, axes = panels(1, 8)
     for method, colour in (("linear+wa", GREEN), ("ot+wa", RED)):
-        path = mcjax.connect(method, network, a, b, x=x)
+        path = mcjax.connect(network, a, b, method, x=x).path
         assert isinstance(path, Legs)
         t = path.grid(10)
         axes.plot(3 * t, accuracy(path, model, t), color=colour, label=method)
-    plain = mcjax.connect("linear", network, a, b)
+    plain = mcjax.connect(network, a, b, "linear").path
     t = np.linspace(0, 1, 31)
     axes.plot(1 + t, accuracy(plain, model, t), color=ORANGE, ls="--", label="linear")
     legs_axis(axes, 3, ["W₂: A → solved", "W₁: A → B, W₂ solved at each t", "W₂: solved → B"])
@@ -135,9 +135,10 @@ def learnable(model: Any, nets: list[Any], network: Any) -> None:
     figure, axes = panels(1, 7)
     t = np.linspace(0, 1, 31)
     a, b = nets[:2]
-    axes.plot(t, accuracy(mcjax.connect("arc", network, a, b), model, t), color=ORANGE, label="arc")
+    arc = mcjax.connect(network, a, b, "arc").path
+    axes.plot(t, accuracy(arc, model, t), color=ORANGE, label="arc")
     for (method, made), colour in zip(trained.items(), (SKY, BLUE), strict=True):
-        path = mcjax.connect(method, network, a, b, model=made)
+        path = mcjax.connect(network, a, b, mcjax.methods.Flow(made)).path
         axes.plot(t, accuracy(path, model, t), color=colour, label=method)
     axes.set(title="a pair that the connection model has not seen", xlabel="t",
              ylabel="training accuracy (%)")  # fmt: skip
@@ -149,7 +150,7 @@ def layer_by_layer() -> None:
     model, network, (a, b) = networks((96, 96, 96), 2)
     figure, axes = panels(1, 9)
     for method, colour in (("linear+wa", GREEN), ("ot+wa", RED)):
-        path = mcjax.connect(method, network, a, b, x=x)
+        path = mcjax.connect(network, a, b, method, x=x).path
         assert isinstance(path, Legs)
         t = path.grid(10)
         legs = len(path.legs)

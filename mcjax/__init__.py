@@ -1,37 +1,41 @@
-"""mcjax: connect, align, compare and merge trained networks, in JAX."""
+"""mcjax: connect, align, compare and merge trained networks, in JAX.
 
+Its parts are imported when they are asked for, so that `import mcjax` takes no time and a study
+loads what it uses.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import (
-    adjust,
-    align,
-    attacks,
-    checkpoints,
-    evaluation,
-    merge,
-    methods,
-    path,
-    symmetry,
-    tasks,
-    theory,
-    training,
-    transport,
-)
-from ._inputs import Shared
-from ._version import installed
-from .evaluation import evaluate
-from .methods import connect
-from .network.action import Action
-from .network.network import Network
-from .network.trace import trace
-from .path import Path
-from .tasks import Task
-from .training import fit
-
 if TYPE_CHECKING:
-    from . import flows, testing
+    from . import (
+        adjust,
+        align,
+        attacks,
+        evaluation,
+        flows,
+        merge,
+        methods,
+        path,
+        symmetry,
+        tasks,
+        testing,
+        theory,
+        training,
+        transport,
+    )
+    from ._inputs import Shared
+    from .evaluation import evaluate
+    from .methods import connect
+    from .network.action import Action
+    from .network.network import Network
+    from .network.trace import trace
+    from .path import Path
+    from .saving import load, save
+    from .tasks import Task
+    from .training import fit
 
-__version__ = installed()
+    __version__: str
 
 __all__ = [
     "Action",
@@ -42,15 +46,16 @@ __all__ = [
     "adjust",
     "align",
     "attacks",
-    "checkpoints",
     "connect",
     "evaluate",
     "evaluation",
     "fit",
     "flows",
+    "load",
     "merge",
     "methods",
     "path",
+    "save",
     "symmetry",
     "tasks",
     "testing",
@@ -60,11 +65,37 @@ __all__ = [
     "transport",
 ]
 
+# Names that are no modules of their own → where they are.
+_PLACES = {
+    "Action": "network.action",
+    "Network": "network.network",
+    "Path": "path",
+    "Shared": "_inputs",
+    "Task": "tasks",
+    "connect": "methods",
+    "evaluate": "evaluation",
+    "fit": "training",
+    "load": "saving",
+    "save": "saving",
+    "trace": "network.trace",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Imported when asked for: `mcjax.flows`, as flowjax takes a while, and `mcjax.testing`."""
-    if name in ("flows", "testing"):
-        from importlib import import_module
+    if name == "__version__":
+        value: Any = import_module("._version", __name__).installed()
+    elif name in _PLACES:
+        value = getattr(import_module(f".{_PLACES[name]}", __name__), name)
+    else:
+        try:
+            value = import_module(f".{name}", __name__)
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    globals()[name] = value
+    return value
 
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -131,15 +131,19 @@ def finite_inputs(x: Any, name: str = "x") -> None:
 
     A mask holds nothing but 0 and −∞, or is marked `mcjax.Shared`.
     """
-    no_nan(x, name)
     for path, leaf in batched_leaves(x):
         if not is_inexact(leaf) or not is_concrete(leaf):
             continue
         values = np.asarray(jax.device_get(leaf))
-        bad = np.isinf(values)
-        if bad.any() and not (np.isneginf(values) | (values == 0)).all():
-            where = f"{name}: leaf {path!r}" if path else name
-            raise ValueError(f"{where} holds {int(bad.sum())} infinite values of {values.size}")
+        if np.isfinite(values).all() or (np.isneginf(values) | (values == 0)).all():
+            continue
+        where = f"{name}: leaf {path!r}" if path else name
+        bad, kind = int(np.isnan(values).sum()), "NaN"
+        if not bad:
+            bad, kind = int(np.isinf(values).sum()), "infinite values"
+        raise ValueError(f"{where} holds {bad} {kind} of {values.size} values")
+    shared = [v for v in jax.tree.leaves(x, is_leaf=is_shared) if is_shared(v) or not np.shape(v)]
+    no_nan(shared, name)
 
 
 def parameters(tree: Params, name: str, *, types: bool = False) -> Params:

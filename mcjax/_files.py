@@ -1,10 +1,17 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and JSON that every reader takes."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+# Temporary files that are being written: whoever ends the process at once removes them.
+_unfinished: set[Path] = set()
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -12,9 +19,10 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 
     **Raises:** `OSError` naming the file if it cannot be written; nothing is left behind.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    _unfinished.add(temporary)
     try:
         with open(temporary, "xb") as file:
             file.write(content)
@@ -24,3 +32,46 @@ def write_atomically(path: str | Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        _unfinished.discard(temporary)
+
+
+def remove_unfinished() -> None:
+    """Remove what is half written, before the process ends without unwinding."""
+    for file in list(_unfinished):
+        file.unlink(missing_ok=True)
+
+
+def check_writable(folder: str | Path, name: str) -> None:
+    """Raise `ValueError` unless files can be written into a folder, or it can be made."""
+    there = Path(folder).absolute()
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    probe = there / f".{uuid.uuid4().hex}"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"{name}: nothing can be written into {folder}: {reason}") from None
+
+
+def to_json(value: Any) -> bytes:
+    """JSON with NaN and infinities as the strings "NaN", "Infinity" and "-Infinity".
+
+    Bare, as Python writes them, no other reader takes them; `float` turns the strings back.
+
+        >>> to_json({"loss": [0.5, float("nan")]}).decode().split()
+        ['{', '"loss":', '[', '0.5,', '"NaN"', ']', '}']
+    """
+    return json.dumps(_finite(value), indent=1, allow_nan=False).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -13,7 +13,12 @@ from ._types import Params
 
 def path_name(path: Sequence[Any]) -> str:
     """A leaf's path as a person writes it: `params/Dense_0/kernel`."""
-    return "/".join(_key(k) for k in path)
+    return "/".join(path_keys(path))
+
+
+def path_keys(path: Sequence[Any]) -> tuple[str, ...]:
+    """The keys of a leaf's path, one by one: a key may hold a `/` of its own."""
+    return tuple(_key(k) for k in path)
 
 
 def _key(key: Any) -> str:

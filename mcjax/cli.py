@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from . import _given, _interrupt, _terminal
+from ._modules import load_object
+from .methods.named import describe
+from .tasks import TASKS
 
-def _option(metavar: str, default: str = "") -> Any:
+
+def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
     """How an option's value and default read in the help."""
     hint = f"(default: {default})" if default else ""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, help=help)
 
 
 # Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
 _CHAIN_EPOCHS = {"digits": 30, "mnist": 60, "cifar10": 200}
+_MOST_POINTS = 100_000
+_LEAST_WIDTH = 80
 
 
 @dataclasses.dataclass
@@ -52,19 +58,28 @@ class Connect:
     """Epochs of training."""
     seeds: tuple[int, int] = (0, 1)
     """Seeds of the two networks."""
-    methods: Annotated[tuple[str, ...], _option("NAME …", "all that need no training")] = ()
-    """Methods to use: linear, arc, ot; layer by layer with weight adjustment linear+wa, arc+wa,
-    ot+wa or with butterflies linear+butterfly, arc+butterfly, ot+butterfly; trained chains
-    garipov-3, garipov-5 (on digits by default); weight-matching, activation-matching; with a
-    connection model iaf-flow, realnvp-flow, realnvp-bijection."""
+    methods: Annotated[
+        tuple[str, ...],
+        _option(
+            "NAME …",
+            "all that need no training, on digits curves too",
+            f"Methods to use: {describe()}; or your own, as package.module:object.",
+        ),
+    ] = ()
+    curve_epochs: Annotated[int | None, _option("N", "digits 30; else the papers'")] = None
+    """Epochs of the methods that train."""
+    task: Annotated[
+        Literal["classification", "regression", "next-token"], _option("|".join(TASKS))
+    ] = "classification"
+    """What the outputs of your own model are for."""
     connection_model: Annotated[Path | None, _option("FILE")] = None
     """A connection model saved by mcjax.flows: adds the method it was trained for."""
     points: int = 25
     """Number of t along each path."""
-    out: Annotated[Path | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = (
-        None
-    )
-    """Folder of the results."""
+    out: Annotated[str | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = None
+    """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show no progress and no table, only where the results are."""
 
 
 @dataclasses.dataclass
@@ -88,85 +103,123 @@ Command = Annotated[
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 2 after a mistake in the arguments, said in one line."""
-    command = tyro.cli(
-        Command,  # type: ignore[arg-type]
-        prog="mcjax",
-        description="Connect, align, compare and merge trained JAX networks.",
-        args=arguments,
-    )
+    _terminal.write_plainly()
+    _interrupt.say("")
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["--version"]:
+        from . import __version__
+
+        print(f"mcjax {__version__}")
+        return 0
     try:
+        command = tyro.cli(
+            Command,  # type: ignore[arg-type]
+            prog="mcjax",
+            description="Connect, align, compare and merge trained JAX networks. "
+            "`mcjax --version` shows the version.",
+            args=arguments,
+        )
         if isinstance(command, Explain):
             _explain(command)
         else:
             _connect(command)
-    except (ValueError, OSError) as error:
-        line = " ".join(str(error).split())
-        print(f"mcjax: error: {line}", file=sys.stderr)
-        return 2
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("mcjax: interrupted; the same command goes on from the last epoch", file=sys.stderr)
-        return 130
+        print(_interrupt.line(), file=sys.stderr)
+        return _interrupt.STATUS
+    except BrokenPipeError:  # whoever reads has gone, as in `mcjax … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:
+        if os.environ.get("MCJAX_TRACEBACK"):
+            traceback.print_exc()
+        print(f"mcjax: error: {_said(error)}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError | OSError) else 1
     return 0
 
 
+def _said(error: Exception) -> str:
+    """An error in one line."""
+    line = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in line:
+        return f"out of memory; choose a smaller size ({line or 'MemoryError'})"
+    if isinstance(error, ValueError | OSError):
+        return line
+    where = "set MCJAX_TRACEBACK=1 to see where it comes from"
+    return f"{type(error).__name__}: {line} ({where})"
+
+
 def _explain(command: Explain) -> None:
-    from .checkpoints import load
     from .network.trace import trace
 
-    x = _arrays(command.inputs, ("x",))["x"]
-    apply_fn, params = _model(command.model), load(command.network)
-    _check_model(apply_fn, params, x, logits=False)
+    x = _given.arrays(command.inputs, ("x",))["x"]
+    apply_fn = load_object(command.model, "--model")
+    params = _given.parameters(command.network)
+    _given.check_model(apply_fn, params, x[:2])
     print(trace(apply_fn, params, x).explain())
 
 
 def _connect(command: Connect) -> None:
-    from .methods import METHODS
+    from .methods import Flow
+    from .methods.named import from_text
 
-    unknown = [m for m in command.methods if m not in METHODS]
-    if unknown:
-        raise ValueError(f"--methods: unknown {unknown[0]!r}; there are {', '.join(METHODS)}")
-    if command.points < 2:
-        raise ValueError(f"--points must be at least 2, got {command.points}")
+    methods = {name: from_text(name) for name in command.methods}
+    if not 2 <= command.points <= _MOST_POINTS:
+        raise ValueError(
+            f"--points must be at least 2 and at most {_MOST_POINTS:,}, got {command.points}"
+        )
+    if command.curve_epochs is not None and command.curve_epochs < 1:
+        raise ValueError(f"--curve-epochs must be at least 1, got {command.curve_epochs}")
     if command.networks:
         title, out, study = _own(command)
     else:
         if command.model or command.inputs:
             raise ValueError("--model and --inputs go with two files of parameters")
+        if command.task != "classification":
+            raise ValueError("--task goes with two files of parameters")
         title, out, study = _trained(command)
     if command.connection_model is not None:
         from .flows import ConnectionModel
 
-        model = ConnectionModel.load(command.connection_model)
-        study["models"] = {model.method: model}
+        model = ConnectionModel.load(command.connection_model.expanduser())
+        methods[model.method] = Flow(model)
+    study["methods"] = _methods(command, study, methods)
     _report(title, out, study, command)
 
 
 def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """The user's own networks."""
-    from .checkpoints import load
-
     if len(command.networks) != 2:
         raise ValueError(f"expected two files of parameters, got {len(command.networks)}")
     if command.model is None or command.inputs is None:
         raise ValueError("two files of parameters need --model package.module:apply_fn and "
                          "--inputs data.npz")  # fmt: skip
     first, second = command.networks
-    apply_fn = _model(command.model)
-    arrays = _arrays(command.inputs, ("x", "y"))
+    out = _out(command, f"{first.stem}-{second.stem}")
+    apply_fn = load_object(command.model, "--model")
+    arrays = _given.arrays(command.inputs, ("x", "y"))
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    a, b = load(first), load(second)
-    _check_model(apply_fn, a, arrays["x"])
-    study = {"apply_fn": apply_fn, "a": a, "b": b, "train": (arrays["x"], arrays["y"]),
-             "test": test, "metadata": {"networks": [str(first), str(second)]}}  # fmt: skip
-    out = command.out or Path("mcjax-runs") / f"{first.stem}-{second.stem}"
+    a, b = _given.parameters(first), _given.parameters(second)
+    for params in (a, b):
+        _given.check_task(TASKS[command.task], apply_fn, params, arrays)
+    study = {
+        "network": apply_fn, "a": a, "b": b, "train": (arrays["x"], arrays["y"]), "test": test,
+        "task": TASKS[command.task], "metadata": {"networks": [str(first), str(second)]},
+    }  # fmt: skip
     return f"{first.name} to {second.name}", out, study
+
+
+def _out(command: Connect, name: str) -> Path:
+    """The folder asked for, or one in mcjax-runs; it can be written into."""
+    default = str(Path("mcjax-runs") / name)
+    return _given.folder(default if command.out is None else command.out)
 
 
 def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks trained on a data set, by the paper's protocol."""
     from .data import load
     from .models import MLP
-    from .training.networks import Protocol, train_networks
+    from .training import Protocol, train_networks
 
     epochs = {"digits": 60, "mnist": 30, "cifar10": 400}[command.data]
     batch = 32 if command.data == "digits" else 128
@@ -174,13 +227,19 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     protocol = Protocol(epochs=epochs if command.epochs is None else command.epochs, batch=batch)
     if protocol.epochs < 1 or min(hidden) < 1:
         raise ValueError("--epochs and --hidden must be at least 1")
+    if not all(0 <= seed < 2**32 for seed in command.seeds):
+        raise ValueError(f"--seeds must be at least 0 and below 2**32, got {command.seeds}")
     name = f"{command.data}-{'-'.join(map(str, hidden))}-{protocol.epochs}ep"
     name += f"-seeds{command.seeds[0]}-{command.seeds[1]}"
-    out = command.out or Path("mcjax-runs") / name
-    data = load(command.data, command.data_dir).flat()
     model = MLP(hidden)
-
-    with _bar(protocol.epochs, "training A and B", "epoch") as bar:
+    pixels = {"digits": 8 * 8, "mnist": 28 * 28, "cifar10": 32 * 32 * 3}[command.data]
+    sizes = (pixels, *hidden, 10)
+    matching = not command.methods or bool({*command.methods} - {"linear", "arc"})
+    _given.check_memory(sizes, len(command.seeds), matching)
+    out = _out(command, name)
+    data = load(command.data, command.data_dir, quiet=command.quiet).flat()
+    _interrupt.say("the same command goes on from the last epoch")
+    with _terminal.bar(protocol.epochs, "training A and B", "epoch", quiet=command.quiet) as bar:
 
         def progress(epoch: int, losses: Any) -> None:
             bar.n = epoch + 1
@@ -190,11 +249,9 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
             model.apply, _initialiser(model, data.x_train[:1]), (data.x_train, data.y_train),
             command.seeds, protocol, directory=out / "checkpoints", progress=progress,
         )  # fmt: skip
-    sizes = (data.x_train.shape[1], *hidden, 10)
     study = {
-        "apply_fn": model.apply, "a": a, "b": b,
+        "network": model.apply, "a": a, "b": b,
         "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
-        "protocol": dataclasses.replace(protocol, epochs=_CHAIN_EPOCHS.get(command.data, 60)),
         "metadata": {"data": command.data, "sizes": sizes, "seeds": command.seeds,
                      "protocol": protocol.to_dict()},
     }  # fmt: skip
@@ -205,111 +262,78 @@ def _initialiser(model: Any, x: Any):
     return lambda key: model.init(key, x)
 
 
-def _methods(command: Connect, study: dict[str, Any]) -> tuple[str, ...]:
-    """The methods asked for, or those that come to mind for this study."""
+def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -> dict[str, Any]:
+    """The methods asked for, or those that come to mind for this study; name → method."""
+    from .methods import PRESETS, with_epochs, with_protocol
     from .network.trace import trace
     from .study import default_methods
+    from .training import Protocol
 
-    models = tuple(study.get("models", ()))
-    if command.methods:
-        return tuple(dict.fromkeys((*command.methods, *models)))
-    network = trace(study["apply_fn"], study["a"], study["train"][0][:2])
-    trains = not command.networks and command.data == "digits"
-    return (*default_methods(network, ("labels",) if trains else ()), *models)
+    digits = not command.networks and command.data == "digits"
+    if not command.methods:
+        network = trace(study["network"], study["a"], study["train"][0][:2])
+        methods = {n: PRESETS[n] for n in default_methods(network, trained=digits)} | methods
+    epochs = command.curve_epochs
+    if epochs is None and not command.networks:
+        epochs = _CHAIN_EPOCHS[command.data]
+    if epochs is None:
+        return methods
+    if digits:  # as its end points are trained
+        return {n: with_protocol(m, Protocol(epochs, batch=32)) for n, m in methods.items()}
+    return {n: with_epochs(m, epochs) for n, m in methods.items()}
 
 
 def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> None:
-    from rich.console import Console
-
-    from . import checkpoints
-    from ._files import write_atomically
-    from .figures.curves import draw_curves
-    from .methods import METHODS
-    from .report import markdown_table, terminal_table
     from .study import compare, steps
 
-    checkpoints.save(out / "a.safetensors", study["a"])
-    checkpoints.save(out / "b.safetensors", study["b"])
-    methods = _methods(command, study)
-    with _bar(steps(methods, study["test"] is not None), "connecting", "step") as bar:
+    count = steps(study["methods"], study["test"] is not None)
+    with _terminal.bar(count, "connecting", "step", quiet=command.quiet) as bar:
 
         def progress(line: str) -> None:
             bar.set_description_str(line)
             bar.update()
 
-        comparison = compare(**study, methods=methods, t=command.points, progress=progress)
+        comparison = compare(**study, t=command.points, progress=progress)
         bar.set_description_str("connecting")
-    for name, path in comparison.paths.items():
-        if METHODS[name].moves_end:
-            checkpoints.save(out / f"b-{name}.safetensors", path(1.0))
-    write_atomically(out / "results.json", json.dumps(comparison.to_dict(), indent=1).encode())
-    write_atomically(out / "table.md", (markdown_table(comparison) + "\n").encode())
-    draw_curves({r.label: r.curves for r in comparison.rows}, out / "curves.png")
-    console = Console()
-    console.print(terminal_table(comparison, title))
-    console.print(f"Figure, every number and the parameters: {out}", soft_wrap=True)
+    place, files = _write(out, comparison, study, trained=not command.networks)
+    if not command.quiet:
+        from rich.console import Console
+
+        # On a narrow terminal lines go on below: cut numbers would be of no use.
+        width = max(Console().width, _LEAST_WIDTH)
+        Console(width=width).print(comparison.table().terminal(title))
+    print(f"Written to {place}:")
+    width = max(map(len, files))
+    for name, what in files.items():
+        print(f"  {name:<{width}}  {what}")
 
 
-def _bar(total: int, description: str, unit: str) -> Any:
-    from tqdm import tqdm
+def _write(
+    out: Path, comparison: Any, study: dict[str, Any], trained: bool
+) -> tuple[Path, dict[str, str]]:
+    """(the folder, file → what it is): every result, in a folder that has none yet."""
+    from ._files import to_json, write_atomically
+    from .saving import save
 
-    return tqdm(total=total, desc=description, unit=unit, leave=False)
-
-
-def _model(name: str) -> Any:
-    """The function `package.module:name`, also from the current folder."""
-    module, separator, function = name.partition(":")
-    if not separator:
-        raise ValueError(f"--model must be package.module:function, got {name!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module)
-        for part in function.split("."):
-            found = getattr(found, part)
-    except ImportError as error:
-        raise ValueError(f"--model: cannot import {module!r}: {error}") from error
-    except AttributeError as error:
-        raise ValueError(f"--model: {module!r} has no {function!r}") from error
-    if not callable(found):
-        raise ValueError(f"--model: {name!r} is not a function")
-    return found
-
-
-def _check_model(apply_fn: Any, params: Any, x: Any, logits: bool = True) -> None:
-    """Say in one line what the user's function makes of parameters and inputs."""
-    import jax
-
-    try:
-        out = jax.eval_shape(apply_fn, params, x[:2])
-    except Exception as error:  # anything may go wrong in a user's function
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise ValueError(
-            f"--model: the function fails on these parameters and inputs: "
-            f"{type(error).__name__}: {line}"
-        ) from error
-    if logits and getattr(out, "ndim", 0) != 2:
-        raise ValueError(f"--model must return logits of shape (batch, classes), got {out}")
-
-
-def _arrays(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
-    import zipfile
-
-    import numpy as np
-
-    if not path.is_file():
-        raise ValueError(f"--inputs: there is no file {path}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {k: archive[k] for k in archive.files}
-    except (ValueError, AttributeError, zipfile.BadZipFile, TypeError) as error:
-        raise ValueError(f"--inputs: {path} is no .npz file of plain arrays: {error}") from error
-    missing = [k for k in needed if k not in arrays]
-    if missing:
-        raise ValueError(f"--inputs: {path} has no array {missing[0]!r}, only {', '.join(arrays)}")
-    if ("x_test" in arrays) != ("y_test" in arrays):
-        raise ValueError(f"--inputs: {path} has only one of x_test and y_test")
-    return arrays
+    names = ["results.json", "table.md", "curves.png", "paths", "b-*.safetensors"]
+    place = _given.fresh(out, names + ["a.safetensors", "b.safetensors"] * trained)
+    files: dict[str, str] = {}
+    if trained:
+        for network in ("a", "b"):
+            save(place / f"{network}.safetensors", study[network])
+        files["a.safetensors, b.safetensors"] = "the two networks"
+    for method, made in comparison.connections.items():
+        name = method.replace(":", "-")
+        save(place / "paths" / f"{name}.safetensors", made.path)
+        if made.permutations:
+            save(place / f"b-{name}.safetensors", made.path(1.0))
+            files[f"b-{name}.safetensors"] = "network B with its units in A's order"
+    files["paths/*.safetensors"] = "the paths, for mcjax.load"
+    write_atomically(place / "table.md", (comparison.table().markdown() + "\n").encode())
+    comparison.plot(place / "curves.png")
+    write_atomically(place / "results.json", to_json(comparison.to_dict()))
+    files |= {"table.md": "the table", "results.json": "every number", "curves.png": "the figure"}
+    return place, files
 
 
 if __name__ == "__main__":

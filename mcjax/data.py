@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
+import socket
+import threading
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._files import write_atomically
+from ._files import check_writable, write_atomically
 
 if TYPE_CHECKING:
     import jax
@@ -31,6 +35,11 @@ class Dataset:
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.x_train.shape[1:]))
+        counts = f"{len(self.x_train):,} training and {len(self.x_test):,} test images"
+        return f"Dataset({self.name}: {counts} of shape {shape})"
 
     def flat(self) -> Dataset:
         """The same with each image as one vector, for dense networks."""
@@ -119,29 +128,33 @@ def crop_flip_and_rotate(key: jax.Array, x: jax.Array) -> jax.Array:
     return jax.vmap(rotate)(crop_and_flip(others, x), rows, columns)
 
 
-def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+def load(name: str, data_dir: str | Path | None = None, *, quiet: bool = False) -> Dataset:
     """A data set by name.
 
     **Arguments:**
     - `name`: `"digits"` (1,797 handwritten 8×8 digits, in scikit-learn), `"mnist"`, `"cifar10"`
-    - `data_dir`: the TFDS folder; default `MCJAX_DATA_DIR`, else TFDS's own
+    - `data_dir`: the TFDS folder; default `MCJAX_DATA_DIR`, else TFDS's own, into which TFDS
+      downloads what is not there
+    - `quiet`: show no progress of decoding
 
     Decoded images are cached in `MCJAX_CACHE_DIR` (default `~/.cache/mcjax`).
 
-    **Raises:** `ValueError` for an unknown name or a folder that does not hold the data set.
+    **Raises:** `ValueError`, within seconds, for an unknown name, a folder that does not hold the
+    data set, a download without a network, or a cache that cannot be written.
 
         >>> from mcjax.data import load
-        >>> load("digits").flat().x_train.shape
-        (1437, 64)
+        >>> load("digits").flat()
+        Dataset(digits: 1,437 training and 360 test images of shape 64)
     """
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; there are {', '.join(NAMES)}")
     if name == "digits":
         return _digits()
-    folder = data_dir or os.environ.get("MCJAX_DATA_DIR")
-    arrays = {s: _cached(name, s, None if folder is None else Path(folder))
-              for s in ("train", "test")}  # fmt: skip
-    (x_train, y_train), (x_test, y_test) = arrays["train"], arrays["test"]
+    named = data_dir or os.environ.get("MCJAX_DATA_DIR")
+    folder = None if named is None else Path(named).expanduser()
+    (x_train, y_train), (x_test, y_test) = (
+        _cached(name, split, folder, quiet) for split in ("train", "test")
+    )
     return Dataset(name, _floats(x_train), y_train, _floats(x_test), y_test)
 
 
@@ -162,19 +175,25 @@ def _digits() -> Dataset:
 def cache_folder() -> Path:
     """Where decoded data sets are kept."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mcjax"
-    return Path(os.environ.get("MCJAX_CACHE_DIR", default))
+    return Path(os.environ.get("MCJAX_CACHE_DIR", default)).expanduser()
 
 
-def _cached(name: str, split: str, folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
+def _cached(
+    name: str, split: str, folder: Path | None, quiet: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Pixels and labels of a split, from the cache or decoded into it."""
     files = [cache_folder() / f"{name}-{split}-{kind}.npy" for kind in ("pixels", "labels")]
     if all(f.exists() for f in files):
         try:
             pixels, labels = (np.load(f, allow_pickle=False) for f in files)
             return pixels, labels
-        except ValueError:  # cut off or not ours: decode again
+        except (ValueError, EOFError):  # cut off or not ours: decode again
             pass
-    pixels, labels = _decode(name, split, folder)
+    prepared = _prepared(name, folder)
+    check_writable(cache_folder(), "MCJAX_CACHE_DIR")
+    if prepared is None:
+        _check_network(name)
+    pixels, labels = _decode(name, split, folder, prepared, quiet)
     for file, array in zip(files, (pixels, labels), strict=True):
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
@@ -182,24 +201,78 @@ def _cached(name: str, split: str, folder: Path | None) -> tuple[np.ndarray, np.
     return pixels, labels
 
 
-def _decode(name: str, split: str, folder: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    if folder is not None and not (folder / name).is_dir():
+_REMEDY = (
+    "name a TFDS folder that holds it, with data_dir (--data-dir) or MCJAX_DATA_DIR, or use the "
+    "data set 'digits', which needs no download"
+)
+
+
+def _prepared(name: str, folder: Path | None) -> Path | None:
+    """The folder of the newest version of a data set that TFDS has prepared; None: not there.
+
+    **Raises:** `ValueError` if it is not in a folder that was named.
+    """
+    default = os.environ.get("TFDS_DATA_DIR", Path.home() / "tensorflow_datasets")
+    place = (Path(default) if folder is None else folder) / name
+    found = sorted(place.glob("**/dataset_info.json"), key=_version)
+    if found:
+        return found[-1].parent
+    if folder is not None:
+        raise ValueError(f"data_dir: {folder} holds no TFDS data set {name!r}: {_REMEDY}")
+    return None
+
+
+def _version(file: Path) -> list[int]:
+    return [int(part) if part.isdigit() else -1 for part in file.parent.name.split(".")]
+
+
+# Where TFDS downloads from.
+_HOSTS = {"mnist": "storage.googleapis.com", "cifar10": "www.cs.toronto.edu"}
+
+
+def _check_network(name: str, seconds: float = 5.0) -> None:
+    """Raise unless a connection can be made to where a data set comes from.
+
+    TFDS itself goes on trying for minutes. Names are looked up in a thread, as that cannot be
+    given a time.
+    """
+    proxy = next((os.environ[v] for v in ("https_proxy", "HTTPS_PROXY") if os.environ.get(v)), "")
+    parts = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    host, port = (parts.hostname or _HOSTS[name]), (parts.port if proxy else None) or 443
+    reached = threading.Event()
+
+    def reach() -> None:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), seconds):
+            reached.set()
+
+    thread = threading.Thread(target=reach, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not reached.is_set():
         raise ValueError(
-            f"data_dir: {folder} holds no TFDS data set {name!r} (there is no folder "
-            f"{folder / name}); name a TFDS folder, or leave it out to let TFDS download"
+            f"data set {name!r} is not on this machine and {host} cannot be reached to download "
+            f"it: {_REMEDY}"
         )
+
+
+def _decode(
+    name: str, split: str, folder: Path | None, prepared: Path | None, quiet: bool
+) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow_datasets as tfds
     from tqdm import tqdm
 
     try:
-        source: Any = tfds.data_source(name, data_dir=folder, split=split)
+        if prepared is None:
+            source: Any = tfds.data_source(name, data_dir=folder, split=split)
+        else:  # without asking the network for news of it
+            builder: Any = tfds.builder_from_directory(str(prepared))
+            source = builder.as_data_source(split)
     except Exception as error:  # TFDS raises many kinds, down to plain AssertionError
-        raise ValueError(
-            f"TFDS could not open {name!r}: {error}. Name a folder that holds it with data_dir "
-            "or MCJAX_DATA_DIR"
-        ) from error
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"TFDS could not open {name!r}: {line}; {_REMEDY}") from error
     pixels, labels = [], []
-    for i in tqdm(range(len(source)), desc=f"decoding {name} {split} (once)", unit=" images"):
+    title = f"decoding {name} {split} (once)"
+    for i in tqdm(range(len(source)), title, unit=" images", disable=True if quiet else None):
         record = source[i]
         pixels.append(record["image"])
         labels.append(record["label"])

@@ -1,47 +1,64 @@
-"""Comparisons as tables: for the terminal and for Markdown."""
+"""Tables: for the terminal, for Markdown, as plain text."""
 
 from __future__ import annotations
 
-from rich.table import Table
-
-from .study import Comparison
-
-_COLUMNS = ("worst train %", "worst test %", "barrier (chord)", "barrier (ends)")
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 
-def _cells(comparison: Comparison) -> list[tuple[str, ...]]:
-    def percent(value: float | None) -> str:
-        return "–" if value is None else f"{value:.2f}"
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Cells as text, and what they mean.
 
-    rows = [
-        (
-            row.label,
-            percent(row.worst("train")),
-            percent(row.worst("test")),
-            f"{row.barrier('chord'):.4f}",
-            f"{row.barrier('endpoint'):.4f}",
-        )
-        for row in comparison.rows
-    ]
-    ends = (percent(comparison.endpoints("train")), percent(comparison.endpoints("test")))
-    return [*rows, ("End points", *ends, "", "")]
+    - `columns`: their names, that of the labels first
+    - `rows`: as many cells each; `last`: the row below the line, or None
+    - `notes`: lines below the table
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    last: Sequence[str] | None = None
+    notes: Sequence[str] = ()
+
+    def _all(self) -> list[Sequence[str]]:
+        return [*self.rows, *([] if self.last is None else [self.last])]
+
+    def markdown(self) -> str:
+        """The table in Markdown, its notes below."""
+        lines = ["| " + " | ".join(self.columns) + " |"]
+        lines.append("|---|" + "---:|" * (len(self.columns) - 1))
+        lines += ["| " + " | ".join(row) + " |" for row in self._all()]
+        return "\n".join([*lines, *(line for note in self.notes for line in ("", note))])
+
+    def text(self) -> str:
+        """The table as lines of plain text."""
+        rows = [self.columns, *self._all()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*lines, *self.notes])
+
+    def terminal(self, title: str) -> Any:
+        """A `rich` table, its notes as the caption."""
+        from rich.markup import escape
+        from rich.table import Table as RichTable
+
+        table = RichTable(
+            title=escape(title), title_justify="left", header_style="bold",
+            caption=escape("\n".join(self.notes)) or None, caption_justify="left",
+        )  # fmt: skip
+        table.add_column(self.columns[0], no_wrap=True)
+        for column in self.columns[1:]:
+            table.add_column(column, justify="right")
+        for row in self.rows:
+            table.add_row(*map(escape, row))
+        if self.last is not None:
+            table.add_section()
+            table.add_row(*map(escape, self.last), style="dim")
+        return table
 
 
-def terminal_table(comparison: Comparison, title: str) -> Table:
-    """A `rich` table: a row a method, the end points last."""
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("method", no_wrap=True)
-    for column in _COLUMNS:
-        table.add_column(column, justify="right")
-    cells = _cells(comparison)
-    for row in cells[:-1]:
-        table.add_row(*row)
-    table.add_section()
-    table.add_row(*cells[-1], style="dim")
-    return table
-
-
-def markdown_table(comparison: Comparison) -> str:
-    """The same table in Markdown."""
-    lines = ["| method | " + " | ".join(_COLUMNS) + " |", "|---|" + "---:|" * len(_COLUMNS)]
-    return "\n".join([*lines, *("| " + " | ".join(r) + " |" for r in _cells(comparison))])
+__all__ = ["Table"]

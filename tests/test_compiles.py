@@ -14,6 +14,7 @@ import pytest
 import mcjax
 from mcjax.align import match_activations, match_butterflies, match_weights
 from mcjax.evaluation import estimate_batch_norm
+from mcjax.methods import with_protocol
 from mcjax.path import Arc, Bezier, Linear, PolygonalChain
 from mcjax.training import Protocol
 
@@ -91,11 +92,10 @@ CALLS = {
         statistics=images(batch=12), chunk=8,
     ),
     **{
-        name: lambda s, m=name: mcjax.connect(
-            m, NETWORK, params(s), params(s + 1), x=X, y=Y, protocol=Protocol(2, 16)
+        name: lambda s, m=with_protocol(method, Protocol(2, 16)): mcjax.connect(
+            NETWORK, params(s), params(s + 1), m, x=X, y=Y
         )
-        for name, method in mcjax.methods.METHODS.items()
-        if method.needs != "model"
+        for name, method in mcjax.methods.PRESETS.items()
     },
 }  # fmt: skip
 

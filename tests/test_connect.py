@@ -8,13 +8,21 @@ import numpy as np
 import pytest
 
 import mcjax
-from mcjax.methods import METHODS
+from mcjax.methods import PRESETS, LayerByLayer, WeightAdjustment
 
-from .catalogue import MLP, MODELS, linen, vectors
+from .catalogue import MLP, linen, vectors
 
 # Layer-by-layer methods that share all their code with another one are tried in slow runs only.
 TWINS = ("linear+wa", "arc+wa", "linear+butterfly", "ot+butterfly")
-PLAIN = [m for m, method in METHODS.items() if not method.needs]
+PLAIN = [m for m, method in PRESETS.items() if not method.needs_labels]
+
+
+def quick(name):
+    """A preset, with weights adjusted at three points of a leg."""
+    method = PRESETS[name]
+    if isinstance(method, LayerByLayer) and isinstance(method.reader, WeightAdjustment):
+        return LayerByLayer(method.motion, WeightAdjustment(points=3))
+    return method
 
 
 @pytest.mark.parametrize(
@@ -24,19 +32,22 @@ def test_contract_of_a_method(model, method, request):
     """Starts at A, ends at B or at B with its units in another order (the same function)."""
     case, network = model
     if "+" in method and "resnet20" in request.node.name and method not in TWINS:
-        pytest.skip("a minute each: tests/recipes/test_layerwise.py has them as slow tests")
+        pytest.skip("a minute each: tests/methods/test_layerwise.py has them as slow tests")
     a, b, x = case.another(1), case.another(2), case.inputs(32)
-    path = mcjax.connect(method, network, a, b, x=x, key=jax.random.key(0), points=3)
+    made = mcjax.connect(network, a, b, quick(method), x=x, key=jax.random.key(0))
+    path = made.path
     jax.tree.map(np.testing.assert_array_equal, path(0.0), a)
-    if not METHODS[method].moves_end:
-        jax.tree.map(np.testing.assert_array_equal, path(1.0), b)
+    assert PRESETS[method].moves_end or not made.permutations
+    end = network.permute(made.permutations, b)
+    jax.tree.map(np.testing.assert_array_equal, path(1.0), end)
     for y, z in zip(
         jax.tree.leaves(case.run(path(1.0), x)),
         jax.tree.leaves(case.run(b, x)),
         strict=True,
     ):
         np.testing.assert_allclose(z, y, rtol=2e-3, atol=2e-3 * np.abs(y).max())
-    jax.tree.map(lambda u, v: (u.dtype, u.shape) == (v.dtype, v.shape), path(0.5), a)
+    kinds = lambda tree: jax.tree.map(lambda v: (np.shape(v), jnp.result_type(v)), tree)
+    assert kinds(path(0.5)) == kinds(a)
 
 
 def test_arc_mean_is_the_papers():
@@ -44,7 +55,7 @@ def test_arc_mean_is_the_papers():
     case = linen(MLP((8,)), vectors(), [(8,)])
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     a, b = case.another(1), case.another(2)
-    path = mcjax.connect("arc", network, a, b)
+    path = mcjax.connect(network, a, b, "arc").path
     mean = path.mean["params"]
     pair = lambda layer, leaf: np.stack([np.asarray(p["params"][layer][leaf]) for p in (a, b)])
     first, last = pair("Dense_0", "kernel"), pair("Dense_1", "kernel")
@@ -64,7 +75,7 @@ def test_aligning_lowers_the_barrier_of_permuted_networks():
     y = jnp.argmax(case.run(a, x), -1)
 
     def barrier(method):
-        path = mcjax.connect(method, network, a, b, x=x)
+        path = mcjax.connect(network, a, b, method, x=x).path
         return mcjax.evaluate(path, case.apply_fn, (x, y), t=11).barrier()
 
     linear = barrier("linear")
@@ -72,24 +83,59 @@ def test_aligning_lowers_the_barrier_of_permuted_networks():
         assert barrier(method) < 0.1 * linear
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"method": "teleport"}, "method must be one of 'linear', 'arc', 'ot'"),
-        ({"method": "activation-matching"}, "pass inputs as x="),
-    ],
-)
-def test_bad_arguments(arguments, message):
-    case = MODELS["mlp"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
-    call = {"network": network, "a": case.params, "b": case.params} | arguments
-    with pytest.raises(ValueError, match=message):
-        mcjax.connect(**call)
+@pytest.fixture(scope="module")
+def pair():
+    case = linen(MLP((5,)), vectors(), [(5,)])
+    return case, mcjax.trace(case.apply_fn, case.params, case.x), case.another(1), case.another(2)
 
 
-def test_dtype_that_differs():
-    case = MODELS["mlp"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
-    half = jax.tree.map(lambda v: v.astype(jnp.float16), case.params)
+def test_unknown_names_say_what_is_near(pair):
+    _, network, a, b = pair
+    with pytest.raises(ValueError, match=r"'ot\+w', did you mean 'ot\+wa'\? There are 'ot\+wa'"):
+        mcjax.connect(network, a, b, "ot+w")
+    with pytest.raises(ValueError, match=r"'teleport'.* 'linear', 'arc'.* or your own"):
+        mcjax.connect(network, a, b, "teleport")
+    with pytest.raises(ValueError, match=r"'iaf-flow' needs a connection model .*Flow\(model\)"):
+        mcjax.connect(network, a, b, "iaf-flow")
+
+
+def test_what_is_missing_is_asked_for(pair):
+    case, network, a, b = pair
+    with pytest.raises(ValueError, match=r"Activation matching looks at .* pass inputs as x="):
+        mcjax.connect(network, a, b, "activation-matching")
+    with pytest.raises(ValueError, match=r"Garipov \(3\) trains and needs labels: .* y="):
+        mcjax.connect(network, a, b, "garipov-3", x=case.inputs(9))
+    with pytest.raises(ValueError, match="x and y have different lengths: 9 and 8"):
+        mcjax.connect(network, a, b, "bezier", x=case.inputs(9), y=np.zeros(8, int))
+    with pytest.raises(ValueError, match=r"x: leaf .* holds 1 NaN"):
+        mcjax.connect(network, a, b, "linear+wa", x=case.inputs(9).at[0, 0].set(np.nan))
+
+
+@pytest.mark.parametrize("key", [3, "seed", np.arange(3), jax.random.split(jax.random.key(0))])
+def test_key_that_is_none(pair, key):
+    _, network, a, b = pair
+    with pytest.raises(ValueError, match=r"key must be a random key, as jax.random.key"):
+        mcjax.connect(network, a, b, "linear", key=key)
+
+
+def test_arguments_in_another_order(pair):
+    case, network, a, b = pair
+    with pytest.raises(ValueError, match=r"network is a str; the order is mcjax.connect"):
+        mcjax.connect("ot", network, a, b)
+    with pytest.raises(ValueError, match="network is a dict; the order is"):
+        mcjax.connect(a, b, network, "ot")
+    with pytest.raises(ValueError, match="b must be a tree of parameters, got a str"):
+        mcjax.connect(network, a, "ot", b)
+    with pytest.raises(ValueError, match=r"made by mcjax.trace.*; got a function"):
+        mcjax.connect(case.apply_fn, a, b, "ot")
+    with pytest.raises(ValueError, match=r"task must be a mcjax.Task"):
+        mcjax.connect(network, a, b, "ot", task="regression")
+    with pytest.raises(ValueError, match=r"pass its .path"):
+        mcjax.evaluate(mcjax.connect(network, a, b, "ot"), case.apply_fn, (case.x, 0))
+
+
+def test_dtype_that_differs(pair):
+    _, network, a, _ = pair
+    half = jax.tree.map(lambda v: v.astype(jnp.float16), a)
     with pytest.raises(ValueError, match="has dtype float16, expected float32"):
-        mcjax.connect("linear", network, case.params, half)
+        mcjax.connect(network, a, half, "linear")

@@ -9,7 +9,7 @@ import pytest
 
 import mcjax
 from mcjax.adjust import solve_layers
-from mcjax.merge import independent, wa_ensemble
+from mcjax.merge import independent, soup, wa_ensemble
 
 from .catalogue import MLP, MODELS, linen, vectors
 
@@ -101,7 +101,7 @@ def test_on_other_architectures(name):
 def test_bad_input():
     case, network, members = networks()
     x = case.inputs(40)
-    with pytest.raises(ValueError, match="needs at least 2 networks, got 1"):
+    with pytest.raises(ValueError, match="members: at least 2 networks needed, got 1"):
         wa_ensemble(network, members[:1], x)
     with pytest.raises(ValueError, match="no backbone before layer 3 from the last"):
         wa_ensemble(network, members, x, layer=3)
@@ -112,3 +112,28 @@ def test_bad_input():
         wa_ensemble(network, [members[0], other], x)
     with pytest.raises(ValueError, match="x is an empty batch"):
         wa_ensemble(network, members, jnp.zeros((0, 6)))
+
+
+def test_what_is_no_list_of_networks():
+    case, network, members = networks()
+    x = case.inputs(40)
+    for call in (lambda v: soup(network, v), lambda v: wa_ensemble(network, v, x)):
+        with pytest.raises(ValueError, match=r"must be a list of parameter trees.* got one tree"):
+            call(members[0])
+    with pytest.raises(
+        ValueError, match=r"networks must be a list of parameter trees.* got a method"
+    ):
+        soup(network, case.apply_fn)
+    with pytest.raises(ValueError, match="networks: at least 1 network needed, got 0"):
+        soup(network, [])
+    with pytest.raises(ValueError, match=r"networks\[1\]: leaf .* NaN"):
+        soup(network, [members[0], jax.tree.map(lambda v: v * jnp.nan, members[1])])
+    with pytest.raises(ValueError, match=r"network must be a mcjax.Network.* got a list"):
+        soup(members, network)
+    # A model whose parameters are a list is told from a list of them.
+    f = lambda p, x: jax.nn.relu(x @ p[0]) @ p[1]
+    a, b = ([s * jnp.eye(3), jnp.ones((3, 2))] for s in (1.0, 2.0))
+    listed = mcjax.trace(f, a, jnp.ones((2, 3)))
+    np.testing.assert_array_equal(soup(listed, [a, b])[0], 1.5 * jnp.eye(3))
+    with pytest.raises(ValueError, match="got one tree of parameters"):
+        soup(listed, a)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import mcjax
 
 PACKAGE = Path(mcjax.__file__).parent
@@ -23,22 +25,38 @@ LEVELS = [
         "_inputs",
         "_check",
         "_files",
+        "_tensors",
+        "_terminal",
+        "_interrupt",
+        "_modules",
         "_stream",
         "_loops",
         "_compiled",
-        "_version",
         "_lazy",
+        "_version",
         "_json",
         "_task",
     }
-    | {"tasks", "figures", "checkpoints"},
+    | {"tasks", "figures"},
     {"symmetry"},
     {"network"},
     {"transport", "path", "attacks"},
     {"evaluation", "adjust", "training"},
     {"flows", "align"},
     {"methods", "merge", "inputs", "theory"},
-    {"data", "models", "study", "report", "saving", "cli", "__main__"},
+    {
+        "data",
+        "models",
+        "study",
+        "report",
+        "saving",
+        "_classes",
+        "_like",
+        "_records",
+        "_given",
+        "cli",
+        "__main__",
+    },
 ]
 FREE = {"testing"}  # the contract tests may use all of it, and nothing but tests uses them
 
@@ -124,7 +142,22 @@ def test_experiments_and_docs_use_public_names():
 
 
 def test_import_is_light():
-    heavy = ["tensorflow_datasets", "matplotlib", "ott", "flowjax", "sklearn", "orbax", "flax"]
-    code = f"import mcjax, sys; print([m for m in {heavy} if m in sys.modules])"
+    """What a study needs is loaded when asked for, not with mcjax's own names."""
+    heavy = ["tensorflow_datasets", "matplotlib", "ott", "flowjax", "sklearn", "orbax", "flax",
+             "safetensors", "rich", "tyro"]  # fmt: skip
+    code = f"""
+import sys, mcjax
+assert "jax" not in sys.modules
+[getattr(mcjax, n) for n in mcjax.__all__ if n != "flows"]
+print([m for m in {heavy} if m in sys.modules])
+"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in [*mcjax.__all__, "__version__", "data", "models", "study"]:
+        assert getattr(mcjax, name) is not None
+    assert set(mcjax.__all__) <= set(dir(mcjax))
+    with pytest.raises(AttributeError, match="has no attribute 'checkpoints'"):
+        mcjax.checkpoints  # noqa: B018

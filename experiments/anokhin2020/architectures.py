@@ -29,7 +29,7 @@ from tqdm import tqdm
 import mcjax
 from mcjax.data import load
 from mcjax.evaluation import estimate_batch_norm
-from mcjax.methods import METHODS
+from mcjax.methods import PRESETS, LayerByLayer, WeightAdjustment
 from mcjax.network.batch_norm import statistics_of
 from mcjax.study import machine
 from mcjax.training import TrainingLoss
@@ -119,6 +119,14 @@ def trained(case: Case, apply_fn: Any, data: tuple[Any, Any], seed: int, steps: 
     return estimate_batch_norm(apply_fn, params, x) if found else params
 
 
+def at_six(name: str) -> Any:
+    """A preset, with weights adjusted at 6 points of a leg."""
+    method = PRESETS[name]
+    if isinstance(method, LayerByLayer) and isinstance(method.reader, WeightAdjustment):
+        return LayerByLayer(method.motion, WeightAdjustment(points=6))
+    return method
+
+
 def compare(name: str, options: Architectures) -> dict[str, Any]:
     """Method → worst accuracy (%) for each pair, and the end points' mean accuracy."""
     case = CASES[name]()
@@ -128,7 +136,7 @@ def compare(name: str, options: Architectures) -> dict[str, Any]:
         a, b = (trained(case, apply_fn, data, 2 * pair + i, options.steps) for i in range(2))
         network = mcjax.trace(apply_fn, a, data[0][:4])
         for method in options.methods:
-            path = mcjax.connect(method, network, a, b, x=data[0], points=6)
+            path = mcjax.connect(network, a, b, at_six(method), x=data[0]).path
             t = path.grid(4) if len(path.sections()) > 1 else 21
             curve = mcjax.evaluate(path, apply_fn, data, t, statistics=data[0])
             out[method].append(100 * curve.worst("accuracy"))
@@ -137,7 +145,7 @@ def compare(name: str, options: Architectures) -> dict[str, Any]:
 
 
 def table(found: dict[str, dict[str, list[float]]], methods: Sequence[str]) -> str:
-    labels = [*(METHODS[m].label for m in methods), "End points"]
+    labels = [*(PRESETS[m].label for m in methods), "End points"]
     lines = [
         "Worst accuracy (%) along the path on the digits, mean over the pairs; bold where it beats "
         "the segment.", "",

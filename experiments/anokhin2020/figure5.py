@@ -17,6 +17,7 @@ import tyro
 
 import mcjax
 from mcjax.data import IMAGENET, crop_and_flip, load
+from mcjax.methods import Arc, LayerByLayer, WeightAdjustment
 from mcjax.models import MLP
 from mcjax.path import Legs
 from mcjax.study import machine
@@ -62,7 +63,8 @@ def study_of(options: Figure5) -> Study:
 def curves(study: Study, a: Any, b: Any, count: int, steps: int) -> dict[str, Any]:
     """Error (%) at every t of the path adjusted and measured on the first `count` images."""
     x, y = (v[:count] for v in study.train_data)
-    path = mcjax.connect("arc+wa", study.trace(a), a, b, x=x, points=steps + 1)
+    method = LayerByLayer(Arc(), WeightAdjustment(points=steps + 1))
+    path = mcjax.connect(study.trace(a), a, b, method, x=x).path
     assert isinstance(path, Legs)
     t = path.grid(steps)
     error = {

@@ -21,7 +21,7 @@ import mcjax
 from mcjax.data import Dataset
 from mcjax.evaluation import Curve
 from mcjax.figures.curves import draw_curves
-from mcjax.methods import METHODS, construct
+from mcjax.methods import FLOWS, PRESETS, Flow, with_protocol
 from mcjax.path import Knots
 from mcjax.study import machine
 from mcjax.training import Protocol
@@ -75,10 +75,12 @@ class Study:
         x, y = self.train_data
         start = time.perf_counter()
         network = self.trace(a)
-        made = construct(
-            method, network, a, b, x=x[:10_000] if METHODS[method].inputs == "sample" else x, y=y,
-            key=jax.random.key(pair), protocol=self.chain, model=(models or {}).get(method),
-        )  # fmt: skip
+        if method in FLOWS:
+            chosen: Any = Flow((models or {})[method])
+        else:
+            chosen = with_protocol(PRESETS[method], self.chain)
+        some = x[:10_000] if chosen.needs_inputs == "sample" else x
+        made = mcjax.connect(network, a, b, chosen, x=some, y=y, key=jax.random.key(pair))
         path, built = made.path, time.perf_counter()
         legs = len(path.sections()) > 1
         t: Any = path.grid(10) if legs else np.linspace(0, 1, self.points)
@@ -101,6 +103,11 @@ class Study:
         return record
 
 
+def label_of(method: str) -> str:
+    """The name that a table shows."""
+    return FLOWS.get(method) or PRESETS[method].label
+
+
 Results = dict[str, list[dict[str, Any]]]
 
 
@@ -120,7 +127,7 @@ def measure_all(
     out: Results = {m: [] for m in methods}
     bar = tqdm(work, leave=False)
     for method, pair in bar:
-        bar.set_description(f"{study.name}: {METHODS[method].label}, pair {pair}")
+        bar.set_description(f"{study.name}: {label_of(method)}, pair {pair}")
         a, b = networks[2 * pair : 2 * pair + 2]
         out[method].append(study.measure(pair, method, a, b, models))
     return out
@@ -146,7 +153,7 @@ def table(study: Study, results: Results, paper: Paper) -> str:
         f"{study.protocol.epochs} epochs, chains for {study.chain.epochs}.",
         "", "| method | train | paper | test | paper |", "|---|---:|---:|---:|---:|",
     ]  # fmt: skip
-    rows: list[tuple[str, str, Callable]] = [(m, METHODS[m].label, worst) for m in results]
+    rows: list[tuple[str, str, Callable]] = [(m, label_of(m), worst) for m in results]
     rows.append(("endpoints", "End points", ends))
     for method, label, value in rows:
         records = results.get(method, next(iter(results.values())))
@@ -166,11 +173,7 @@ def curves_of(results: Results, pair: int = 0) -> dict[str, dict[str, Curve]]:
     out = {}
     for method, records in results.items():
         found = records[pair]["curves"]
-        out[METHODS[method].label] = {
-            split: Curve(np.array(c["t"]), {k: np.array(c[k]) for k in ("loss", "accuracy")},
-                         np.array(c["lengths"]))
-            for split, c in found.items()
-        }  # fmt: skip
+        out[label_of(method)] = {s: Curve.from_dict(c) for s, c in found.items()}
     return out
 
 

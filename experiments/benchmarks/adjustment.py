@@ -14,6 +14,7 @@ import mcjax
 from mcjax.adjust import solve_layers
 from mcjax.align import match_butterflies
 from mcjax.data import load
+from mcjax.methods import LayerByLayer, Linear, WeightAdjustment
 from mcjax.models import MLP
 from mcjax.training import Protocol, train_networks
 
@@ -76,7 +77,8 @@ def path() -> dict[str, float]:
     """The Linear + WA path solved at 21 t, and its accuracy on train and test at 31."""
     data, model, network, a, b = trained()
     start = time.perf_counter()
-    made = mcjax.connect("linear+wa", network, a, b, x=data.x_train, points=T)
+    method = LayerByLayer(Linear(), WeightAdjustment(points=T))
+    made = mcjax.connect(network, a, b, method, x=data.x_train).path
     construct = time.perf_counter() - start
     for split in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
         mcjax.evaluate(made, model.apply, split, made.grid(10))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import tyro
 
+from mcjax.evaluation import Curve
 from mcjax.figures.curves import draw_curves
 
 from ..common import over_pairs, spread
-from .study import LABELS, Options, Study, curve_from
+from .study import LABELS, Options, Study
 
 KINDS = ("unaligned", "aligned", "aligned-pre", "aligned-l2", "aligned-l2-pre")
 
@@ -26,13 +27,15 @@ def main(options: Options) -> None:
         "|---|---:|---:|",
     ]
     for kind, records in results.items():
-        curves = [curve_from(r["curves"]["test"]) for r in records]
+        curves = [Curve.from_dict(r["curves"]["test"]) for r in records]
         cells = [
             spread(np.array([100 * value(c) for c in curves]))
             for value in (lambda c: c.mean("accuracy"), lambda c: c.worst("accuracy"))
         ]
         lines.append(f"| {labels[kind]} | " + " | ".join(cells) + " |")
-    drawn = {labels[k]: {"test": curve_from(r[0]["curves"]["test"])} for k, r in results.items()}
+    drawn = {
+        labels[k]: {"test": Curve.from_dict(r[0]["curves"]["test"])} for k, r in results.items()
+    }
     draw_curves(drawn, study.figure("figure2"))
     study.write("figure2", "\n".join([*lines, ""]), results=results)
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import tyro
 
-from mcjax.evaluation import Plane, Surface, evaluate_plane
+from mcjax.evaluation import Curve, Plane, Surface, evaluate_plane
 from mcjax.path import Linear
 
 from ..common import draw_panels
-from .study import Options, Study, curve_from
+from .study import Options, Study
 
 # Points a side, and test images, of the planes.
 _SIZE, _IMAGES = 17, 2000
@@ -54,7 +54,7 @@ def main(options: Options) -> None:
             file = study.figure(f"figure3-plane-{name}-{metric}")
             found.plot(file, metric, names=names, paths=paths)
     labels = {"unaligned": "Unaligned", "aligned": "Aligned"}
-    tests = {k: curve_from(study.measure(0, k)["curves"]["test"]) for k in curves}
+    tests = {k: Curve.from_dict(study.measure(0, k)["curves"]["test"]) for k in curves}
     draw_panels(
         [
             ("Training", "epoch", "training loss", {

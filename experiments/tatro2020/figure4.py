@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import tyro
 
+from mcjax.evaluation import Curve
 from mcjax.figures.curves import draw_curves
 
 from ..common import over_pairs, spread
-from .study import LABELS, Options, Study, curve_from
+from .study import LABELS, Options, Study
 
 KINDS = ("unaligned", "aligned")
 
@@ -35,7 +36,7 @@ def main(options: Options) -> None:
     for kind, both in results.items():
         cells = []
         for records in both.values():
-            curves = [curve_from(r["curves"]["test"]) for r in records]
+            curves = [Curve.from_dict(r["curves"]["test"]) for r in records]
             cells.append(spread(np.array([100 * c.worst("accuracy") for c in curves])))
             cells.append(spread(np.array([100 * c.accuracy[len(c.t) // 2] for c in curves])))
         lines.append(f"| {LABELS[kind]} | " + " | ".join(cells) + " |")
@@ -45,7 +46,7 @@ def main(options: Options) -> None:
         ends.append(spread(np.array([50 * (v[0] + v[-1]) for v in accuracies])))
     lines.append(f"| End points | {ends[0]} | – | {ends[1]} | – |")
     drawn = {
-        LABELS[k]: {n: curve_from(r[0]["curves"]["test"]) for n, r in both.items()}
+        LABELS[k]: {n: Curve.from_dict(r[0]["curves"]["test"]) for n, r in both.items()}
         for k, both in results.items()
     }
     draw_curves(drawn, study.figure("figure4"))

@@ -18,11 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 import mcjax
-from mcjax import checkpoints
 from mcjax.align import Matching, match_activations
 from mcjax.attacks import PGD
 from mcjax.data import CIFAR10, Dataset, crop_flip_and_rotate, load
-from mcjax.evaluation import Curve, batch_norm_along
+from mcjax.evaluation import batch_norm_along
 from mcjax.methods import pam
 from mcjax.models import MLP, GoogLeNet, ResNet32, TinyTen
 from mcjax.path import Bezier
@@ -166,10 +165,10 @@ class Study:
             permutations = {n: np.array(p) for n, p in record["permutations"].items()}
             end = self.network.permute(permutations, b)
             treedef = jax.tree.structure(a)
-            control = jax.tree.unflatten(treedef, jax.tree.leaves(checkpoints.load(file)))
+            control = jax.tree.unflatten(treedef, jax.tree.leaves(mcjax.load(file)))
             return Bezier([a, control, end]), record
         path, record = self._train(pair, kind, protocol, file.stem)
-        checkpoints.save(file, path.points[1])
+        mcjax.save(file, path.points[1])
         write(record_file, record)
         return path, record
 
@@ -280,12 +279,6 @@ class Study:
         if self.attack:
             line += f" Adversarial training, PGD with ε = {self.attack.epsilon:.3g}."
         return line
-
-
-def curve_from(values: dict[str, Any]) -> Curve:
-    """A curve read back from a record."""
-    arrays = {k: np.array(values[k]) for k in ("loss", "accuracy")}
-    return Curve(np.array(values["t"]), arrays, np.array(values["lengths"]))
 
 
 def _model(name: str) -> Any:

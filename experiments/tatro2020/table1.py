@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import tyro
 
+from mcjax.evaluation import Curve
+
 from ..common import over_pairs, spread
 from .paper import TABLE1
-from .study import LABELS, Options, Study, curve_from
+from .study import LABELS, Options, Study
 
 
 def main(options: Options) -> None:
@@ -22,7 +24,7 @@ def main(options: Options) -> None:
         "|---|---:|---:|---:|---:|",
     ]
     for kind, records in results.items():
-        curves = [curve_from(r["curves"]["test"]) for r in records]
+        curves = [Curve.from_dict(r["curves"]["test"]) for r in records]
         ours = (
             [100 * c.mean("accuracy") for c in curves],
             [100 * c.worst("accuracy") for c in curves],

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tyro
 
+from mcjax.evaluation import Curve
+
 from ..common import over_pairs, spread
 from .paper import TABLE2
-from .study import LABELS, Options, Study, curve_from
+from .study import LABELS, Options, Study
 
 
 def main(options: Options) -> None:
     study = Study(options)
     losses = {
         kind: [
-            curve_from(study.measure(p, kind)["curves"]["train"]).mean("loss")
+            Curve.from_dict(study.measure(p, kind)["curves"]["train"]).mean("loss")
             for p in range(study.pairs)
         ]
         for kind in options.kinds

@@ -10,8 +10,10 @@ import dataclasses
 import numpy as np
 import tyro
 
+from mcjax.evaluation import Curve
+
 from ..common import over_pairs, spread
-from .study import LABELS, Options, Study, curve_from
+from .study import LABELS, Options, Study
 
 
 @dataclasses.dataclass
@@ -31,7 +33,7 @@ def main(options: Table3) -> None:
         kind: {
             f"{rate:g}/{batch}": [
                 100
-                * curve_from(
+                * Curve.from_dict(
                     study.measure(p, kind, learning_rate=rate, batch=batch)["curves"]["test"]
                 ).mean("accuracy")
                 for p in range(study.pairs)

@@ -85,6 +85,7 @@ def solve_layers(
         >>> done.params["w2"].round(4).ravel().tolist()
         [2.0, 2.0, 2.0, 2.0]
     """
+    _check.network(network)
     params, like = network.check_parameters(params=params, like=like)
     x = network.inputs(x)
     _check.batched(x, "x")
@@ -143,7 +144,7 @@ def solve_along(
             samples = int(n * samples_per_example(network, layer, form))
             rank, residual = min(s.rank for s in solutions), max(s.residual for s in solutions)
             status[-1].append(LayerStatus(form.index.shape[1], samples, rank, residual))
-    stacked = {i: jnp.asarray(np.stack(v), network.leaf_types[i].dtype) for i, v in leaves.items()}
+    stacked = {i: jnp.asarray(np.stack(v), jnp.result_type(base[i])) for i, v in leaves.items()}
     return Solved(stacked, status)
 
 

@@ -74,7 +74,7 @@ def match_butterflies(
     )
     outer = {network.groups[n].atom: network.groups[n].outer for n in names}
     descent = Descent(network, arrays_a, arrays_b, outer, solver)
-    norms = sum(descent.squared_norms())
+    norms = sum(descent.squares)
     before = _distance(norms, descent.value())
     descent.settle(refine=False)
     in_turn = ", layer by layer" if len(descent.groups) > 1 else ""

@@ -20,7 +20,7 @@ from ..network.mixing import Matrices
 from ..network.network import Network
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
-from .parameters import exponent_of, float_arrays
+from .parameters import exponent_of, float_arrays, inner_product
 from .weights import descend, seed_of
 
 _MAX_STEPS = 50
@@ -141,11 +141,13 @@ class _FrankWolfe:
         start, history = self.value(first), []
         history.append(start)
         found = [{n: self.assigned(m) for n, m in of.items()} for of in self.relax(first, history)]
-        if self.value(found) < start:
-            found = first
-        found, value, ended = self.ascend(found)
+        value = self.value(found)
+        if value < start:
+            found, value = first, start
+        found, value, ended = self.ascend(found, value)
         history.append(value)
-        squares = [float(squared_norm(t)) for t in _counted(self.network, self.trees)]
+        counted = _counted(self.network, self.trees)
+        squares = [inner_product(v, v) for v in map(float_arrays, counted)]
         most = (sum(v**0.5 for v in squares) ** 2 - sum(squares)) / 2
         status = worst(LOCAL if ended else BOUND, *self.statuses)
         if value >= (1 - _TOLERANCE) * most:
@@ -177,12 +179,11 @@ class _FrankWolfe:
             history.append(float(values[best]))
         return matrices
 
-    def ascend(self, found: Permuted) -> tuple[Permuted, float, bool]:
+    def ascend(self, found: Permuted, value: float) -> tuple[Permuted, float, bool]:
         """The group of one network that gains most is assigned anew, while that helps.
 
         **Returns:** (permutations, value, whether none is left that gains)
         """
-        value = self.value(found)
         for _ in range(self.steps):
             matrices = [self.matrices(p) for p in found]
             gradient = jax.device_get(_gradient(self.network, self.trees, matrices))
@@ -192,14 +193,16 @@ class _FrankWolfe:
                 for n, g in of_one.items()
                 for new in [self.assigned(g)]
             ]
-            gain, i, name, new = max(gains, key=lambda g: g[0], default=(0.0, 0, "", None))
-            if gain <= _TOLERANCE * abs(value):
+            for gain, i, name, new in sorted(gains, key=lambda g: g[0], reverse=True):
+                if gain <= _TOLERANCE * abs(value):
+                    return found, value, True
+                moved = [{**p, name: new} if k == i else p for k, p in enumerate(found)]
+                reached = self.value(moved)
+                if reached > value:  # not so where a group stands twice on a parameter
+                    found, value = moved, reached
+                    break
+            else:
                 return found, value, True
-            moved = [{**p, name: new} if k == i else p for k, p in enumerate(found)]
-            reached = self.value(moved)
-            if reached <= value:  # a group that stands twice on a parameter: no gain after all
-                return found, value, True
-            found, value = moved, reached
         return found, value, False
 
     def matrices(self, permutations: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -34,6 +34,7 @@ class Descent:
 
     - `found`: group name → permutation so far; absent groups have not moved
     - `current`: b permuted
+    - `squares`: ‖θ_A‖² and ‖θ_B‖²
     Leaves of extraordinary size are held in units of their own, see `scaled`; values are of the
     networks as they were given.
     """
@@ -50,8 +51,13 @@ class Descent:
         self.a, self.of_a = scaled(a)
         self.current, self.of_b = scaled(b)
         self.exponents = [i + j for i, j in zip(self.of_a, self.of_b, strict=True)]
-        norms = (inner_product(v, v) for v in (self.a, self.current))
-        self.size = math.sqrt(math.prod(norms))
+        norms = [[float(np.vdot(x, x).real) if x is not None else 0.0 for x in v]
+                 for v in (self.a, self.current)]  # fmt: skip
+        self.squares = tuple(
+            sum(float(np.ldexp(n, 2 * e)) for n, e in zip(of, exponents, strict=True))
+            for of, exponents in zip(norms, (self.of_a, self.of_b), strict=True)
+        )
+        self.size = math.sqrt(math.prod(map(sum, norms)))
         self.groups = clusters(outer)
         self.products = Products(network, self.a, self.groups, self.exponents)
         self.neighbours = self.products.neighbours()
@@ -73,12 +79,6 @@ class Descent:
     def value(self) -> float:
         """⟨θ_A, P θ_B⟩."""
         return self._inner(self.current)
-
-    def squared_norms(self) -> tuple[float, float]:
-        """‖θ_A‖² and ‖θ_B‖²."""
-        pairs = ((self.a, self.of_a), (self.current, self.of_b))
-        a, b = (inner_product(v, v, [2 * e for e in exponents]) for v, exponents in pairs)
-        return a, b
 
     def _inner(self, b: Arrays) -> float:
         return inner_product(self.a, b, self.exponents)

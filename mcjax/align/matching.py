@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..network.action import Action
+from ..network.network import Network
+
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
@@ -37,6 +40,10 @@ class Matching:
     statuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unmatched: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def action(self, network: Network) -> Action:
+        """The permutations as an action: `matching.action(network)(b)` aligns b to a."""
+        return Action.of(network, self.permutations)
 
     def summary(self) -> str:
         """The objective before and after, a line a group; what is a local optimum or unmatched."""

@@ -32,7 +32,7 @@ def float_arrays(leaves: Sequence[Any]) -> Arrays:
     ]
 
 
-# Leaves whose largest entry is outside 2^±_PLAIN are matched in units of it.
+# Leaves of a mean square outside 4^±_PLAIN are matched in units of their largest entry.
 _PLAIN = 30
 # Units so much smaller than the largest of a leaf would be lost in products in float32.
 _UNEVEN = 2.0**-40
@@ -47,12 +47,12 @@ def scaled(arrays: Arrays) -> tuple[Arrays, list[int]]:
 
 
 def exponent_of(array: np.ndarray) -> int:
-    """e where the largest entry is about 2^e and that is extraordinary, else 0."""
-    if not array.size:
+    """e where the largest entry is about 2^e and entries are of extraordinary size, else 0."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        square = float(np.vdot(array, array).real) / max(array.size, 1)
+    if 4.0**-_PLAIN < square < 4.0**_PLAIN:  # the usual case costs one product
         return 0
-    largest = np.abs(array).max() if np.iscomplexobj(array) else max(array.max(), -array.min())
-    exponent = math.frexp(float(largest))[1]
-    return exponent if abs(exponent) > _PLAIN else 0
+    return math.frexp(float(np.abs(array).max(initial=0)))[1]
 
 
 def inner_product(a: Arrays, b: Arrays, exponents: Sequence[int] | None = None) -> float:
@@ -217,13 +217,14 @@ class _Place:
     def __init__(
         self, leaf: int, block: int, reading: _Reading, others: set[Any], alone: bool, a: np.ndarray
     ) -> None:
-        self.leaf, self.block, self.reading, self.a = leaf, block, reading, _wide_enough(a)
+        self.leaf, self.block, self.reading, self.a = leaf, block, reading, a
         self.others = others  # groups on the block's other dimensions
         self.alone = alone  # the cluster stands on no other axis of the block
         self.b: Any = None
         self.product: Any = None
         self.stale = np.zeros(a.shape[2], bool)  # columns of b that have changed since
         self.updates = 0
+        self.known = False  # whether float32 is known to hold the products of all units
 
     def touch(self, permutations: Mapping[Any, np.ndarray]) -> None:
         """Other groups have been permuted: note which columns of b that changes."""
@@ -245,7 +246,11 @@ class _Place:
         """a bᵀ for each index of the first axis."""
         changed = np.flatnonzero(self.stale)
         if self.product is None or self.updates >= _MAX_UPDATES or 2 * len(changed) >= b.shape[2]:
+            first, self.known = not self.known, True
             self.product, self.updates = _times(b, self.a), 0
+            if first and _uneven(self.product):
+                self.a = self.a.astype(np.promote_types(self.a.dtype, np.float64))
+                self.product = _times(b, self.a)
         elif len(changed):
             difference = b[:, :, changed] - self.b[:, :, changed]
             self.product += _times(difference, self.a[:, :, changed])
@@ -255,13 +260,12 @@ class _Place:
         return self.product.swapaxes(1, 2)
 
 
-def _wide_enough(matrix: np.ndarray) -> np.ndarray:
-    """In float64 if some units' weights are so small that their products would vanish."""
-    if not matrix.size:
-        return matrix
-    rows = np.abs(matrix).max(-1)
-    uneven = ((rows > 0) & (rows < _UNEVEN * rows.max())).any()
-    return matrix.astype(np.promote_types(matrix.dtype, np.float64)) if uneven else matrix
+def _uneven(product: np.ndarray) -> bool:
+    """Whether some units' products (on the last axis) are so small that squares would vanish."""
+    if product.dtype != np.float32 or not product.size:
+        return False
+    sizes = np.maximum(product.max(1), -product.min(1))
+    return bool(((sizes > 0) & (sizes < _UNEVEN * sizes.max())).any())
 
 
 def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[_Place | _JointPlace]:

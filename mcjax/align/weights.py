@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -104,8 +105,7 @@ def descend(
         descent.go_to(start)
     sweeps = descent.descend(rng)
     stopped = sweeps >= MAX_SWEEPS
-    norm_a, norm_b = descent.squared_norms()
-    most = norm_a**0.5 * norm_b**0.5
+    most = math.prod(map(math.sqrt, descent.squares))
     for _ in range(restarts - 1):
         if descent.value() >= (1 - _ROUNDING) * most:
             break  # Cauchy–Schwarz: there is nothing better

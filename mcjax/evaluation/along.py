@@ -92,7 +92,8 @@ def evaluate(
         [1.0, 0.5, 0.0]
     """
     if not isinstance(path, Path):
-        raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}")
+        hint = "; pass its .path" if isinstance(getattr(path, "path", None), Path) else ""
+        raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}{hint}")
     ts = time_grid(t)
     found, metadata = evaluated(
         path, model, data, ts, task=task, statistics=statistics, attack=attack, key=key,
@@ -175,9 +176,9 @@ def evaluated(
         in_sweep=own and n <= chunk and attack is None and mesh is None,
     )  # fmt: skip
     plan = Plan(model, task, min(chunk, len(first.weights)), batch, choice.in_sweep)
+    random_key = jax.random.key(0) if key is None else _check.random_key(key)
     prepare = None
     if attack is not None:
-        random_key = jax.random.key(0) if key is None else _check.random_key(key)
         plan = dataclasses.replace(plan, model=Attacked(apply_fn, attack, task))
 
         def attacked(x: Any, y: Any, start: int) -> Any:
@@ -193,5 +194,8 @@ def evaluated(
         choice.warn(stacklevel=3)
     metadata = {"task": task.name, "statistics": choice.source, "examples": found.examples}
     if attack is not None:
-        metadata["attack"] = repr(attack)
+        metadata |= {
+            "attack": repr(attack),
+            "key": np.asarray(_check.key_data(random_key)).tolist(),
+        }
     return found, metadata | versions()

@@ -15,17 +15,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .. import _check
-from .._inputs import length
+from .._inputs import length, per_example
+from .._static import pack
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
-from ..network.batch_norm import OnDemand, normalisations_of
+from ..network.batch_norm import OnDemand, normalisations_of, statistic_leaves
 from ..network.layers import Contraction
 from ..network.model import Model, replace_leaves
 from ..network.network import Network
-from ..network.normalisation import normalisations
+from ..network.normalisation import Normalisations, normalisations
 from ..network.sides import Origins, contraction_dims, weight_position
 from ..network.units import choose, partition
 from ..path import Path, static, time
@@ -72,7 +74,10 @@ class Repaired(Path):
     - `path`: any path between two networks
     - `network`: traced
     - `x`: inputs to estimate statistics from
-    - `chunk`: examples at a time; statistics are averaged over them
+    - `chunk`: examples at a time; statistics are averaged over them, each batch by its size
+
+    Statistics of a normaliser of the raw inputs that are the same in both networks are no batch
+    normalisation and stay.
 
     **Raises:** `ValueError` for an empty batch or a network without a layer to repair.
 
@@ -93,29 +98,43 @@ class Repaired(Path):
     x: Any
     start: Any
     end: Any
+    kept: dict[int, jax.Array]
     network: Network = static()
     chunk: int = static()
 
     def __init__(self, path: Path, network: Network, x: Any, *, chunk: int = 500) -> None:
+        _check.network(network)
         x = network.inputs(x)
         n = _check.batched(x, "x")
         chunk = min(_check.positive(chunk, "chunk"), n)
         x = jax.tree.map(jnp.asarray, x)
         if not _layers(network, chunks.types(x, chunk)) and not network.normalisations.found:
             raise ValueError("the network has no hidden layer with a bias that could be repaired")
-        ends = [_statistics(network, chunk, path(t), x) for t in (0.0, 1.0)]
-        self._set(path=path, x=x, start=ends[0], end=ends[1], network=network, chunk=chunk)
+        networks = [path(t) for t in (0.0, 1.0)]
+        kept = _kept(network, [pack(n) for n in networks], chunks.types(x, chunk))
+        ends = [_statistics(network, chunk, frozenset(kept), n, x) for n in networks]
+        self._set(
+            path=path, x=x, start=ends[0], end=ends[1], kept=kept, network=network, chunk=chunk
+        )
 
     def at(self, t: Any) -> Params:
         t = time(t)
-        params = self.path.at(t)
+        params = replace_leaves(self.path.at(t), self.kept)
         targets = jax.tree.map(lambda a, b: (1 - t) * a + t * b, self.start, self.end)
-        repaired = _repair(self.network, self.chunk, params, self.x, targets)
+        repaired = _repair(self.network, self.chunk, frozenset(self.kept), params, self.x, targets)
         inside = (t > 0) & (t < 1)
         return jax.tree.map(lambda new, old: jnp.where(inside, new, old), repaired, params)
 
     def mixture(self, coordinates: Any) -> None:
         """None: statistics of batch normalisation are estimated at every point."""
+
+
+def _kept(network: Network, ends: Sequence[Params], x_types: Any) -> dict[int, jax.Array]:
+    """Statistics of the raw inputs that are the same in both end points: part of the model."""
+    roles = statistic_leaves(network.apply_fn, ends[0], x_types)
+    first, last = (jax.tree.leaves(n) for n in ends)
+    same = [p for p in roles.of_inputs if all(np.array_equal(first[i], last[i]) for i in p)]
+    return {i: jnp.asarray(first[i]) for pair in same for i in pair}
 
 
 def _layers(network: Network, x_types: Any) -> list[_Layer]:
@@ -140,6 +159,7 @@ def _layers(network: Network, x_types: Any) -> list[_Layer]:
 
 def _layer_of(origins: Origins, c: Contraction) -> _Layer | None:
     """The layer, if each of its channels has axes of its own in weight, bias and output."""
+    assert c.bias is not None
     program, position = origins.program, weight_position(c)
     dims = contraction_dims(program, c.equation, position)
     total = origins.producers[c.biased]
@@ -147,15 +167,16 @@ def _layer_of(origins: Origins, c: Contraction) -> _Layer | None:
     results = [origins.back(o, (c.output,)) for o in total.inputs]
     result = next((r for r in results if r is not None), None)
     added = next((b for b in map(origins.of, total.inputs) if b is not None), None)
-    if dims is None or weight is None or result is None or added is None or c.bias != added[0]:
+    if dims is None or weight is None or result is None or added is None:
         return None  # something is computed, or comes between
     shapes = [program.shape(program.inputs[leaf]) for leaf in (c.weight, c.bias)]
     channels: dict[int, tuple[int, int]] = {}  # axis of the bias → of the value, of the weight
     for d, axes in enumerate(added[1]):
         if not axes:
             continue  # the bias is the same along it
-        operand = dims[0].get(_only(result[1][d]))  # type: ignore[arg-type]
-        of_weight, of_bias = None if operand is None else _only(weight[1][operand]), _only(axes)
+        output, of_bias = _only(result[1][d]), _only(axes)
+        operand = None if output is None else dims[0].get(output)
+        of_weight = None if operand is None else _only(weight[1][operand])
         if of_weight is None or of_bias is None:
             return None
         if not shapes[0][of_weight] == shapes[1][of_bias] == program.shape(c.biased)[d]:
@@ -166,8 +187,10 @@ def _layer_of(origins: Origins, c: Contraction) -> _Layer | None:
     operand_shape = program.shape(c.equation.inputs[position])
     if covered != math.prod(shapes[1]) or math.prod(operand_shape) != math.prod(shapes[0]):
         return None
-    of_value, of_weight = zip(*(channels[axis] for axis in sorted(channels)), strict=True)
-    return _Layer(c.weight, c.bias, c.biased, of_value, of_weight)
+    ordered = [channels[axis] for axis in sorted(channels)]
+    return _Layer(
+        c.weight, c.bias, c.biased, tuple(d for d, _ in ordered), tuple(a for _, a in ordered)
+    )
 
 
 def _only(axes: Sequence[int]) -> int | None:
@@ -199,13 +222,39 @@ def _correction(network: Network, layer: _Layer, seen: Any, goal: Any) -> Any:
     ]
 
 
-def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: Any) -> Any:
-    """Statistics of every layer, each after the correction of those before it, averaged."""
+def _over_batches(
+    network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any, targets: Any
+) -> Any:
+    """Statistics of every layer, each after the correction of those before it, averaged.
+
+    Every batch of `chunk` examples has its own, and so has a last one that is not full; each
+    counts by its size.
+    """
+    n = length(x)
+    whole = n - n % chunk
+    if whole == n:
+        return _over_chunks(network, chunk, kept, params, x, targets)
+    parts = [(0, whole, chunk)] if whole else []
+    parts.append((whole, n, n - whole))
+    total = None
+    for begin, end, size in parts:
+        some = per_example(lambda v, i=begin, j=end: v[i:j], x)
+        found = _over_chunks(network, size, kept, params, some, targets)
+        found = jax.tree.map(lambda v, k=(end - begin) / n: k * v, found)
+        total = found if total is None else jax.tree.map(jnp.add, total, found)
+    return total
+
+
+def _over_chunks(
+    network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any, targets: Any
+) -> Any:
+    """The means over the chunks of x, all of them full."""
     types = chunks.types(x, chunk)
     analysis, _ = analysis_for(network, types)
     layers = _layers(network, types)
     model = Model(analysis.program, None, network.treedef, len(network.leaf_types))
-    normalised = normalisations_of(model, network.template)
+    found = normalisations_of(model, network.template).found
+    normalised = Normalisations(tuple(n for n in found if n.mean.leaf not in kept))
 
     def of_chunk(i):
         seen: dict[int, Any] = {}
@@ -233,14 +282,16 @@ def _over_chunks(network: Network, chunk: int, params: Params, x: Any, targets: 
     return jax.tree.map(lambda v: jnp.mean(v, 0), jax.lax.map(of_chunk, jnp.arange(n)))
 
 
-@partial(jax.jit, static_argnames=("network", "chunk"))
-def _statistics(network: Network, chunk: int, params: Params, x: Any) -> Any:
+@partial(jax.jit, static_argnames=("network", "chunk", "kept"))
+def _statistics(network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any) -> Any:
     """(µ, σ) of every layer of an end point."""
-    return _over_chunks(network, chunk, params, x, None)[0]
+    return _over_batches(network, chunk, kept, params, x, None)[0]
 
 
-def _repair(network: Network, chunk: int, params: Params, x: Any, targets: Any) -> Params:
-    found, statistics = _over_chunks(network, chunk, params, x, targets)
+def _repair(
+    network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any, targets: Any
+) -> Params:
+    found, statistics = _over_batches(network, chunk, kept, params, x, targets)
     leaves = jax.tree.leaves(params)
     changed: dict[int, Any] = dict(statistics)
     layers = _layers(network, chunks.types(x, chunk))

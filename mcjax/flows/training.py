@@ -80,7 +80,7 @@ def train_flow(
         >>> small = mcjax.flows.Architecture("realnvp", blocks=2, width=8, depth=1)
         >>> model = mcjax.flows.train_flow(network, nets[:3], small, steps=5, batch=16,
         ...                                key=jax.random.key(0))
-        >>> path = mcjax.connect("realnvp-flow", network, nets[0], nets[3], model=model)
+        >>> path = model.connect(network, nets[0], nets[3])  # or by mcjax.methods.Flow(model)
         >>> path(0.5)["w1"].shape
         (3, 8)
     """

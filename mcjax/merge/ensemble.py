@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _check
 from .._inputs import per_example, unmark
-from .._static import unpack
+from .._static import pack, unpack
 from .._types import ApplyFn, Params
 from ..adjust.adjustment import solve_along
 from ..adjust.moments import Wanted
@@ -99,8 +99,8 @@ def wa_ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: i
 
     **Returns:** an `Ensemble`; call it on inputs for probabilities.
 
-    **Raises:** `ValueError` for fewer than two networks, networks of another architecture, or a
-    layer that there is not or that no group of units comes before.
+    **Raises:** `ValueError` for what is no list of at least two networks, networks of another
+    architecture, or a layer that there is not or that no group of units comes before.
 
         >>> import jax, jax.numpy as jnp, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -179,11 +179,19 @@ def _shares(network: Network, shared: frozenset[int]) -> tuple[float, float]:
     return common / max(total, 1.0), sum(sizes[i] for i in shared) / sum(sizes)
 
 
-def check_members(network: Network, members: Sequence[Params], least: int) -> list[Params]:
+def check_members(
+    network: Network, members: Sequence[Params], least: int, name: str = "members"
+) -> list[Params]:
+    """The parameter trees, packed; raise unless they are a sequence of enough of them."""
+    _check.network(network, "network")
+    one = jax.tree.structure(pack(members, name)) == network.treedef
+    if isinstance(members, str) or not isinstance(members, Sequence) or one:
+        got = "one tree of parameters" if one else f"a {type(members).__name__}"
+        raise ValueError(f"{name} must be a list of parameter trees, [a, b, …], got {got}")
     if len(members) < least:
-        raise ValueError(f"members: an ensemble needs at least {least} networks, got "
-                         f"{len(members)}")  # fmt: skip
-    return network.check_parameters(**{f"members[{i}]": p for i, p in enumerate(members)})
+        what = "network" if least == 1 else "networks"
+        raise ValueError(f"{name}: at least {least} {what} needed, got {len(members)}")
+    return network.check_parameters(**{f"{name}[{i}]": p for i, p in enumerate(members)})
 
 
 __all__ = ["Ensemble", "independent", "wa_ensemble"]

@@ -44,7 +44,7 @@ def soup(
         >>> bool((mcjax.merge.soup(network, [a, b])["w1"] == a["w1"]).all())
         True
     """
-    networks = check_members(network, networks, least=1)
+    networks = check_members(network, networks, least=1, name="networks")
     if permutations is None and len(networks) > 1:
         permutations = match_many(network, networks, key=key).permutations
     if permutations is not None:

@@ -1,6 +1,41 @@
-"""The papers' named methods: `mcjax.connect(method, …)` returns a path."""
+"""Methods that connect two networks: objects with their options, and the papers' presets."""
 
-from .connect import METHODS, Connection, Method, connect, construct
+from .aligned import ActivationMatching, WeightMatching
+from .connect import connect
+from .layerwise import Butterfly, LayerByLayer, WeightAdjustment
+from .motions import OT, Arc, Linear, Motion
+from .named import PRESETS, method_of, with_epochs, with_protocol
 from .pam import PAM, pam
+from .problem import Connection, Leg, Method, Problem, Traits, traits_of
+from .swapped import WithSwaps
+from .trained import FLOWS, Flow, Pam, TrainedCurve
 
-__all__ = ["METHODS", "PAM", "Connection", "Method", "connect", "construct", "pam"]
+__all__ = [
+    "FLOWS",
+    "OT",
+    "PAM",
+    "PRESETS",
+    "ActivationMatching",
+    "Arc",
+    "Butterfly",
+    "Connection",
+    "Flow",
+    "LayerByLayer",
+    "Leg",
+    "Linear",
+    "Method",
+    "Motion",
+    "Pam",
+    "Problem",
+    "TrainedCurve",
+    "Traits",
+    "WeightAdjustment",
+    "WeightMatching",
+    "WithSwaps",
+    "connect",
+    "method_of",
+    "pam",
+    "traits_of",
+    "with_epochs",
+    "with_protocol",
+]

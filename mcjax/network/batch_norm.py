@@ -21,7 +21,7 @@ from .._tree import named_leaves
 from .._types import ApplyFn, Params
 from .model import Model
 from .normalisation import Normalisation, Normalisations, Statistic, normalisations
-from .program import Constant, Equation, Operand, Program, scan_counts
+from .program import Constant, Equation, Operand, Program, environment, scan_counts
 
 
 def normalisations_of(model: Model, params: Params) -> Normalisations:
@@ -163,7 +163,7 @@ class OnDemand:
         replace: Mapping[int, Callable[[jax.Array], jax.Array]] | None = None,
     ) -> OnDemand:
         leaves = [*jax.tree.leaves(params), *jax.tree.leaves(x)]
-        env = dict(zip(model.program.inputs, leaves, strict=True)) | dict(given)
+        env = environment(model.program, leaves) | dict(given)
         return cls(model.program, env, normalised.found, replace)
 
     @property

@@ -10,13 +10,14 @@ onto the same atoms.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from .algebra import Algebra
 from .analysis import Found
-from .axes import Atom, Axes, Concat, Expr, Family, FrozenAtom, Uniform, inside
+from .axes import Atom, Axes, Concat, Expr, Family, FrozenAtom, Uniform, inside, own
 from .program import Program
 
 # What an algebra remembers by the axes it was made of; all else by numbers of equations.
@@ -68,7 +69,9 @@ class Thawed:
         atoms |= {o for a in atoms for o in a.over}
         ordered = sorted(atoms, key=lambda a: a.index)
         made = (self.algebra.atom(a.size, (), a.why) for a in ordered)
-        self.atoms = {a: now for a, (now,) in zip(ordered, made, strict=True)}
+        self.atoms: dict[Atom, Atom] = dict(
+            zip(ordered, itertools.chain(*map(own, made)), strict=True)
+        )
         for atom, now in self.atoms.items():
             now.over = frozenset(self.atoms[o] for o in atom.over)
         translate = _Translation(self.atoms)

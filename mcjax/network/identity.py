@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -170,7 +171,7 @@ class _Writer:
         if tracer or value.dtype == object or not getattr(value, "is_fully_addressable", True):
             self.number(_Same(value))
             return
-        raw = np.ascontiguousarray(jax.device_get(value)).reshape(-1).view(np.uint8)
+        raw = np.ascontiguousarray(jax.device_get(value)).reshape(-1).view(np.uint8).data
         short = raw.nbytes <= 64
         self.out.append(raw.tobytes().hex() if short else hashlib.blake2b(raw).hexdigest())
 

@@ -303,7 +303,7 @@ def _chunk_sums(
     observe = {pool.value: (lambda array: array) for pool in some}
 
     def found(params: Params) -> dict[int, list[Any]]:
-        leaves = [*jax.tree.leaves(network.as_traced(params)), *jax.tree.leaves(x)]
+        leaves = [*jax.tree.leaves(params), *jax.tree.leaves(x)]
         seen = run(analysis.program, leaves, observe=observe)[1]
         axes = {v: coarse(axes_of(analysis, v), keep) for v in observe}
         return {v: [block for block, _ in blocks(seen[v], axes[v])] for v in observe}

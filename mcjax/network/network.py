@@ -199,7 +199,8 @@ class Network(Structure):
     def _at_hand(self, params: Params, x: Any) -> tuple[Params, Any]:
         """Parameters and inputs as a compiled program takes them."""
         _check.batched(self.inputs(x), "x")
-        return self.as_traced(params), self.inputs(x)
+        self.flatten(params, "params")
+        return pack(params), self.inputs(x)
 
     # -- what was understood ---------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 from jax.extend import core as jex
 
 from .. import _check
@@ -221,6 +222,17 @@ def trace_program(
     return flatten(jaxpr, keep_custom), out_tree
 
 
+def environment(program: Program, inputs: Sequence[Any]) -> dict[int, Any]:
+    """Value → array, for a program's inputs, in the precision that was traced."""
+
+    def conform(value: int, array: Any) -> Any:
+        dtype, given = program.avals[value].dtype, getattr(array, "dtype", None)
+        inexact = given is not None and jnp.issubdtype(given, jnp.inexact)
+        return array if given == dtype or not inexact else jnp.asarray(array, dtype)
+
+    return {v: conform(v, x) for v, x in zip(program.inputs, inputs, strict=True)}
+
+
 def run(
     program: Program,
     inputs: Sequence[Any],
@@ -231,7 +243,7 @@ def run(
     """Evaluate `program`; jit-able and vmap-able (gradients ignore custom rules).
 
     **Arguments:**
-    - `inputs`: one array per `program.inputs`
+    - `inputs`: one array per `program.inputs`, of the traced precision or another
     - `given`: values that replace what an equation would compute
     - `observe`: value → function of it; the results come back. A value inside a scan
       comes back stacked along a new leading axis of the scan's length.
@@ -239,8 +251,7 @@ def run(
     **Returns:** (outputs, observed)
     """
     observe = dict(observe or {})
-    env: dict[int, Any] = dict(zip(program.inputs, inputs, strict=True))
-    env.update(given or {})
+    env = environment(program, inputs) | dict(given or {})
     observed: dict[int, Any] = {}
 
     def read(operand: Operand):

@@ -100,12 +100,6 @@ class Structure:
             _check.has_values(params, name)
         return leaves
 
-    def as_traced(self, params: Params, name: str = "params") -> Params:
-        """The parameters, packed, in the precision that was traced: what its program runs on."""
-        leaves = zip(self.flatten(params, name), self.leaf_types, strict=True)
-        cast = [v if v.dtype == t.dtype else jnp.asarray(v, t.dtype) for v, t in leaves]
-        return jax.tree.unflatten(self.treedef, cast)
-
     def check_parameters(self, **trees: Params) -> list[Params]:
         """The trees packed; raise unless each has the traced structure and shapes and finite
         floats."""

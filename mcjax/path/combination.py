@@ -50,7 +50,7 @@ class Arc(Path):
     **Arguments:**
     - `a`, `b`: end points
     - `mean`: µ, a pytree whose leaves broadcast to those of `a`, or None for µ = 0.
-      `mcjax.connect("arc", …)` takes the mean over the neurons of both networks, as the paper.
+      `mcjax.methods.Arc()` takes the mean over the neurons of both networks, as the paper.
 
     **Raises:** `ValueError` naming the leaf that differs, is not finite or does not broadcast.
 

@@ -56,6 +56,7 @@ class Swaps(Path):
     def __init__(
         self, network: Network, end: Params, permutations: Permutations, *, together: int = 1
     ) -> None:
+        _check.network(network)
         network.check_parameters(end=end)
         permutations = network.check_permutations(permutations)
         _check.positive(together, "together")

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import jax
 
+from .. import _check
 from .._tree import linear_combination
 from .._types import Params
 from ..network.mixing import Matrices
@@ -54,6 +55,7 @@ class Transported(Path):
         bump: Params | None = None,
         relaxation: Callable[[jax.Array], jax.Array] = as_given,
     ) -> None:
+        _check.network(network)
         network.check_parameters(a=a, b=b, **({} if bump is None else {"bump": bump}))
         self._set(
             network=network, a=a, b=b, matrices=dict(matrices), bump=bump, relaxation=relaxation

@@ -91,6 +91,7 @@ def alignment_bound(
         >>> bound.output.tolist()  # equal ends: nothing to lose
         [0.0, 0.0, 0.0]
     """
+    _check.network(network)
     a, b = network.check_parameters(a=a, b=b)
     (x, y), n = _check.labelled(data)
     outputs = jax.eval_shape(lambda x: network.apply_fn(unpack(a), x), x)

@@ -81,13 +81,18 @@ def train_curve(
     """
     _check.random_key(key)
     apply_fn, whole = _check.apply_fn_of(model), Data(data, model)
-    steps, point = whole.steps(protocol.batch), path.at(0.0)
+    steps = whole.steps(protocol.batch)
+    point = jax.eval_shape(lambda p: p.at(0.0), path)
     whole.check(task, apply_fn, point, protocol.attack)
     loss = TrainingLoss.of(apply_fn, task, protocol, protocol.weight_decay)
     store = None
     if directory is not None:
-        run_is = _identity(path, apply_fn, whole, protocol, key, task, optimizer, samples)
-        store = Store(directory, run_is)
+        store = Store(directory, {
+            "what": f"a curve, {type(path).__name__}",
+            **identity.of_training(apply_fn, point, whole.x, whole.y, task, protocol),
+            "path": identity.of_params(path), "key": identity.of_array(key), "samples": samples,
+            "optimizer": "the protocol's" if optimizer is None else identity.describe(optimizer),
+        })  # fmt: skip
     if optimizer is None:
         plain = dataclasses.replace(protocol, weight_decay=0.0)
         optimizer = plain.optimizer(steps * protocol.epochs)
@@ -132,15 +137,3 @@ def _order(n: int, batch: int, key: jax.Array) -> np.ndarray:
     rng = np.random.default_rng(np.asarray(_check.key_data(key)).tolist())
     steps = n // batch
     return rng.permutation(n)[: steps * batch].reshape(steps, batch)
-
-
-def _identity(
-    path: Path, apply_fn: ApplyFn, data: Data, protocol: Protocol, key: jax.Array, task: Task,
-    optimizer: Any, samples: int,
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "what": f"a curve, {type(path).__name__}",
-        **identity.of_training(apply_fn, path.at(0.0), data.x, data.y, task, protocol),
-        "path": identity.of_params(path), "key": identity.of_array(key), "samples": samples,
-        "optimizer": "the protocol's" if optimizer is None else identity.describe(optimizer),
-    }  # fmt: skip

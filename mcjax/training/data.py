@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
@@ -16,7 +17,7 @@ from .._inputs import is_shared, unmark
 from .._static import unpack
 from .._types import ApplyFn, Params
 from ..attacks import PGD
-from ..tasks import Task
+from ..tasks import Task, require
 
 # How much of a data set is gathered at a time.
 BLOCK_BYTES = 64 * 2**20
@@ -60,10 +61,11 @@ class Data:
 
     @cached_property
     def batched(self) -> list[Any]:
-        """The batched leaves, on an accelerator where they are small."""
+        """The batched leaves, on an accelerator where they are small; else on the host."""
+        if jax.default_backend() == "cpu":  # the host's memory: NumPy takes rows without compiling
+            return [v if _is_keys(v) else np.asarray(v) for v in self.given]
         small = sum(v.nbytes for v in self.given) <= _DEVICE_BYTES
-        on_device = jax.default_backend() != "cpu" and small
-        return [jax.device_put(v) if on_device else v for v in self.given]
+        return [jax.device_put(v) if small else v for v in self.given]
 
     def steps(self, batch: int) -> int:
         """The number of batches in an epoch; raise if there is none."""
@@ -73,10 +75,11 @@ class Data:
 
     def check(self, task: Task, apply_fn: ApplyFn, params: Params, attack: PGD | None) -> None:
         """Raise unless outputs and labels are the task's, and inputs those of an attack."""
+        require(task)
         _check.function(apply_fn, "apply_fn")
         outputs = jax.eval_shape(lambda p, x: apply_fn(unpack(p), unmark(x)), params, self.x)
         _check.outputs(outputs)
-        task.check(task.outputs(outputs), unmark(self.y))
+        task.check(jax.eval_shape(task.outputs, outputs), unmark(self.y))
         if attack is not None:
             attack.check(self.x)
 
@@ -108,3 +111,7 @@ class Data:
         for first in range(0, steps, size):
             numbers = np.minimum(np.arange(first, first + size), steps - 1)
             yield (self.rows(order[numbers]), beside(numbers)), min(size, steps - first)
+
+
+def _is_keys(v: Any) -> bool:
+    return jnp.issubdtype(v.dtype, jax.dtypes.prng_key)

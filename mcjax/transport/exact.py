@@ -24,15 +24,23 @@ def assignment(profit: np.ndarray) -> np.ndarray:
     except ValueError:
         finite(np.asarray(profit), "the profit of matching units")
         raise
-    sizes = np.maximum(profit.max(1), -profit.min(1))
-    largest = sizes.max()
+    picked = np.abs(profit[np.arange(len(columns)), columns])
+    if picked.min(initial=np.inf) > _TINY * picked.max(initial=0):
+        return columns
+    return _refined(profit, columns)
+
+
+def _refined(profit: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The same assignment, with rows of tiny profits assigned again among themselves."""
+    sizes = np.abs(profit).max(1, initial=0)
+    largest = sizes.max(initial=0)
     while True:
         largest = largest * _TINY
         rows = np.flatnonzero((sizes > 0) & (sizes < largest))
         if len(rows) < 2:
             return columns
         left = profit[np.ix_(rows, columns[rows])].astype(np.float64)
-        found = optimize.linear_sum_assignment(left / np.abs(left).max(), maximize=True)[1]
+        found = optimize.linear_sum_assignment(left / scale_of(left), maximize=True)[1]
         columns[rows] = columns[rows][found]
 
 

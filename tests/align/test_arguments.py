@@ -74,7 +74,7 @@ def test_every_aligner_takes_sinkhorn(aligner):
     p = NETWORK.random_permutations(jax.random.key(1))
     found = aligner(NETWORK, A, NETWORK.permute(p, A), solver=solver)
     last = found.permutations[-1] if isinstance(found.permutations, tuple) else found.permutations
-    back = mcjax.symmetry.invert(NETWORK, p)
+    back = mcjax.Action.of(NETWORK, p).inverse().permutations
     np.testing.assert_array_equal(last["w1"], back["w1"])
     # Cauchy and Schwarz prove an optimum, however it was found.
     proved = aligner in (match_weights, SOLVED["match_many"])
@@ -97,7 +97,7 @@ def test_what_is_no_key(aligner, key, got):
 @pytest.mark.parametrize(
     ("init", "message"),
     [
-        ([0, 1], "init must be a Matching or map names of groups to index arrays, got a list"),
+        ([0, 1], "init: permutations must be a mcjax.Action, or map names .* got a list"),
         (np.arange(5), "got a ndarray"),
         ({"w9": np.arange(5)}, "init: permutations: unknown group 'w9'"),
         ({"w1": np.arange(4)}, r"init: permutations\['w1'\] has shape \(4,\), expected \(5,\)"),

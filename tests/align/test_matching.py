@@ -260,3 +260,13 @@ def test_a_matching_is_no_permutation():
     matching = match_activations(network, a, a, inputs(64, 6))
     with pytest.raises(ValueError, match=r"got a Matching; pass its \.permutations"):
         network.permute(matching, a)
+
+
+def test_a_matching_is_an_action():
+    a, b = random_mlp((6, 5, 4, 3), 0), random_mlp((6, 5, 4, 3), 1)
+    network = mcjax.trace(mlp, a, inputs(2, 6))
+    matching = match_weights(network, a, b)
+    moved = matching.action(network)(b)
+    jax.tree.map(np.testing.assert_array_equal, moved, network.permute(matching.permutations, b))
+    back = matching.action(network).inverse()(moved)
+    jax.tree.map(np.testing.assert_array_equal, back, b)

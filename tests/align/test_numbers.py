@@ -42,7 +42,7 @@ def planted(a, x=X):
     """(network, a permuted and noisy, the permutations that undo it)."""
     network = mcjax.trace(mlp, a, x[:2])
     p = network.random_permutations(jax.random.key(3))
-    return network, noisy(network.permute(p, a)), mcjax.symmetry.invert(network, p)
+    return network, noisy(network.permute(p, a)), mcjax.Action.of(network, p).inverse().permutations
 
 
 def check(matching, back):
@@ -77,8 +77,8 @@ def test_weights_of_any_size(scales):
         matching = match_activations(network, a, b, X, statistic, chunk=70)
         check(matching, back)
         plain = weights((6, 8, 3), (1, 1))
-        same = match_activations(network, plain, noisy(network.permute(
-            mcjax.symmetry.invert(network, back), plain)), X, statistic, chunk=70)  # fmt: skip
+        moved = noisy(network.permute(mcjax.Action.of(network, back).inverse(), plain))
+        same = match_activations(network, plain, moved, X, statistic, chunk=70)
         expected = float(np.float32(scales[0])) ** size * same.after["total"]
         assert matching.after["total"] == pytest.approx(expected, rel=1e-3)
 
@@ -102,7 +102,7 @@ def test_units_that_are_tiny_beside_others():
     a[1][2:5] *= np.float32(1e-20)
     network = mcjax.trace(mlp, a, X[:2])
     p = network.random_permutations(jax.random.key(3))
-    b, back = network.permute(p, a), mcjax.symmetry.invert(network, p)
+    b, back = network.permute(p, a), mcjax.Action.of(network, p).inverse().permutations
     for matching in (
         match_activations(network, a, b, X, chunk=70), match_activations(network, a, b, X, "l2"),
         match_weights(network, a, b), match_butterflies(network, a, b),
@@ -151,7 +151,7 @@ def test_half_precision(dtype):
     x = jnp.asarray(X, dtype)
     network = mcjax.trace(mlp, a, x[:2])
     p = network.random_permutations(jax.random.key(3))
-    b, back = network.permute(p, a), mcjax.symmetry.invert(network, p)
+    b, back = network.permute(p, a), mcjax.Action.of(network, p).inverse().permutations
     for matching in (
         match_activations(network, a, b, x), match_weights(network, a, b),
         match_butterflies(network, a, b),

@@ -147,6 +147,25 @@ def test_channels_that_are_no_units_stay():
     np.testing.assert_allclose(middle, (one + two) / 2, rtol=1e-3)
 
 
+def test_every_example_counts():
+    """100 examples in batches of 64: the first layer's means are those over all of them."""
+    a, b = random_mlp((6, 20, 15, 3), 0), random_mlp((6, 20, 15, 3), 1)
+    x = inputs(100, 6) + np.linspace(0, 3, 100, dtype=np.float32)[:, None]
+    path = Repaired(Linear(a, b), mcjax.trace(mlp, a, x), x, chunk=64)
+    means = [preactivations(p, x)[0].mean(0) for p in (a, b, path(0.25))]
+    np.testing.assert_allclose(means[2], 0.75 * means[0] + 0.25 * means[1], atol=1e-3)
+
+
+def test_a_frozen_normaliser_of_the_inputs_stays():
+    shared = {"shift": jnp.full(6, 1.0), "spread": jnp.full(6, 4.0)}
+    apply = lambda p, x: mlp(p["net"], (x - p["shift"]) / jnp.sqrt(p["spread"]))
+    a, b = ({"net": random_mlp((6, 9, 3), s), **shared} for s in (0, 1))
+    x = inputs(60, 6)
+    middle = Repaired(mcjax.path.Arc(a, b), mcjax.trace(apply, a, x), x)(0.5)
+    for name, value in shared.items():
+        np.testing.assert_array_equal(middle[name], value)
+
+
 @pytest.mark.parametrize(
     "model", ["mlp", "convnet", "inception", "layernorm", "transformer", "nnx-mlp"], indirect=True
 )
@@ -189,7 +208,7 @@ def test_the_barrier_falls_after_alignment():
         model.apply, lambda k: model.init(k, data.x_train[:1]), sets, (0, 1), Protocol(20, 64, 0.05)
     )
     network = mcjax.trace(model.apply, a, data.x_train[:2])
-    aligned = mcjax.connect("activation-matching", network, a, b, x=data.x_train)
+    aligned = mcjax.connect(network, a, b, "activation-matching", x=data.x_train).path
     repaired = Repaired(aligned, network, data.x_train)
     plain, mended = (mcjax.evaluate(p, model.apply, sets, 11) for p in (aligned, repaired))
     assert mended.barrier() < 0.6 * plain.barrier()

@@ -13,8 +13,9 @@ import mcjax
 from mcjax.flows import Architecture, ConnectionModel, train_bijection, train_flow
 from mcjax.flows.architecture import arrays_of, build, skeleton, standardised, with_arrays
 from mcjax.flows.rows import Rows
+from mcjax.methods import Flow
 
-from ..catalogue import MLP, linen, vectors
+from ..catalogue import MLP, MODELS, linen, vectors
 
 SMALL = {
     "realnvp": Architecture("realnvp", blocks=3, width=8, depth=1),
@@ -99,6 +100,39 @@ def test_rows_are_butterflies_and_go_back():
         np.testing.assert_array_equal(u, v if i in rows.leaves else 0 * v)
 
 
+def test_heads_and_concatenations_are_modelled(tmp_path):
+    """Queries, keys and values of 4 heads beside each other: 24 neurons each, one ν a group."""
+    case = MODELS["attention-fused-split"]()
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    nets = [case.another(i) for i in range(3)]
+    rows = Rows.of(network)
+    assert sorted((len(v), v.shape[1]) for v in rows.take(nets[0]).values()) == [
+        (12, 5 + 24 + 3),  # the stream: in, o and out
+        (24, 12),  # values
+        (24, 24),  # queries and keys
+    ]
+    assert rows.leaves == {0, 1, 2, 3}
+    q, _, v = (w.reshape(12, 4, 6) for w in jnp.split(nets[0]["qkv"], 3, -1))
+    taken = {r.shape[1]: r for r in rows.take(nets[0]).values()}
+    np.testing.assert_array_equal(taken[12], v.reshape(12, -1).T)
+    np.testing.assert_array_equal(taken[24][:, :12], q.reshape(12, -1).T)
+
+    model = train_flow(network, nets, SMALL["realnvp"], steps=1, learning_rate=0.0,
+                       key=jax.random.key(0))  # fmt: skip
+    model.save(tmp_path / "model.safetensors")
+    again = ConnectionModel.load(tmp_path / "model.safetensors")
+    assert again.rows == model.rows == Rows.of(mcjax.trace(case.apply_fn, nets[0], case.x))
+    path = again.connect(network, nets[0], nets[1])
+    jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[1])
+    # ν is the standardisation still: every neuron goes along an arc around the group's mean.
+    pooled = np.concatenate([rows.take(p)[group] for p in nets for group in rows.dims
+                             if rows.dims[group] == 12])  # fmt: skip
+    (group,) = (g for g, n in rows.dims.items() if n == 12)
+    a, b, middle = (np.asarray(rows.take(p)[group]) for p in (*nets[:2], path(0.5)))
+    mean = pooled.mean(0)
+    np.testing.assert_allclose(middle, mean + np.sqrt(0.5) * (a + b - 2 * mean), atol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["flow", "bijection"])
 def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, method):
     _, network, nets, data = population()
@@ -145,7 +179,7 @@ def test_paths_of_a_flow_keep_the_contract():
     case, network, nets, data = population()
     for kind in SMALL:
         model = train_flow(network, nets[:4], SMALL[kind], steps=2, key=jax.random.key(0))
-        path = mcjax.connect(f"{kind}-flow", network, nets[0], nets[4], model=model)
+        path = mcjax.connect(network, nets[0], nets[4], Flow(model)).path
         jax.tree.map(np.testing.assert_array_equal, path(0.0), nets[0])
         jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[4])
         compiled = jax.jit(lambda p, t: p(t))(path, 0.3)
@@ -162,7 +196,7 @@ def test_bijection_training_lowers_the_middle():
         batch=64, learning_rate=5e-3, key=jax.random.key(0),
     )  # fmt: skip
     assert model.losses[-20:].mean() < model.losses[:20].mean()
-    path = mcjax.connect("realnvp-bijection", network, nets[0], nets[4], model=model)
+    path = mcjax.connect(network, nets[0], nets[4], Flow(model)).path
     jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[4])
 
 
@@ -184,9 +218,9 @@ def test_bad_input(tmp_path):
     other = linen(MLP((16,), outputs=7), vectors(), [(16,)])
     wider = mcjax.trace(other.apply_fn, other.params, other.x)
     with pytest.raises(ValueError, match=r"rows of 11 \(Dense_0\); this network has 14"):
-        mcjax.connect("realnvp-flow", wider, other.params, other.params, model=model)
-    with pytest.raises(ValueError, match="model is for 'realnvp-flow'"):
-        mcjax.connect("iaf-flow", network, nets[0], nets[1], model=model)
+        mcjax.connect(wider, other.params, other.params, Flow(model))
+    with pytest.raises(ValueError, match="needs a connection model trained for it"):
+        mcjax.connect(network, nets[0], nets[1], "iaf-flow")
     (tmp_path / "no.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="holds no connection model"):
         ConnectionModel.load(tmp_path / "no.safetensors")

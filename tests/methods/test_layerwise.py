@@ -9,8 +9,16 @@ import pytest
 
 import mcjax
 from mcjax.adjust.stages import Plan
-from mcjax.methods import construct
-from mcjax.path import Legs, Swaps
+from mcjax.methods import (
+    OT,
+    Butterfly,
+    LayerByLayer,
+    Linear,
+    TrainedCurve,
+    WeightAdjustment,
+    WithSwaps,
+)
+from mcjax.path import Legs, PolygonalChain, Swaps
 
 from ..catalogue import MLP, MODELS, linen, vectors
 
@@ -71,7 +79,8 @@ def test_one_hidden_layer_is_the_papers():
     """W2(t) is the least-squares solution on φ(W1(t) x) for A's outputs (Eq. 10), in float64."""
     case, network = one_hidden()
     a, b, x = case.another(1), case.another(2), np.asarray(case.inputs(300))
-    path = mcjax.connect("linear+wa", network, a, b, x=x, points=5)
+    method = LayerByLayer(Linear(), WeightAdjustment(points=5))
+    path = mcjax.connect(network, a, b, method, x=x).path
     assert len(path.legs) == 3
 
     def hidden(p, t):
@@ -102,8 +111,8 @@ def test_one_hidden_layer_is_the_papers():
 def test_butterfly_of_one_hidden_layer_is_the_plain_method(motion):
     case, network = one_hidden()
     a, b, x = case.another(1), case.another(2), case.inputs(100)
-    plain = mcjax.connect(motion, network, a, b)
-    legs = mcjax.connect(f"{motion}+butterfly", network, a, b, x=x)
+    plain = mcjax.connect(network, a, b, motion).path
+    legs = mcjax.connect(network, a, b, f"{motion}+butterfly", x=x).path
     for t in (0.0, 0.3, 1.0):
         for u, v in zip(jax.tree.leaves(plain(t)), jax.tree.leaves(legs(t)), strict=True):
             if motion == "arc" and u.ndim == 1 and len(u) == 4:
@@ -116,7 +125,7 @@ def test_intermediate_points_of_a_deep_network():
     case = linen(MLP((40, 30)), vectors(), [(40,), (30,)])
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     a, b, x = case.another(1), case.another(2), case.inputs(60)
-    path = mcjax.connect("linear+butterfly", network, a, b, x=x)
+    path = mcjax.connect(network, a, b, "linear+butterfly", x=x).path
     assert len(path.legs) == 2
     middle, first, last = path(0.5)["params"], a["params"], b["params"]
     for leaf in ("kernel", "bias"):
@@ -134,8 +143,8 @@ def test_planted_permutation_is_no_distance_for_ot():
     a, x = case.another(1), case.inputs(200)
     shuffle = network.random_permutations(jax.random.key(5))
     b = network.permute(shuffle, a)
-    for method in ("ot+wa", "ot+butterfly"):
-        made = construct(method, network, a, b, x=x, points=3)
+    for method in (LayerByLayer(OT(), WeightAdjustment(3)), "ot+butterfly"):
+        made = mcjax.connect(network, a, b, method, x=x)
         curve = mcjax.evaluate(
             made.path, case.apply_fn, (x, jnp.argmax(case.run(a, x), -1)),
             made.path.grid(4),
@@ -149,7 +158,8 @@ def test_swaps_end_exactly_at_b():
     case, network = one_hidden()
     a, x = case.another(1), case.inputs(100)
     b = network.permute(network.random_permutations(jax.random.key(4)), case.another(2))
-    path = mcjax.connect("ot+wa", network, a, b, x=x, points=3, swaps=True)
+    method = WithSwaps(LayerByLayer(OT(), WeightAdjustment(3)))
+    path = mcjax.connect(network, a, b, method, x=x).path
     assert isinstance(path, Legs)
     assert isinstance(path.legs[-1], Swaps)
     jax.tree.map(np.testing.assert_array_equal, path(1.0), b)
@@ -158,13 +168,20 @@ def test_swaps_end_exactly_at_b():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["linear+wa", "ot+wa", "ot+butterfly"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        LayerByLayer(Linear(), WeightAdjustment(3)),
+        LayerByLayer(OT(), WeightAdjustment(3)),
+        LayerByLayer(OT(), Butterfly()),
+    ],
+)
 def test_resnet20_with_batch_norm(method):
     """The whole pipeline on a network with skip connections: t = 0 and t = 1 are A and B."""
     case = MODELS["resnet20-identity-projection"]()
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     a, b, x = case.another(1), case.another(2), case.inputs(64)
-    made = construct(method, network, a, b, x=x, points=3)
+    made = mcjax.connect(network, a, b, method, x=x)
     jax.tree.map(np.testing.assert_array_equal, made.path(0.0), a)
     end = network.permute(made.permutations, b)
     jax.tree.map(np.testing.assert_array_equal, made.path(1.0), end)
@@ -175,9 +192,8 @@ def test_resnet20_with_batch_norm(method):
 def test_status_of_every_adjustment():
     case = linen(MLP((12, 10)), vectors(), [(12,), (10,)])
     network = mcjax.trace(case.apply_fn, case.params, case.x)
-    made = construct(
-        "linear+wa", network, case.another(1), case.another(2), x=case.inputs(100), points=4
-    )
+    method = LayerByLayer(reader=WeightAdjustment(points=4))
+    made = mcjax.connect(network, case.another(1), case.another(2), method, x=case.inputs(100))
     assert [leg.groups for leg in made.legs] == [("Dense_0",), ("Dense_1",)]
     for leg, layer, units in zip(made.legs, ("Dense_1", "Dense_2"), (12, 10), strict=True):
         assert len(leg.layers[layer]) == len(leg.t) == 4
@@ -188,20 +204,18 @@ def test_bad_arguments():
     case, network = one_hidden()
     a, b = case.another(1), case.another(2)
     with pytest.raises(ValueError, match="pass inputs as x="):
-        mcjax.connect("linear+wa", network, a, b)
+        mcjax.connect(network, a, b, "linear+wa")
     with pytest.raises(ValueError, match="points must be at least 2"):
-        mcjax.connect("linear+wa", network, a, b, x=case.inputs(9), points=1)
+        WeightAdjustment(points=1)
+    with pytest.raises(ValueError, match="motion must be"):
+        LayerByLayer(motion="ot")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="reader must be"):
+        LayerByLayer(reader=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="x is an empty batch"):
-        mcjax.connect("linear+wa", network, a, b, x=case.inputs(9)[:0])
-    with pytest.raises(ValueError, match=r"solver must be a mcjax\.transport\.Solver"):
-        mcjax.connect("ot", network, a, b, solver="magic")
+        mcjax.connect(network, a, b, "linear+wa", x=case.inputs(9)[:0])
     wider = linen(MLP((30,)), vectors(), [(30,)]).another(2)
     with pytest.raises(ValueError, match=r"bias' has shape \(30,\), expected \(24,\)"):
-        mcjax.connect("ot", network, a, wider)
-    with pytest.raises(ValueError, match="needs labels"):
-        mcjax.connect("garipov-3", network, a, b, x=case.inputs(9))
-    with pytest.raises(ValueError, match="needs a connection model"):
-        mcjax.connect("iaf-flow", network, a, b)
+        mcjax.connect(network, a, wider, "ot")
 
 
 def test_garipov_lowers_the_barrier():
@@ -211,12 +225,11 @@ def test_garipov_lowers_the_barrier():
     b = network.permute(network.random_permutations(jax.random.key(2)), a)
     from mcjax.training import Protocol
 
-    path = mcjax.connect(
-        "garipov-3", network, a, b, x=x, y=y, protocol=Protocol(80, 64, learning_rate=0.1)
-    )
+    method = TrainedCurve(PolygonalChain, protocol=Protocol(80, 64, learning_rate=0.1))
+    path = mcjax.connect(network, a, b, method, x=x, y=y).path
     jax.tree.map(np.testing.assert_array_equal, path(1.0), b)
     trained, line = (
         mcjax.evaluate(p, case.apply_fn, (x, y), t=11).loss.max()
-        for p in (path, mcjax.connect("linear", network, a, b))
+        for p in (path, mcjax.connect(network, a, b, "linear").path)
     )
     assert trained < 0.85 * line

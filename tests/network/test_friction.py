@@ -12,6 +12,7 @@ import optax
 import pytest
 
 import mcjax
+from mcjax.methods import OT, LayerByLayer, WeightAdjustment, WithSwaps
 
 from ..handed import CASES, N, X, Y, draw, equinox_with_state, mlp, weights
 
@@ -46,8 +47,8 @@ def test_from_trace_to_files(name, tmp_path):
         np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
     file = tmp_path / "network.safetensors"
-    mcjax.checkpoints.save(file, path(1.0))
-    loaded = mcjax.checkpoints.load(file, like=a)
+    mcjax.save(file, path(1.0))
+    loaded = mcjax.load(file, like=a)
     assert jax.tree.structure(loaded) == jax.tree.structure(a)
     for v, w in zip(jax.tree.leaves(loaded), jax.tree.leaves(path(1.0)), strict=True):
         assert same(v, w)
@@ -79,7 +80,8 @@ def test_shared_inputs_give_what_closing_over_gives():
         matched = mcjax.align.match_activations(network, p, q, x, chunk=10)
         signature = mcjax.align.correlation_signature(network, p, q, x, chunk=10)
         solved = mcjax.adjust.solve_layers(network, p, q, x, layers=["w2"])
-        path = mcjax.connect("linear+wa", network, p, q, x=x, points=3)
+        method = LayerByLayer(reader=WeightAdjustment(points=3))
+        path = mcjax.connect(network, p, q, method, x=x).path
         repaired = mcjax.evaluation.Repaired(mcjax.path.Linear(p, q), network, x, chunk=10)
         made = mcjax.merge.wa_ensemble(network, [p, q], x)
         return [
@@ -127,8 +129,8 @@ def test_equinox_modules_in_what_makes_and_trains_paths():
     plane = mcjax.evaluation.Plane.through(a, b, fitted.path(0.5))
     found = {
         "fit": fitted.path(0.5),
-        "connect": mcjax.connect("arc+wa", network, a, b, x=X, points=3)(0.5),
-        "swaps": mcjax.connect("ot", network, a, b, swaps=True)(0.8),
+        "connect": mcjax.connect(network, a, b, "arc+wa", x=X).path(0.5),
+        "swaps": mcjax.connect(network, a, b, WithSwaps(OT())).path(0.8),
         "adjust": mcjax.adjust.solve_layers(network, a, b, X, layers=["layers/1"]).params,
         "soup": mcjax.merge.soup(network, [a, b]),
         "plane": plane.point(0.1, 0.2),

@@ -129,7 +129,7 @@ REFUSED = {
     ),
     "types run": (lambda: trace()().activations(TYPES, X), "params: leaf 'b1' is a jax.Shape"),
     "types saved": (
-        lambda: mcjax.checkpoints.save("unused", TYPES), "params: leaf 'b1' is a jax.ShapeDtype",
+        lambda: mcjax.save("unused", TYPES), "params: leaf 'b1' is a jax.ShapeDtype",
     ),
     "attacked dict": (
         evaluate(in_dict, ({"image": X}, Y), attack=mcjax.attacks.PGD()), "x: an attack moves inp",
@@ -161,6 +161,6 @@ def test_files_of_other_parameters(change, tmp_path):
         "shape": {**p, "b1": jnp.ones(7)},
         "dtype": {**p, "b1": jnp.ones(6, jnp.bfloat16)},
     }[change]
-    mcjax.checkpoints.save(file, p)
+    mcjax.save(file, p)
     with pytest.raises(ValueError, match={"missing": "'w3' is not in it"}.get(change, "'b1'")):
-        mcjax.checkpoints.load(file, like=like)
+        mcjax.load(file, like=like)

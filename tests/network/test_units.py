@@ -178,6 +178,27 @@ def test_stacked_and_low_rank_weights():
     np.testing.assert_array_equal(rank.rows(p), np.c_[p["a"], p["b"].T])
 
 
+def test_units_that_follow_an_axis_with_other_units_beside_them():
+    """Two streams go through one stacked weight: its blocks hold one stream's units each."""
+
+    def apply_fn(p, x):
+        h = jnp.stack([jnp.tanh(x @ p["p0"]), jnp.tanh(x @ p["p1"])])
+        y = jnp.tanh(jnp.einsum("kbn,knm->kbm", h, p["w"]))
+        return jnp.einsum("kbm,kmo->bo", y, p["v"])
+
+    shapes = {"p0": (6, 5), "p1": (6, 5), "v": (2, 4, 3), "w": (2, 5, 4)}
+    case = by_hand(apply_fn, shapes, vectors(), [(5,), (5,), (2, 4)])
+    p, network = case.params, mcjax.trace(apply_fn, case.params, case.x)
+    units = units_of(network, next(n for n, g in network.groups.items() if g.shape == (2, 4)))
+    np.testing.assert_array_equal(units.rows(p, "written"), jnp.swapaxes(p["w"], 1, 2))
+    np.testing.assert_array_equal(units.rows(p, "read"), p["v"])
+    for params in (p, jax.tree.map(np.asarray, p)):
+        back = units.put(jax.tree.map(lambda v: 0 * v, params), units.rows(params))
+        leaves_equal(back, {**p, "p0": 0 * p["p0"], "p1": 0 * p["p1"]})
+    second = units_of(network, "p1")
+    np.testing.assert_array_equal(second.rows(p), np.c_[p["p1"].T, p["w"][1]])
+
+
 def test_jit_vmap_and_grad():
     case = MODELS["inception"]()
     network = mcjax.trace(case.apply_fn, case.params, case.x)

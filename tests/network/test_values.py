@@ -171,7 +171,6 @@ def calls(network):
     data, key = (X, np.zeros(24, int)), jax.random.key(0)
     p = network.random_permutations(key)
     path = mcjax.path.Linear(a, b)
-    connect = mcjax.connect
     yield "permute", lambda: network.permute(p, a)
     yield "activations", lambda: network.activations(a, X[:7])
     yield "one example", lambda: network.activations(a, X[:1], "pre")
@@ -186,7 +185,7 @@ def calls(network):
     yield "evaluate", lambda: mcjax.evaluate(path, network.apply_fn, data, 2, statistics=X)
     yield "swaps", lambda: mcjax.path.Swaps(network, a, p)(0.3)
     yield "hash", lambda: hash(network)
-    yield "connect", lambda: connect("ot+wa", network, a, b, x=X, y=data[1], key=key)
+    yield "connect", lambda: mcjax.connect(network, a, b, "ot+wa", x=X, key=key)
 
 
 def test_nothing_in_a_network_changes():
@@ -229,6 +228,26 @@ def test_no_cache_keeps_networks_for_ever():
     info = activations._analysis.cache_info()
     assert info.maxsize is not None
     assert info.currsize <= info.maxsize <= 32
+
+
+def test_a_function_is_no_network():
+    f, a, b = model(), params(0), params(1)
+    path = mcjax.path.Linear(a, b)
+    for call in (
+        lambda: mcjax.Action.random(f, jax.random.key(0)),
+        lambda: mcjax.path.Swaps(f, a, {}),
+        lambda: mcjax.path.Transported(f, a, b, {}),
+        lambda: mcjax.align.StraightThrough(f, a, b, a),
+        lambda: mcjax.align.match_weights(f, a, b),
+        lambda: mcjax.align.match_activations(f, a, b, X),
+        lambda: mcjax.evaluation.Repaired(path, f, X),
+        lambda: mcjax.adjust.solve_layers(f, a, b, X, layers=["w1"]),
+        lambda: mcjax.theory.alignment_bound(f, a, b, X),
+    ):
+        with pytest.raises(
+            ValueError, match=r"network must be a mcjax\.Network, .*; got a function"
+        ):
+            call()
 
 
 # -- roles -----------------------------------------------------------------------------------
@@ -295,6 +314,14 @@ def test_other_precisions_are_taken(dtype):
     inverse = mcjax.align.match_weights(network, half, moved).permutations
     back = network.permute(inverse, moved)
     jax.tree.map(np.testing.assert_array_equal, back, half)
+    path = mcjax.path.Linear(half, moved)
+    points = [
+        mcjax.evaluation.Repaired(path, network, X)(0.5),
+        network.mix(mcjax.Action.of(network, p).matrices(), half),
+        mcjax.path.Swaps(network, half, p)(0.3),
+        mcjax.adjust.solve_layers(network, half, wide, X, layers=["w1"]).params,
+    ]
+    assert {v.dtype for v in jax.tree.leaves(points)} == {jnp.dtype(dtype)}
     by_data = mcjax.align.match_activations(network, half, moved, X).permutations
     jax.tree.map(np.testing.assert_array_equal, network.permute(by_data, moved), half)
 

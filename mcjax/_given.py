@@ -1,0 +1,162 @@
+"""What the command is handed, checked before the work: a model, arrays, folders, sizes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from . import _check
+from ._files import check_writable
+from .tasks import Task
+
+# Parameters of a network in training: values, momentum, gradients, and what XLA makes besides.
+_COPIES = 6
+# Correlations or costs of all pairs of units, and what a solver makes of them.
+_MATRICES = 3
+
+
+def arrays(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
+    """The arrays of an .npz file, by name.
+
+    **Raises:** `ValueError` for what is no file of plain arrays of numbers, or lacks some.
+    """
+    import numpy as np
+
+    path = path.expanduser()
+    if not path.is_file():
+        raise ValueError(f"--inputs: there is no file {path}")
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            found = {k: archive[k] for k in archive.files}
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds
+        raise ValueError(
+            f"--inputs: {path} is no whole .npz file of plain arrays: {_reason(path, error)}. "
+            "Write one with numpy.savez(file, x=x, y=y)"
+        ) from error
+    missing = [k for k in needed if k not in found]
+    if missing:
+        there = ", ".join(found) or "nothing"
+        raise ValueError(f"--inputs: {path} has no array {missing[0]!r}, only {there}")
+    if ("x_test" in found) != ("y_test" in found):
+        raise ValueError(f"--inputs: {path} has only one of x_test and y_test")
+    used = {k: v for k, v in found.items() if k in ("x", "y", "x_test", "y_test")}
+    for name, array in used.items():
+        if array.dtype.kind not in "biufc":
+            raise ValueError(
+                f"--inputs: array {name!r} of {path} is of type {array.dtype}, expected numbers"
+            )
+        if array.ndim == 0 or not len(array):
+            raise ValueError(f"--inputs: array {name!r} of {path} holds no examples")
+        try:
+            _check.finite(array, "--inputs")
+        except ValueError as error:
+            raise ValueError(str(error).replace("leaf ''", f"array {name!r}")) from None
+    return used
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why NumPy could not read a file of arrays."""
+    if "pickle" in str(error):  # NumPy says how to open it all the same
+        return "it holds pickled objects, which are never opened"
+    if path.suffix == ".npy":
+        return "an .npy file holds one array"
+    return str(error).strip() or type(error).__name__
+
+
+def check_model(apply_fn: Any, params: Any, x: Any) -> Any:
+    """The types of what the user's function makes of parameters and inputs.
+
+    **Raises:** `ValueError`, in one line, if it fails.
+    """
+    import jax
+
+    try:
+        out = jax.eval_shape(apply_fn, params, x)
+        _check.outputs(out)
+    except (Exception, SystemExit) as error:  # anything may go wrong in a user's function
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"--model: the function fails on these parameters and inputs: "
+            f"{type(error).__name__}: {line}"
+        ) from error
+    return out
+
+
+def check_task(task: Task, apply_fn: Any, params: Any, data: dict[str, Any]) -> None:
+    """Raise unless outputs and labels are the task's, on training and test data."""
+    for x, y in (("x", "y"), ("x_test", "y_test")):
+        if x not in data:
+            continue
+        if len(data[x]) != len(data[y]):
+            raise ValueError(
+                f"--inputs: {x} has {len(data[x])} examples and {y} has {len(data[y])}"
+            )
+        out = check_model(apply_fn, params, data[x])
+        try:
+            task.check(task.outputs(out), data[y])
+        except ValueError as error:
+            raise ValueError(f"--model and --inputs ({x}, {y}): {error}") from None
+
+
+def folder(text: str) -> Path:
+    """The folder that --out names.
+
+    **Raises:** `ValueError` for an empty name, a file, or one that nothing can be written into.
+    """
+    if not text.strip():
+        raise ValueError("--out is empty; name a folder (. is the current one)")
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--out: {path} is a file, no folder")
+    check_writable(path, "--out")
+    return path
+
+
+def fresh(out: Path, names: Iterable[str]) -> Path:
+    """`out`, or where it holds a file of one of the names (patterns), `out/run-2` and so on."""
+    number, place = 1, out
+    while any(any(place.glob(name)) for name in names):
+        number += 1
+        place = out / f"run-{number}"
+    return place
+
+
+def parameters(file: Path) -> Any:
+    """The parameters of a file: as they were saved, or nested dicts where their class is not there.
+
+    **Raises:** `ValueError` for a file that holds something else.
+    """
+    from ._classes import fields_of
+    from .saving import load, nested
+
+    try:
+        value = load(file)
+    except ValueError:
+        value = nested(file)
+    if fields_of(value) is not None and not isinstance(value, tuple):
+        raise ValueError(f"{file} holds a {type(value).__name__}, expected parameters")
+    return value
+
+
+def check_memory(sizes: tuple[int, ...], networks: int, matching: bool) -> None:
+    """Raise if training dense networks, or matching their units, needs more memory than there is.
+
+    **Arguments:**
+    - `sizes`: the widths of all layers, from inputs to outputs
+    - `matching`: whether units will be matched, by a matrix of all pairs
+    """
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    count = sum((n + 1) * m for n, m in itertools.pairwise(sizes))
+    pairs = max(sizes[1:-1], default=0) ** 2
+    for needed, what in (
+        (4 * count * networks * _COPIES, f"training {networks} networks of {count:,} parameters"),
+        (8 * pairs * matching * _MATRICES, f"matching {max(sizes):,} units"),
+    ):
+        if needed > there:
+            raise ValueError(
+                f"--hidden: {what} needs about {needed / 2**30:,.0f} GiB of memory, and this "
+                f"machine has {there / 2**30:,.0f}"
+            )

@@ -1,0 +1,116 @@
+"""The methods of the papers by their names, and how a name or an object becomes a method."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from .._modules import load_object
+from ..path import Bezier, PolygonalChain
+from ..training.protocol import Protocol, tatro2020
+from .aligned import ActivationMatching, WeightMatching
+from .layerwise import Butterfly, LayerByLayer, WeightAdjustment
+from .motions import OT, Arc, Linear
+from .problem import Method, traits_of
+from .trained import FLOWS, Pam, TrainedCurve
+
+_CHAINS = Protocol(epochs=60)  # anokhin2020's SGD
+_CURVES = tatro2020(learning_rate=0.01)
+
+PRESETS: Mapping[str, Method] = MappingProxyType(
+    {
+        "linear": Linear(),
+        "arc": Arc(),
+        "ot": OT(),
+        **{
+            f"{motion}+{how}": LayerByLayer(by, reader)
+            for how, reader in (("butterfly", Butterfly()), ("wa", WeightAdjustment()))
+            for motion, by in (("linear", Linear()), ("arc", Arc()), ("ot", OT()))
+        },
+        "garipov-3": TrainedCurve(PolygonalChain, 1, _CHAINS),
+        "garipov-5": TrainedCurve(PolygonalChain, 3, _CHAINS),
+        "bezier": TrainedCurve(Bezier, 1, _CURVES),
+        "bezier+alignment": TrainedCurve(Bezier, 1, _CURVES, ActivationMatching()),
+        "pam": Pam(_CURVES),
+        "pam+alignment": Pam(_CURVES, ActivationMatching()),
+        "weight-matching": WeightMatching(),
+        "activation-matching": ActivationMatching(),
+    }
+)
+"""Name → method, with the options of the paper that it comes from."""
+
+
+def method_of(method: Any) -> Any:
+    """The method that a preset's name, or an object, stands for.
+
+    **Raises:** `ValueError` for an unknown name (near ones first), or what is no method.
+    """
+    if not isinstance(method, str):
+        traits_of(method)
+        return method
+    if method in PRESETS:
+        return PRESETS[method]
+    if method in FLOWS:
+        raise ValueError(
+            f"method {method!r} needs a connection model trained for it: train one with "
+            "mcjax.flows and pass mcjax.methods.Flow(model)"
+        )
+    near = difflib.get_close_matches(method.lower(), PRESETS, n=3, cutoff=0.5)
+    names = [*near, *(name for name in PRESETS if name not in near)]
+    raise ValueError(
+        f"unknown method {method!r}"
+        + (f", did you mean {near[0]!r}?" if near else ";")
+        + f" There are {', '.join(map(repr, names))}; or pass an object of mcjax.methods, or your "
+        "own"
+    )
+
+
+def from_text(text: str) -> Any:
+    """`method_of`, for a command line: `package.module:object` too.
+
+    The object may be a method, or a class or function that makes one without arguments.
+    """
+    if ":" not in text:
+        return method_of(text)
+    found = load_object(text, "--methods")
+    if not callable(getattr(found, "connect", None)) or isinstance(found, type):
+        if not callable(found):
+            traits_of(found, f"--methods {text}")  # says what is wrong with it
+        found = found()
+    traits_of(found, f"--methods {text}")
+    return found
+
+
+def with_epochs(method: Any, epochs: int) -> Any:
+    """A method that trains, with so many epochs; the schedule keeps its shape. Others stay.
+
+    >>> from mcjax.methods import PRESETS
+    >>> from mcjax.methods.named import with_epochs
+    >>> with_epochs(PRESETS["bezier"], 25).protocol.halve_every
+    2.0
+    >>> with_epochs(PRESETS["linear"], 25)
+    Linear()
+    """
+    protocol = getattr(method, "protocol", None)
+    if not isinstance(protocol, Protocol):
+        return method
+    halve = protocol.halve_every and protocol.halve_every * epochs / protocol.epochs
+    return with_protocol(method, dataclasses.replace(protocol, epochs=epochs, halve_every=halve))
+
+
+def with_protocol(method: Any, protocol: Protocol) -> Any:
+    """A method that trains, with another protocol. Others stay."""
+    if not isinstance(getattr(method, "protocol", None), Protocol):
+        return method
+    return dataclasses.replace(method, protocol=protocol)
+
+
+def describe() -> str:
+    """The presets in a line, with the names that tables show."""
+    return ", ".join(f"{name} ({traits_of(m).label})" for name, m in PRESETS.items())
+
+
+__all__ = ["PRESETS", "describe", "from_text", "method_of", "with_epochs", "with_protocol"]

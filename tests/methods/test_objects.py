@@ -1,0 +1,249 @@
+"""Methods as objects: values, options, what they say of themselves, one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mcjax
+from mcjax.methods import (
+    OT,
+    PRESETS,
+    ActivationMatching,
+    Arc,
+    Butterfly,
+    Connection,
+    Flow,
+    LayerByLayer,
+    Linear,
+    Pam,
+    TrainedCurve,
+    WeightAdjustment,
+    WeightMatching,
+    WithSwaps,
+    traits_of,
+    with_epochs,
+)
+from mcjax.path import Bezier, Legs, PolygonalChain, Swaps
+from mcjax.tasks import REGRESSION
+from mcjax.training import Protocol, tatro2020
+
+from ..catalogue import MLP, linen, vectors
+
+ONE = LayerByLayer(OT(), WeightAdjustment(5))
+
+
+@pytest.fixture(scope="module")
+def pair():
+    case = linen(MLP((12,)), vectors(), [(12,)])
+    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    a = case.another(1)
+    b = network.permute(network.random_permutations(jax.random.key(3)), case.another(2))
+    return case, network, a, b
+
+
+# -- values ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_are_values(name):
+    method = PRESETS[name]
+    again = dataclasses.replace(method)
+    assert again == method
+    assert hash(again) == hash(method)
+    assert [n for n, m in PRESETS.items() if m == method] == [name]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        method.label_ = "mine"
+    names = {k: v for k, v in vars(mcjax.methods).items() if isinstance(v, type)}
+    paths = {"Bezier": Bezier, "PolygonalChain": PolygonalChain, "Protocol": Protocol}
+    solvers = vars(mcjax.transport)
+    assert eval(repr(method), {**solvers, **names, **paths}) == method
+
+
+def test_labels_are_those_of_the_tables():
+    labels = {n: m.label for n, m in PRESETS.items()}
+    assert labels["ot+wa"] == "OT + WA"
+    assert labels["arc+butterfly"] == "Arc + B-fly"
+    assert labels["garipov-5"] == "Garipov (5)"
+    assert labels["bezier+alignment"] == "Bézier, aligned"
+    assert len(set(labels.values())) == len(labels)
+    assert TrainedCurve(Bezier, bends=2).label == "Bézier (4)"
+    assert WithSwaps(OT()).label == "OT, swaps"
+    assert all(m.source for m in PRESETS.values())
+
+
+def test_presets_have_the_papers_options():
+    assert PRESETS["ot+wa"].reader.points == 11
+    assert PRESETS["garipov-3"].protocol == Protocol(epochs=60)
+    assert PRESETS["bezier"].protocol == tatro2020(learning_rate=0.01)
+    assert PRESETS["bezier+alignment"].align == ActivationMatching()
+    assert PRESETS["activation-matching"].examples == 10_000
+    assert (PRESETS["pam"].proximal, PRESETS["pam"].iterations) == (1e3, 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Linear(solver="exact"),
+        lambda: Arc(points=3),
+        lambda: Butterfly(points=3),
+        lambda: WeightMatching(solver="magic"),
+        lambda: WeightAdjustment(protocol=1),
+    ],
+)
+def test_an_option_that_a_method_does_not_have(make):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument|takes no arguments"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: OT(solver="magic"), r"solver must be a mcjax\.transport\.Solver"),
+        (lambda: ActivationMatching("cosine"), "statistic must be one of"),
+        (lambda: ActivationMatching(tap="mid"), "tap must be one of"),
+        (lambda: ActivationMatching(examples=0), "examples must be a positive integer"),
+        (lambda: WeightMatching(0), "restarts must be a positive integer"),
+        (lambda: TrainedCurve(protocol=3), "protocol must be a mcjax.training.Protocol, got"),
+        (lambda: Pam(proximal=0.0), "proximal must be positive"),
+        (lambda: TrainedCurve(bends=0), "bends must be a positive integer"),
+        (lambda: TrainedCurve(curve=mcjax.path.Linear), "curve must be a class of paths with free"),
+        (lambda: TrainedCurve(align=Linear()), "align must be a method that brings B's units"),
+        (lambda: Pam(align="ot"), "align must be the name of a preset or an object|align must"),
+        (lambda: WithSwaps(OT), "method is the class OT; pass an object of it"),
+        (lambda: Flow("iaf-flow"), "model must be a connection model"),
+    ],
+)
+def test_bad_options(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_epochs_keep_the_shape_of_a_schedule():
+    halves = with_epochs(PRESETS["bezier"], 25).protocol
+    assert (halves.epochs, halves.halve_every) == (25, 2.0)
+    assert with_epochs(PRESETS["garipov-5"], 7).protocol == Protocol(epochs=7)
+    assert with_epochs(PRESETS["ot"], 7) is PRESETS["ot"]
+
+
+# -- what comes out ---------------------------------------------------------------------------
+
+
+def test_connection_says_how_it_was_made(pair):
+    case, network, a, b = pair
+    x = case.inputs(60)
+    made = mcjax.connect(network, a, b, ONE, x=x, key=jax.random.key(7))
+    assert made.method == ONE
+    assert made.metadata["examples"] == 60
+    assert made.metadata["task"] == "classification"
+    assert made.metadata["key"] == [0, 7]
+    assert made.metadata["seconds"] > 0
+    assert made.metadata["jax"] == jax.__version__
+    shown = made.summary()
+    assert "OT + WA" in shown
+    assert "WeightAdjustment(points=5)" in shown
+    assert "Dense_1: solved at 5 t, rank 12 of 12" in shown
+    assert len(shown) < 1000
+
+
+@pytest.mark.parametrize("inner", [OT(), WeightMatching(), ONE])
+def test_with_swaps_ends_at_b(pair, inner):
+    case, network, a, b = pair
+    made = mcjax.connect(network, a, b, WithSwaps(inner, together=3), x=case.inputs(60))
+    assert not made.permutations
+    assert isinstance(made.path, Legs)
+    assert isinstance(made.path.legs[-1], Swaps)
+    jax.tree.map(np.testing.assert_array_equal, made.path(1.0), b)
+    jax.tree.map(np.testing.assert_array_equal, made.path(0.0), a)
+
+
+def test_with_swaps_where_nothing_moves(pair):
+    _, network, a, _ = pair
+    made = mcjax.connect(network, a, a, WithSwaps(OT()))
+    assert isinstance(made.path, mcjax.path.Linear)
+    assert not made.permutations
+
+
+def test_aligned_curve_starts_from_the_aligned_segment(pair):
+    """With a rate of zero the curve is the segment to B in the order of the matching."""
+    case, network, a, b = pair
+    x, still = case.inputs(64), Protocol(1, 32, learning_rate=0.0)
+    y = np.zeros(64, int)
+    for align in (WeightMatching(), ActivationMatching("l2", "pre")):
+        method = TrainedCurve(Bezier, protocol=still, align=align)
+        made = mcjax.connect(network, a, b, method, x=x, y=y)
+        line = mcjax.connect(network, a, b, align, x=x)
+        assert made.status == "trained"
+        for name, p in line.permutations.items():
+            np.testing.assert_array_equal(made.permutations[name], p)
+        close = lambda u, v: np.testing.assert_allclose(u, v, atol=1e-6)
+        jax.tree.map(close, made.path(0.3), line.path(0.3))
+
+
+def test_pam_is_a_method(pair):
+    case, network, a, b = pair
+    x = case.inputs(64)
+    y = np.asarray(jnp.argmax(case.run(a, x), -1))
+    method = Pam(Protocol(2, 32, 0.05), WeightMatching(), permutation_protocol=Protocol(1, 32))
+    made = mcjax.connect(network, a, b, method, x=x, y=y)
+    end = network.permute(made.permutations, b)
+    jax.tree.map(np.testing.assert_array_equal, made.path(1.0), end)
+    assert made.status == "trained"
+
+
+# -- one's own --------------------------------------------------------------------------------
+
+
+class Detour:
+    """Three points, the middle one given; nothing but `connect`."""
+
+    def __init__(self, scale=0.0):
+        self.scale = scale
+
+    def connect(self, problem):
+        assert problem.task == REGRESSION
+        middle = jax.tree.map(lambda v: self.scale * v, problem.a)
+        return Connection(PolygonalChain([problem.a, middle, problem.b]))
+
+
+def test_ones_own_method(pair):
+    _, network, a, b = pair
+    made = mcjax.connect(network, a, b, Detour(2.0), task=REGRESSION)
+    jax.tree.map(lambda u, v: np.testing.assert_allclose(u, 2 * v), made.path(0.5), a)
+    assert made.metadata["label"] == "Detour"
+    assert traits_of(Detour()).needs_inputs == "no"
+    assert not traits_of(Detour()).moves_end
+    swapped = mcjax.connect(network, a, b, WithSwaps(Detour()), task=REGRESSION)
+    jax.tree.map(np.testing.assert_array_equal, swapped.path(1.0), b)
+
+
+def test_what_is_no_method(pair):
+    _, network, a, b = pair
+
+    class Two:
+        def connect(self, a, b):
+            return None
+
+    class Greedy:
+        needs_inputs = "everything"
+
+        def connect(self, problem):
+            return None
+
+    class Bare:
+        def connect(self, problem):
+            return mcjax.path.Linear(problem.a, problem.b)
+
+    for method, message in (
+        (Linear, r"method is the class Linear; pass an object of it, Linear\(…\)"),
+        (3, r"object with connect\(problem\) -> mcjax.methods.Connection, got a int"),
+        (Two(), r"Two.connect must take one argument, the problem .*Flow\(model\)"),
+        (Greedy(), "needs_inputs of Greedy must be one of 'no', 'sample', 'all'"),
+        (Bare(), r"Bare: connect must return .* got a Linear; return Connection\(path\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mcjax.connect(network, a, b, method)
