@@ -16,9 +16,8 @@ from mcjax.align import match_activations, match_butterflies, match_weights
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.methods import with_protocol
 from mcjax.path import Arc, Bezier, Linear, PolygonalChain
+from mcjax.testing.models.catalogue import VGG, images, linen
 from mcjax.training import Protocol
-
-from .catalogue import VGG, images, linen
 
 
 class Compiled:

@@ -30,9 +30,8 @@ from mcjax.methods import (
 )
 from mcjax.path import Bezier, Legs, PolygonalChain, Swaps
 from mcjax.tasks import REGRESSION
+from mcjax.testing.models.catalogue import MLP, linen, vectors
 from mcjax.training import Protocol, tatro2020
-
-from ..catalogue import MLP, linen, vectors
 
 ONE = LayerByLayer(OT(), WeightAdjustment(5))
 
