@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import mcjax
 
 PACKAGE = Path(mcjax.__file__).parent
@@ -143,11 +145,21 @@ def test_import_is_light():
     """Whatever is asked of mcjax (but flows), other packages are loaded when they are used."""
     heavy = [
         "tensorflow_datasets", "matplotlib", "ott", "flowjax", "sklearn", "orbax", "flax",
-        "equinox", "optax", "safetensors", "scipy", "threadpoolctl",
+        "equinox", "optax", "safetensors", "scipy", "threadpoolctl", "rich", "tyro",
     ]  # fmt: skip
-    code = (
-        "import mcjax, sys; [getattr(mcjax, n) for n in mcjax.__all__ if n != 'flows']; "
-        f"print([m for m in {heavy} if m in sys.modules])"
-    )
+    code = f"""
+import sys, mcjax
+assert "jax" not in sys.modules
+[getattr(mcjax, n) for n in mcjax.__all__ if n != "flows"]
+print([m for m in {heavy} if m in sys.modules])
+"""
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in [*mcjax.__all__, "__version__", "data", "models", "study"]:
+        assert getattr(mcjax, name) is not None
+    assert set(mcjax.__all__) <= set(dir(mcjax))
+    with pytest.raises(AttributeError, match="has no attribute 'checkpoints'"):
+        mcjax.checkpoints  # noqa: B018
