@@ -16,7 +16,7 @@ if version("jaxlib").startswith("0.10."):  # XLA stops at a flag it does not kno
 
 import pytest
 
-from .catalogue import MODELS, NEAR_TWINS
+from mcjax.testing.models.catalogue import MODELS, NEAR_TWINS
 
 _cases: dict = {}
 

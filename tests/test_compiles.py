@@ -16,9 +16,8 @@ from mcjax.align import match_activations, match_butterflies, match_weights
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.methods import with_protocol
 from mcjax.path import Arc, Bezier, Linear, PolygonalChain
+from mcjax.testing.models.catalogue import VGG, images, linen
 from mcjax.training import Protocol
-
-from .catalogue import VGG, images, linen
 
 
 class Compiled:
@@ -128,6 +127,7 @@ OF_NETWORKS = {
     "permute under jit": lambda n, s: permuted(n, permutation(s), params(s)),
     "match_many": lambda n, s: mcjax.align.match_many(n, [params(s + i) for i in range(2)]),
     "repair": repair,
+    "evaluate": lambda n, s: mcjax.evaluate(Linear(params(s), params(s + 1)), n, (X, Y), 5),
 }
 
 

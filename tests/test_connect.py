@@ -9,8 +9,7 @@ import pytest
 
 import mcjax
 from mcjax.methods import PRESETS, LayerByLayer, WeightAdjustment
-
-from .catalogue import MLP, linen, vectors
+from mcjax.testing.models.catalogue import MLP, linen, vectors
 
 # Layer-by-layer methods that share all their code with another one are tried in slow runs only.
 TWINS = ("linear+wa", "arc+wa", "linear+butterfly", "ot+butterfly")

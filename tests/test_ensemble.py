@@ -10,8 +10,7 @@ import pytest
 import mcjax
 from mcjax.adjust import solve_layers
 from mcjax.merge import independent, soup, wa_ensemble
-
-from .catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
 
 
 def networks(n=3):

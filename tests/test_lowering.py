@@ -18,9 +18,8 @@ from mcjax.evaluation import Repaired, batch_norm, sweep
 from mcjax.network import moments
 from mcjax.path import Arc, Linear
 from mcjax.tasks import CLASSIFICATION
+from mcjax.testing.models.catalogue import VGG, images, linen
 from mcjax.training.driver import Trainer
-
-from .catalogue import VGG, images, linen
 
 PLATFORMS = ("cuda", "tpu")
 

@@ -24,9 +24,8 @@ from mcjax.evaluation import Plane, Repaired, estimate_batch_norm, evaluate_plan
 from mcjax.methods import pam
 from mcjax.models import MLP, GoogLeNet, ResNet, ResNet32, TinyTen
 from mcjax.path import Bezier, Linear
+from mcjax.testing.models.catalogue import MODELS
 from mcjax.training import Protocol, train_curve
-
-from .catalogue import MODELS
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(8, 32, 32, 3)), jnp.float32)
 

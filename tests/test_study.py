@@ -13,8 +13,7 @@ import mcjax
 from mcjax.methods import Connection, LayerByLayer, Linear, WeightAdjustment
 from mcjax.study import compare, default_methods
 from mcjax.tasks import NEXT_TOKEN, REGRESSION
-
-from .catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
 
 
 class Fails:

@@ -1,7 +1,7 @@
 """`python -m experiments.anokhin2020.architectures`: layer by layer on every architecture.
 
-Beyond the paper: trains two networks of every model of the trace catalogue (tests/catalogue.py)
-on real data, connects them with the layer-by-layer methods and compares the worst accuracy along
+Beyond the paper: trains two networks of every model of `mcjax.testing.models` on real
+data, connects them with the layer-by-layer methods and compares the worst accuracy along
 the path with plain linear interpolation. The models are tiny (most have 5 to 16 units a layer),
 so weight adjustment has little to work with: this shows that it works, not how well it can. The
 transformer is there in a wider version too: in 8 dimensions, a residual stream of B holds too
@@ -32,8 +32,8 @@ from mcjax.evaluation import estimate_batch_norm
 from mcjax.methods import PRESETS, LayerByLayer, WeightAdjustment
 from mcjax.network.batch_norm import statistics_of
 from mcjax.study import machine
+from mcjax.testing.models.catalogue import MODELS, Case, Transformer, linen, tokens
 from mcjax.training import TrainingLoss
-from tests.catalogue import MODELS, Case, Transformer, linen, tokens
 
 from ..common import Run, done, write
 
@@ -46,7 +46,7 @@ class Architectures(Run):
     """Worst accuracy along layer-by-layer paths on every architecture of the catalogue."""
 
     models: tuple[str, ...] = tuple(CASES)
-    """Names in tests/catalogue.py, and transformer-64."""
+    """Names in mcjax.testing.models, and transformer-64."""
     methods: tuple[str, ...] = DEFAULT
     """Methods to compare; the first is what the others should beat."""
     pairs: int = 2

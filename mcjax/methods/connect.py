@@ -93,8 +93,8 @@ def connect(
     a, b = network.check_parameters(a=a, b=b)
     _check.same_structure(a, b)
     x = _inputs(network, traits, x, y)
-    key = jax.random.key(0) if key is None else _check.random_key(key)
-    problem = Problem(network, unpack(a), unpack(b), x, y, key, require(task))
+    draws: jax.Array = _check.random_key(jax.random.key(0) if key is None else key)
+    problem = Problem(network, unpack(a), unpack(b), x, y, draws, require(task))
     start = time.perf_counter()
     made = chosen.connect(problem)
     if not isinstance(made, Connection) or not isinstance(made.path, Path):
@@ -114,7 +114,7 @@ def connect(
             "source": traits.source,
             "task": task.name,
             "examples": None if x is None else length(x),
-            "key": np.asarray(_check.key_data(key)).ravel().tolist(),
+            "key": np.asarray(_check.key_data(draws)).ravel().tolist(),
             "seconds": time.perf_counter() - start,
             **versions(),
         },

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._static import pack
 from .._tree import is_inexact
 from .._types import Params
 from ..adjust.adjustment import Solved, solve_along
@@ -121,7 +122,7 @@ class _Builder:
 
     def __init__(self, problem: Problem, motion: Motion, ts: np.ndarray | None) -> None:
         self.network, self.x = problem.network, problem.x
-        self.a, self.b = problem.a, problem.b
+        self.a, self.b = pack(problem.a, "a"), pack(problem.b, "b")
         self.motion, self.ts = motion, ts
         self.plan = Plan(self.network)
         self.legs: list[Leg] = []

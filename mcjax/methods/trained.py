@@ -77,9 +77,8 @@ class TrainedCurve(Method):
 
     @property
     def label(self) -> str:
-        name: str = {Bezier: "Bézier", PolygonalChain: "Garipov"}.get(
-            self.curve, self.curve.__name__
-        )
+        known: dict[Any, str] = {Bezier: "Bézier", PolygonalChain: "Garipov"}
+        name = known.get(self.curve) or self.curve.__name__
         if self.curve is not Bezier or self.bends > 1:
             name += f" ({self.bends + 2})"
         return name + ("" if self.align is None else ", aligned")

@@ -14,7 +14,7 @@ from ..path import Family, Path
 from ._require import require, require_error, require_same
 
 # Away from the corners that paths tend to have, and its ends.
-_INSIDE = (0.137, 0.3, 0.713)
+_INSIDE = (0.137, 0.317, 0.713)
 _LONG = 2000  # characters of a repr
 
 
@@ -116,13 +116,13 @@ def _check_what_it_tells(family: Family, coordinates: Any, points: list[Any], cl
 
 
 def _check_velocity(path: Path) -> None:
-    """In float64, where central differences are good to eight digits."""
+    """By central differences, in float64 as far as the path computes in it."""
     with jax.enable_x64(True):
         path = jax.tree.map(
             lambda v: jnp.asarray(v, jnp.float64) if is_inexact(v) and v.dtype.kind == "f" else v,
             path,
         )
-        step = 1e-5
+        step = 1e-3
         for t in _INSIDE:
             before, after = (jax.tree.leaves(pack(path(t + s))) for s in (-step, step))
             found = jax.tree.leaves(pack(path.velocity(t)))
@@ -133,7 +133,7 @@ def _check_velocity(path: Path) -> None:
                 expected = (np.asarray(y) - np.asarray(x)) / (2 * step)
                 scale = max(1.0, float(np.abs(expected).max(initial=0)))
                 off = float(np.abs(expected - v).max(initial=0)) / scale
-                require(off < 1e-4, f"velocity({t}) is off by {off:.3g} of its size")
+                require(off < 1e-3, f"velocity({t}) is off by {off:.3g} of its size")
 
 
 def _tolerance(params: Any) -> float:

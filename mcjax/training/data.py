@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._inputs import is_shared, unmark
+from .._inputs import is_shared, type_of, unmark
 from .._static import unpack
 from .._types import ApplyFn, Params
 from ..attacks import PGD
@@ -92,7 +92,7 @@ class Data:
 
     def example(self, batch: int) -> tuple[Any, Any]:
         """The types of a batch."""
-        types = [jax.ShapeDtypeStruct((batch, *v.shape[1:]), v.dtype) for v in self.given]
+        types = [jax.ShapeDtypeStruct((batch, *v.shape[1:]), type_of(v).dtype) for v in self.given]
         return self.layout.join(types, self.shared)
 
     def blocks(

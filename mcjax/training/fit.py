@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from .. import _check
+from .._inputs import type_of
 from .._loops import slow_in_loops
 from .._static import unpack
 from .._types import LossFn
@@ -145,7 +146,7 @@ def _trainer(
     first = next(blocks, None)
     if first is None:
         raise ValueError("batches is empty: there is nothing to fit on")
-    batch = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype), first[0])
+    batch = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], type_of(v).dtype), first[0])
 
     def loss(p: Path, batch: Any) -> Any:
         return loss_fn(unpack(p.at(0.0)), batch)

@@ -16,8 +16,7 @@ from mcjax.adjust.moments import Wanted, moments_along
 from mcjax.adjust.solve import Normal, solve
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.path import Linear, Partial
-
-from ..catalogue import MODELS
+from mcjax.testing.models.catalogue import MODELS
 
 
 def normal(x, y):
@@ -177,7 +176,8 @@ def test_moments_are_numpys_in_float64():
 @pytest.mark.parametrize("tile", [1, 3, 11])
 def test_tiles_make_up_the_whole_gram_matrix(tile, monkeypatch):
     monkeypatch.setattr(moments, "_TILE", tile)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(30, 11)), jnp.float32)
+    # As many examples as no other: networks that are alike share programs, with their tiles.
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(30 + tile, 11)), jnp.float32)
     params = {"w": jnp.ones((11, 2))}
     network = mcjax.trace(lambda p, x: x @ p["w"], params, x[:3])
     found = next(moments_along(network, Partial(params, ()), [0.0], [Wanted(0, 0)], (params,), x))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ..cases import Case, by_hand, sequences, vectors
+from mcjax.testing.models.cases import Case, by_hand, sequences, vectors
 
 
 def two_layers(first: Callable, shapes: dict) -> Case:

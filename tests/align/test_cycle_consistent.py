@@ -8,8 +8,7 @@ import pytest
 
 import mcjax
 from mcjax.align import match_many, match_weights
-
-from ..catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
 
 
 def inner(a, b):

@@ -7,8 +7,8 @@ import pytest
 
 import mcjax
 from mcjax.align import correlation_signature, match_activations
+from mcjax.testing.models.catalogue import MODELS
 
-from ..catalogue import MODELS
 from .test_matching import inputs, mlp, random_mlp
 
 

@@ -15,9 +15,9 @@ import pytest
 
 import mcjax
 from mcjax.align import match_weights
+from mcjax.testing.models.cases import Case, by_hand, images, linen, sequences, tokens, vectors
+from mcjax.testing.models.catalogue import MLP, Transformer
 
-from ..cases import Case, by_hand, images, linen, sequences, tokens, vectors
-from ..catalogue import MLP, Transformer
 from ..unet import unet
 
 

@@ -16,8 +16,8 @@ import mcjax
 from mcjax.evaluation import barrier, batch_norm_along, estimate_batch_norm
 from mcjax.path import Arc, Bezier, Linear
 from mcjax.tasks import cross_entropy
+from mcjax.testing.models.catalogue import MODELS, ResNet20, linen
 
-from ..catalogue import MODELS, ResNet20, linen
 from ..paths import PATHS
 
 

@@ -10,8 +10,7 @@ import pytest
 import mcjax
 from mcjax.evaluation import Plane, evaluate_plane
 from mcjax.path import Linear
-
-from ..catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
 
 
 def three(case=None):

@@ -13,11 +13,11 @@ import pytest
 import mcjax
 from mcjax.evaluation import Repaired, estimate_batch_norm
 from mcjax.path import Linear
+from mcjax.testing.models.cases import by_hand, sequences, vectors
+from mcjax.testing.models.catalogue import MODELS
 from mcjax.training import train_networks
 
 from ..align.test_matching import inputs, mlp, random_mlp
-from ..cases import by_hand, sequences, vectors
-from ..catalogue import MODELS
 
 
 def preactivations(params, x):

@@ -14,8 +14,7 @@ from mcjax.flows import Architecture, ConnectionModel, train_bijection, train_fl
 from mcjax.flows.architecture import arrays_of, build, skeleton, standardised, with_arrays
 from mcjax.flows.rows import Rows
 from mcjax.methods import Flow
-
-from ..catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
 
 SMALL = {
     "realnvp": Architecture("realnvp", blocks=3, width=8, depth=1),

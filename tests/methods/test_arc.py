@@ -8,8 +8,7 @@ import numpy as np
 
 import mcjax
 from mcjax.methods.arc import neuron_mean
-
-from ..catalogue import MODELS
+from mcjax.testing.models.catalogue import MODELS
 
 
 def both(name):

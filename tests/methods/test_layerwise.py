@@ -19,8 +19,7 @@ from mcjax.methods import (
     WithSwaps,
 )
 from mcjax.path import Legs, PolygonalChain, Swaps
-
-from ..catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
 
 # model → for each stage (groups written, layers adjusted), by hand from the architecture
 STAGES = {

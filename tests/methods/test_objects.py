@@ -30,9 +30,8 @@ from mcjax.methods import (
 )
 from mcjax.path import Bezier, Legs, PolygonalChain, Swaps
 from mcjax.tasks import REGRESSION
+from mcjax.testing.models.catalogue import MLP, linen, vectors
 from mcjax.training import Protocol, tatro2020
-
-from ..catalogue import MLP, linen, vectors
 
 ONE = LayerByLayer(OT(), WeightAdjustment(5))
 
@@ -148,6 +147,14 @@ def test_connection_says_how_it_was_made(pair):
     assert "WeightAdjustment(points=5)" in shown
     assert "Dense_1: solved at 5 t, rank 12 of 12" in shown
     assert len(shown) < 1000
+
+
+def test_the_action_of_a_connection(pair):
+    _, network, a, b = pair
+    made = mcjax.connect(network, a, b, "weight-matching")
+    jax.tree.map(np.testing.assert_array_equal, made.action(b), made.path(1.0))
+    with pytest.raises(ValueError, match="network is None: an action belongs to a network"):
+        _ = Connection(made.path, made.permutations).action
 
 
 @pytest.mark.parametrize("inner", [OT(), WeightMatching(), ONE])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ..catalogue import MODELS
+from mcjax.testing.models.catalogue import MODELS
+
 from ..conftest import traced
 
 

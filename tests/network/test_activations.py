@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 import mcjax
-
-from ..catalogue import MLP, Transformer, linen, tokens, transformer_shapes, vectors
+from mcjax.testing.models.catalogue import (
+    MLP,
+    Transformer,
+    linen,
+    tokens,
+    transformer_shapes,
+    vectors,
+)
 
 
 def mlp_case():

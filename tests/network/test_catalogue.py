@@ -96,7 +96,7 @@ def test_interpreter_equals_the_model(model):
 
 @pytest.mark.parametrize("name", ["mlp", "transformer"])
 def test_names(name):
-    from ..catalogue import MODELS
+    from mcjax.testing.models.catalogue import MODELS
 
     case = MODELS[name]()
     names = list(mcjax.trace(case.apply_fn, case.params, case.x).groups)

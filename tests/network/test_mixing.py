@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import mcjax
-
-from ..catalogue import MLP, linen, vectors
+from mcjax.testing.models.catalogue import MLP, linen, vectors
 
 
 def test_permutation_matrices_permute(model):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import mcjax
+from mcjax.testing.models.catalogue import MODELS, NEAR_TWINS
 
-from ..catalogue import MODELS, NEAR_TWINS
 from ..modes import MODES
 
 SLOW = [pytest.param(n, marks=pytest.mark.slow) if n in NEAR_TWINS else n for n in MODELS]

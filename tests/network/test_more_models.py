@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import mcjax
-
-from ..catalogue import Case, by_hand, images, linen, tokens, vectors
+from mcjax.testing.models.catalogue import Case, by_hand, images, linen, tokens, vectors
 
 
 def sequences():

@@ -9,9 +9,8 @@ import pytest
 
 import mcjax
 from mcjax.network.units import Units, choose, partition, units_of
-
-from ..cases import by_hand, sequences
-from ..catalogue import MLP, MODELS, NEAR_TWINS, linen, vectors
+from mcjax.testing.models.cases import by_hand, sequences
+from mcjax.testing.models.catalogue import MLP, MODELS, NEAR_TWINS, linen, vectors
 
 PLAIN = [n for n in MODELS if n not in NEAR_TWINS]
 

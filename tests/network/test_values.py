@@ -182,7 +182,7 @@ def calls(network):
     yield "match_butterflies", lambda: mcjax.align.match_butterflies(network, a, b)
     yield "match_many", lambda: mcjax.align.match_many(network, [a, b], steps=1)
     yield "repair", lambda: mcjax.evaluation.Repaired(path, network, X)(0.5)
-    yield "evaluate", lambda: mcjax.evaluate(path, network.apply_fn, data, 2, statistics=X)
+    yield "evaluate", lambda: mcjax.evaluate(path, network, data, 2, statistics=X)
     yield "swaps", lambda: mcjax.path.Swaps(network, a, p)(0.3)
     yield "hash", lambda: hash(network)
     yield "connect", lambda: mcjax.connect(network, a, b, "ot+wa", x=X, key=key)
@@ -237,7 +237,7 @@ def test_a_function_is_no_network():
         lambda: mcjax.Action.random(f, jax.random.key(0)),
         lambda: mcjax.path.Swaps(f, a, {}),
         lambda: mcjax.path.Transported(f, a, b, {}),
-        lambda: mcjax.align.StraightThrough(f, a, b, a),
+        lambda: mcjax.align.StraightThroughPath(f, a, b, a),
         lambda: mcjax.align.match_weights(f, a, b),
         lambda: mcjax.align.match_activations(f, a, b, X),
         lambda: mcjax.evaluation.Repaired(path, f, X),

@@ -8,8 +8,7 @@ import numpy as np
 
 import mcjax
 from mcjax.align import StraightThroughPath
-
-from ..catalogue import MLP, linen, vectors
+from mcjax.testing.models.catalogue import MLP, linen, vectors
 
 
 def planted():

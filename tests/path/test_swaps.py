@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 import mcjax
 from mcjax.path import Swaps
 from mcjax.path.swaps import transpositions
-
-from ..catalogue import MODELS
+from mcjax.testing.models.catalogue import MODELS
 
 
 def cycles(permutation):

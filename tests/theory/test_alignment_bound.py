@@ -10,11 +10,11 @@ import mcjax
 from mcjax.align import match_activations
 from mcjax.data import load
 from mcjax.models import MLP
+from mcjax.testing.models.catalogue import MODELS
 from mcjax.theory import alignment_bound
 from mcjax.training import Protocol, train_networks
 
 from ..align.test_matching import inputs, mlp, random_mlp
-from ..catalogue import MODELS
 
 
 def trained():
