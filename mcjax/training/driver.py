@@ -10,15 +10,20 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from .._lazy import lazily
 from .._tree import is_inexact, unstack
 from .store import Store
+
+if TYPE_CHECKING:
+    import optax
+else:
+    optax = lazily("optax")
 
 
 class State(NamedTuple):
