@@ -226,8 +226,14 @@ def mistakes(name):
         "one-hot": ([*own, *model, "--inputs", "one-hot.npz"], "probabilities of the classes"),
         "floats": ([*own, *model, "--inputs", "floats.npz"], "cast them to integers"),
         "too large": ([*own, *model, "--inputs", "too-large.npz"], "labels lie in [1, 3]"),
-        "other x": ([*own, *model, "--inputs", "other-x.npz"], "the function fails on these"),
+        "other x": ([*own, *model, "--inputs", "other-x.npz"], "inputs of shape (40, "),
         "dict": ([*own, "--model", f"{name}:in_dict", *data], "apply_fn returns a dict (logits:"),
+        "module": ([*own, "--model", f"{name}:module", *data], "pass its method .apply"),
+        "regression": ([*own, *model, "--inputs", "targets.npz"], "pass --task regression"),
+        "own class": (
+            ["connect", "module.safetensors", OWN[1], *model, *data],
+            "module.safetensors and inputs of shape (40, 6)",
+        ),
         "one number": ([*own, "--model", f"{name}:one_number", *data], "two classes or more"),
         "stops": ([*own, "--model", f"{name}:stops", *data], "the function fails"),
         "raises": ([*own, "--model", f"{name}_raises:f", *data], "ZeroDivisionError"),
@@ -247,7 +253,16 @@ def mistakes(name):
     }
 
 
-WRITTEN_HERE = {"tfds", "p.safetensors", "p.npz", "x.npz", "c.safetensors", "__pycache__"}
+WRITTEN_HERE = {
+    "targets.npz",
+    "module.safetensors",
+    "tfds",
+    "p.safetensors",
+    "p.npz",
+    "x.npz",
+    "c.safetensors",
+    "__pycache__",
+}
 
 
 @pytest.mark.parametrize("which", list(mistakes("")))
@@ -261,6 +276,8 @@ def test_mistakes_are_one_line_and_status_2(here, which, capsys, monkeypatch, tm
     with open("p.npz", "wb") as file:
         pickle.dump({"w": 1}, file)
     np.savez("x.npz", x=np.zeros((4, 6), np.float32))
+    np.savez("targets.npz", x=np.zeros((40, 6), np.float32), y=np.full((40, 3), -1.0, np.float32))
+    mcjax.save("module.safetensors", eqx.nn.Linear(6, 3, key=jax.random.key(0)))
     mcjax.save("c.safetensors", {"w1": np.ones((6, 9), np.float32),
                                        "b1": np.ones(9, np.float32), 
                                        "w2": np.ones((9, 3), np.float32)})  # fmt: skip

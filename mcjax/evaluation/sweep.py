@@ -188,7 +188,7 @@ def check_task(
     """Raise unless outputs and labels are the task's; the check of the labels of other blocks."""
     apply = apply_of(model)
     params = type_at(family, coordinates)
-    outputs = jax.eval_shape(lambda params, x: apply(unpack(params), unmark(x)), params, x)
+    outputs = _check.output_types(lambda p, x: apply(unpack(p), unmark(x)), params, x)
     _check.outputs(outputs)
     read = jax.eval_shape(task.outputs, outputs)
 
