@@ -49,7 +49,7 @@ MISTAKES = {
     ),
     "path and model swapped": (
         lambda: mcjax.evaluate(apply_fn, LINE, (X, Y)),
-        r"path must be a mcjax Path, got function; the order is mcjax.evaluate\(path, model, data\)",
+        r"got function; the order is mcjax.evaluate\(path, model, data\)",
     ),
     "a network for a path": (
         lambda: mcjax.evaluate(A, apply_fn, (X, Y)),
@@ -57,7 +57,7 @@ MISTAKES = {
     ),
     "data for statistics": (
         lambda: mcjax.evaluate(NORMALISED, with_statistics, (X, Y), statistics=(X, Y)),
-        r"statistics must be inputs such as x, which is an array of shape \(12, 4\), .* a tuple of 2",
+        r"statistics must be inputs such as x, .* of shape \(12, 4\), .* a tuple of 2",
     ),
     "True for statistics": (
         lambda: mcjax.evaluate(NORMALISED, with_statistics, (X, Y), statistics=True),

@@ -165,7 +165,7 @@ def choose(
         return Choice(statistics.source, statistics.leaves)
     if statistics is None:
         return _own(family, model, x, coordinates)
-    if jax.tree.structure(unmark(statistics)) != jax.tree.structure(unmark(x)):
+    if not _same_kind(unmark(statistics), unmark(x)):
         raise ValueError(
             f"statistics must be inputs such as x, which is {_kind(x)}, or Statistics of "
             f"mcjax.evaluation.batch_norm_along; got {_kind(statistics)}"
@@ -183,6 +183,14 @@ def choose(
         source, kept, inputs, model.apply_fn if isinstance(model, Network) else model, chunk,
         t_batch, in_sweep and not kept,
     )  # fmt: skip
+
+
+def _same_kind(x: Any, y: Any) -> bool:
+    """Whether two inputs have the same structure and numbers of axes."""
+    if jax.tree.structure(x) != jax.tree.structure(y):
+        return False
+    pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
+    return all(np.ndim(u) == np.ndim(v) for u, v in pairs)
 
 
 def _kind(value: Any) -> str:
