@@ -269,11 +269,21 @@ def outputs(tree: Any) -> None:
 def output_types(apply: Any, params: Any, x: Any, name: str = "model") -> Any:
     """The types of apply(params, x).
 
-    **Raises:** `ValueError` if it fails, with the shapes of the inputs and what it said.
+    **Raises:** `ValueError` if it fails, with the shapes of the inputs and what it said, or
+    returns what is no pytree of arrays.
     """
+    returned = []
+
+    def checked(params: Any, x: Any) -> Any:
+        returned.append(apply(params, x))
+        outputs(returned[0])
+        return returned[0]
+
     try:
-        return jax.eval_shape(apply, params, x)
+        return jax.eval_shape(checked, params, x)
     except Exception as error:  # anything may go wrong in a user's function
+        if returned:  # it has run: what it returned is named already
+            raise
         found = [f"{n or 'x'} {np.shape(v)}" for n, v in named_leaves(x)]
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         line = (str(error).strip().splitlines() or [""])[0]

@@ -139,7 +139,7 @@ def test_surfaces_that_are_flat_or_not_finite(values, tmp_path):
         x, x, {"loss": values, "absolute_error": values}, corners, mcjax.tasks.REGRESSION
     )
     panel = surface.plot(tmp_path / "plane.png")
-    assert panel.figure.axes[1].get_ylabel() == "mean squared error"
+    assert panel.child_axes[0].get_ylabel() == "mean squared error"  # of the colour bar
     again = mcjax.evaluation.Surface.from_dict(surface.to_dict())
     np.testing.assert_array_equal(again.values["loss"], values)
     assert again.task is mcjax.tasks.REGRESSION
