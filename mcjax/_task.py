@@ -78,6 +78,9 @@ class Task:
             frozen = types.MappingProxyType(dict(getattr(self, field)))
             object.__setattr__(self, field, frozen)
 
+    def __repr__(self) -> str:
+        return f"Task({self.name!r}, {', '.join(self.metrics)})"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Task) and self._key() == other._key()
 

@@ -48,6 +48,9 @@ class Matchings:
     status: str
     network: Network = dataclasses.field(repr=False)
 
+    def __repr__(self) -> str:
+        return f"Matchings({len(self.permutations)} networks: {self.status})"
+
     def between(self, i: int, j: int) -> dict[str, Any]:
         """Permutations that align network j to network i."""
         there, back = (Action.of(self.network, self.permutations[k]) for k in (j, i))
