@@ -103,7 +103,7 @@ MUTATIONS = [
       "np.sum(self.lengths * (values[1:] + values[:-1]) / 2) / total)",
       "np.mean((values[1:] + values[:-1]) / 2))", "evaluation"),
     M("plane: an orthonormal frame", "evaluation/plane.py",
-      "rest = linear_combination((1.0, -along), (to_c, first))", "rest = to_c",
+      "second = linear_combination((1 / height,), (rest,))", "second = rest",
       "evaluation/test_plane.py"),
     M("REPAIR: the mean", "evaluation/repair.py",
       "goal_mean - mean * scale", "goal_mean - mean", "evaluation/test_repair.py"),
