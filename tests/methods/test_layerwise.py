@@ -135,6 +135,30 @@ def test_intermediate_points_of_a_deep_network():
     assert float(jnp.mean((out - like) ** 2) / jnp.var(like)) < 0.1
 
 
+def test_branches_turn_one_after_the_other():
+    """What was solved for where the first branch turned stays so while the second turns."""
+
+    def apply(p, x):
+        one, two = jax.nn.relu(x @ p["u1"]), jax.nn.relu(x @ p["u2"])
+        return jnp.tanh(one @ p["v1"] + two @ p["v2"]) @ p["w"]
+
+    def drawn(seed):
+        shapes = {"u1": (9, 80), "u2": (9, 70), "v1": (80, 20), "v2": (70, 20), "w": (20, 3)}
+        rng = np.random.default_rng(seed)
+        draw = lambda shape: rng.normal(size=shape) / shape[0] ** 0.5
+        return {k: jnp.asarray(draw(s), jnp.float32) for k, s in shapes.items()}
+
+    a, b = drawn(0), drawn(1)
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(50, 9)), jnp.float32)
+    path = mcjax.connect(mcjax.trace(apply, a, x[:2]), a, b, "linear+butterfly", x=x).path
+    assert len(path.legs) == 3
+    # 50 inputs are few enough for the 80 and the 70 units of a branch to reproduce A's outputs.
+    for number, leg in enumerate(path.legs[:2], 1):
+        turned = [bool((leg(1.0)[name] == b[name]).all()) for name in ("u1", "u2")]
+        assert sum(turned) == number
+        np.testing.assert_allclose(apply(leg(1.0), x), apply(a, x), atol=2e-2)
+
+
 def test_planted_permutation_is_no_distance_for_ot():
     """B is A with its units shuffled: the transport undoes it, nothing moves."""
     case = linen(MLP((12, 10)), vectors(), [(12,), (10,)])
