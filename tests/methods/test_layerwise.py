@@ -19,7 +19,9 @@ from mcjax.methods import (
     WithSwaps,
 )
 from mcjax.path import Legs, PolygonalChain, Swaps
-from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, linen, vectors
+
+from ..conftest import traced
 
 # model → for each stage (groups written, layers adjusted), by hand from the architecture
 STAGES = {
@@ -46,8 +48,7 @@ STAGES = {
 
 @pytest.mark.parametrize("name", list(STAGES))
 def test_stages(name):
-    case = MODELS[name]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    _, network = traced(name)
     found = []
     for stage in Plan(network).stages:
         first = min(
@@ -60,8 +61,7 @@ def test_stages(name):
 
 
 def test_residual_stream_turns_with_all_its_writers():
-    case = MODELS["resnet20-identity-projection"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    _, network = traced("resnet20-identity-projection")
     stream = Plan(network).stages[0]
     names = [network.layers[n].name for n in stream.writers]
     assert names == ["Conv_0", *(f"Block_{i}/Conv_1" for i in range(3))]
@@ -201,8 +201,7 @@ def test_swaps_end_exactly_at_b():
 )
 def test_resnet20_with_batch_norm(method):
     """The whole pipeline on a network with skip connections: t = 0 and t = 1 are A and B."""
-    case = MODELS["resnet20-identity-projection"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("resnet20-identity-projection")
     a, b, x = case.another(1), case.another(2), case.inputs(64)
     made = mcjax.connect(network, a, b, method, x=x)
     jax.tree.map(np.testing.assert_array_equal, made.path(0.0), a)
