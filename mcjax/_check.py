@@ -326,8 +326,8 @@ def function(value: Any, name: str) -> None:
 
 def apply_fn_of(model: Any, name: str = "model") -> Any:
     """The function (params, x) → outputs of a traced network, or the function that was given."""
-    found = getattr(model, "apply_fn", None)
-    found = model if found is None or not hasattr(model, "groups") else found
+    is_network = hasattr(model, "groups") and hasattr(model, "function")
+    found = model.function if is_network else model
     function(found, name)
     return found
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +14,9 @@ import optax
 import pytest
 
 import mcjax
-from mcjax.align import match_activations, match_butterflies, match_weights
-from mcjax.evaluation import estimate_batch_norm
 from mcjax.methods import with_protocol
-from mcjax.path import Arc, Bezier, Linear, PolygonalChain
+from mcjax.path import Arc, Bezier, Legs, Linear, PolygonalChain
+from mcjax.tasks import REGRESSION
 from mcjax.testing.models.catalogue import VGG, images, linen
 from mcjax.training import Protocol
 
@@ -45,10 +46,24 @@ def mlp(p, x):
     return jax.nn.relu(x @ p["w1"] + p["b1"]) @ p["w2"]
 
 
+def initial(key):
+    of = jax.random.split(key, 3)
+    shapes = {"w1": (40, 12), "b1": (12,), "w2": (12, 3)}
+    return {name: jax.random.normal(k, shapes[name]) for k, name in zip(of, shapes, strict=True)}
+
+
 def params(seed):
     rng = np.random.default_rng(seed)
     shapes = {"w1": (40, 12), "b1": (12,), "w2": (12, 3)}
     return {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
+
+
+def pair(seed):
+    return params(seed), params(seed + 1)
+
+
+def three(seed):
+    return [params(seed + k) for k in range(3)]
 
 
 def permutation(seed):
@@ -60,75 +75,13 @@ def loss(p, batch):
 
 
 X, Y = jax.random.normal(jax.random.key(0), (60, 40)), jnp.zeros(60, int)
+TARGETS, TS = jnp.ones((60, 3)), jnp.linspace(0, 1, 5)
 NETWORK = mcjax.trace(mlp, params(0), X[:2])
-OPTIMIZER = optax.adam(0.01)
+OPTIMIZER, SHORT = optax.adam(0.01), Protocol(2, 16)
+ATTACK = mcjax.attacks.PGD(0.1, 0.05, 2, bounds=(-9.0, 9.0))
 BN = linen(VGG(), images(), [])
-
-CALLS = {
-    "trace": lambda s: mcjax.trace(mlp, params(s), X[:2]),
-    "permute": lambda s: NETWORK.permute(permutation(s), params(s)),
-    "match_activations": lambda s: match_activations(NETWORK, params(s), params(s + 1), X),
-    "match_weights": lambda s: match_weights(NETWORK, params(s), params(s + 1)),
-    "match_butterflies": lambda s: match_butterflies(NETWORK, params(s), params(s + 1)),
-    "linear": lambda s: mcjax.evaluate(Linear(params(s), params(s + 1)), mlp, (X, Y), 5),
-    "arc": lambda s: mcjax.evaluate(Arc(params(s), params(s + 1)), mlp, (X, Y), 5),
-    "bezier": lambda s: mcjax.evaluate(Bezier([params(s + k) for k in range(3)]), mlp, (X, Y), 5),
-    "chain": lambda s: mcjax.evaluate(
-        PolygonalChain([params(s + k) for k in range(3)]), mlp, (X, Y), 5
-    ),
-    "fit": lambda s: mcjax.fit(
-        Bezier([params(s + k) for k in range(3)]), loss, jnp.ones((4, 5, 40)) * s, OPTIMIZER,
-        key=jax.random.key(s),
-    ),
-    "estimate_batch_norm": lambda s: estimate_batch_norm(
-        BN.apply_fn, BN.another(s), images(batch=16), chunk=8
-    ),
-    "statistics of the end points": lambda s: mcjax.evaluate(
-        Linear(BN.another(s), BN.another(s + 1)), BN.apply_fn, (images(batch=16), Y[:16]), 3
-    ),
-    "statistics estimated": lambda s: mcjax.evaluate(
-        Linear(BN.another(s), BN.another(s + 1)), BN.apply_fn, (images(batch=16), Y[:16]), 3,
-        statistics=images(batch=12), chunk=8,
-    ),
-    **{
-        name: lambda s, m=with_protocol(method, Protocol(2, 16)): mcjax.connect(
-            NETWORK, params(s), params(s + 1), m, x=X, y=Y
-        )
-        for name, method in mcjax.methods.PRESETS.items()
-    },
-}  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore::mcjax.evaluation.StatisticsWarning")
-@pytest.mark.parametrize("name", list(CALLS))
-def test_nothing_is_compiled_twice(name):
-    with Compiled() as first:
-        CALLS[name](1)
-    with Compiled() as second:
-        CALLS[name](2)
-    assert second.programs == []
-    assert first.messages is not second.messages
-
-
-def again():
-    """A second trace of the model, through another function."""
-    return mcjax.trace(lambda p, x: mlp(p, x), params(0), X[:2])
-
-
-def repair(network, s):
-    path = Linear(params(s), params(s + 1))
-    return mcjax.evaluation.Repaired(path, network, X)(0.5)
-
-
-OF_NETWORKS = {
-    "match_activations": lambda n, s: match_activations(n, params(s), params(s + 1), X),
-    "match_weights": lambda n, s: match_weights(n, params(s), params(s + 1)),
-    "activations": lambda n, s: n.activations(params(s), X[:13]),
-    "permute under jit": lambda n, s: permuted(n, permutation(s), params(s)),
-    "match_many": lambda n, s: mcjax.align.match_many(n, [params(s + i) for i in range(2)]),
-    "repair": repair,
-    "evaluate": lambda n, s: mcjax.evaluate(Linear(params(s), params(s + 1)), n, (X, Y), 5),
-}
+FLOW = mcjax.flows.Architecture("realnvp", blocks=1, width=8, depth=1)
+core = jax.jit(lambda n, path: mcjax.evaluation.metrics_at(path, n, (X, Y), TS), static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -136,14 +89,141 @@ def permuted(network, permutations, params):
     return network.permute(permutations, params)
 
 
-@pytest.mark.parametrize("name", list(OF_NETWORKS))
-def test_a_second_trace_compiles_nothing(name):
-    OF_NETWORKS[name](NETWORK, 1)
+def actions(n, s):
+    action = mcjax.Action.of(n, permutation(s))
+    again = action.inverse() @ mcjax.Action.random(n, jax.random.key(s)) @ action
+    return again(params(s)), again.matrices(), again.allclose(action)
+
+
+def of_bn(function, s, **options):
+    path = Linear(BN.another(s), BN.another(s + 1))
+    return function(path, BN.apply_fn, **options)
+
+
+BN_DATA = images(batch=16), Y[:16]
+evaluate, evaluation = mcjax.evaluate, mcjax.evaluation
+# Name of a public function, and of what is done by it → (network, seed) → a call of it.
+CALLS = {
+    "trace": lambda n, s: mcjax.trace(mlp, params(s), X[:2]),
+    "Network.permute": lambda n, s: n.permute(permutation(s), params(s)),
+    "Network.permute: under jit": lambda n, s: permuted(n, permutation(s), params(s)),
+    "Network.activations": lambda n, s: n.activations(params(s), X[:13]),
+    "Action": actions,
+    "match_activations": lambda n, s: mcjax.align.match_activations(n, *pair(s), X),
+    "match_weights": lambda n, s: mcjax.align.match_weights(n, *pair(s)),
+    "match_butterflies": lambda n, s: mcjax.align.match_butterflies(n, *pair(s)),
+    "match_many": lambda n, s: mcjax.align.match_many(n, three(s)),
+    "correlation_signature": lambda n, s: mcjax.align.correlation_signature(n, *pair(s), X),
+    "learn_permutations": lambda n, s: mcjax.align.learn_permutations(
+        n, *pair(s), (X, Y), SHORT, key=jax.random.key(s)
+    ),
+    "evaluate: linear": lambda n, s: evaluate(Linear(*pair(s)), n, (X, Y), 5),
+    "evaluate: arc": lambda n, s: evaluate(Arc(*pair(s)), n, (X, Y), 5),
+    "evaluate: bezier": lambda n, s: evaluate(Bezier(three(s)), n, (X, Y), 5),
+    "evaluate: chain": lambda n, s: evaluate(PolygonalChain(three(s)), n, (X, Y), 5),
+    "evaluate: legs": lambda n, s: evaluate(
+        Legs([Linear(*pair(s)), Arc(*pair(s + 1))]), n, (X, Y), 5
+    ),
+    "evaluate: a function": lambda n, s: evaluate(Linear(*pair(s)), mlp, (X, Y), 5),
+    "evaluate: a regression": lambda n, s: evaluate(
+        Linear(*pair(s)), n, (X, TARGETS), 5, task=REGRESSION
+    ),
+    "evaluate: attacked": lambda n, s: evaluate(
+        Linear(*pair(s)), n, (X, Y), 5, attack=ATTACK, key=jax.random.key(s)
+    ),
+    "evaluate: batches": lambda n, s: evaluate(
+        Linear(*pair(s)), n, [(X[:25], Y[:25]), (X[25:], Y[25:])], 5, chunk=20
+    ),
+    "evaluate: the end points' statistics": lambda n, s: of_bn(evaluate, s, data=BN_DATA, t=3),
+    "evaluate: statistics estimated": lambda n, s: of_bn(
+        evaluate, s, data=BN_DATA, t=3, statistics=images(batch=12), chunk=8
+    ),
+    "metrics_at": lambda n, s: evaluation.metrics_at(Linear(*pair(s)), n, (X, Y), TS),
+    "metrics_at: under jit": lambda n, s: core(n, Linear(*pair(s))),
+    "evaluate_points": lambda n, s: evaluation.evaluate_points(
+        Linear(*pair(s)), n, (X, Y), TS[::-1]
+    ),
+    "evaluate_plane": lambda n, s: evaluation.evaluate_plane(
+        evaluation.Plane.through(*three(s)), n, (X, Y), 3
+    ),
+    "batch_norm_along": lambda n, s: of_bn(
+        evaluation.batch_norm_along, s, x=images(batch=12), t=3, chunk=8
+    ),
+    "estimate_batch_norm": lambda n, s: evaluation.estimate_batch_norm(
+        BN.apply_fn, BN.another(s), images(batch=16), chunk=8
+    ),
+    "Repaired": lambda n, s: evaluation.Repaired(Linear(*pair(s)), n, X)(0.5),
+    "Path.velocity": lambda n, s: Arc(*pair(s)).velocity(0.25),
+    "PGD.perturb": lambda n, s: ATTACK.perturb(mlp, params(s), X, Y, key=jax.random.key(s)),
+    "solve_layers": lambda n, s: mcjax.adjust.solve_layers(n, *pair(s), X, layers=["w2"]),
+    "soup": lambda n, s: mcjax.merge.soup(n, pair(s)),
+    "independent": lambda n, s: mcjax.merge.independent(n, pair(s))(X),
+    "wa_ensemble": lambda n, s: mcjax.merge.wa_ensemble(n, pair(s), X)(X),
+    "alignment_bound": lambda n, s: mcjax.theory.alignment_bound(n, *pair(s), (X, Y)),
+    "fit": lambda n, s: mcjax.fit(
+        Bezier(three(s)), loss, jnp.ones((4, 5, 40)) * s, OPTIMIZER, key=jax.random.key(s)
+    ),
+    "train_curve": lambda n, s: mcjax.training.train_curve(
+        Bezier(three(s)), n, (X, Y), SHORT, key=jax.random.key(s)
+    ),
+    "train_networks": lambda n, s: mcjax.training.train_networks(
+        mlp, initial, (X, Y), (s, s + 1), SHORT
+    ),
+    "train_flow": lambda n, s: mcjax.flows.train_flow(
+        n, three(s), FLOW, steps=2, batch=4, key=jax.random.key(s)
+    ),
+    "train_bijection": lambda n, s: mcjax.flows.train_bijection(
+        n, three(s), (X, Y), FLOW, steps=2, batch=4, key=jax.random.key(s)
+    ),
+    "pam": lambda n, s: mcjax.methods.pam(
+        n, *pair(s), (X, Y), SHORT, key=jax.random.key(s)
+    ),
+    "sinkhorn": lambda n, s: mcjax.transport.sinkhorn(jnp.eye(5) * s),
+    "project": lambda n, s: mcjax.transport.project(jnp.eye(5) * s),
+    **{
+        f"connect: {name}": lambda n, s, m=with_protocol(method, SHORT): mcjax.connect(
+            n, *pair(s), m, x=X, y=Y
+        )
+        for name, method in mcjax.methods.PRESETS.items()
+    },
+}  # fmt: skip
+# What compiles nothing by itself: values, checks, what runs on the host, parts of the others.
+OTHERS = {
+    "load", "save", "barrier", "method_of", "traits_of", "with_epochs", "with_protocol", "static",
+    "time", "compose", "identity", "invert", "random", "absolute_error", "accuracy",
+    "cross_entropy", "from_dict", "one_array", "require", "squared_error", "token_accuracy",
+    "token_cross_entropy", "check_family", "check_path", "check_task", "run", "tatro2020",
+    "birkhoff", "nearest_permutation", "sample_permutations", "solve",
+}  # fmt: skip
+
+
+def again():
+    """A second trace of the model, through another function."""
+    return mcjax.trace(lambda p, x: mlp(p, x), params(0), X[:2])
+
+
+@pytest.mark.filterwarnings("ignore::mcjax.evaluation.StatisticsWarning")
+@pytest.mark.parametrize("name", CALLS)
+def test_nothing_is_compiled_twice(name):
+    """Neither for other parameters nor for a second trace of the model."""
+    CALLS[name](NETWORK, 1)
     second = again()
     assert second.apply_fn is not NETWORK.apply_fn
-    with Compiled() as found:
-        OF_NETWORKS[name](second, 2)
-    assert found.programs == []
+    for network, seed in ((NETWORK, 2), (second, 3)):
+        with Compiled() as found:
+            CALLS[name](network, seed)
+        assert found.programs == []
+
+
+def test_every_public_function_is_called():
+    public = {name: getattr(mcjax, name) for name in mcjax.__all__}
+    for module in list(public.values()):
+        if isinstance(module, types.ModuleType):
+            public |= {name: getattr(module, name) for name in module.__all__}
+    kept = inspect.isfunction, lambda v: hasattr(v, "lower") and not isinstance(v, type)
+    functions = {name for name, value in public.items() if any(is_one(value) for is_one in kept)}
+    called = {name.partition(":")[0] for name in CALLS}
+    assert functions - called == OTHERS
 
 
 def test_the_counter_counts():

@@ -68,6 +68,7 @@ def test_the_newest_version_that_is_prepared(tmp_path):
     assert mcjax_data._prepared("mnist", tmp_path).name == "3.0.10"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_mnist(data_dir, tmp_path, monkeypatch):
     """The original pixels and order; the second start reads the cache alone."""

@@ -13,6 +13,7 @@ import pytest
 
 import mcjax
 from mcjax.adjust import moments as adjust_moments
+from mcjax.align import cycle_consistent
 from mcjax.attacks import PGD
 from mcjax.evaluation import Repaired, batch_norm, sweep
 from mcjax.network import moments
@@ -88,8 +89,10 @@ def repair():
     return lambda path, t: path.at(t), (Repaired(PATH, NETWORK, X, chunk=10), TS[1])
 
 
-def a_relaxation():
-    return lambda m: mcjax.transport.relaxation.sinkhorn(m), (jnp.ones((4, 4)),)
+def of_three(function, *more):
+    """Cycle-consistent matching of three networks."""
+    matrices = [mcjax.Action.identity(NETWORK).matrices()] * 3
+    return partial(function, NETWORK), ([params(0)] * 3, matrices, *(matrices for _ in more))
 
 
 CORES = {
@@ -102,7 +105,11 @@ CORES = {
     "matching": matching,
     "attack": an_attack,
     "repair": repair,
-    "sinkhorn": a_relaxation,
+    "many: objective": partial(of_three, cycle_consistent._objective),
+    "many: gradient": partial(of_three, cycle_consistent._gradient),
+    "many: line search": partial(of_three, cycle_consistent._along, "towards"),
+    "sinkhorn": lambda: (mcjax.transport.sinkhorn, (jnp.ones((4, 4)),)),
+    "project": lambda: (mcjax.transport.project, (jnp.eye(4),)),
 }
 
 

@@ -69,7 +69,7 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
 
 def roles_of(family: Family, model: ApplyFn | Network, x: Any, coordinates: Any) -> StatisticLeaves:
     """Which leaves are statistics; `x`: a chunk of inputs, or their types."""
-    apply_fn = model.apply_fn if isinstance(model, Network) else model
+    apply_fn = model.function if isinstance(model, Network) else model
     params = type_at(family, coordinates)
     x = jax.eval_shape(lambda x: x, x)  # types as JAX has them
     return statistic_leaves(apply_fn, params, x)

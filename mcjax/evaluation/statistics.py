@@ -180,7 +180,7 @@ def choose(
     if kept:
         source += "; those of the inputs' normaliser, the same in all networks, are kept"
     return Choice(
-        source, kept, inputs, model.apply_fn if isinstance(model, Network) else model, chunk,
+        source, kept, inputs, model.function if isinstance(model, Network) else model, chunk,
         t_batch, in_sweep and not kept,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _check
+from .._compiled import compiled
 from .._inputs import unmark
 from .._static import unpack
 from .._tree import is_inexact
@@ -62,7 +63,7 @@ class Sums:
 
 def apply_of(model: ApplyFn | Network) -> ApplyFn:
     """(params, x) → outputs."""
-    return model.apply_fn if isinstance(model, Network) else model
+    return model.function if isinstance(model, Network) else model
 
 
 def sweep(
@@ -178,7 +179,8 @@ def metrics_at(
     check_task(task, family, model, coordinates, x, y)
     plan = Plan(model, task, n, t_batch_for(family, coordinates, None))
     x, y = jax.tree.map(jnp.asarray, (x, y))
-    sums = sweep(plan, family, coordinates, statistics or {}, x, y, jnp.ones(n, jnp.float32))
+    over_batch = compiled(sweep, plan, of=jax.tree.structure(family))
+    sums = over_batch(family, coordinates, statistics or {}, x, y, jnp.ones(n, jnp.float32))
     return {k: v / n for k, v in sums.values.items()}
 
 

@@ -148,7 +148,7 @@ def train_bijection(
     def batches(keys: jax.Array) -> Any:
         return whole.rows(np.asarray(_examples(keys, batch, whole.n))), keys
 
-    objective = Middle(architecture, rows, MeanLoss(network.apply_fn, task), whole.layout)
+    objective = Middle(architecture, rows, MeanLoss(network.function, task), whole.layout)
     given = (stack(networks), whole.shared)
     arrays, losses = plan.minimise(objective, arrays, given, batches, kept)
     return plan.model("realnvp-bijection", rows, arrays, losses, len(networks))

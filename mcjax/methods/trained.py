@@ -96,7 +96,7 @@ class TrainedCurve(Method):
         permutations = _order(self.align, p)
         start = self.curve.between(p.a, p.network.permute(permutations, p.b), self.bends)
         fitted = train_curve(
-            start, p.network.apply_fn, (p.x, p.y), self.protocol, key=p.key, task=p.task,
+            start, p.network, (p.x, p.y), self.protocol, key=p.key, task=p.task,
             samples=self.samples,
         )  # fmt: skip
         return Connection(fitted.path, permutations, "trained" if fitted.finite else "not finite")

@@ -24,6 +24,19 @@ from .normalisation import Normalisations
 from .permuting import permute_leaf
 
 
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """(params, x) → a network's outputs: equal for equal networks, whose functions need not be.
+
+    What is compiled for it serves a second trace of the model too.
+    """
+
+    network: Structure
+
+    def __call__(self, params: Params, x: Any) -> Any:
+        return self.network.apply_fn(params, x)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Structure:
     """The content of a `Network`; equal, and of the same hash, if that is.
@@ -63,6 +76,11 @@ class Structure:
 
     def __hash__(self) -> int:
         return hash(self.identity)
+
+    @property
+    def function(self) -> Function:
+        """`apply_fn`, compared by what it computes."""
+        return Function(self)
 
     def group_of(self, dim: Dim) -> Group:
         """The group that a dimension of a block holds."""

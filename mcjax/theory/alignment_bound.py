@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from functools import partial
 from typing import Any
 
 import jax
@@ -145,13 +146,13 @@ def _norms(network: Network, params: Params, chain: tuple[Layer, ...]) -> list[f
 
 def _gaps(network: Network, a: Params, b: Params, x: Any, chain: tuple[Layer, ...]) -> list[float]:
     """‖f_i(1) − f_i(0)‖ of every layer over the data."""
-
-    def squares(x):
-        outputs = [network.layer_outputs(p, x) for p in (a, b)]
-        return [jnp.sum((outputs[0][v.name] - outputs[1][v.name]) ** 2) for v in chain]
-
-    total = np.zeros(len(chain))
-    step = jax.jit(squares)
+    names, total = tuple(layer.name for layer in chain), np.zeros(len(chain))
     for start in range(0, len(x), 1000):
-        total += np.array([float(v) for v in step(x[start : start + 1000])])
+        total += np.array(_squares(network, names, a, b, x[start : start + 1000]))
     return [float(v) for v in np.sqrt(total)]
+
+
+@partial(jax.jit, static_argnames=("network", "names"))
+def _squares(network: Network, names: tuple[str, ...], a: Params, b: Params, x: Any) -> jax.Array:
+    of_a, of_b = (network.layer_outputs(p, x) for p in (a, b))
+    return jnp.stack([jnp.sum((of_a[name] - of_b[name]) ** 2) for name in names])

@@ -29,6 +29,7 @@ def as_given(matrix: jax.Array) -> jax.Array:
     return matrix
 
 
+@partial(jax.jit, static_argnames="temperature")
 def sinkhorn(matrix: jax.Array, temperature: float = 0.1) -> jax.Array:
     """argmax ⟨D, M⟩ + τ H(D) over doubly stochastic D (ott-jax, differentiated step by step).
 

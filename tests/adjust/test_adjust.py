@@ -16,7 +16,8 @@ from mcjax.adjust.moments import Wanted, moments_along
 from mcjax.adjust.solve import Normal, solve
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.path import Linear, Partial
-from mcjax.testing.models.catalogue import MODELS
+
+from ..conftest import traced
 
 
 def normal(x, y):
@@ -122,8 +123,7 @@ def test_gradient_vanishes_on_every_architecture(model):
 
 
 def test_only_the_layer_changes_and_status_says_rank():
-    case = MODELS["mlp"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("mlp")
     a, b = case.another(1), case.another(2)
     kernel = b["params"]["Dense_0"]["kernel"].at[:, 0].set(0)
     bias = b["params"]["Dense_0"]["bias"].at[0].set(-1)
@@ -140,8 +140,7 @@ def test_only_the_layer_changes_and_status_says_rank():
 
 
 def test_a_network_is_adjusted_to_itself():
-    case = MODELS["convnet"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("convnet")
     a, x = case.another(1), case.inputs(200)
     names = [layer.name for layer in network.layers[1:]]
     done = solve_layers(network, a, a, x, layers=names)
@@ -149,8 +148,7 @@ def test_a_network_is_adjusted_to_itself():
 
 
 def test_chunks_do_not_matter():
-    case = MODELS["mlp"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("mlp")
     path, x = Linear(case.another(1), case.another(2)), case.inputs(96)
     found = [
         moments_along(network, path, [0.0, 0.3, 1.0], [Wanted(1, 0)], (path.a,), x, chunk=chunk)
@@ -185,8 +183,7 @@ def test_tiles_make_up_the_whole_gram_matrix(tile, monkeypatch):
 
 
 def test_fewer_samples_than_units_warns():
-    case = MODELS["mlp"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("mlp")
     with pytest.warns(UserWarning, match="3 samples for the 8 units of layer 'Dense_1'"):
         solve_layers(network, case.another(1), case.another(2), case.inputs(3), layers=["Dense_1"])
 
@@ -201,8 +198,7 @@ def test_fewer_samples_than_units_warns():
     ],
 )
 def test_layers_that_cannot_be_solved(name, layer, message):
-    case = MODELS[name]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced(name)
     if layer == "table#2":
         layer = network.layers[-1].name
     with pytest.raises(ValueError, match=message):
@@ -210,8 +206,7 @@ def test_layers_that_cannot_be_solved(name, layer, message):
 
 
 def test_bad_inputs():
-    case = MODELS["mlp"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("mlp")
     a, x = case.another(1), case.inputs(20)
     with pytest.raises(ValueError, match="x is an empty batch"):
         solve_layers(network, a, a, x[:0], layers=["Dense_1"])

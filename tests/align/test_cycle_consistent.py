@@ -8,7 +8,9 @@ import pytest
 
 import mcjax
 from mcjax.align import match_many, match_weights
-from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, linen, vectors
+
+from ..conftest import traced
 
 
 def inner(a, b):
@@ -18,8 +20,7 @@ def inner(a, b):
 
 @pytest.mark.parametrize("name", ["mlp", "convnet", "inception", "layernorm", "transformer"])
 def test_planted_permutations_of_three_networks(name):
-    case = MODELS[name]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced(name)
     a = case.another(1)
     turned = [a] + [
         network.permute(network.random_permutations(jax.random.key(k)), a) for k in (1, 2)

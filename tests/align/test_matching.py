@@ -108,6 +108,18 @@ def test_objective_against_numpy(statistic, tap):
         assert chosen == pytest.approx(profit[rows, columns].sum(), rel=1e-4)
 
 
+def test_no_group_alone_can_be_matched_better():
+    """Where weight matching ends each layer is assigned optimally, the others held (in float64)."""
+    a, b = (random_mlp((6, 60, 60, 60, 4), seed) for seed in (0, 1))
+    network = mcjax.trace(mlp, a, inputs(2, 6))
+    moved = network.permute(match_weights(network, a, b).permutations, b)
+    a, moved = (jax.tree.map(np.float64, p) for p in (a, moved))
+    for (u, after_u), (v, after_v) in zip(*map(itertools.pairwise, (a, moved)), strict=True):
+        profit = u["w"].T @ v["w"] + np.outer(u["b"], v["b"]) + after_u["w"] @ after_v["w"].T
+        best = profit[linear_sum_assignment(profit, maximize=True)].sum()
+        assert np.trace(profit) == pytest.approx(best, rel=1e-4)
+
+
 def test_one_hidden_layer_is_matched_optimally():
     """Brute force over all 120 permutations of five neurons."""
     a, b = random_mlp((4, 5, 3), 0), random_mlp((4, 5, 3), 1)

@@ -7,8 +7,8 @@ import pytest
 
 import mcjax
 from mcjax.align import correlation_signature, match_activations
-from mcjax.testing.models.catalogue import MODELS
 
+from ..conftest import traced
 from .test_matching import inputs, mlp, random_mlp
 
 
@@ -29,8 +29,7 @@ def test_against_numpy():
 
 @pytest.mark.parametrize("name", ["convnet", "layernorm", "scan", "attention-grouped-query"])
 def test_alignment_raises_the_signature(name):
-    case = MODELS[name]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced(name)
     a, b = case.another(1), case.another(2)
     x = case.inputs(64)
     matching = match_activations(network, a, b, x)

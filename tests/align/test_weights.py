@@ -181,7 +181,7 @@ assert matching.after["total"] >= (1 - 1e-5) * best, (matching.after, best)
 
 @pytest.fixture(scope="module")
 def small_unet():
-    apply_fn, params, x = unet()
+    apply_fn, params, x = unet(blocks=1)
     return Case(apply_fn, params, x, None), mcjax.trace(apply_fn, params, x)
 
 

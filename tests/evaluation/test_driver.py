@@ -66,6 +66,8 @@ def test_the_core_refuses_what_is_not_the_tasks():
         metrics_at(path, mlp, (x, np.full(30, 7) * (np.arange(30) > 0)), TS)
     with pytest.raises(ValueError, match="a leading axis of points"):
         metrics_at(path, mlp, (x, y), 0.5)
+    with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
+        metrics_at(path, mlp, (x, y), 1.5 * TS)
 
 
 # -- data in blocks ------------------------------------------------------------------------
@@ -114,6 +116,16 @@ def test_batches_of_any_sizes(kind):
     expected = [oracle(path(t), x, y) for t in found.t]
     np.testing.assert_allclose(np.stack([found.loss, found.accuracy], 1), expected, rtol=1e-4)
     assert found.metadata["examples"] == 103
+
+
+@pytest.mark.parametrize("kind", ["arrays", "batches"])
+def test_labels_of_a_later_block_are_looked_at(kind, monkeypatch):
+    path, (x, y) = Linear(params(0), params(1)), data(103)
+    y = np.where(np.arange(103) == 90, 3, y)
+    monkeypatch.setattr(along, "BLOCK_BYTES", 32 * (40 * 4 + 8))
+    given = (x, y) if kind == "arrays" else batches(x, y, 40, 63)
+    with pytest.raises(ValueError, match=r"labels lie in \[0, 3\], expected classes from 0 to 2"):
+        mcjax.evaluate(path, mlp, given, 3, chunk=16)
 
 
 def test_batches_are_gone_through_once_a_leg():

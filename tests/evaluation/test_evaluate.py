@@ -165,7 +165,7 @@ def test_function_that_cannot_be_hashed():
 def test_lengths(name):
     """Distances between points, and the arc-length weighted mean, against NumPy."""
     path = PATHS[name]()
-    f = lambda p, x: x[:, None] * p["layer"]["w"].sum() + jnp.zeros((1, 2))
+    f = lambda p, x: x[:, None] * p["layer"]["w"].sum() * jnp.array([[1.0, -1.0]])
     x, y = np.ones(4, np.float32), np.zeros(4, int)
     curve = mcjax.evaluate(path, f, (x, y), t=5)
     points = [np.concatenate([np.ravel(v) for v in jax.tree.leaves(path(t))]) for t in curve.t]

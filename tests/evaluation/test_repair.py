@@ -14,10 +14,10 @@ import mcjax
 from mcjax.evaluation import Repaired, estimate_batch_norm
 from mcjax.path import Linear
 from mcjax.testing.models.cases import by_hand, sequences, vectors
-from mcjax.testing.models.catalogue import MODELS
 from mcjax.training import train_networks
 
 from ..align.test_matching import inputs, mlp, random_mlp
+from ..conftest import traced
 
 
 def preactivations(params, x):
@@ -113,8 +113,7 @@ def moments(values):
 
 def test_units_of_group_normalisation():
     """A convolution before GroupNorm: 8 channels, 2 groups of 4."""
-    case = MODELS["groupnorm"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("groupnorm")
     a, b = case.another(1), case.another(2)
     x = case.inputs(64)
     path = Repaired(Linear(a, b), network, x, chunk=64)
@@ -183,8 +182,7 @@ def test_end_points_and_transformations(model):
 
 
 def test_batch_normalisation_is_estimated_again():
-    case = MODELS["vgg-bn"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("vgg-bn")
     a, b = case.another(1), case.another(2)
     x = case.inputs(64)
     repaired = Repaired(Linear(a, b), network, x, chunk=64)(0.5)

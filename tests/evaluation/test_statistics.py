@@ -32,10 +32,13 @@ def net(p, x):
     return jax.nn.relu(h) @ p["head"]
 
 
-def drawn(seed, d=5, width=8):
+D = 40  # inputs: as many as make a first layer worth sharing between the points of a path
+
+
+def drawn(seed, d=D, width=8):
     rng = np.random.default_rng(seed)
     return {
-        "kernel": jnp.asarray(rng.normal(size=(d, width)), jnp.float32),
+        "kernel": jnp.asarray(rng.normal(size=(d, width)) / d**0.5, jnp.float32),
         "moving_mean": jnp.asarray(rng.normal(size=width), jnp.float32),
         "moving_variance": jnp.asarray(rng.uniform(0.1, 3, size=width), jnp.float32),
         "gamma": jnp.asarray(rng.normal(size=width), jnp.float32),
@@ -46,7 +49,7 @@ def drawn(seed, d=5, width=8):
 
 def data(n=40):
     rng = np.random.default_rng(9)
-    return rng.normal(size=(n, 5)).astype(np.float32) + 1, rng.integers(0, 3, n)
+    return rng.normal(size=(n, D)).astype(np.float32) + 1, rng.integers(0, 3, n)
 
 
 def loss_of(p, x, y):
@@ -179,7 +182,7 @@ def with_normaliser(p, x):
 
 
 def normalised(seed, shift=1.0):
-    return {**drawn(seed), "shift": jnp.full(5, shift), "spread": jnp.full(5, 4.0)}
+    return {**drawn(seed), "shift": jnp.full(D, shift), "spread": jnp.full(D, 4.0)}
 
 
 def test_a_frozen_normaliser_of_the_inputs_is_no_batch_normalisation():

@@ -14,7 +14,9 @@ from mcjax.flows import Architecture, ConnectionModel, train_bijection, train_fl
 from mcjax.flows.architecture import arrays_of, build, skeleton, standardised, with_arrays
 from mcjax.flows.rows import Rows
 from mcjax.methods import Flow
-from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, linen, vectors
+
+from ..conftest import traced
 
 SMALL = {
     "realnvp": Architecture("realnvp", blocks=3, width=8, depth=1),
@@ -101,8 +103,7 @@ def test_rows_are_butterflies_and_go_back():
 
 def test_heads_and_concatenations_are_modelled(tmp_path):
     """Queries, keys and values of 4 heads beside each other: 24 neurons each, one ν a group."""
-    case = MODELS["attention-fused-split"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("attention-fused-split")
     nets = [case.another(i) for i in range(3)]
     rows = Rows.of(network)
     assert sorted((len(v), v.shape[1]) for v in rows.take(nets[0]).values()) == [

@@ -19,7 +19,9 @@ from mcjax.methods import (
     WithSwaps,
 )
 from mcjax.path import Legs, PolygonalChain, Swaps
-from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, linen, vectors
+
+from ..conftest import traced
 
 # model → for each stage (groups written, layers adjusted), by hand from the architecture
 STAGES = {
@@ -46,8 +48,7 @@ STAGES = {
 
 @pytest.mark.parametrize("name", list(STAGES))
 def test_stages(name):
-    case = MODELS[name]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    _, network = traced(name)
     found = []
     for stage in Plan(network).stages:
         first = min(
@@ -60,8 +61,7 @@ def test_stages(name):
 
 
 def test_residual_stream_turns_with_all_its_writers():
-    case = MODELS["resnet20-identity-projection"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    _, network = traced("resnet20-identity-projection")
     stream = Plan(network).stages[0]
     names = [network.layers[n].name for n in stream.writers]
     assert names == ["Conv_0", *(f"Block_{i}/Conv_1" for i in range(3))]
@@ -135,6 +135,30 @@ def test_intermediate_points_of_a_deep_network():
     assert float(jnp.mean((out - like) ** 2) / jnp.var(like)) < 0.1
 
 
+def test_branches_turn_one_after_the_other():
+    """What was solved for where the first branch turned stays so while the second turns."""
+
+    def apply(p, x):
+        one, two = jax.nn.relu(x @ p["u1"]), jax.nn.relu(x @ p["u2"])
+        return jnp.tanh(one @ p["v1"] + two @ p["v2"]) @ p["w"]
+
+    def drawn(seed):
+        shapes = {"u1": (9, 80), "u2": (9, 70), "v1": (80, 20), "v2": (70, 20), "w": (20, 3)}
+        rng = np.random.default_rng(seed)
+        draw = lambda shape: rng.normal(size=shape) / shape[0] ** 0.5
+        return {k: jnp.asarray(draw(s), jnp.float32) for k, s in shapes.items()}
+
+    a, b = drawn(0), drawn(1)
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(50, 9)), jnp.float32)
+    path = mcjax.connect(mcjax.trace(apply, a, x[:2]), a, b, "linear+butterfly", x=x).path
+    assert len(path.legs) == 3
+    # 50 inputs are few enough for the 80 and the 70 units of a branch to reproduce A's outputs.
+    for number, leg in enumerate(path.legs[:2], 1):
+        turned = [bool((leg(1.0)[name] == b[name]).all()) for name in ("u1", "u2")]
+        assert sum(turned) == number
+        np.testing.assert_allclose(apply(leg(1.0), x), apply(a, x), atol=2e-2)
+
+
 def test_planted_permutation_is_no_distance_for_ot():
     """B is A with its units shuffled: the transport undoes it, nothing moves."""
     case = linen(MLP((12, 10)), vectors(), [(12,), (10,)])
@@ -177,8 +201,7 @@ def test_swaps_end_exactly_at_b():
 )
 def test_resnet20_with_batch_norm(method):
     """The whole pipeline on a network with skip connections: t = 0 and t = 1 are A and B."""
-    case = MODELS["resnet20-identity-projection"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("resnet20-identity-projection")
     a, b, x = case.another(1), case.another(2), case.inputs(64)
     made = mcjax.connect(network, a, b, method, x=x)
     jax.tree.map(np.testing.assert_array_equal, made.path(0.0), a)

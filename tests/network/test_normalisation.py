@@ -111,6 +111,21 @@ def test_every_algebra(normalise, shape):
     np.testing.assert_allclose(outputs, network_of(normalise)(found, x), rtol=1e-3, atol=1e-3)
 
 
+def test_statistics_of_two_axes_in_another_order():
+    """A mean and a variance for each position and channel, stored channels first."""
+
+    def f(p, x):
+        h = jnp.einsum("btc,cd->btd", x, p["w"])
+        return (h - p["u"].T) * jax.lax.rsqrt(p["s"].T + 1e-5)
+
+    params = {"w": jnp.eye(3), "u": jnp.zeros((3, 3)), "s": jnp.ones((3, 3))}
+    x = np.random.default_rng(0).normal(size=(50, 3, 3)).astype(np.float32)
+    x *= np.arange(1, 10).reshape(3, 3)
+    found = estimate_batch_norm(f, params, x)
+    np.testing.assert_allclose(found["u"], x.mean(0).T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["s"], x.var(0).T, rtol=1e-4)
+
+
 def test_names_mean_nothing():
     """Leaves called mean and var that are offset and scale, statistics that are called a and b."""
     f = lambda p, x: (x @ p["w"] - p["a"]) * jax.lax.rsqrt(p["b"]) * p["var"] + p["mean"]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mcjax
 from mcjax.path import Swaps
 from mcjax.path.swaps import transpositions
-from mcjax.testing.models.catalogue import MODELS
+
+from ..conftest import traced
 
 
 def cycles(permutation):
@@ -51,8 +51,7 @@ def test_all_at_once_takes_logarithmically_many_rounds():
     [("mlp", 1), ("mlp", 3), ("vgg-bn", 3), ("transformer", 3), ("experts", 1), ("densenet", 3)],
 )
 def test_every_leg_ends_at_the_same_function(name, together):
-    case = MODELS[name]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced(name)
     end, x = case.another(1), case.inputs(8)
     permutations = {
         n: np.asarray(p) for n, p in network.random_permutations(jax.random.key(3)).items()
@@ -68,8 +67,7 @@ def test_every_leg_ends_at_the_same_function(name, together):
 
 
 def test_the_middle_of_a_swap_is_the_mean_of_the_two():
-    case = MODELS["mlp"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("mlp")
     end, name = case.another(1), next(iter(network.groups))
     swap = np.arange(8)
     swap[[2, 5]] = 5, 2
@@ -83,8 +81,7 @@ def test_the_middle_of_a_swap_is_the_mean_of_the_two():
 
 
 def test_bad_input():
-    case = MODELS["mlp"]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced("mlp")
     name = next(iter(network.groups))
     with pytest.raises(ValueError, match="there is nothing to swap"):
         Swaps(network, case.params, network.identity_permutations())

@@ -10,11 +10,11 @@ import mcjax
 from mcjax.align import match_activations
 from mcjax.data import load
 from mcjax.models import MLP
-from mcjax.testing.models.catalogue import MODELS
 from mcjax.theory import alignment_bound
 from mcjax.training import Protocol, train_networks
 
 from ..align.test_matching import inputs, mlp, random_mlp
+from ..conftest import traced
 
 
 def trained():
@@ -79,8 +79,7 @@ def test_recursion_in_numpy():
 
 @pytest.mark.parametrize("name", ["convnet", "layernorm", "resnet20-pad", "transformer"])
 def test_other_networks_are_refused(name):
-    case = MODELS[name]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced(name)
     with pytest.raises(ValueError, match="chain of dense layers, and this is none"):
         alignment_bound(network, case.params, case.params, (case.x, np.zeros(len(case.x), int)))
 

@@ -10,7 +10,9 @@ import pytest
 import mcjax
 from mcjax.adjust import solve_layers
 from mcjax.merge import independent, soup, wa_ensemble
-from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, linen, vectors
+
+from ..conftest import traced
 
 
 def networks(n=3):
@@ -88,8 +90,7 @@ def test_last_layer_is_one_network_with_the_mean_of_the_logits():
 
 @pytest.mark.parametrize("name", ["convnet", "vgg-bn", "densenet", "transformer", "gru"])
 def test_on_other_architectures(name):
-    case = MODELS[name]()
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    case, network = traced(name)
     x = case.inputs(64)
     made = wa_ensemble(network, [case.another(0), case.another(1)], x, layer=1)
     out = made(x)

@@ -73,7 +73,8 @@ SIZES = {
 
 
 @pytest.mark.parametrize(
-    "name", ["tiny-ten", "resnet32", pytest.param("googlenet", marks=pytest.mark.slow)]
+    "name",
+    ["tiny-ten", *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet32", "googlenet"))],
 )
 def test_groups_and_alignment(name):
     model, sizes = SIZES[name]
