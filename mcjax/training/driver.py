@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from .._compiled import compiled_for
 from .._tree import is_inexact, unstack
 from .store import Store
 
@@ -113,7 +113,7 @@ def _with_floats(floats: Any, tree: Any) -> Any:
     )
 
 
-@partial(jax.jit, static_argnames="trainer", donate_argnames="state")
+@compiled_for("trainer", donate_argnames="state")
 def _looped(trainer: Trainer, state: State, block: Any, count: Any, given: Any):
     step = jax.vmap(trainer.step, (0, 0, None)) if trainer.several else trainer.step
     steps = len(jax.tree.leaves(block)[0])
@@ -129,7 +129,7 @@ def _looped(trainer: Trainer, state: State, block: Any, count: Any, given: Any):
     return jax.lax.fori_loop(0, count, one, (state, losses))
 
 
-@partial(jax.jit, static_argnames="trainer", donate_argnames="state")
+@compiled_for("trainer", donate_argnames="state")
 def _single(trainer: Trainer, state: State, batch: Any, given: Any):
     return trainer.step(state, batch, given)
 
