@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._compiled import compiled_for
 from .._inputs import per_example
 from .._loops import slow_in_loops
 from .._static import pack, unpack
@@ -135,7 +136,7 @@ class NetworkObjective:
         return self.loss(params, (*self.layout.join(rows, shared), key))
 
 
-@partial(jax.jit, static_argnames="init")
+@compiled_for("init")
 def _initial(init: Callable, keys: jax.Array) -> Params:
     return jax.vmap(lambda key: pack(init(key), "init(key)"))(keys)
 
