@@ -164,7 +164,7 @@ def test_a_regression(here, capsys):
                  "--inputs", "data.npz", "--points", "3", "--out", "results",
                  "--methods", "linear"]  # fmt: skip
     assert main(arguments) == 2
-    assert "mcjax.tasks.REGRESSION" in capsys.readouterr().err
+    assert "pass --task regression" in capsys.readouterr().err
     assert main([*arguments, "--task", "regression"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "mean squared error" in shown
