@@ -75,7 +75,8 @@ def trained_curves(model: Any, a: Any, b: Any, moved: Any) -> dict[str, Bezier]:
     for label, end, colour in (("unaligned", b, ORANGE), ("aligned", moved, BLUE)):
         fitted = train_curve(Bezier.between(a, end), model.apply, (x, y), PROTOCOL, key=KEY)
         curves[label] = fitted.path
-        left.plot(range(1, 21), fitted.losses, color=colour, label=label)
+        epochs = range(1, len(fitted.losses) + 1)
+        left.plot(epochs, fitted.losses, color=colour, label=label)
         for path, style in ((Linear(a, end), ":"), (fitted.path, "-")):
             along = mcjax.evaluate(path, model.apply, test, T)
             name = f"{label}, {'curve' if style == '-' else 'segment'}"

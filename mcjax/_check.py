@@ -16,6 +16,9 @@ from ._static import Static, is_array, pack, static_leaves
 from ._tree import is_inexact, named_leaves
 from ._types import Params
 
+# Inputs that an error names.
+_SHOWN = 4
+
 
 def is_concrete(value: Any) -> bool:
     """Whether a value is at hand on the host (not a tracer)."""
@@ -216,11 +219,11 @@ def batched(x: Any, name: str) -> int:
     return _length(found, name, "; mark what all examples share: mcjax.Shared(…)")
 
 
-def labelled(data: Any) -> tuple[tuple[Any, Any], int]:
+def labelled(data: Any, name: str = "data") -> tuple[tuple[Any, Any], int]:
     """((x, y), number of examples); raise unless both are batched alike."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         of = f" of {len(data)}" if isinstance(data, tuple | list | dict) else ""
-        raise ValueError(f"data must be (x, y), got a {type(data).__name__}{of}")
+        raise ValueError(f"{name} must be (x, y), got a {type(data).__name__}{of}")
     x, y = data
     n, m = batched(x, "x"), batched(y, "y")
     if n != m:
@@ -261,6 +264,33 @@ def outputs(tree: Any) -> None:
             f"{where} is a {kind}, which JAX does not know as a pytree; expected arrays in dicts, "
             "tuples or registered classes"
         )
+
+
+def output_types(apply: Any, params: Any, x: Any, name: str = "model") -> Any:
+    """The types of apply(params, x).
+
+    **Raises:** `ValueError` if it fails, with the shapes of the inputs and what it said, or
+    returns what is no pytree of arrays.
+    """
+    returned = []
+
+    def checked(params: Any, x: Any) -> Any:
+        returned.append(apply(params, x))
+        outputs(returned[0])
+        return returned[0]
+
+    try:
+        return jax.eval_shape(checked, params, x)
+    except Exception as error:  # anything may go wrong in a user's function
+        if returned:  # it has run: what it returned is named already
+            raise
+        found = [f"{n or 'x'} {np.shape(v)}" for n, v in named_leaves(x)]
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"{name} fails on inputs of shape {', '.join(found[:_SHOWN])}{more}: "
+            f"{type(error).__name__}: {line}"
+        ) from error
 
 
 def function(value: Any, name: str) -> None:

@@ -6,6 +6,8 @@ called with. Here a function is compiled once for each value of them, and the ol
 
 from __future__ import annotations
 
+import functools
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,8 +16,8 @@ from typing import Any
 
 import jax
 
-# Results kept at a time.
-KEPT = 64
+# Results kept at a time: more than the programs that one connection of a deep network takes.
+KEPT = 128
 
 _made: OrderedDict[Any, Any] = OrderedDict()
 _lock = threading.Lock()
@@ -47,6 +49,42 @@ def compiled(
 
 def _jitted(function: Callable, static: tuple, of: Any, options: tuple) -> Callable:
     return jax.jit(partial(function, *static), **dict(options))
+
+
+def compiled_for(*names: str, **options: Any) -> Callable[[Callable], Callable]:
+    """`jax.jit` with static arguments as a decorator, whose programs are let go as `compiled`'s.
+
+    **Arguments:**
+    - `names`: of the static arguments, hashable
+    - `options`: of `jax.jit`
+
+        >>> from mcjax._compiled import compiled_for
+        >>> @compiled_for("scale")
+        ... def scaled(scale, x):
+        ...     return scale * x
+        >>> float(scaled(3, 2.0))
+        6.0
+    """
+
+    def decorate(function: Callable) -> Callable:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs).arguments
+            static = tuple((name, given.pop(name)) for name in names if name in given)
+            # The structure of what else is given may hold a network, too.
+            structure = jax.tree.structure(given)
+            program = remembered(_jitted_for, function, static, structure, tuple(options.items()))
+            return program(**given)
+
+        return call
+
+    return decorate
+
+
+def _jitted_for(function: Callable, static: tuple, of: Any, options: tuple) -> Callable:
+    return jax.jit(partial(function, **dict(static)), **dict(options))
 
 
 def remembered(function: Callable, *arguments: Any) -> Any:

@@ -66,26 +66,33 @@ def _reason(path: Path, error: Exception) -> str:
     return str(error).strip() or type(error).__name__
 
 
-def check_model(apply_fn: Any, params: Any, x: Any) -> Any:
-    """The types of what the user's function makes of parameters and inputs.
+def check_model(apply_fn: Any, params: Any, x: Any, file: Path) -> Any:
+    """The types of what the user's function makes of the parameters of a file and of inputs.
 
     **Raises:** `ValueError`, in one line, if it fails.
     """
     import jax
 
+    _check.function(apply_fn, "--model")
     try:
         out = jax.eval_shape(apply_fn, params, x)
         _check.outputs(out)
     except (Exception, SystemExit) as error:  # anything may go wrong in a user's function
         line = (str(error).strip().splitlines() or [""])[0]
+        hint = (
+            ""
+            if _is_whole(file)
+            else ". The file does not hold the class of these parameters (equinox, nnx): here the "
+            "function is given their arrays in nested dicts"
+        )
         raise ValueError(
-            f"--model: the function fails on these parameters and inputs: "
-            f"{type(error).__name__}: {line}"
+            f"--model: the function fails on the parameters of {file} and inputs of shape "
+            f"{x.shape}: {type(error).__name__}: {line}{hint}"
         ) from error
     return out
 
 
-def check_task(task: Task, apply_fn: Any, params: Any, data: dict[str, Any]) -> None:
+def check_task(task: Task, apply_fn: Any, params: Any, data: dict[str, Any], file: Path) -> None:
     """Raise unless outputs and labels are the task's, on training and test data."""
     for x, y in (("x", "y"), ("x_test", "y_test")):
         if x not in data:
@@ -94,11 +101,15 @@ def check_task(task: Task, apply_fn: Any, params: Any, data: dict[str, Any]) -> 
             raise ValueError(
                 f"--inputs: {x} has {len(data[x])} examples and {y} has {len(data[y])}"
             )
-        out = check_model(apply_fn, params, data[x])
+        out = check_model(apply_fn, params, data[x], file)
         try:
             task.check(task.outputs(out), data[y])
         except ValueError as error:
-            raise ValueError(f"--model and --inputs ({x}, {y}): {error}") from None
+            said = str(error)
+            for name in ("regression", "next-token"):  # what the library calls them → the option
+                constant = name.upper().replace("-", "_")
+                said = said.replace(f"task=mcjax.tasks.{constant}", f"--task {name}")
+            raise ValueError(f"--model and --inputs ({x}, {y}): {said}") from None
 
 
 def folder(text: str) -> Path:
@@ -122,6 +133,17 @@ def fresh(out: Path, names: Iterable[str]) -> Path:
         number += 1
         place = out / f"run-{number}"
     return place
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether the parameters of a file come back as they were saved."""
+    from .saving import load
+
+    try:
+        load(file)
+    except ValueError:
+        return False
+    return True
 
 
 def parameters(file: Path) -> Any:

@@ -9,6 +9,7 @@ the user's. Reading imports nothing but mcjax's own modules.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -73,6 +74,13 @@ class Writer:
         except ValueError:
             return {"is": "left out", "at": list(at), "what": _describe(value)}
 
+    def _or_none(self, value: Any, at: tuple[str, ...]) -> Any:
+        """The record of a value, or of None if it cannot be saved."""
+        try:
+            return self.record(value, at)
+        except ValueError:
+            return None
+
     def _array(self, value: Any, at: tuple[str, ...]) -> Any:
         data: Any = value
         if isinstance(value, jax.ShapeDtypeStruct):
@@ -105,7 +113,13 @@ class Writer:
             return {"is": "task", "name": value.name, "known": value in TASKS.values()}
         names = fields_of(value)
         if names is not None:
-            fields = {n: self.record(getattr(value, n), (*at, n)) for n in names}
+            optional = _optional(type(value))
+            fields = {
+                n: self._or_none(getattr(value, n), (*at, n))
+                if n in optional
+                else self.record(getattr(value, n), (*at, n))
+                for n in names
+            }
             return {"is": "object", "class": class_name(type(value)), "fields": fields}
         if not jax.tree_util.all_leaves([value]):
             flat = jax.tree_util.tree_flatten_with_path(pack(value, "value"))[0]
@@ -124,6 +138,13 @@ class Writer:
 def _is_unknown_mapping(value: Any) -> bool:
     """Whether a value is a mapping (a read-only view of a dict, say) that is no pytree."""
     return isinstance(value, Mapping) and jax.tree_util.all_leaves([value])
+
+
+def _optional(cls: type) -> set[str]:
+    """The fields of a class that a file may lack."""
+    if not dataclasses.is_dataclass(cls):
+        return set()
+    return {f.name for f in dataclasses.fields(cls) if f.metadata.get("saved") == "if possible"}
 
 
 def _fingerprint(network: Network) -> dict[str, Any]:

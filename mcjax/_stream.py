@@ -176,8 +176,16 @@ def _is_pair(data: Any) -> bool:
     """Whether data are (x, y), and not two batches of it."""
     if isinstance(data, tuple):
         return len(data) == 2
-    batches = isinstance(data, list) and all(isinstance(v, tuple) and len(v) == 2 for v in data)
+    # Batches of a data loader may be lists, too.
+    batches = isinstance(data, list) and all(_is_batch(v) for v in data)
     return isinstance(data, list) and len(data) == 2 and not batches
+
+
+def _is_batch(value: Any) -> bool:
+    """Whether a value is (x, y), or a list of two arrays."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    return isinstance(value, tuple) or all(hasattr(v, "shape") for v in value)
 
 
 def _arrays(tree: Any) -> Any:
@@ -214,7 +222,15 @@ def _join(parts: list[Any]) -> Any:
 
     def join(*leaves: Any) -> Any:
         shared = is_shared(leaves[0]) or not np.shape(leaves[0])
-        return leaves[0] if shared else np.concatenate([np.asarray(v) for v in leaves])
+        if shared:
+            return leaves[0]
+        others = {np.shape(v)[1:] for v in leaves}
+        if len(others) > 1:
+            raise ValueError(
+                "data: examples of different batches have different shapes: "
+                f"{' and '.join(map(str, sorted(others)))}"
+            )
+        return np.concatenate([np.asarray(v) for v in leaves])
 
     return jax.tree.map(join, *parts, is_leaf=is_shared)
 

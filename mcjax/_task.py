@@ -78,6 +78,9 @@ class Task:
             frozen = types.MappingProxyType(dict(getattr(self, field)))
             object.__setattr__(self, field, frozen)
 
+    def __repr__(self) -> str:
+        return f"Task({self.name!r}, {', '.join(self.metrics)})"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Task) and self._key() == other._key()
 
@@ -188,8 +191,14 @@ def _require_function(value: Any, name: str) -> None:
 
 
 def _each(name: str, values: Any, outputs: Any, y: Any) -> Any:
-    """`values`, if there is one for each example."""
+    """`values`, if there is one for each example, and outputs have more than one row for all."""
     shapes = [np.shape(v) for v in jax.tree.leaves(y)]
+    rows = {np.shape(v)[0] for v in jax.tree.leaves(outputs) if np.shape(v)}
+    if rows == {1} and min((s[0] for s in shapes if s), default=1) > 1:
+        raise ValueError(
+            f"the outputs have one row for a batch of {max(s[0] for s in shapes if s)}; "
+            "expected one for each example"
+        )
     lengths = {s[0] for s in shapes if s} or {
         np.shape(v)[0] for v in jax.tree.leaves(outputs) if np.shape(v)
     }

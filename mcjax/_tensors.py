@@ -49,11 +49,15 @@ def read(file: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         # A safetensors file starts with a length, which may begin like a pickle; then comes "{".
         if content[8:9] != b"{" and (content[:1] == b"\x80" or content[:2] == b"PK"):
             raise ValueError(
-                f"{file} is a pickled checkpoint; mcjax never unpickles (it would run code). Save "
-                "the parameters as safetensors instead"
+                f"{file} is {_kind(content)}, no safetensors file; mcjax never unpickles (it would "
+                "run code). Save the parameters with mcjax.save or safetensors"
             ) from None
         raise ValueError(f"{file} is no whole safetensors file: {error}") from error
     return arrays, header.get("__metadata__") or {}
+
+
+def _kind(content: bytes) -> str:
+    return "a pickled checkpoint" if content[:1] == b"\x80" else "a zip archive (.npz or PyTorch's)"
 
 
 def _dtype(name: str) -> np.dtype:

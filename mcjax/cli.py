@@ -155,7 +155,7 @@ def _explain(command: Explain) -> None:
     x = _given.arrays(command.inputs, ("x",))["x"]
     apply_fn = load_object(command.model, "--model")
     params = _given.parameters(command.network)
-    _given.check_model(apply_fn, params, x[:2])
+    _given.check_model(apply_fn, params, x[:2], command.network)
     print(trace(apply_fn, params, x).explain())
 
 
@@ -200,8 +200,8 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     arrays = _given.arrays(command.inputs, ("x", "y"))
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
     a, b = _given.parameters(first), _given.parameters(second)
-    for params in (a, b):
-        _given.check_task(TASKS[command.task], apply_fn, params, arrays)
+    for params, file in ((a, first), (b, second)):
+        _given.check_task(TASKS[command.task], apply_fn, params, arrays, file)
     study = {
         "network": apply_fn, "a": a, "b": b, "train": (arrays["x"], arrays["y"]), "test": test,
         "task": TASKS[command.task], "metadata": {"networks": [str(first), str(second)]},

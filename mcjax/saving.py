@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -42,6 +43,7 @@ def save(file: str | FilePath, value: Any) -> None:
         >>> mcjax.load(file)(0.25)["w"].tolist()
         [0.25, 0.25]
     """
+    _check_file(file, "save(file, value)")
     writer = Writer()
     record = writer.record(value)
     header = json.dumps({"version": _VERSION, "value": record}, allow_nan=False)
@@ -71,6 +73,7 @@ def load(file: str | FilePath, like: Any = None) -> Any:
         >>> mcjax.load(file, like=model).activation is jax.nn.relu
         True
     """
+    _check_file(file, "load(file)")
     arrays, metadata = _tensors.read(file)
     if _KEY not in metadata:
         if not arrays:
@@ -89,6 +92,13 @@ def load(file: str | FilePath, like: Any = None) -> Any:
             f"{file} does not hold what mcjax writes ({type(error).__name__}: {error}); was it "
             "changed by hand?"
         ) from error
+
+
+def _check_file(file: Any, call: str) -> None:
+    if not isinstance(file, str | os.PathLike):
+        raise ValueError(
+            f"file must be the name of a file, got a {type(file).__name__}; it is mcjax.{call}"
+        )
 
 
 def nested(file: str | FilePath) -> Any:

@@ -232,7 +232,7 @@ def compare(
         >>> print(found.table().text().splitlines()[2])
         OT                 100.00           0.0000          0.0000
     """
-    (x, y), _ = _check.labelled(train)
+    (x, y), _ = _check.labelled(train, "train")
     progress("tracing the model")
     if not isinstance(network, Network):
         network = trace(network, a, per_example(lambda v: v[:2], x))
@@ -335,7 +335,7 @@ def _named(methods: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_task(network: Network, a: Params, data: Data, task: Task, split: str) -> None:
     """Raise unless outputs and labels are the task's."""
-    (x, y), _ = _check.labelled(data)
+    (x, y), _ = _check.labelled(data, split)
     outputs = jax.eval_shape(lambda x: network.apply_fn(a, x), unmark(x))
     _check.outputs(outputs)
     try:

@@ -28,6 +28,8 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
 
     **Arguments:**
     - `logits`: (…, classes); `labels`: (…,) integers or (…, classes) probabilities
+
+    NaN for an integer that is no class.
     """
     logits = _wide(logits)
     if _are_classes(labels):
@@ -38,15 +40,24 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
 def _of_classes(logits: Any, labels: Any) -> Any:
     """log Σ exp − the label's logit: the normaliser is subtracted from no other."""
     own = jnp.take_along_axis(logits, jnp.expand_dims(labels, -1), -1)[..., 0]
-    return jax.nn.logsumexp(logits, -1) - own
+    return jnp.where(_in_range(logits, labels), jax.nn.logsumexp(logits, -1) - own, jnp.nan)
+
+
+def _in_range(logits: Any, labels: Any) -> Any:
+    """Which labels are classes: under `jit` no check sees them, and −1 would be the last."""
+    return (labels >= 0) & (labels < logits.shape[-1])
 
 
 def accuracy(logits: Any, labels: Any) -> Any:
-    """1 where the largest logit is the label's, else 0, per example; NaN where a logit is."""
+    """1 where the largest logit is the label's, else 0, per example.
+
+    NaN where a logit is, and for a label that is no class.
+    """
     if not _are_classes(labels):
         labels = jnp.argmax(labels, -1)
     right = (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
-    return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, right)
+    known = _in_range(logits, labels) & ~jnp.isnan(logits).any(-1)
+    return jnp.where(known, right, jnp.nan)
 
 
 def _are_classes(labels: Any) -> bool:

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from mcjax.methods import PRESETS
 from mcjax.models import MLP
 
 MODEL = """
-import jax, jax.numpy as jnp
+import flax.linen as nn, jax, jax.numpy as jnp
+
+module = nn.Dense(3)
 
 def apply_fn(params, x):
     return jax.nn.relu(x @ params["w1"] + params["b1"]) @ params["w2"]
@@ -69,6 +72,7 @@ def here(tmp_path, monkeypatch):
         "text": (x, y.astype(str)), "text-x": (x.astype(str), y), "objects": (x.astype(object), y),
         "too-large": (x, y + 1), "nan": (np.where(x > 2, np.nan, x), y), "scalar": (x, 3),
         "short": (x, y[:7]), "none": (x[:0], y[:0]), "other-x": (x[:, :5], y),
+        "targets": (x, x[:, :3]),
     }  # fmt: skip
     for kind, (x_odd, y_odd) in odd.items():
         np.savez(f"{kind}.npz", x=x_odd, y=y_odd)
@@ -226,8 +230,14 @@ def mistakes(name):
         "one-hot": ([*own, *model, "--inputs", "one-hot.npz"], "probabilities of the classes"),
         "floats": ([*own, *model, "--inputs", "floats.npz"], "cast them to integers"),
         "too large": ([*own, *model, "--inputs", "too-large.npz"], "labels lie in [1, 3]"),
-        "other x": ([*own, *model, "--inputs", "other-x.npz"], "the function fails on these"),
+        "other x": ([*own, *model, "--inputs", "other-x.npz"], "inputs of shape (40, "),
         "dict": ([*own, "--model", f"{name}:in_dict", *data], "apply_fn returns a dict (logits:"),
+        "module": ([*own, "--model", f"{name}:module", *data], "pass its method .apply"),
+        "regression": ([*own, *model, "--inputs", "targets.npz"], "pass --task regression"),
+        "own class": (
+            ["connect", "module.safetensors", OWN[1], *model, *data],
+            "module.safetensors and inputs of shape (40, 6)",
+        ),
         "one number": ([*own, "--model", f"{name}:one_number", *data], "two classes or more"),
         "stops": ([*own, "--model", f"{name}:stops", *data], "the function fails"),
         "raises": ([*own, "--model", f"{name}_raises:f", *data], "ZeroDivisionError"),
@@ -247,7 +257,15 @@ def mistakes(name):
     }
 
 
-WRITTEN_HERE = {"tfds", "p.safetensors", "p.npz", "x.npz", "c.safetensors", "__pycache__"}
+WRITTEN_HERE = {
+    "module.safetensors",
+    "tfds",
+    "p.safetensors",
+    "p.npz",
+    "x.npz",
+    "c.safetensors",
+    "__pycache__",
+}
 
 
 @pytest.mark.parametrize("which", list(mistakes("")))
@@ -261,6 +279,7 @@ def test_mistakes_are_one_line_and_status_2(here, which, capsys, monkeypatch, tm
     with open("p.npz", "wb") as file:
         pickle.dump({"w": 1}, file)
     np.savez("x.npz", x=np.zeros((4, 6), np.float32))
+    mcjax.save("module.safetensors", eqx.nn.Linear(6, 3, key=jax.random.key(0)))
     mcjax.save("c.safetensors", {"w1": np.ones((6, 9), np.float32),
                                        "b1": np.ones(9, np.float32), 
                                        "w2": np.ones((9, 3), np.float32)})  # fmt: skip

@@ -193,7 +193,7 @@ OTHERS = {
     "time", "compose", "identity", "invert", "random", "absolute_error", "accuracy",
     "cross_entropy", "from_dict", "one_array", "require", "squared_error", "token_accuracy",
     "token_cross_entropy", "check_family", "check_path", "check_task", "run", "tatro2020",
-    "birkhoff", "nearest_permutation", "sample_permutations", "solve",
+    "birkhoff", "nearest_permutation", "sample_permutations", "solve", "units_of",
 }  # fmt: skip
 
 

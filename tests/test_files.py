@@ -33,8 +33,8 @@ def test_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pickle.dumps({"w": [1]}), "pickled checkpoint; mcjax never unpickles"),
-        (b"PK\x03\x04torch", "pickled checkpoint"),
+        (pickle.dumps({"w": [1]}), "pickled checkpoint, .* never unpickles"),
+        (b"PK\x03\x04torch", "zip archive .* never unpickles"),
         (b"", "no whole safetensors file"),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "no whole safetensors file"),
         (b"\x07" + os.urandom(199), "no whole safetensors file"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ LEVELS = [
     {"transport", "path", "attacks"},
     {"evaluation", "adjust", "training"},
     {"flows", "align"},
-    {"methods", "merge", "inputs", "theory"},
+    {"methods", "merge", "theory"},
     {
         "data",
         "models",
@@ -116,6 +117,18 @@ def test_imports_go_down():
     pairs = [(m, n) for m, used in GRAPH.items() for n in used if place(m) not in FREE]
     assert len(pairs) > 100
     assert not [(m, n) for m, n in pairs if place(n) in FREE or level(n) > level(m)]
+
+
+def test_the_map_has_every_place_on_its_level():
+    """CONTRIBUTING.md: rows `| level | places | …`, in order."""
+    rows = re.findall(
+        r"^\| ([0-9–]) \| (.*?) \|", (REPOSITORY / "CONTRIBUTING.md").read_text(), re.M
+    )
+    found = [(number, name) for number, names in rows for name in re.findall("`(.*?)`", names)]
+    places = {place(module) for module in GRAPH}
+    expected = [(str(i), name) for i, names in enumerate(LEVELS) for name in names & places]
+    assert sorted(found) == sorted(expected + [("–", name) for name in FREE])
+    assert [number for number, _ in rows] == sorted(number for number, _ in rows)
 
 
 def test_no_cycles_between_files():

@@ -104,6 +104,26 @@ def test_results(file):
     assert again[1].task is mcjax.tasks.CLASSIFICATION
 
 
+class ByTheOrigin:
+    """A method of the user's, whose class no file can hold."""
+
+    def connect(self, problem):
+        origin = jax.tree.map(lambda v: 0 * v, problem.a)
+        points = [problem.a, origin, problem.b]
+        return mcjax.methods.Connection(mcjax.path.PolygonalChain(points))
+
+
+def test_a_connection_of_a_method_of_the_users(file):
+    f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+    a, b = ({"w1": s * jnp.eye(3), "w2": jnp.ones((3, 2))} for s in (1.0, 2.0))
+    network = mcjax.trace(f, a, jnp.ones((2, 3)), check=False)
+    mcjax.save(file, mcjax.connect(network, a, b, ByTheOrigin()))
+    again = mcjax.load(file, like=network)
+    assert again.method is None
+    assert "ByTheOrigin" in again.metadata["method"]
+    np.testing.assert_array_equal(again.path(0.75)["w1"], np.eye(3))
+
+
 def test_a_task_of_the_users(file):
     error = lambda outputs, y: jnp.abs(outputs - y).max(-1)
     task = mcjax.Task("worst coordinate", {"loss": error}, {"loss": "high"})

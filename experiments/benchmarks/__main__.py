@@ -29,7 +29,8 @@ class Benchmarks:
     """Folder of the results."""
     only: tuple[str, ...] = ()
     """Modules, or a module and what it measures ("curves training"), to measure again; the others'
-    numbers stay those in the folder, with the rate of the machine that they were measured on."""
+    numbers stay those in the folder, with the rate of the machine that they were measured on. What
+    the folder has no number of is measured too."""
 
 
 def main(arguments: Benchmarks) -> None:
@@ -44,7 +45,8 @@ def main(arguments: Benchmarks) -> None:
     found, file = {}, arguments.out / f"{kind}.json"
     if arguments.only:
         found = json.loads(file.read_text())["measured"]
-        work = [w for w in work if w[0] in arguments.only or " ".join(w) in arguments.only]
+        names = {*arguments.only}
+        work = [w for w in work if {w[0], " ".join(w)} & names or " ".join(w) not in found]
     bar = tqdm(work, leave=False)
     for module, what in bar:
         bar.set_description(f"{module} {what}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._compiled import compiled_for
 from .._inputs import length
 from .._types import Params
 from ..network import chunks
@@ -109,7 +109,7 @@ def forms(network: Network, x_types: Any, wanted: Sequence[Wanted]) -> list[Matr
     return [matrix_form(analysis.program, network.layers[w.layer], found[w.layer]) for w in wanted]
 
 
-@partial(jax.jit, static_argnames=("network", "wanted", "forced", "chunk"))
+@compiled_for("network", "wanted", "forced", "chunk")
 def _sums(
     network: Network,
     wanted: tuple[Wanted, ...],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._compiled import compiled_for
 from .._tree import is_inexact, linear_combination, squared_norm
 from .._types import Params
 from ..network.action import Action
@@ -47,6 +47,9 @@ class Matchings:
     objective: np.ndarray
     status: str
     network: Network = dataclasses.field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Matchings({len(self.permutations)} networks: {self.status})"
 
     def between(self, i: int, j: int) -> dict[str, Any]:
         """Permutations that align network j to network i."""
@@ -258,17 +261,17 @@ def _relaxed(network: Network, trees: Sequence[Params], matrices: Sequence[Matri
     return (squared_norm(total) - sum(squared_norm(m) for m in moved)) / 2
 
 
-@partial(jax.jit, static_argnames="network")
+@compiled_for("network")
 def _objective(network: Network, trees: Any, matrices: Any) -> jax.Array:
     return _relaxed(network, trees, matrices)
 
 
-@partial(jax.jit, static_argnames="network")
+@compiled_for("network")
 def _gradient(network: Network, trees: Any, matrices: Any) -> Any:
     return jax.grad(lambda m: _relaxed(network, trees, m))(matrices)
 
 
-@partial(jax.jit, static_argnames="network")
+@compiled_for("network")
 def _along(network: Network, trees: Any, matrices: Any, towards: Any) -> jax.Array:
     """The objective at steps of different sizes towards other matrices."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._compiled import compiled_for
 from .._types import ApplyFn, Params, Permutations
 from ..network.action import Action
 from ..network.network import Network
@@ -171,12 +171,12 @@ class Objective:
         return float(np.mean([np.asarray(v) for v in values]))
 
 
-@jax.jit
+@compiled_for()
 def _points(path: Path, ts: jax.Array) -> Params:
     return jax.lax.map(path.at, ts)
 
 
-@partial(jax.jit, static_argnames="loss")
+@compiled_for("loss")
 def _losses(loss: Any, networks: Params, batch: Any) -> jax.Array:
     return jax.lax.map(lambda params: loss(params, batch), networks)
 

@@ -41,6 +41,13 @@ class Matching:
     unmatched: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        moved = [
+            f"{name}: {int(np.sum(p != np.arange(np.shape(p)[-1])))} of {np.size(p)} move"
+            for name, p in self.permutations.items()
+        ]
+        return f"Matching({', '.join(moved)}; {self.method}: {self.status})"
+
     def action(self, network: Network) -> Action:
         """The permutations as an action: `matching.action(network)(b)` aligns b to a."""
         return Action.of(network, self.permutations)

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from .. import _check
+from .._static import is_array
 from .._stream import BLOCK_BYTES, Stream
 from .._types import ApplyFn
 from .._version import versions
@@ -92,8 +93,14 @@ def evaluate(
         [1.0, 0.5, 0.0]
     """
     if not isinstance(path, Path):
-        hint = "; pass its .path" if isinstance(getattr(path, "path", None), Path) else ""
+        hint = "; the order is mcjax.evaluate(path, model, data)" if callable(path) else ""
+        if isinstance(getattr(path, "path", None), Path):
+            hint = "; pass its .path"
+        elif not hint:
+            hint = "; the segment between two networks is mcjax.path.Linear(a, b)"
         raise ValueError(f"path must be a mcjax Path, got {type(path).__name__}{hint}")
+    if is_array(data):  # x alone: y has been taken for t
+        _check.labelled(data)
     ts = time_grid(t)
     found, metadata = evaluated(
         path, model, data, ts, task=task, statistics=statistics, attack=attack, key=key,

@@ -50,6 +50,9 @@ class Curve:
                     f"{name}: expected shape ({wanted[name]},) for {n} points, got {shape}"
                 )
 
+    def __repr__(self) -> str:
+        return f"Curve({len(self.t)} points; {self.task.name}: {', '.join(self.values)})"
+
     def __getattr__(self, name: str) -> np.ndarray:
         values = self.__dict__.get("values", {})
         if name in values:

@@ -151,6 +151,11 @@ def evaluate_plane(
         >>> surface.values["accuracy"][0].tolist()
         [1.0, 0.0]
     """
+    if not isinstance(plane, Plane):
+        raise ValueError(
+            f"plane must be a mcjax.evaluation.Plane, as Plane.through(a, b, c); got a "
+            f"{type(plane).__name__}"
+        )
     if _check.positive(size, "size") < 2:
         raise ValueError("size must be at least 2")
     low, high = plane.corners.min(0), plane.corners.max(0)

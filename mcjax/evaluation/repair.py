@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._compiled import compiled_for
 from .._inputs import length, per_example
 from .._static import pack
 from .._types import Params
@@ -282,7 +282,7 @@ def _over_chunks(
     return jax.tree.map(lambda v: jnp.mean(v, 0), jax.lax.map(of_chunk, jnp.arange(n)))
 
 
-@partial(jax.jit, static_argnames=("network", "chunk", "kept"))
+@compiled_for("network", "chunk", "kept")
 def _statistics(network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any) -> Any:
     """(µ, σ) of every layer of an end point."""
     return _over_batches(network, chunk, kept, params, x, None)[0]

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._inputs import unmark
+from .._static import is_array
 from .._types import ApplyFn, Params
 from ..network import chunks
 from ..network.batch_norm import StatisticLeaves
@@ -163,6 +165,11 @@ def choose(
         return Choice(statistics.source, statistics.leaves)
     if statistics is None:
         return _own(family, model, x, coordinates)
+    if not _same_kind(unmark(statistics), unmark(x)):
+        raise ValueError(
+            f"statistics must be inputs such as x, which is {_kind(x)}, or Statistics of "
+            f"mcjax.evaluation.batch_norm_along; got {_kind(statistics)}"
+        )
     inputs = model.inputs(statistics) if isinstance(model, Network) else statistics
     n = _check.batched(inputs, "statistics")
     roles = roles_of(family, model, chunks.types(inputs, min(chunk, n)), coordinates)
@@ -176,6 +183,21 @@ def choose(
         source, kept, inputs, model.function if isinstance(model, Network) else model, chunk,
         t_batch, in_sweep and not kept,
     )  # fmt: skip
+
+
+def _same_kind(x: Any, y: Any) -> bool:
+    """Whether two inputs have the same structure and numbers of axes."""
+    if jax.tree.structure(x) != jax.tree.structure(y):
+        return False
+    pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
+    return all(np.ndim(u) == np.ndim(v) for u, v in pairs)
+
+
+def _kind(value: Any) -> str:
+    if is_array(value):
+        return f"an array of shape {np.shape(value)}"
+    of = f" of {len(value)}" if isinstance(value, tuple | list | dict) else f", {value!r}"
+    return f"a {type(value).__name__}{of}"
 
 
 def _own(family: Family, model: ApplyFn | Network, x: Any, coordinates: Any) -> Choice:

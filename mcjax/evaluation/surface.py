@@ -35,6 +35,10 @@ class Surface:
             if np.shape(array) != wanted:
                 raise ValueError(f"{name}: expected shape {wanted}, got {np.shape(array)}")
 
+    def __repr__(self) -> str:
+        size = f"{len(self.x)} × {len(self.y)}"
+        return f"Surface({size} points; {self.task.name}: {', '.join(self.values)})"
+
     def summary(self) -> str:
         """The surface in a few lines of text."""
         lines = [f"{len(self.x)} × {len(self.y)} points of a plane; {self.task.name}"]

@@ -1,4 +1,7 @@
-"""Metrics along paths as a figure: a panel a metric, a colour a method, a dash a split."""
+"""Metrics along paths as a figure: a panel a metric, a colour a method, a dash a split.
+
+Where there are many methods, each split has a row of panels of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ COLOURS = (
 _STYLES = {"data": "-", "train": "-", "test": "--", "clean": "-", "robust": "--"}
 # Panels side by side, at most in one row.
 _COLUMNS = 3
+# Methods beyond which the lines of two splits in one panel cannot be told apart.
+_CROWDED = 6
 
 
 def draw_curves(
@@ -34,9 +39,10 @@ def draw_curves(
     - `curves`: method label → split → `mcjax.evaluation.Curve` (or what has `t`, `values`, `task`)
     - `path`: picture file, its ending says the format; default: none is written
     - `metrics`: one panel each; default: all that a curve has
-    - `ax`: axes to draw on, one for each metric; default: those of a new figure
+    - `ax`: axes to draw on, one for each metric; default: those of a new figure, in which more
+      than six methods get a row of panels for each split
 
-    **Returns:** the axes, an array with one for each metric.
+    **Returns:** the axes, an array with one for each metric; those of the first split first.
 
     **Raises:** `ValueError` if there is nothing to draw, no curve has a metric, or the number of
     axes is another.
@@ -49,26 +55,36 @@ def draw_curves(
             f"ax: {len(given)} axes for {len(names)} metrics ({', '.join(names)}); say which "
             "metrics to draw"
         )
-    with _style(ax is None):
-        panels, figure = (given, given[0].figure) if given is not None else _panels(len(names))
-        kinds = list(dict.fromkeys(s for splits in curves.values() for s in splits))
-        styles = {s: _STYLES.get(s, "-") if len(kinds) > 1 else "-" for s in kinds}
-        for panel, name in zip(panels, names, strict=True):
-            _draw(panel, name, curves, styles)
-            _label(panel, name, every)
-        handles = _handles(list(curves), kinds, styles)
-        if len(handles) > 1 and ax is not None:
+    kinds = list(dict.fromkeys(s for splits in curves.values() for s in splits))
+    apart = given is None and len(kinds) > 1 and len(curves) > _CROWDED
+    rows = [(kind,) for kind in kinds] if apart else [tuple(kinds)]
+    columns = len(names) if apart else _columns(len(names))
+    with _style(given is None):
+        panels, figure = (
+            (given, given[0].figure)
+            if given is not None
+            else _panels(len(names) * len(rows), columns)
+        )
+        styles = {s: _STYLES.get(s, "-") if len(rows[0]) > 1 else "-" for s in kinds}
+        places = [(splits, name) for splits in rows for name in names]
+        for panel, (splits, name) in zip(panels, places, strict=True):
+            _draw(panel, name, curves, {s: styles[s] for s in splits})
+            _label(panel, name, every, splits[0] if apart else "")
+        handles = _handles(list(curves), rows[0], styles)
+        if len(handles) > 1 and given is not None:
             panels[0].legend(handles=handles, frameon=False)
         elif len(handles) > 1:
-            # About 60 letters fit below a panel, with 8 for each line and the space around it.
-            wide = 60 * _columns(len(names))
-            columns = min(7, wide // (8 + max(len(str(h.get_label())) for h in handles)))
-            figure.legend(
-                handles=handles, loc="outside lower center", ncols=max(columns, 1), frameon=False
-            )
+            _legend_below(figure, handles, columns)
         if path is not None:
             save_figure(figure, path)
     return panels
+
+
+def _legend_below(figure: Any, handles: Sequence[Any], columns: int) -> None:
+    # About 60 letters fit below a panel, with 8 for each line and the space around it.
+    longest = max(len(str(h.get_label())) for h in handles)
+    count = max(min(7, 60 * columns // (8 + longest)), 1)
+    figure.legend(handles=handles, loc="outside lower center", ncols=count, frameon=False)
 
 
 def save_figure(figure: Any, path: str | Path) -> None:
@@ -101,10 +117,9 @@ def _columns(n: int) -> int:
     return n if n <= _COLUMNS else min(_COLUMNS, -(-n // 2))
 
 
-def _panels(n: int) -> tuple[np.ndarray, Any]:
+def _panels(n: int, columns: int) -> tuple[np.ndarray, Any]:
     from matplotlib.figure import Figure
 
-    columns = _columns(n)
     rows = -(-n // columns)
     figure = Figure(figsize=(5 * columns if n > 1 else 6.4, 0.4 + 3.8 * rows), layout="constrained")
     panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
@@ -117,18 +132,18 @@ def _draw(panel: Any, name: str, curves: Mapping[str, Any], styles: Mapping[str,
     for k, (label, splits) in enumerate(curves.items()):
         width = 2.6 - 1.3 * k / max(len(curves) - 1, 1)  # a curve under another shows beside it
         for split, curve in splits.items():
-            if name in curve.values:
+            if split in styles and name in curve.values:
                 values = curve.task.scale(name) * np.asarray(curve.values[name], np.float64)
                 marker = "o" if len(values) == 1 else None
                 panel.plot(curve.t, values, lw=width, color=_colour(k), ls=styles[split],
                            marker=marker, label=f"{label}, {split}")  # fmt: skip
 
 
-def _label(panel: Any, name: str, every: Sequence[Any]) -> None:
+def _label(panel: Any, name: str, every: Sequence[Any], split: str) -> None:
     axes = dict.fromkeys(c.task.axis(name) for c in every if name in c.values)
     title = name.replace("_", " ")
     panel.set(
-        title=f"{title[:1].upper()}{title[1:]} along the path",
+        title=f"{title[:1].upper()}{title[1:]} along the path" + (split and f", {split}"),
         ylabel=" / ".join(axes),
         xlabel="t   (network A at 0, network B at 1)",
         xlim=(0, 1),

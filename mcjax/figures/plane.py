@@ -56,7 +56,9 @@ def draw_plane(
         colours = "viridis" if task.direction(metric) == "low" else "viridis_r"
         scale = _scale(values, logarithmic)
         filled = panel.contourf(surface.x, surface.y, values, cmap=colours, **scale)
-        bar = panel.figure.colorbar(filled, ax=panel, label=task.axis(metric))
+        # As high as the panel, whose shape is the plane's; others' axes give up space for it.
+        own = {"cax": panel.inset_axes((1.03, 0, 0.04, 1))} if ax is None else {"ax": panel}
+        bar = panel.figure.colorbar(filled, label=task.axis(metric), **own)
         if logarithmic:
             bar.ax.yaxis.set_major_formatter(lambda v, _: f"{v:.3g}")
             bar.ax.yaxis.set_minor_formatter(lambda v, _: "")

@@ -84,7 +84,7 @@ def _from_latent(architecture: Architecture, arrays: list[jax.Array], z: jax.Arr
 class ConnectionModel:
     """A trained ν for each group of a network.
 
-    - `method`: the recipe that it is for: `"iaf-flow"`, `"realnvp-flow"`, `"realnvp-bijection"`
+    - `method`: which it is for: `"iaf-flow"`, `"realnvp-flow"`, `"realnvp-bijection"`
     - `architecture`: of every ν; `arrays`: group name → its arrays; `rows`: what makes up a neuron
     - `losses`: (steps,) training loss; `metadata`: how it was trained
     """

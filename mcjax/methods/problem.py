@@ -63,7 +63,8 @@ class Connection:
       `"least squares"` (layers solved, see `legs`), `"trained"`, `"not finite"` (a training loss
       was NaN or infinite), or the status of the matching behind it
     - `legs`: rank and residual of every weight adjustment
-    - `method`: the object that made it
+    - `method`: the object that made it; None after loading if it is of a class that no file can
+      hold (`metadata["method"]` describes it)
     - `metadata`: label and options of the method, task, number of examples, key, seconds, versions
     """
 
@@ -71,9 +72,15 @@ class Connection:
     permutations: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     status: str = "closed form"
     legs: tuple[Leg, ...] = ()
-    method: Any = None
+    method: Any = dataclasses.field(default=None, metadata={"saved": "if possible"})
     network: Network | None = dataclasses.field(default=None, repr=False)
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        made = self.metadata.get("label", "made by hand")
+        moved = sum(self.moved.values())
+        end = f", ends at B with {moved} units in another place" if self.permutations else ""
+        return f"Connection({made}: {self.status}; {type(self.path).__name__}{end})"
 
     @property
     def action(self) -> Action:

@@ -141,6 +141,18 @@ class Action:
 
     __delattr__ = __setattr__  # type: ignore[assignment]
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # nothing in it changes
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an Action belongs to a Network, which cannot be pickled; write it with mcjax.save, "
+            "or pickle its .permutations"
+        )
+
     def __repr__(self) -> str:
         shown = [self._described(n) for n in list(self._permutations)[:_SHOWN]]
         more = len(self._permutations) - len(shown)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from .._compiled import compiled_for
 from .._inputs import type_of
 from .._types import Params
 from .analysis import analyse
@@ -90,7 +91,7 @@ def group_activations(
     return dict(zip(network.groups, _group_arrays(network, params, x, tap), strict=True))
 
 
-@partial(jax.jit, static_argnames=("network", "tap"))
+@compiled_for("network", "tap")
 def _group_arrays(network: Structure, params: Params, x: Any, tap: str) -> list[tuple[Any, ...]]:
     """For each group its arrays; a list, as jit would sort a dictionary."""
     analysis, found = analysis_for(network, _types(x))
@@ -141,7 +142,7 @@ def layer_values(network: Structure, params: Params, x: Any, which: str) -> dict
     return {layer.name: value for layer, value in named if value is not None}
 
 
-@partial(jax.jit, static_argnames=("network", "which"))
+@compiled_for("network", "which")
 def _layer_arrays(network: Structure, params: Params, x: Any, which: str) -> list[Any]:
     """For each layer its value, None where it has none."""
     analysis, found = analysis_for(network, _types(x))

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._compiled import compiled_for
 from .._inputs import length, type_of
 from .._types import Params
 from . import chunks
@@ -261,7 +261,7 @@ def _in_float64(held: tuple) -> tuple[np.ndarray, ...]:
     )  # fmt: skip
 
 
-@partial(jax.jit, static_argnames=("network", "plan", "chosen", "keep"))
+@compiled_for("network", "plan", "chosen", "keep")
 def _sums(
     network: Network,
     plan: tuple[tuple[int, int], ...],

@@ -240,6 +240,18 @@ class Network(Structure):
             return "{" + ", ".join(map(self._describe, factor.members)) + "}"
         return f"uniform({factor.size})"
 
+    def __copy__(self) -> Network:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Network:
+        return self  # nothing in it changes
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Network holds a traced program and your function, and cannot be pickled; pickle "
+            "the parameters and trace again: mcjax.trace(apply_fn, params, x)"
+        )
+
     def __repr__(self) -> str:
         return f"Network({len(self.groups)} groups, {len(self.layers)} layers)"
 

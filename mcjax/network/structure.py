@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._inputs import mark_like
-from .._static import pack
+from .._inputs import mark_like, type_of, unmark
+from .._static import is_array, pack, unpack
 from .._types import ApplyFn, Params
 from .axes import Atom, Axes
 from .blocks import Dim
@@ -126,8 +126,27 @@ class Structure:
         return [_check.parameters(params, name) for name, params in trees.items()]
 
     def inputs(self, x: Any) -> Any:
-        """Inputs, marked `mcjax.Shared` where those of the trace were."""
-        return mark_like(x, self.input_types)
+        """Inputs, marked `mcjax.Shared` where those of the trace were.
+
+        **Raises:** `ValueError` if the function fails on inputs of their shapes.
+        """
+        marked = mark_like(x, self.input_types)
+        if all(map(is_array, jax.tree.leaves(marked))) and not _alike(marked, self.input_types):
+            types = jax.tree.map(type_of, marked)
+            params = jax.tree.unflatten(self.treedef, self.leaf_types)
+            apply = self.apply_fn
+            _check.output_types(
+                lambda params, x: apply(unpack(params), unmark(x)), params, types, "x: apply_fn"
+            )
+        return marked
+
+
+def _alike(x: Any, types: Any) -> bool:
+    """Whether inputs have the structure and, but for axis 0, the shapes of those of the trace."""
+    if jax.tree.structure(x) != jax.tree.structure(types):
+        return False
+    pairs = zip(jax.tree.leaves(x), jax.tree.leaves(types), strict=True)
+    return all(np.shape(v)[1:] == t.shape[1:] and np.ndim(v) == len(t.shape) for v, t in pairs)
 
 
 def _kind(dtype: Any) -> Any:

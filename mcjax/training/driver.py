@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._compiled import compiled_for
 from .._lazy import lazily
 from .._tree import is_inexact, unstack
 from .store import Store
@@ -118,7 +118,7 @@ def _with_floats(floats: Any, tree: Any) -> Any:
     )
 
 
-@partial(jax.jit, static_argnames="trainer", donate_argnames="state")
+@compiled_for("trainer", donate_argnames="state")
 def _looped(trainer: Trainer, state: State, block: Any, count: Any, given: Any):
     step = jax.vmap(trainer.step, (0, 0, None)) if trainer.several else trainer.step
     steps = len(jax.tree.leaves(block)[0])
@@ -134,7 +134,7 @@ def _looped(trainer: Trainer, state: State, block: Any, count: Any, given: Any):
     return jax.lax.fori_loop(0, count, one, (state, losses))
 
 
-@partial(jax.jit, static_argnames="trainer", donate_argnames="state")
+@compiled_for("trainer", donate_argnames="state")
 def _single(trainer: Trainer, state: State, batch: Any, given: Any):
     return trainer.step(state, batch, given)
 

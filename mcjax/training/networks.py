@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._compiled import compiled_for
 from .._inputs import per_example
 from .._loops import slow_in_loops
 from .._static import pack, unpack
@@ -78,6 +79,13 @@ def train_networks(
         >>> a["params"]["Dense_0"]["kernel"].shape
         (8, 4)
     """
+    if not callable(init):
+        raise ValueError(
+            f"init must be a function key → parameters, as lambda key: model.init(key, x[:1]); "
+            f"got a {type(init).__name__}"
+        )
+    if not isinstance(seeds, Iterable):
+        raise ValueError(f"seeds must be a sequence, one network each, as (0, 1); got {seeds!r}")
     whole, seeds = Data(data), [int(s) for s in seeds]
     if not seeds:
         raise ValueError("seeds is empty: there is no network to train")
@@ -128,7 +136,7 @@ class NetworkObjective:
         return self.loss(params, (*self.layout.join(rows, shared), key))
 
 
-@partial(jax.jit, static_argnames="init")
+@compiled_for("init")
 def _initial(init: Callable, keys: jax.Array) -> Params:
     return jax.vmap(lambda key: pack(init(key), "init(key)"))(keys)
 

@@ -120,6 +120,17 @@ def test_curves_of_several_methods_share_a_legend():
         draw_curves({})
 
 
+def test_many_methods_have_a_row_of_panels_for_each_split():
+    curve = example(loss=[1.0, 5.0, 3.0], accuracy=[0.9, 0.2, 0.7])
+    panels = draw_curves({f"method {k}": {"train": curve, "test": curve} for k in range(7)})
+    assert [len(p.lines) for p in panels] == [7, 7, 7, 7]
+    titles = [f"{m} along the path, {s}" for s in ("train", "test") for m in ("Loss", "Accuracy")]
+    assert [p.get_title() for p in panels] == titles
+    assert {line.get_linestyle() for p in panels for line in p.lines} == {"-"}
+    (legend,) = panels[0].figure.legends
+    assert len(legend.get_texts()) == 7
+
+
 @pytest.mark.parametrize("values", [np.ones((3, 3)), np.eye(3) + np.diag([np.nan, 0, 0])])
 def test_surfaces_that_are_flat_or_not_finite(values, tmp_path):
     x = np.linspace(0, 1, 3)
@@ -128,7 +139,7 @@ def test_surfaces_that_are_flat_or_not_finite(values, tmp_path):
         x, x, {"loss": values, "absolute_error": values}, corners, mcjax.tasks.REGRESSION
     )
     panel = surface.plot(tmp_path / "plane.png")
-    assert panel.figure.axes[1].get_ylabel() == "mean squared error"
+    assert panel.child_axes[0].get_ylabel() == "mean squared error"  # of the colour bar
     again = mcjax.evaluation.Surface.from_dict(surface.to_dict())
     np.testing.assert_array_equal(again.values["loss"], values)
     assert again.task is mcjax.tasks.REGRESSION

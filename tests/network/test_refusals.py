@@ -99,10 +99,12 @@ REFUSED = {
         r"classification needs .* a Output .*out\.logits\)",
     ),
     "labels in a column": (
-        evaluate(data=(X, Y[:, None])), r"integer labels of shape \(23, 1\) .* expected shape \(23,\)",
+        evaluate(data=(X, Y[:, None])),
+        r"integer labels of shape \(23, 1\) .* expected shape \(23,\)",
     ),
     "labels of floats": (
-        evaluate(data=(X, Y.astype(float))), r"got float64 of shape \(23,\); if these are classes, cast",
+        evaluate(data=(X, Y.astype(float))),
+        r"got float64 of shape \(23,\); if these are classes, cast",
     ),
     "dataclass of parameters": (
         trace(params=Unregistered(X)), "params is a Unregistered, which JAX does not know",
