@@ -330,6 +330,8 @@ def _run(tests: str, copy: Path) -> tuple[bool, str]:
     )  # fmt: skip
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
+    if done.returncode in (4, 5):  # what pytest was asked for is not there
+        sys.exit(f"tests/{tests}: {last}")
     return done.returncode == 0, failed[0].partition(" ")[2][:80] if failed else last
 
 

@@ -204,3 +204,12 @@ def test_json_without_bare_nan():
     text = mcjax._files.to_json({"a": (float("nan"), float("-inf"), 0.5), "b": [1, None]})
     assert json.loads(text, parse_constant=pytest.fail) == {
         "a": ["NaN", "-Infinity", 0.5], "b": [1, None]}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_parameters_of_other_shapes_and_types_do_not_fit(kind, tmp_path):
+    file, saved = tmp_path / "a.safetensors", np.zeros(2, np.float32)
+    mcjax.save(file, {"w": saved})
+    like = {"w": np.zeros(3 if kind is np.float32 else 2, kind)}
+    with pytest.raises(ValueError, match=r"a\.safetensors: leaf 'w' "):
+        mcjax.load(file, like=like)

@@ -110,7 +110,7 @@ def test_objective_against_numpy(statistic, tap):
 
 def test_no_group_alone_can_be_matched_better():
     """Where weight matching ends each layer is assigned optimally, the others held (in float64)."""
-    a, b = (random_mlp((6, 60, 60, 60, 4), seed) for seed in (0, 1))
+    a, b = (random_mlp((6, *6 * [30], 4), seed) for seed in (0, 1))
     network = mcjax.trace(mlp, a, inputs(2, 6))
     moved = network.permute(match_weights(network, a, b).permutations, b)
     a, moved = (jax.tree.map(np.float64, p) for p in (a, moved))

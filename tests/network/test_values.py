@@ -96,6 +96,12 @@ DIFFERENT = {
     "and another": lambda: mcjax.trace(
         lambda p, x: model()(p, jnp.roll(x, 2, 1)), params(0), X[:2], check=False
     ),
+    "a primitive": lambda: mcjax.trace(
+        lambda p, x: jnp.sin(model()(p, x)), params(0), X[:2], check=False
+    ),
+    "another primitive": lambda: mcjax.trace(
+        lambda p, x: jnp.cos(model()(p, x)), params(0), X[:2], check=False
+    ),
 }
 
 

@@ -265,3 +265,19 @@ def test_memory_maps_are_taken_in_blocks(tmp_path, monkeypatch):
     same(networks(*mapped), whole)
     assert max(largest) <= 1000
     assert len(largest) == 4  # two blocks an epoch: six steps in twice three
+
+
+def test_a_part_begins_with_its_own_key():
+    """So that what a part draws does not depend on how many steps those before it took."""
+    trainer = Trainer(
+        lambda p, batch, draw, given: 0 * p + jax.random.uniform(draw), optax.sgd(0.1)
+    )
+    begin = trainer.init(jnp.zeros(()), jax.random.key(9))
+    _, losses = run(trainer, begin, 3, lambda part: [(jnp.zeros(2), 2)], keys=jax.random.key)
+    expected = []
+    for part in range(3):
+        key = jax.random.key(part)
+        for _ in range(2):
+            key, draw = jax.random.split(key)
+            expected.append(jax.random.uniform(draw))
+    np.testing.assert_array_equal(losses, expected)
