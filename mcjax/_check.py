@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.core
@@ -15,6 +17,24 @@ from ._inputs import batched_leaves, is_shared
 from ._static import Static, is_array, pack, static_leaves
 from ._tree import is_inexact, named_leaves
 from ._types import Params
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def on_host(function: _F) -> _F:
+    """A function that works on the host, with a sentence for whoever calls it under `jit`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not all(map(is_concrete, jax.tree.leaves((args, kwargs)))):
+            raise ValueError(
+                f"{function.__name__} works on the host, and its arguments are being traced (jit, "
+                "vmap or grad): call it outside. What can be traced: paths, actions, "
+                "network.permute and mix, mcjax.evaluation.metrics_at, mcjax.transport.sinkhorn"
+            )
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 def is_concrete(value: Any) -> bool:

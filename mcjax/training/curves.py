@@ -27,6 +27,7 @@ from .protocol import Protocol
 from .store import Store
 
 
+@_check.on_host
 def train_curve(
     path: Path,
     model: ApplyFn | Network,
