@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         flows,
         merge,
         methods,
+        network,
         path,
         symmetry,
         tasks,
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from ._inputs import Shared
     from .evaluation import evaluate
     from .methods import connect
-    from .network.action import Action
-    from .network.network import Network
+    from .network import Action, Network
     from .network.trace import trace
     from .path import Path
     from .saving import load, save
@@ -54,6 +54,7 @@ __all__ = [
     "load",
     "merge",
     "methods",
+    "network",
     "path",
     "save",
     "symmetry",
@@ -67,8 +68,8 @@ __all__ = [
 
 # Names that are no modules of their own → where they are.
 _PLACES = {
-    "Action": "network.action",
-    "Network": "network.network",
+    "Action": "network",
+    "Network": "network",
     "Path": "path",
     "Shared": "_inputs",
     "Task": "tasks",

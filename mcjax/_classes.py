@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import pkgutil
@@ -70,6 +71,28 @@ def class_of(name: str, file: Any) -> type:
         "it was written by another version of mcjax"
     )  # fmt: skip
     raise ValueError(f"{file} holds a {name}, a class that is not known here: {cure}")
+
+
+def function_name(value: Any) -> str | None:
+    """`mcjax.transport.relaxation:sinkhorn` for a function of ours that stands in a module."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    ours = isinstance(module, str) and module.partition(".")[0] == _PACKAGE
+    here = ours and getattr(sys.modules.get(module), name, None) is value
+    return f"{module}:{name}" if here else None
+
+
+def function_of(name: str, file: Any) -> Any:
+    """The function of a name; a file can import nothing but modules of ours."""
+    module, _, short = name.partition(":")
+    if module.partition(".")[0] == _PACKAGE:
+        with contextlib.suppress(ImportError):
+            found = getattr(importlib.import_module(module), short, None)
+            if function_name(found) == name:
+                return found
+    raise ValueError(
+        f"{file} holds the function {name}, which is not known here: it was written by another "
+        "version of mcjax"
+    )
 
 
 def is_kind(cls: type) -> bool:

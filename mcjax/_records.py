@@ -17,7 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._classes import class_name, class_of, fields_of, is_kind, made
+from ._classes import (
+    class_name,
+    class_of,
+    fields_of,
+    function_name,
+    function_of,
+    is_kind,
+    made,
+)
 from ._like import Stand, check_like
 from ._static import Static, is_array, pack, unpack
 from ._tensors import NATIVE
@@ -105,6 +113,9 @@ class Writer:
             leaves = [[k, self.record(v, (*at, *k))] for k, (_, v) in zip(keys, flat)]
             return {"is": "tree", "class": _describe(value), "at": list(at), "leaves": leaves,
                     "packed": unpack(value) is not value}  # fmt: skip
+        name = function_name(value)
+        if name is not None:
+            return {"is": "function", "name": name}
         if at and callable(value):
             return {"is": "left out", "at": list(at), "what": _describe(value)}
         raise ValueError(f"{_where(at)} is a {_describe(value)}, which mcjax cannot save")
@@ -197,6 +208,9 @@ class Reader:
         cls = class_of(record["class"], self.file)
         fields = {n: self.value(v) for n, v in record["fields"].items()}
         return made(cls, fields, f"{self.file}: a {record['class']}")
+
+    def _function(self, record: Mapping[str, Any]) -> Any:
+        return function_of(record["name"], self.file)
 
     def _class(self, record: Mapping[str, Any]) -> type:
         return class_of(record["class"], self.file)

@@ -80,7 +80,13 @@ class Stream:
             (x, y), self.n = _check.labelled((mark(_arrays(x)), _arrays(y)))
             self.arrays = (x, y)
             return
-        if isinstance(data, dict | str | bytes) or is_array(data) or not isinstance(data, Iterable):
+        arrays = isinstance(data, tuple) and any(map(is_array, data))
+        if (
+            arrays
+            or isinstance(data, dict | str | bytes)
+            or is_array(data)
+            or not isinstance(data, Iterable)
+        ):
             _check.labelled(data)  # says what it should be
         self.n = None  # not known before the end
         self.batches = data

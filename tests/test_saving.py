@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import equinox as eqx
 import flax.struct
@@ -15,7 +16,7 @@ import safetensors.numpy
 
 import mcjax
 from mcjax._classes import class_name
-from mcjax.path import Linear, Path, Swaps
+from mcjax.path import Linear, Path, Swaps, static
 
 from .handed import CASES
 from .paths import PATHS, network_of, tree
@@ -24,11 +25,9 @@ from .paths import PATHS, network_of, tree
 class Parabola(Path):
     """A user's path."""
 
-    fields = ("a", "b")
-    static = ("power",)
-
-    def __init__(self, a, b, power=2):
-        self._set(a=a, b=b, power=power)
+    a: Any
+    b: Any
+    power: int = static(default=2)
 
     def at(self, t):
         return jax.tree.map(lambda a, b: a + t**self.power * (b - a), self.a, self.b)

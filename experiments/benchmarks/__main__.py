@@ -38,7 +38,7 @@ def main(arguments: Benchmarks) -> None:
         ("matching", "weights"), ("tracing", "resnet20"), ("tracing", "transformer"),
         ("adjustment", "one"), ("adjustment", "path"), ("adjustment", "transport"),
         ("curves", "training"), ("curves", "statistics-mlp"), ("curves", "statistics-wide"),
-        ("curves", "statistics-tiny-ten"), ("curves", "alignment"),
+        ("curves", "statistics-tiny-ten"), ("curves", "alignment"), ("imports", "all"),
     ]  # fmt: skip
     kind = jax.devices()[0].platform
     found, file = {}, arguments.out / f"{kind}.json"
@@ -150,6 +150,11 @@ def _rows_of_curves(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]
         r, "alignment of ResNet32, 10,000 images",
         f"{r['seconds'] / r['forwards']:.2f}× one forward pass of each network", "one pass",
         f"{r['seconds']:.1f} s, {r['cold']:.1f} s cold; the forward passes {r['forwards']:.1f} s",
+    ))  # fmt: skip
+    r = found["imports all"]
+    rows.append(_row(
+        r, "import of mcjax and all it offers (but flows)",
+        f"{r['seconds'] / r['jax']:.2f}× import jax", "≤ 1.6×", f"{r['seconds']:.2f} s",
     ))  # fmt: skip
     return rows
 

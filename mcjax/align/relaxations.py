@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
 import jax
-import optax
 
+from .._lazy import lazily
 from .._types import Params
 from ..network.network import Network
 from ..path import Path, Transported
 from ..training.protocol import Protocol
 from ..transport.relaxation import project, sinkhorn
 from .straight_through import StraightThroughPath
+
+if TYPE_CHECKING:
+    import optax
+else:
+    optax = lazily("optax")
 
 
 class Relaxation(Interface):

@@ -188,8 +188,13 @@ def check_task(
     """Raise unless outputs and labels are the task's; the check of the labels of other blocks."""
     apply = apply_of(model)
     params = type_at(family, coordinates)
-    outputs = jax.eval_shape(lambda params, x: apply(unpack(params), unmark(x)), params, x)
-    _check.outputs(outputs)
+
+    def outputs_of(params: Any, x: Any) -> Any:
+        outputs = apply(unpack(params), unmark(x))
+        _check.outputs(outputs)
+        return outputs
+
+    outputs = jax.eval_shape(outputs_of, params, x)
     read = jax.eval_shape(task.outputs, outputs)
 
     def check(y: Any) -> None:

@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import optax
 
 from .. import _check
+from .._lazy import lazily
 from .._tree import linear_combination, squared_distance
 from .._types import Params, Permutations
 from ..align import Matching
@@ -26,6 +26,11 @@ from ..tasks import CLASSIFICATION, Task
 from ..training.curves import train_curve
 from ..training.data import Data
 from ..training.protocol import Protocol
+
+if TYPE_CHECKING:
+    import optax
+else:
+    optax = lazily("optax")
 
 
 @dataclasses.dataclass(frozen=True)

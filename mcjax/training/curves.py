@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import optax
 
 from .. import _check
+from .._lazy import lazily
 from .._loops import slow_in_loops
 from .._static import unpack
 from .._types import ApplyFn
@@ -25,6 +25,11 @@ from .fit import Fit, PathObjective
 from .loss import TrainingLoss
 from .protocol import Protocol
 from .store import Store
+
+if TYPE_CHECKING:
+    import optax
+else:
+    optax = lazily("optax")
 
 
 @_check.on_host

@@ -9,16 +9,21 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from .._compiled import compiled_for
+from .._lazy import lazily
 from .._tree import is_inexact, unstack
 from .store import Store
+
+if TYPE_CHECKING:
+    import optax
+else:
+    optax = lazily("optax")
 
 
 class State(NamedTuple):
@@ -181,6 +186,17 @@ def run(
     - `store`: where the state is kept, after every so many parts and at the end
     - `progress`: called after each part with (its number, the losses of its steps)
     """
+    try:
+        return _run(trainer, state, parts, blocks, given, keys, store, every, progress)
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _run(
+    trainer: Trainer, state: State, parts: int, blocks: Any, given: Any, keys: Any,
+    store: Store | None, every: int, progress: Any,
+) -> tuple[State, np.ndarray]:  # fmt: skip
     first, history = 0, []
     if store is not None:
         first, state, kept = store.restore(state)

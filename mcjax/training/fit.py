@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from .. import _check
 from .._inputs import type_of
+from .._lazy import lazily
 from .._loops import slow_in_loops
 from .._static import unpack
 from .._types import LossFn
 from ..path import Path
 from .data import BLOCK_BYTES
 from .driver import State, Trainer, copied, run, warn_unless_finite
+
+if TYPE_CHECKING:
+    import optax
+else:
+    optax = lazily("optax")
 
 # Steps taken together when batches come from an iterator.
 _BLOCK = 64

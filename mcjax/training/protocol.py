@@ -6,14 +6,19 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from .. import _check
+from .._lazy import lazily
 from ..attacks import PGD
+
+if TYPE_CHECKING:
+    import optax
+else:
+    optax = lazily("optax")
 
 # (key, a batch of x) → the batch augmented
 Augment = Callable[[jax.Array, Any], Any]

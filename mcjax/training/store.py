@@ -1,4 +1,4 @@
-"""The state of a running training on disk: whole, of this run, or refused."""
+"""The state of a running training on disk (orbax): whole, of this run, or refused."""
 
 from __future__ import annotations
 
@@ -45,13 +45,19 @@ class Store:
             raise ValueError(
                 f"directory: cannot write in {self.folder}: {error.strerror or error}"
             ) from None
+        import orbax.checkpoint as ocp  # it takes a second
 
-    def _states(self) -> list[Path]:
-        """The states there are, the newest first."""
+        self._args = ocp.args
+        options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def _states(self) -> list[int]:
+        """The numbers of the states there are, the newest first."""
         try:
-            return sorted(self.folder.glob("state-*.safetensors"), reverse=True)
-        except OSError:  # the folder cannot be read: writing will say so
+            names = [f.name for f in self.folder.iterdir() if f.is_dir()]
+        except OSError:  # no folder yet, or one that cannot be read: writing will say so
             return []
+        return sorted((int(n) for n in names if n.isdecimal()), reverse=True)
 
     def _read_run(self, record: Path) -> Any:
         try:
@@ -70,18 +76,18 @@ class Store:
         **Raises:** `ValueError` if there are states and none can be read.
         """
         failures = []
-        for file in self._states():
+        for done in self._states():
             try:
-                found = _read(file, state)
-            except (OSError, ValueError) as error:
-                failures.append(f"{file.name}: {error}")
+                found = self._read(done, state)
+            except Exception as error:  # orbax and what it stands on raise many kinds
+                failures.append(f"{done}: {str(error).splitlines()[0] if str(error) else error!r}")
                 continue
             if failures:
                 warnings.warn(
                     f"{self.folder} holds a damaged checkpoint ({failures[0]}); going on from "
-                    f"the one before it, {file.name}", stacklevel=4,
+                    f"the one before it, {done}", stacklevel=4,
                 )  # fmt: skip
-            return found
+            return (done, *found)
         if failures:
             raise ValueError(
                 f"directory: no checkpoint in {self.folder} can be read ({'; '.join(failures)}). "
@@ -89,58 +95,60 @@ class Store:
             )
         return 0, state, None
 
+    def _read(self, done: int, like: Any) -> tuple[Any, np.ndarray]:
+        leaves, treedef = jax.tree.flatten(like)
+        found = self._manager.restore(
+            done,
+            args=self._args.Composite(
+                state=self._args.StandardRestore([_data(v) for v in leaves]),
+                record=self._args.JsonRestore(),
+            ),
+        )
+        record = found["record"]
+        losses = np.array(record["losses"], np.float32).reshape(record["shape"])
+        if record["digest"] != _digest([*found["state"], losses]):
+            raise ValueError("its bytes are not those that were written")
+        restored = [_like(v, leaf) for v, leaf in zip(found["state"], leaves, strict=True)]
+        return jax.tree.unflatten(treedef, restored), losses
+
     def save(self, done: int, state: Any, losses: np.ndarray) -> None:
         """Keep the state after so many parts, and the one before."""
-        write_atomically(self.folder / f"state-{done:09d}.safetensors", _bytes(done, state, losses))
-        for old in (*self._states()[_KEPT:], *self.folder.glob(".state-*")):
-            old.unlink(missing_ok=True)  # (a kill while writing leaves a part, which is no state)
+        arrays, losses = [_data(v) for v in jax.tree.leaves(state)], np.asarray(losses, np.float32)
+        record = {
+            "losses": losses.ravel().tolist(), "shape": list(losses.shape),
+            "digest": _digest([*arrays, losses]),
+        }  # fmt: skip
+        for later in self._states():
+            if later >= done:  # a damaged one, that this one takes the place of
+                self._manager.delete(later)
+        self._manager.save(
+            done,
+            args=self._args.Composite(
+                state=self._args.StandardSave(arrays), record=self._args.JsonSave(record)
+            ),
+            force=True,
+        )
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._manager.close()
 
 
-def _bytes(done: int, state: Any, losses: np.ndarray) -> bytes:
-    from safetensors.numpy import save
-
-    tensors = {str(i): _raw(v) for i, v in enumerate(jax.tree.leaves(state))}
-    tensors["losses"] = np.asarray(losses)
-    return save(tensors, {"done": str(done), "digest": _digest(tensors)})
+def _data(leaf: Any) -> Any:
+    """The array of a leaf: of a random key its data."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
 
 
-def _read(file: Path, like: Any) -> tuple[int, Any, np.ndarray]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "numpy") as opened:
-            record = opened.metadata() or {}
-            tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"it is cut off or no checkpoint: {error}") from None
-    leaves, treedef = jax.tree.flatten(like)
-    if set(tensors) != {*map(str, range(len(leaves))), "losses"}:
-        raise ValueError("it holds other arrays than this run's state")
-    if record.get("digest") != _digest(tensors):
-        raise ValueError("its bytes are not those that were written")
-    restored = [_like(tensors[str(i)], v) for i, v in enumerate(leaves)]
-    return int(record["done"]), jax.tree.unflatten(treedef, restored), tensors["losses"]
+def _like(array: Any, leaf: Any) -> jax.Array:
+    """A restored array in the place of a leaf."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+    return jnp.asarray(array)
 
 
-def _digest(tensors: dict[str, np.ndarray]) -> str:
+def _digest(arrays: list[Any]) -> str:
     found = hashlib.sha256()
-    for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(np.ascontiguousarray(tensors[name]).view(np.uint8).data)
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
-
-
-def _raw(leaf: Any) -> np.ndarray:
-    """The bytes of a leaf: every dtype that JAX has, random keys by their data."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.frombuffer(np.ascontiguousarray(leaf).tobytes(), np.uint8)
-
-
-def _like(raw: np.ndarray, leaf: Any) -> jax.Array:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _like(raw, jax.random.key_data(leaf))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    if raw.size != leaf.nbytes:
-        raise ValueError("it holds other arrays than this run's state")
-    return jnp.array(np.frombuffer(raw.tobytes(), leaf.dtype).reshape(leaf.shape))

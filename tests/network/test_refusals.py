@@ -99,10 +99,12 @@ REFUSED = {
         r"classification needs .* a Output .*out\.logits\)",
     ),
     "labels in a column": (
-        evaluate(data=(X, Y[:, None])), r"for classes .* \(23,\), .*; got shape \(23, 1\)",
+        evaluate(data=(X, Y[:, None])),
+        r"integer labels of shape \(23, 1\) .* expected shape \(23,\)",
     ),
     "labels of floats": (
-        evaluate(data=(X, Y.astype(float))), r"for probabilities .* \(23, 2\), .*; got .*3,",
+        evaluate(data=(X, Y.astype(float))),
+        r"got float64 of shape \(23,\); if these are classes, cast",
     ),
     "dataclass of parameters": (
         trace(params=Unregistered(X)), "params is a Unregistered, which JAX does not know",
@@ -129,7 +131,7 @@ REFUSED = {
     ),
     "types run": (lambda: trace()().activations(TYPES, X), "params: leaf 'b1' is a jax.Shape"),
     "types saved": (
-        lambda: mcjax.save("unused", TYPES), "params: leaf 'b1' is a jax.ShapeDtype",
+        lambda: mcjax.save("unused", TYPES), "value: 'b1' is a jax.ShapeDtype",
     ),
     "attacked dict": (
         evaluate(in_dict, ({"image": X}, Y), attack=mcjax.attacks.PGD()), "x: an attack moves inp",

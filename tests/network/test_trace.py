@@ -167,7 +167,7 @@ def test_impure_function():
 @pytest.mark.parametrize(
     ("permutations", "message"),
     [
-        ([np.arange(5)], "must map names of groups to index arrays, got a list"),
+        ([np.arange(5)], "or map names of groups to index arrays; got a list"),
         ({"w9": np.arange(5)}, "unknown group 'w9'; the groups are 'w1'"),
         ({"w1": np.arange(4)}, r"has shape \(4,\), expected \(5,\)"),
         ({"w1": np.array([0, 0, 1, 2, 3])}, "is no permutation of 0 … 4"),

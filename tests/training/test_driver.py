@@ -18,7 +18,7 @@ from mcjax import Shared
 from mcjax.attacks import PGD
 from mcjax.path import Bezier
 from mcjax.tasks import REGRESSION
-from mcjax.training import Protocol, Trainer, TrainingLoss, data, run, train_networks
+from mcjax.training import Protocol, Trainer, TrainingLoss, data, run, store, train_networks
 from mcjax.training.fit import PathObjective
 from mcjax.training.store import Store
 
@@ -142,22 +142,39 @@ def test_after_an_interruption_it_goes_on_to_the_same_bits(tmp_path, stop):
 DAMAGE = {
     "cut off": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
-    "a bit": lambda content: content[:-3] + bytes([content[-3] ^ 1]) + content[-2:],
+    "bytes": lambda content: bytes(255 - b for b in content),
 }
+
+
+def damage_state(state, damage):
+    """Damage what an orbax checkpoint holds."""
+    for file in state.rglob("*"):
+        if file.is_file():
+            file.write_bytes(damage(file.read_bytes()))
 
 
 @pytest.mark.parametrize("damage", list(DAMAGE))
 def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, damage):
     whole = keep(tmp_path)
-    first, second = sorted(tmp_path.glob("state-*"))
-    second.write_bytes(DAMAGE[damage](second.read_bytes()))
+    damage_state(tmp_path / "3", DAMAGE[damage])
     with pytest.warns(UserWarning, match="damaged checkpoint .* going on from the one before"):
         again = keep(tmp_path)
     same(again, whole)
-    for file in (first, *tmp_path.glob("state-*")):
-        file.write_bytes(b"nothing")
+    for state in ("2", "3"):
+        damage_state(tmp_path / state, DAMAGE[damage])
     with pytest.raises(ValueError, match=r"no checkpoint in .* can be read .* start anew"):
         keep(tmp_path)
+
+
+def test_other_numbers_in_a_state_are_no_state(tmp_path, monkeypatch):
+    """What can be read but is not what was written."""
+    whole = keep(tmp_path)
+    real, seen = store._digest, []
+    wrong = lambda v: "" if seen.append(1) or len(seen) == 1 else real(v)
+    monkeypatch.setattr(store, "_digest", wrong)
+    with pytest.warns(UserWarning, match="its bytes are not those that were written"):
+        again = keep(tmp_path)
+    same(again, whole)
 
 
 def test_without_its_record_a_folder_is_refused(tmp_path):
@@ -169,16 +186,16 @@ def test_without_its_record_a_folder_is_refused(tmp_path):
 
 def test_a_full_disk_leaves_the_states_whole(tmp_path, monkeypatch):
     """The next state cannot be written: the one before is there, and it goes on from it."""
-    written = []
+    real, written = store.Store.save, []
 
-    def full(path, content):
-        written.append(path)
-        if len(written) > 2:  # run.json and one state are
+    def full(self, done, state, losses):
+        written.append(done)
+        if len(written) > 1:
+            (tmp_path / f"{done}.orbax-checkpoint-tmp-1").mkdir()  # what orbax leaves of it
             raise OSError(28, "No space left on device")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        real(self, done, state, losses)
 
-    monkeypatch.setattr("mcjax.training.store.write_atomically", full)
+    monkeypatch.setattr(store.Store, "save", full)
     with pytest.raises(OSError, match="No space left"):
         keep(tmp_path)
     monkeypatch.undo()
