@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -26,7 +26,8 @@ def on_host(function: _F) -> _F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not all(map(is_concrete, jax.tree.leaves((args, kwargs)))):
+        leaves = jax.tree.leaves((args, kwargs), is_leaf=lambda v: isinstance(v, Iterator))
+        if not all(map(is_concrete, leaves)):
             raise ValueError(
                 f"{function.__name__} works on the host, and its arguments are being traced (jit, "
                 "vmap or grad): call it outside. What can be traced: paths, actions, "
