@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import jax.core
@@ -18,6 +20,24 @@ from ._types import Params
 
 # Inputs that an error names.
 _SHOWN = 4
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def on_host(function: _F) -> _F:
+    """A function that works on the host, with a sentence for whoever calls it under `jit`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        leaves = jax.tree.leaves((args, kwargs), is_leaf=lambda v: isinstance(v, Iterator))
+        if not all(map(is_concrete, leaves)):
+            raise ValueError(
+                f"{function.__name__} works on the host, and its arguments are being traced (jit, "
+                "vmap or grad): call it outside. What can be traced: paths, actions, "
+                "network.permute and mix, mcjax.evaluation.metrics_at, mcjax.transport.sinkhorn"
+            )
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 def is_concrete(value: Any) -> bool:

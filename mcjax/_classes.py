@@ -75,8 +75,8 @@ def class_of(name: str, file: Any) -> type:
 
 def function_name(value: Any) -> str | None:
     """`mcjax.transport.relaxation:sinkhorn` for a function of ours that stands in a module."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
-    ours = isinstance(module, str) and module.partition(".")[0] == _PACKAGE
+    module, name = str(getattr(value, "__module__", "")), getattr(value, "__qualname__", "")
+    ours = module.partition(".")[0] == _PACKAGE
     here = ours and getattr(sys.modules.get(module), name, None) is value
     return f"{module}:{name}" if here else None
 

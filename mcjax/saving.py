@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _tensors
+from . import _check, _tensors
 from ._like import Stand, check_like
 from ._records import Reader, Writer
 from ._static import pack, unpack
@@ -23,6 +23,7 @@ _VERSION = 1
 _KEY = "mcjax"
 
 
+@_check.on_host
 def save(file: str | FilePath, value: Any) -> None:
     """Write parameters, a path, a curve or another result to a safetensors file, atomically.
 

@@ -32,6 +32,7 @@ _NO_DATA = (
 )
 
 
+@_check.on_host
 def match_activations(
     network: Network,
     a: Params,

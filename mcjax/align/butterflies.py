@@ -15,6 +15,7 @@ from .matching import Matching
 from .parameters import float_arrays
 
 
+@_check.on_host
 def match_butterflies(
     network: Network,
     a: Params,

@@ -64,6 +64,7 @@ class Matchings:
         )
 
 
+@_check.on_host
 def match_many(
     network: Network,
     networks: Sequence[Params],

@@ -28,6 +28,7 @@ from .matching import Matching
 from .relaxations import Projection, Relaxation
 
 
+@_check.on_host
 def learn_permutations(
     network: Network,
     a: Params,

@@ -16,6 +16,7 @@ from ..network.network import Network
 from .activations import TAPS, correlations
 
 
+@_check.on_host
 def correlation_signature(
     network: Network, a: Params, b: Params, x: Any, tap: str = "post", *, chunk: int = 500
 ) -> dict[str, float]:

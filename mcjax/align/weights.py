@@ -20,6 +20,7 @@ from .parameters import Arrays, float_arrays
 _ROUNDING = 1e-7
 
 
+@_check.on_host
 def match_weights(
     network: Network,
     a: Params,

@@ -30,6 +30,7 @@ from .sweep import Plan, apply_of, check_task
 _CHUNK = 500
 
 
+@_check.on_host
 def evaluate(
     path: Path,
     model: ApplyFn | Network,
@@ -109,6 +110,7 @@ def evaluate(
     return Curve(ts, found.values, found.lengths, task, metadata)
 
 
+@_check.on_host
 def evaluate_points(
     family: Family,
     model: ApplyFn | Network,
@@ -198,7 +200,7 @@ def evaluated(
         mesh=mesh, lengths=lengths, prepare=prepare,
     )  # fmt: skip
     if not found.lengths.size or found.lengths.any():
-        choice.warn(stacklevel=3)
+        choice.warn(stacklevel=4)  # evaluate, and what stands around it
     metadata = {"task": task.name, "statistics": choice.source, "examples": found.examples}
     if attack is not None:
         metadata |= {

@@ -142,7 +142,7 @@ def _warn_of_broken(broken: np.ndarray, examples: int, where: Callable[[int], st
         warnings.warn(
             f"metrics are not finite for {int(broken[i])} of {examples} examples at "
             f"{where(i)}{more}",
-            stacklevel=4,
+            stacklevel=6,
         )
 
 

@@ -25,6 +25,8 @@ def time_grid(t: int | Any) -> np.ndarray:
             raise ValueError(f"t: a number of points must be at least 1, got {t}")
         return np.linspace(0.0, 1.0, int(t))
     try:
+        if t is None or isinstance(t, bool):
+            raise TypeError
         ts = np.asarray(t, np.float64).reshape(-1)
     except (TypeError, ValueError):
         kind = type(t).__name__

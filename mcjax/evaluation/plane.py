@@ -57,6 +57,7 @@ class Plane(Family):
         return networks, weights / weights.sum(-1, keepdims=True)
 
     @classmethod
+    @_check.on_host
     def through(cls, a: Params, b: Params, c: Params, *, network: Network | None = None) -> Plane:
         """The plane through a, b and c.
 
@@ -115,6 +116,7 @@ def _norm(a: Params, statistics: frozenset[int]) -> float:
     return float(np.sqrt(_dot(a, a, statistics)))
 
 
+@_check.on_host
 def evaluate_plane(
     plane: Plane,
     model: ApplyFn | Network,

@@ -59,6 +59,7 @@ class Statistics:
             )
 
 
+@_check.on_host
 def batch_norm_along(
     path: Path, model: ApplyFn | Network, x: Any, t: int | Any = 25, *, chunk: int = 500,
     t_batch: int | None = None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 
+from .. import _check
 from .._static import unpack
 from .._tree import linear_combination
 from .._types import Params, Permutations
@@ -14,6 +15,7 @@ from ..network.network import Network
 from .ensemble import check_members
 
 
+@_check.on_host
 def soup(
     network: Network,
     networks: Sequence[Params],

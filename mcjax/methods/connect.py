@@ -21,6 +21,7 @@ from .named import method_of
 from .problem import Connection, Problem, Traits, traits_of
 
 
+@_check.on_host
 def connect(
     network: Network,
     a: Params,

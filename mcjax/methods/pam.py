@@ -57,6 +57,7 @@ class PAM:
         return "trained" if np.isfinite(self.objective).all() else "not finite"
 
 
+@_check.on_host
 def pam(
     network: Network,
     a: Params,

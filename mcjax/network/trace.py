@@ -33,6 +33,7 @@ from .verify import verify
 _WEIGHT_NAMES = ("kernel", "weight", "w", "embedding")
 
 
+@_check.on_host
 def trace(
     apply_fn: ApplyFn,
     params: Params,

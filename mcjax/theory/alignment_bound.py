@@ -44,6 +44,7 @@ class Bound:
         return float(np.trapezoid(self.loss, self.t))
 
 
+@_check.on_host
 def alignment_bound(
     network: Network,
     a: Params,

@@ -32,6 +32,7 @@ else:
     optax = lazily("optax")
 
 
+@_check.on_host
 def train_curve(
     path: Path,
     model: ApplyFn | Network,

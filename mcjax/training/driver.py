@@ -226,7 +226,7 @@ def _part(trainer: Trainer, state: State, blocks: Iterable[Any], given: Any) -> 
     return state, np.concatenate(history) if history else np.zeros(0, np.float32)
 
 
-def warn_unless_finite(losses: np.ndarray, what: str, stacklevel: int = 3) -> bool:
+def warn_unless_finite(losses: np.ndarray, what: str, stacklevel: int = 4) -> bool:
     """Whether all losses are finite; else a warning that says from which `what` on."""
     bad = ~np.isfinite(losses).reshape(len(losses), -1).all(1)
     if bad.any():

@@ -66,6 +66,7 @@ class Fit:
         return text if self.finite else f"{text}; {self.status}"
 
 
+@_check.on_host
 def fit(
     path: Path,
     loss_fn: LossFn,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _check
 from .._compiled import compiled_for
 from .._inputs import per_example
 from .._loops import slow_in_loops
@@ -32,6 +33,7 @@ from .store import Store
 _SAMPLE = 10_000
 
 
+@_check.on_host
 def train_networks(
     apply_fn: ApplyFn,
     init: Callable[[jax.Array], Params],

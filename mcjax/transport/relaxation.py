@@ -46,6 +46,8 @@ def sinkhorn(matrix: jax.Array, temperature: float = 0.1) -> jax.Array:
         from ott.geometry.geometry import Geometry
         from ott.solvers import linear
 
+    matrix = _square(matrix)
+
     def one(m):
         geometry = Geometry(-m, epsilon=temperature)
         found = linear.solve(
@@ -114,6 +116,7 @@ def project(matrix: jax.Array, iterations: int = 20) -> jax.Array:
     def both(m, _):
         return jnp.maximum(_with_sums(m), 0), None
 
+    matrix = _square(matrix)
     return jax.lax.scan(both, jnp.maximum(matrix, 0), None, length=iterations)[0]
 
 
@@ -131,6 +134,14 @@ def projected(matrix: Any, name: str) -> np.ndarray:
             break
         array = np.maximum(_with_sums(array), 0)
     return array
+
+
+def _square(matrix: Any) -> jax.Array:
+    """The matrices as an array of JAX's; raise unless they are square."""
+    matrix = jnp.asarray(matrix)
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.size:
+        raise ValueError(f"matrix must be square, (…, n, n), got shape {matrix.shape}")
+    return matrix
 
 
 def _with_sums(m: Any) -> Any:

@@ -178,8 +178,8 @@ class Recurrent(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.RNN(self.cell(6))(x)
-        return nn.Dense(4)(x[:, -1])
+        states: Any = nn.RNN(self.cell(6))(x)
+        return nn.Dense(4)(states[:, -1])
 
 
 class ScanBlock(nn.Module):
