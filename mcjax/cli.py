@@ -315,7 +315,7 @@ def _write(
     from ._files import to_json, write_atomically
     from .saving import save
 
-    names = ["results.json", "table.md", "curves.png", "paths", "b-*.safetensors"]
+    names = ["results.json", "table.md", "curves.png", "connections", "b-*.safetensors"]
     place = _given.fresh(out, names + ["a.safetensors", "b.safetensors"] * trained)
     files: dict[str, str] = {}
     if trained:
@@ -324,11 +324,12 @@ def _write(
         files["a.safetensors, b.safetensors"] = "the two networks"
     for method, made in comparison.connections.items():
         name = method.replace(":", "-")
-        save(place / "paths" / f"{name}.safetensors", made.path)
+        alone = dataclasses.replace(made, network=None)  # what is loaded needs no model
+        save(place / "connections" / f"{name}.safetensors", alone)
         if made.permutations:
             save(place / f"b-{name}.safetensors", made.path(1.0))
             files[f"b-{name}.safetensors"] = "network B with its units in A's order"
-    files["paths/*.safetensors"] = "the paths, for mcjax.load"
+    files["connections/*.safetensors"] = "path, permutations and status, for mcjax.load"
     write_atomically(place / "table.md", (comparison.table().markdown() + "\n").encode())
     comparison.plot(place / "curves.png")
     write_atomically(place / "results.json", to_json(comparison.to_dict()))

@@ -329,18 +329,20 @@ def test_results_never_overwrite(here, capsys):
     first, second = (json.loads(Path(p, "results.json").read_text()) for p in (".", "run-2"))
     assert set(first["methods"]) == {"linear"}
     assert set(second["methods"]) == {"weight-matching"}
-    # The paths are there as they were evaluated, and B in A's order is its end.
-    path = mcjax.load("run-2/paths/weight-matching.safetensors")
+    # The connections are there as they were evaluated, and B in A's order is their end.
+    made = mcjax.load("run-2/connections/weight-matching.safetensors")
+    path = made.path
     end = mcjax.load("run-2/b-weight-matching.safetensors")
     a, b = map(mcjax.load, OWN)
     np.testing.assert_array_equal(path(0.0)["w1"], a["w1"])
     np.testing.assert_array_equal(path(1.0)["w1"], end["w1"])
-    np.testing.assert_array_equal(np.sort(end["w1"]), np.sort(b["w1"]))
+    (order,) = made.permutations.values()
+    np.testing.assert_array_equal(end["w1"], b["w1"][:, order])
     # Every file is named in the last lines, and there are no others.
     listed = shown.split("Written to run-2:")[1].split()
-    found = {f.name for f in Path("run-2").iterdir()} - {"paths"}
+    found = {f.name for f in Path("run-2").iterdir()} - {"connections"}
     assert found <= set(listed)
-    assert "paths/*.safetensors" in listed
+    assert "connections/*.safetensors" in listed
 
 
 def test_a_folder_of_the_home_and_names_with_spaces(here, monkeypatch, tmp_path):
