@@ -37,7 +37,7 @@ class Search:
                 raise ValueError(f"{name} must be an integer ≥ 0, got {value!r}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Solver(abc.ABC):
     """How couplings of least cost are found. One's own needs `couple` alone.
 
@@ -48,6 +48,11 @@ class Solver(abc.ABC):
 
     search: Search = dataclasses.field(default=Search(), kw_only=True)
     work: float = dataclasses.field(default=2e11, kw_only=True)
+
+    def __repr__(self) -> str:
+        """What differs from the defaults."""
+        fields = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in fields)})"
 
     def __post_init__(self) -> None:
         if not isinstance(self.search, Search):
@@ -74,7 +79,7 @@ class Solver(abc.ABC):
         return columns, _picked(profit, columns), solution.status
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Exact(Solver):
     """Optimal couplings: assignments by SciPy, others by linear programming (HiGHS).
 
@@ -104,7 +109,7 @@ class Exact(Solver):
         return linear_program(problem)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Sinkhorn(Solver):
     """Entropic couplings, argmin ⟨C, Π⟩ − ε H(Π), by Sinkhorn's iterations (ott-jax).
 
