@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
+import threading
 
 import numpy as np
 import pytest
@@ -43,7 +43,13 @@ def test_a_download_without_network_is_refused_within_seconds(tmp_path, monkeypa
     def refused(*_):
         raise ConnectionRefusedError
 
-    for answer in (refused, lambda *_: time.sleep(60)):
+    done = threading.Event()
+
+    def silent(*_):
+        done.wait(60)
+        raise TimeoutError
+
+    for answer in (refused, silent):
         monkeypatch.setattr(socket, "create_connection", answer)
         monkeypatch.setattr(mcjax_data._check_network, "__defaults__", (0.2,))
         with pytest.raises(ValueError, match=r"www.cs.toronto.edu cannot be reached.*--data-dir"):
@@ -59,6 +65,7 @@ def test_a_download_without_network_is_refused_within_seconds(tmp_path, monkeypa
     with pytest.raises(ValueError, match=r"proxy\.example cannot be reached"):
         load("cifar10")
     assert asked == [("proxy.example", 3128)]
+    done.set()
 
 
 def test_the_newest_version_that_is_prepared(tmp_path):
