@@ -52,6 +52,7 @@ class Adjustment:
         )
 
 
+@_check.on_host
 def solve_layers(
     network: Network, params: Params, like: Params, x: Any, *, layers: Sequence[str]
 ) -> Adjustment:
@@ -100,7 +101,7 @@ def solve_layers(
             warnings.warn(
                 f"{s.samples} samples for the {s.units} units of layer {name!r}: the fit is exact "
                 "on them and means little elsewhere; pass more inputs",
-                stacklevel=2,
+                stacklevel=3,
             )
     leaves = network.flatten(params, "params")
     for i, values in solved.leaves.items():

@@ -44,6 +44,7 @@ _BLOCK = 20
 _KEEP = 5
 
 
+@_check.on_host
 def train_flow(
     network: Network,
     networks: Sequence[Params],
@@ -97,6 +98,7 @@ def train_flow(
     return plan.model(f"{architecture.kind}-flow", rows, arrays, losses, len(networks))
 
 
+@_check.on_host
 def train_bijection(
     network: Network,
     networks: Sequence[Params],
@@ -285,7 +287,7 @@ class _Plan:
     def model(
         self, method: str, rows: Rows, arrays: Any, losses: np.ndarray, networks: int
     ) -> ConnectionModel:
-        warn_unless_finite(losses, "step", stacklevel=4)
+        warn_unless_finite(losses, "step", stacklevel=5)
         metadata = {"steps": self.steps, "batch": self.batch,
                     "learning_rate": self.learning_rate, "networks": networks}  # fmt: skip
         return ConnectionModel(method, self.architecture, rows, arrays, losses, metadata)

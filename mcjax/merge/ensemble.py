@@ -75,12 +75,14 @@ class Ensemble:
         return right / n
 
 
+@_check.on_host
 def independent(network: Network, members: Sequence[Params]) -> Ensemble:
     """The usual ensemble of networks that share nothing."""
     members = check_members(network, members, least=1)
     return Ensemble(network.apply_fn, tuple(members), frozenset(), 1.0, 1.0)
 
 
+@_check.on_host
 def wa_ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: int = 1) -> Ensemble:
     """Networks adjusted to the backbone of the first: WA(layer) of anokhin2020, Sec. 6.
 
