@@ -103,7 +103,8 @@ def _planes(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import scipy.linalg
 
     n = len(q)
-    t, z = scipy.linalg.schur(q, output="real")
+    found: Any = scipy.linalg.schur(q, output="real")
+    t, z = found
     pairs, angles, ones, minus = [], [], [], []
     k = 0
     while k < n:
