@@ -1,10 +1,8 @@
-"""Checks of arguments that name what came, where, and what was expected."""
+"""Arguments and data checked: errors name what came, where, and what was expected."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -18,8 +16,6 @@ from ._static import Static, is_array, pack, static_leaves
 from ._tree import is_inexact, named_leaves
 from ._types import Params
 
-# Inputs that an error names.
-_SHOWN = 4
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -266,132 +262,11 @@ def _length(leaves: list[tuple[str, Any]], name: str, cure: str) -> int:
     return n
 
 
-def outputs(tree: Any) -> None:
-    """Raise unless what a model returns is a pytree of arrays."""
-    if not jax.tree.leaves(tree):
-        raise ValueError(f"apply_fn returns no arrays, but {tree!r}; is a `return` missing?")
-    for path, leaf in named_leaves(tree):
-        if is_array(leaf) or isinstance(leaf, bool | int | float | complex):
-            continue
-        kind = type(leaf).__name__
-        if dataclasses.is_dataclass(leaf):
-            raise ValueError(
-                f"apply_fn returns a {kind}, a dataclass that JAX does not know as a pytree; "
-                f"register it, jax.tree_util.register_dataclass({kind}), or return a dict"
-            )
-        where = f"leaf {path!r} of what apply_fn returns" if path else "what apply_fn returns"
-        raise ValueError(
-            f"{where} is a {kind}, which JAX does not know as a pytree; expected arrays in dicts, "
-            "tuples or registered classes"
-        )
-
-
-def output_types(apply: Any, params: Any, x: Any, name: str = "model") -> Any:
-    """The types of apply(params, x).
-
-    **Raises:** `ValueError` if it fails, with the shapes of the inputs and what it said, or
-    returns what is no pytree of arrays.
-    """
-    returned = []
-
-    def checked(params: Any, x: Any) -> Any:
-        returned.append(apply(params, x))
-        outputs(returned[0])
-        return returned[0]
-
-    try:
-        return jax.eval_shape(checked, params, x)
-    except Exception as error:  # anything may go wrong in a user's function
-        if returned:  # it has run: what it returned is named already
-            raise
-        found = [f"{n or 'x'} {np.shape(v)}" for n, v in named_leaves(x)]
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise ValueError(
-            f"{name} fails on inputs of shape {', '.join(found[:_SHOWN])}{more}: "
-            f"{type(error).__name__}: {line}"
-        ) from error
-
-
-def function(value: Any, name: str) -> None:
-    """Raise unless a function takes (params, x), and can be the key of a compiled program."""
-    module = hasattr(value, "init") and hasattr(value, "apply")
-    if not callable(value) and not module:
-        raise ValueError(
-            f"{name} must be a function (params, x) → outputs, got a {type(value).__name__}"
-        )
-    owner = getattr(value, "__self__", value)
-    holds_arrays = any(map(is_array, jax.tree.leaves(owner)))
-    fits, hashable = _takes_two(value), _is_hashable(value)
-    if holds_arrays and not (fits and hashable):
-        raise ValueError(
-            f"{name} is a module ({type(owner).__name__}) that holds its parameters itself; pass "
-            "the module as params, with a function of both: lambda model, x: model(x), in equinox "
-            "lambda model, x: jax.vmap(model)(x)"
-        )
-    if module:
-        raise ValueError(f"{name} is a module ({type(value).__name__}); pass its method .apply")
-    if not fits:
-        raise ValueError(
-            f"{name} must take (params, x), and cannot be called with these two; wrap it, e.g. "
-            "lambda params, x: apply(params, state, x), with what else belongs to the network in "
-            "params"
-        )
-    if not hashable:
-        raise ValueError(
-            f"{name} cannot be hashed ({type(value).__name__}), so nothing could be compiled "
-            "for it once and for all; wrap it in a function"
-        )
-
-
-def apply_fn_of(model: Any, name: str = "model") -> Any:
-    """The function (params, x) → outputs of a traced network, or the function that was given."""
-    is_network = hasattr(model, "groups") and hasattr(model, "function")
-    found = model.function if is_network else model
-    function(found, name)
-    return found
-
-
-def _takes_two(value: Any) -> bool:
-    """Whether a function can be called with two arguments, as far as one can tell."""
-    try:
-        signature = inspect.signature(value)
-    except (TypeError, ValueError):
-        return True
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        return False
-    return True
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
 def positive(value: int, name: str) -> int:
     """`value` if it is a positive integer."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     return int(value)
-
-
-def network(value: Any, name: str = "network") -> None:
-    """Raise unless a value is a traced network."""
-    if hasattr(value, "groups") and hasattr(value, "check_parameters"):
-        return
-    got = "a function" if callable(value) and not isinstance(value, type) else _a(value)
-    raise ValueError(
-        f"{name} must be a mcjax.Network, made by mcjax.trace(apply_fn, params, x); got {got}"
-    )
-
-
-def _a(value: Any) -> str:
-    return f"a {type(value).__name__}"
 
 
 def random_key(value: Any, name: str = "key") -> Any:
@@ -403,7 +278,8 @@ def random_key(value: Any, name: str = "key") -> Any:
             return value
         got = f"an array of {value.dtype} of shape {value.shape}"
     else:
-        got = repr(value) if isinstance(value, bool | int | float | str) else _a(value)
+        number = isinstance(value, bool | int | float | str)
+        got = repr(value) if number else f"a {type(value).__name__}"
     raise ValueError(f"{name} must be a random key, as jax.random.key(0), got {got}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from . import _check
+from . import _check, _check_model
 from ._inputs import length, per_example, unmark
 from ._json import plain
 from ._types import ApplyFn, Params
@@ -337,7 +337,7 @@ def _check_task(network: Network, a: Params, data: Data, task: Task, split: str)
     """Raise unless outputs and labels are the task's."""
     (x, y), _ = _check.labelled(data, split)
     outputs = jax.eval_shape(lambda x: network.apply_fn(a, x), unmark(x))
-    _check.outputs(outputs)
+    _check_model.outputs(outputs)
     try:
         task.check(task.outputs(outputs), unmark(y))
     except ValueError as error:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from mcjax._classes import class_name
 
 import mcjax
-from mcjax._classes import class_name
 from mcjax.path import Linear, Path, Swaps, static
 
 from .handed import CASES

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._static import unpack
 from .._types import Params
 from ..network.network import Network
@@ -86,7 +86,7 @@ def solve_layers(
         >>> done.params["w2"].round(4).ravel().tolist()
         [2.0, 2.0, 2.0, 2.0]
     """
-    _check.network(network)
+    _check_model.network(network)
     params, like = network.check_parameters(params=params, like=like)
     x = network.inputs(x)
     _check.batched(x, "x")

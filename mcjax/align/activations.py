@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._inputs import length
 from .._types import Params
 from ..network.axes import Atom
@@ -92,7 +92,7 @@ def match_activations(
         >>> mcjax.align.match_activations(network, a, b, x, "l2", "pre").permutations["w1"].tolist()
         [3, 2, 1, 0]
     """
-    _check.network(network)
+    _check_model.network(network)
     _check.one_of(statistic, STATISTICS, "statistic")
     _check.one_of(tap, TAPS, "tap")
     solver = as_solver(solver)

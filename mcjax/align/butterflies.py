@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .. import _check
+from .. import _check, _check_model
 from .._types import Params
 from ..network.network import Network
 from ..transport.solution import LOCAL, OPTIMAL, worst
@@ -57,7 +57,7 @@ def match_butterflies(
         >>> matching.permutations["w1"].tolist(), matching.after["total"] < 1e-5
         ([3, 2, 1, 0], True)
     """
-    _check.network(network)
+    _check_model.network(network)
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
     names = tuple(network.groups) if groups is None else _names(groups)

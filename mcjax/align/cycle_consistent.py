@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._compiled import compiled_for
 from .._tree import is_inexact, linear_combination, squared_norm
 from .._types import Params
@@ -105,7 +105,7 @@ def match_many(
         >>> all(bool((aligned[0]["w1"] == v["w1"]).all()) for v in aligned)
         True
     """
-    _check.network(network)
+    _check_model.network(network)
     solver = as_solver(solver)
     if isinstance(networks, dict) or not isinstance(networks, Sequence):
         raise ValueError(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._compiled import compiled_for
 from .._types import ApplyFn, Params, Permutations
 from ..network.action import Action
@@ -84,7 +84,7 @@ def learn_permutations(
         >>> found.after["total"] <= found.before["total"]
         True
     """
-    _check.network(network)
+    _check_model.network(network)
     if not (hasattr(relaxation, "path") and hasattr(relaxation, "optimizer")):
         raise ValueError(
             "relaxation must be an object, Projection(), SinkhornRelaxation() or "
@@ -159,7 +159,7 @@ class Objective:
         points: int = 5,
     ) -> Objective:
         """The training loss on the first examples, at the middles of `points` equal parts."""
-        whole, apply_fn = Data(data, model), _check.apply_fn_of(model)
+        whole, apply_fn = Data(data, model), _check_model.apply_fn_of(model)
         n = max(1, min(examples, whole.n) // batch)
         key = jax.random.key(0)
         parts = np.arange(n * min(batch, whole.n)).reshape(n, -1)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._types import Params
 from ..network.moments import Moments, moments, pools, sizes
 from ..network.network import Network
@@ -39,7 +39,7 @@ def correlation_signature(
         >>> mcjax.align.correlation_signature(network, a, a, x)
         {'w1': 1.0}
     """
-    _check.network(network)
+    _check_model.network(network)
     _check.one_of(tap, TAPS, "tap")
     a, b = network.check_parameters(a=a, b=b)
     x = network.inputs(x)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check_model
 from .._tree import is_inexact
 from .._types import Params
 from ..network.action import Action
@@ -49,7 +49,7 @@ class StraightThroughPath(Path):
     def __init__(
         self, network: Network, a: Params, b: Params, target: Params, bump: Params | None = None
     ) -> None:
-        _check.network(network)
+        _check_model.network(network)
         network.check_parameters(a=a, b=b, target=target)
         self._set(network=network, a=a, b=b, target=target, bump=bump)
 

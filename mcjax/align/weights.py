@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._types import Params, Permutations
 from ..network.network import Network
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
@@ -66,7 +66,7 @@ def match_weights(
         >>> mcjax.align.match_weights(network, a, b).permutations["w1"].tolist()
         [3, 2, 1, 0]
     """
-    _check.network(network)
+    _check_model.network(network)
     _check.positive(restarts, "restarts")
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from .. import _check
+from .. import _check, _check_model
 from .._static import is_array
 from .._stream import BLOCK_BYTES, Stream
 from .._types import ApplyFn
@@ -164,7 +164,7 @@ def evaluated(
     """Checks, statistics and attacks around the driver: (what is found, what it is of)."""
     task = require(task)
     apply_fn = apply_of(model)
-    _check.function(apply_fn, "model")
+    _check_model.function(apply_fn, "model")
     if mesh is not None:
         check_mesh(mesh)
     _check.positive(chunk, "chunk")

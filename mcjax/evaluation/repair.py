@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._compiled import compiled_for
 from .._inputs import length, per_example
 from .._static import pack
@@ -103,7 +103,7 @@ class Repaired(Path):
     chunk: int = static()
 
     def __init__(self, path: Path, network: Network, x: Any, *, chunk: int = 500) -> None:
-        _check.network(network)
+        _check_model.network(network)
         x = network.inputs(x)
         n = _check.batched(x, "x")
         chunk = min(_check.positive(chunk, "chunk"), n)

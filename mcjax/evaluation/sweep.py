@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import _check
+from .. import _check, _check_model
 from .._compiled import compiled
 from .._inputs import unmark
 from .._static import unpack
@@ -165,7 +165,7 @@ def metrics_at(
     """
     if not isinstance(family, Family):
         raise ValueError(f"family must be a mcjax Family, got a {type(family).__name__}")
-    _check.function(apply_of(model), "model")
+    _check_model.function(apply_of(model), "model")
     task = require(task)
     x, y = _check.labelled(batch)[0]
     x = model.inputs(x) if isinstance(model, Network) else x
@@ -190,7 +190,7 @@ def check_task(
     """Raise unless outputs and labels are the task's; the check of the labels of other blocks."""
     apply = apply_of(model)
     params = type_at(family, coordinates)
-    outputs = _check.output_types(lambda p, x: apply(unpack(p), unmark(x)), params, x)
+    outputs = _check_model.output_types(lambda p, x: apply(unpack(p), unmark(x)), params, x)
     read = jax.eval_shape(task.outputs, outputs)
 
     def check(y: Any) -> None:

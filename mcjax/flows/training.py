@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import paramax
 
-from .. import _check
+from .. import _check, _check_model
 from .._static import unpack
 from .._tree import linear_combination, stack
 from .._types import Params
@@ -160,7 +160,7 @@ def _start(
     network: Network, networks: Sequence[Params], architecture: Architecture, key: jax.Array
 ) -> tuple[Rows, dict[str, list[jax.Array]], dict[str, jax.Array], list[Params]]:
     """Rows, a new ν for each group, the neurons of all networks, and these, checked."""
-    _check.network(network)
+    _check_model.network(network)
     _check.random_key(key)
     if len(networks) < 2:
         raise ValueError(f"networks: at least two are needed to learn from, got {len(networks)}")

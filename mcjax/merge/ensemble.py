@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._inputs import per_example, unmark
 from .._static import pack, unpack
 from .._types import ApplyFn, Params
@@ -185,7 +185,7 @@ def check_members(
     network: Network, members: Sequence[Params], least: int, name: str = "members"
 ) -> list[Params]:
     """The parameter trees, packed; raise unless they are a sequence of enough of them."""
-    _check.network(network, "network")
+    _check_model.network(network, "network")
     one = jax.tree.structure(pack(members, name)) == network.treedef
     if isinstance(members, str) or not isinstance(members, Sequence) or one:
         got = "one tree of parameters" if one else f"a {type(members).__name__}"

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._inputs import length
 from .._static import unpack
 from .._types import Params
@@ -126,7 +126,7 @@ def _check_network(network: Any, a: Any, b: Any, method: Any) -> None:
     order = "the order is mcjax.connect(network, a, b, method)"
     if not isinstance(network, Network) and any(isinstance(v, Network) for v in (a, b, method)):
         raise ValueError(f"network is a {type(network).__name__}; {order}")
-    _check.network(network, "network")
+    _check_model.network(network, "network")
     for name, tree in (("a", a), ("b", b)):
         if isinstance(tree, str | Network):
             raise ValueError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._lazy import lazily
 from .._tree import linear_combination, squared_distance
 from .._types import Params, Permutations
@@ -116,7 +116,7 @@ def pam(
         >>> bool(found.objective[-1] <= found.objective[0])
         True
     """
-    _check.network(network)
+    _check_model.network(network)
     _check.random_key(key)
     _check.positive(iterations, "iterations")
     if not proximal > 0:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._types import Params
 from ..symmetry.permutation import compose, invert
 from .network import Network
@@ -64,7 +64,7 @@ class Action:
 
         **Raises:** `ValueError` for an unknown group, a wrong shape or what is no permutation.
         """
-        _check.network(network, "network")
+        _check_model.network(network, "network")
         given = network.check_permutations(permutations)
         return cls._of(network, {**network.identity_permutations(), **given})
 
@@ -76,7 +76,7 @@ class Action:
     @classmethod
     def random(cls, network: Network, key: jax.Array) -> Self:
         """Uniformly random permutations of every group (each outer index its own)."""
-        _check.network(network, "network")
+        _check_model.network(network, "network")
         return cls._of(network, network.random_permutations(key))
 
     @classmethod

@@ -17,7 +17,7 @@ import jax.core
 import jax.numpy as jnp
 from jax.extend import core as jex
 
-from .. import _check
+from .. import _check_model
 from .._inputs import type_of, unmark
 from .._static import unpack
 
@@ -213,7 +213,7 @@ def trace_program(
         params = unpack(jax.tree.unflatten(treedef, arguments[: len(types)]))
         inputs = unmark(jax.tree.unflatten(x_treedef, arguments[len(types) :]))
         outputs = apply_fn(params, inputs)
-        _check.outputs(outputs)
+        _check_model.outputs(outputs)
         leaves, out_tree = jax.tree.flatten(outputs)
         return leaves
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._inputs import mark_like, type_of, unmark
 from .._static import is_array, pack, unpack
 from .._types import ApplyFn, Params
@@ -135,7 +135,7 @@ class Structure:
             types = jax.tree.map(type_of, marked)
             params = jax.tree.unflatten(self.treedef, self.leaf_types)
             apply = self.apply_fn
-            _check.output_types(
+            _check_model.output_types(
                 lambda params, x: apply(unpack(params), unmark(x)), params, types, "x: apply_fn"
             )
         return marked

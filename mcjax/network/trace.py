@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._inputs import is_shared, per_example, type_of, unmark
 from .._tree import named_leaves
 from .._types import ApplyFn, Params
@@ -73,7 +73,7 @@ def trace(
         >>> mcjax.trace(f, params, jnp.ones((4, 3))).groups["w1"].size
         5
     """
-    _check.function(apply_fn, "apply_fn")
+    _check_model.function(apply_fn, "apply_fn")
     with jax.transfer_guard("allow"):  # it watches over loops, not over what is done once
         params = _check.parameters(params, "params", types=True)
         _check.batched(x, "x")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._tree import linear_combination
 from .._types import Params, Permutations
 from ..network.network import Network
@@ -56,7 +56,7 @@ class Swaps(Path):
     def __init__(
         self, network: Network, end: Params, permutations: Permutations, *, together: int = 1
     ) -> None:
-        _check.network(network)
+        _check_model.network(network)
         network.check_parameters(end=end)
         permutations = network.check_permutations(permutations)
         _check.positive(together, "together")

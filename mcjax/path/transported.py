@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import jax
 
-from .. import _check
+from .. import _check_model
 from .._tree import linear_combination
 from .._types import Params
 from ..network.mixing import Matrices
@@ -55,7 +55,7 @@ class Transported(Path):
         bump: Params | None = None,
         relaxation: Callable[[jax.Array], jax.Array] = as_given,
     ) -> None:
-        _check.network(network)
+        _check_model.network(network)
         network.check_parameters(a=a, b=b, **({} if bump is None else {"bump": bump}))
         self._set(
             network=network, a=a, b=b, matrices=dict(matrices), bump=bump, relaxation=relaxation

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._static import unpack
 from .._types import Params
 from ..evaluation.pieces import time_grid
@@ -93,7 +93,7 @@ def alignment_bound(
         >>> bound.output.tolist()  # equal ends: nothing to lose
         [0.0, 0.0, 0.0]
     """
-    _check.network(network)
+    _check_model.network(network)
     a, b = network.check_parameters(a=a, b=b)
     (x, y), n = _check.labelled(data)
     outputs = jax.eval_shape(lambda x: network.apply_fn(unpack(a), x), x)

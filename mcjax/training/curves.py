@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._lazy import lazily
 from .._loops import slow_in_loops
 from .._static import unpack
@@ -86,7 +86,7 @@ def train_curve(
         (3,)
     """
     _check.random_key(key)
-    apply_fn, whole = _check.apply_fn_of(model), Data(data, model)
+    apply_fn, whole = _check_model.apply_fn_of(model), Data(data, model)
     steps = whole.steps(protocol.batch)
     point = jax.eval_shape(lambda p: p.at(0.0), path)
     whole.check(task, apply_fn, point, protocol.attack)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._inputs import is_shared, type_of, unmark
 from .._static import unpack
 from .._types import ApplyFn, Params
@@ -76,9 +76,9 @@ class Data:
     def check(self, task: Task, apply_fn: ApplyFn, params: Params, attack: PGD | None) -> None:
         """Raise unless outputs and labels are the task's, and inputs those of an attack."""
         require(task)
-        _check.function(apply_fn, "apply_fn")
+        _check_model.function(apply_fn, "apply_fn")
         outputs = jax.eval_shape(lambda p, x: apply_fn(unpack(p), unmark(x)), params, self.x)
-        _check.outputs(outputs)
+        _check_model.outputs(outputs)
         task.check(jax.eval_shape(task.outputs, outputs), unmark(self.y))
         if attack is not None:
             attack.check(self.x)

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from . import _check
-from ._files import check_writable
-from .tasks import Task
+from .. import _check, _check_model
+from .._files import check_writable
+from ..tasks import Task
 
 # Parameters of a network in training: values, momentum, gradients, and what XLA makes besides.
 _COPIES = 6
@@ -73,10 +73,10 @@ def check_model(apply_fn: Any, params: Any, x: Any, file: Path) -> Any:
     """
     import jax
 
-    _check.function(apply_fn, "--model")
+    _check_model.function(apply_fn, "--model")
     try:
         out = jax.eval_shape(apply_fn, params, x)
-        _check.outputs(out)
+        _check_model.outputs(out)
     except (Exception, SystemExit) as error:  # anything may go wrong in a user's function
         line = (str(error).strip().splitlines() or [""])[0]
         hint = (
@@ -137,7 +137,7 @@ def fresh(out: Path, names: Iterable[str]) -> Path:
 
 def _is_whole(file: Path) -> bool:
     """Whether the parameters of a file come back as they were saved."""
-    from .saving import load
+    from ..saving.file import load
 
     try:
         load(file)
@@ -151,8 +151,8 @@ def parameters(file: Path) -> Any:
 
     **Raises:** `ValueError` for a file that holds something else.
     """
-    from ._classes import fields_of
-    from .saving import load, nested
+    from ..saving.classes import fields_of
+    from ..saving.file import load, nested
 
     try:
         value = load(file)

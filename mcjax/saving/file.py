@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _check, _tensors
-from ._like import Stand, check_like
-from ._records import Reader, Writer
-from ._static import pack, unpack
-from ._tree import path_keys
-from ._types import Params
+from .. import _check
+from .._static import pack, unpack
+from .._tree import path_keys
+from .._types import Params
+from . import tensors
+from .like import Stand, check_like
+from .records import Reader, Writer
 
 # The version of what is written beside the arrays; a newer one is refused.
 _VERSION = 1
@@ -48,7 +49,7 @@ def save(file: str | FilePath, value: Any) -> None:
     writer = Writer()
     record = writer.record(value)
     header = json.dumps({"version": _VERSION, "value": record}, allow_nan=False)
-    _tensors.write(file, writer.arrays, {_KEY: header})
+    tensors.write(file, writer.arrays, {_KEY: header})
 
 
 def load(file: str | FilePath, like: Any = None) -> Any:
@@ -75,7 +76,7 @@ def load(file: str | FilePath, like: Any = None) -> Any:
         True
     """
     _check_file(file, "load(file)")
-    arrays, metadata = _tensors.read(file)
+    arrays, metadata = tensors.read(file)
     if _KEY not in metadata:
         if not arrays:
             raise ValueError(f"{file} holds no arrays")
@@ -107,7 +108,7 @@ def nested(file: str | FilePath) -> Any:
 
     **Raises:** `ValueError` for a missing, cut-off or foreign file.
     """
-    return _nest(_tensors.read(file)[0])
+    return _nest(tensors.read(file)[0])
 
 
 def _record(text: str, file: Any) -> Any:

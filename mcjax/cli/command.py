@@ -1,4 +1,4 @@
-"""The `mcjax` command."""
+"""What the command is asked for, and what it does."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from . import _given, _interrupt, _terminal
-from ._modules import load_object
-from .methods.named import describe
-from .tasks import TASKS
+from .._modules import load_object
+from ..methods.named import describe
+from ..tasks import TASKS
+from . import given, interrupt, terminal
 
 
 def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
@@ -101,13 +101,12 @@ Command = Annotated[
 ]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 2 after a mistake in the arguments, said in one line."""
-    _terminal.write_plainly()
-    _interrupt.say("")
-    given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] == ["--version"]:
-        from . import __version__
+def run(arguments: list[str]) -> int:
+    """Run the command with these arguments; 2 after a mistake in them, said in one line."""
+    terminal.write_plainly()
+    interrupt.say("")
+    if arguments[:1] == ["--version"]:
+        from .. import __version__
 
         print(f"mcjax {__version__}")
         return 0
@@ -125,8 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
             _connect(command)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print(_interrupt.line(), file=sys.stderr)
-        return _interrupt.STATUS
+        print(interrupt.line(), file=sys.stderr)
+        return interrupt.STATUS
     except BrokenPipeError:  # whoever reads has gone, as in `mcjax … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
@@ -150,18 +149,18 @@ def _said(error: Exception) -> str:
 
 
 def _explain(command: Explain) -> None:
-    from .network.trace import trace
+    from ..network.trace import trace
 
-    x = _given.arrays(command.inputs, ("x",))["x"]
+    x = given.arrays(command.inputs, ("x",))["x"]
     apply_fn = load_object(command.model, "--model")
-    params = _given.parameters(command.network)
-    _given.check_model(apply_fn, params, x[:2], command.network)
+    params = given.parameters(command.network)
+    given.check_model(apply_fn, params, x[:2], command.network)
     print(trace(apply_fn, params, x).explain())
 
 
 def _connect(command: Connect) -> None:
-    from .methods import Flow
-    from .methods.named import from_text
+    from ..methods import Flow
+    from ..methods.named import from_text
 
     methods = {name: from_text(name) for name in command.methods}
     if not 2 <= command.points <= _MOST_POINTS:
@@ -179,7 +178,7 @@ def _connect(command: Connect) -> None:
             raise ValueError("--task goes with two files of parameters")
         title, out, study = _trained(command)
     if command.connection_model is not None:
-        from .flows import ConnectionModel
+        from ..flows import ConnectionModel
 
         model = ConnectionModel.load(command.connection_model.expanduser())
         methods[model.method] = Flow(model)
@@ -197,11 +196,11 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     first, second = command.networks
     out = _out(command, f"{first.stem}-{second.stem}")
     apply_fn = load_object(command.model, "--model")
-    arrays = _given.arrays(command.inputs, ("x", "y"))
+    arrays = given.arrays(command.inputs, ("x", "y"))
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    a, b = _given.parameters(first), _given.parameters(second)
+    a, b = given.parameters(first), given.parameters(second)
     for params, file in ((a, first), (b, second)):
-        _given.check_task(TASKS[command.task], apply_fn, params, arrays, file)
+        given.check_task(TASKS[command.task], apply_fn, params, arrays, file)
     study = {
         "network": apply_fn, "a": a, "b": b, "train": (arrays["x"], arrays["y"]), "test": test,
         "task": TASKS[command.task], "metadata": {"networks": [str(first), str(second)]},
@@ -212,14 +211,14 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
 def _out(command: Connect, name: str) -> Path:
     """The folder asked for, or one in mcjax-runs; it can be written into."""
     default = str(Path("mcjax-runs") / name)
-    return _given.folder(default if command.out is None else command.out)
+    return given.folder(default if command.out is None else command.out)
 
 
 def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks trained on a data set, by the paper's protocol."""
-    from .data import load
-    from .models import MLP
-    from .training import Protocol, train_networks
+    from ..data import load
+    from ..models import MLP
+    from ..training import Protocol, train_networks
 
     epochs = {"digits": 60, "mnist": 30, "cifar10": 400}[command.data]
     batch = 32 if command.data == "digits" else 128
@@ -235,11 +234,11 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     pixels = {"digits": 8 * 8, "mnist": 28 * 28, "cifar10": 32 * 32 * 3}[command.data]
     sizes = (pixels, *hidden, 10)
     matching = not command.methods or bool({*command.methods} - {"linear", "arc"})
-    _given.check_memory(sizes, len(command.seeds), matching)
+    given.check_memory(sizes, len(command.seeds), matching)
     out = _out(command, name)
     data = load(command.data, command.data_dir, quiet=command.quiet).flat()
-    _interrupt.say("the same command goes on from the last epoch")
-    with _terminal.bar(protocol.epochs, "training A and B", "epoch", quiet=command.quiet) as bar:
+    interrupt.say("the same command goes on from the last epoch")
+    with terminal.bar(protocol.epochs, "training A and B", "epoch", quiet=command.quiet) as bar:
 
         def progress(epoch: int, losses: Any) -> None:
             bar.n = epoch + 1
@@ -264,10 +263,10 @@ def _initialiser(model: Any, x: Any):
 
 def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -> dict[str, Any]:
     """The methods asked for, or those that come to mind for this study; name → method."""
-    from .methods import PRESETS, with_epochs, with_protocol
-    from .network.trace import trace
-    from .study import default_methods
-    from .training import Protocol
+    from ..methods import PRESETS, with_epochs, with_protocol
+    from ..network.trace import trace
+    from ..study import default_methods
+    from ..training import Protocol
 
     digits = not command.networks and command.data == "digits"
     if not command.methods:
@@ -284,10 +283,10 @@ def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -
 
 
 def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> None:
-    from .study import compare, steps
+    from ..study import compare, steps
 
     count = steps(study["methods"], study["test"] is not None)
-    with _terminal.bar(count, "connecting", "step", quiet=command.quiet) as bar:
+    with terminal.bar(count, "connecting", "step", quiet=command.quiet) as bar:
 
         def progress(line: str) -> None:
             bar.set_description_str(line)
@@ -312,11 +311,11 @@ def _write(
     out: Path, comparison: Any, study: dict[str, Any], trained: bool
 ) -> tuple[Path, dict[str, str]]:
     """(the folder, file → what it is): every result, in a folder that has none yet."""
-    from ._files import to_json, write_atomically
-    from .saving import save
+    from .._files import to_json, write_atomically
+    from ..saving import save
 
     names = ["results.json", "table.md", "curves.png", "connections", "b-*.safetensors"]
-    place = _given.fresh(out, names + ["a.safetensors", "b.safetensors"] * trained)
+    place = given.fresh(out, names + ["a.safetensors", "b.safetensors"] * trained)
     files: dict[str, str] = {}
     if trained:
         for network in ("a", "b"):
@@ -335,7 +334,3 @@ def _write(
     write_atomically(place / "results.json", to_json(comparison.to_dict()))
     files |= {"table.md": "the table", "results.json": "every number", "curves.png": "the figure"}
     return place, files
-
-
-if __name__ == "__main__":
-    sys.exit(main())

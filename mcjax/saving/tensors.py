@@ -9,7 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from ._files import write_atomically
+from .._files import write_atomically
 
 # NumPy's names for what safetensors has types for; anything else goes as bytes.
 _BITS = {"float": (16, 32, 64), "int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "complex": (64,)}

@@ -18,7 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._classes import (
+from .._static import Static, is_array, pack, unpack
+from .._tree import path_keys
+from ..network.network import Network
+from ..tasks import TASKS, Task
+from .classes import (
     class_name,
     class_of,
     fields_of,
@@ -27,12 +31,8 @@ from ._classes import (
     is_kind,
     made,
 )
-from ._like import Stand, check_like
-from ._static import Static, is_array, pack, unpack
-from ._tensors import NATIVE
-from ._tree import path_keys
-from .network.network import Network
-from .tasks import TASKS, Task
+from .like import Stand, check_like
+from .tensors import NATIVE
 
 # -- writing -------------------------------------------------------------------------------
 

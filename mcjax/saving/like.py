@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._classes import fields_of, is_family, is_namedtuple
-from ._static import Static, is_array
-from ._tree import path_keys
-from .network.network import Network
-from .tasks import Task
+from .._static import Static, is_array
+from .._tree import path_keys
+from ..network.network import Network
+from ..tasks import Task
+from .classes import fields_of, is_family, is_namedtuple
 
 
 class Stand:
