@@ -1,14 +1,10 @@
-"""Files that are either whole or not there, and JSON that every reader takes."""
+"""Files that are either whole or not there."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 # Temporary files that are being written: whoever ends the process at once removes them.
 _unfinished: set[Path] = set()
@@ -54,24 +50,3 @@ def check_writable(folder: str | Path, name: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"{name}: nothing can be written into {folder}: {reason}") from None
-
-
-def to_json(value: Any) -> bytes:
-    """JSON with NaN and infinities as the strings "NaN", "Infinity" and "-Infinity".
-
-    Bare, as Python writes them, no other reader takes them; `float` turns the strings back.
-
-        >>> to_json({"loss": [0.5, float("nan")]}).decode().split()
-        ['{', '"loss":', '[', '0.5,', '"NaN"', ']', '}']
-    """
-    return json.dumps(_finite(value), indent=1, allow_nan=False).encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value

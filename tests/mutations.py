@@ -274,13 +274,12 @@ MUTATIONS = [
     M("next token: what does not count", "tasks.py",
       "total = jnp.sum(jnp.where(counted, values, 0), axes)", "total = jnp.sum(values, axes)",
       "test_tasks.py"),
-    M("save: names that collide", "_records.py",
-      "        while name in self.arrays:", "        while False:",
-      "test_saving.py test_files.py"),
-    M("load: other shapes", "saving.py",
-      "    check_like(value, like, name)\n", "", "test_saving.py test_files.py"),
-    M("load: a newer file", "saving.py",
-      "    if version != _VERSION:", "    if False:", "test_saving.py test_files.py"),
+    M("save: names that collide", "saving/records.py",
+      "        while name in self.arrays:", "        while False:", "saving"),
+    M("load: other shapes", "saving/file.py",
+      "    check_like(value, like, name)\n", "", "saving"),
+    M("load: a newer file", "saving/file.py",
+      "    if version != _VERSION:", "    if False:", "saving"),
 ]  # fmt: skip
 
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import mcjax
-from mcjax._tree import stack
 from mcjax.path import (
     Arc,
     Bezier,
@@ -79,6 +78,11 @@ def transported(dtype=jnp.float32) -> Path:
 
 
 # name → (dtype → path whose ends are tree(0) and tree(1))
+def stacked(trees):
+    """Points as one tree, with a leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 PATHS: dict[str, Callable[..., Path]] = {
     "linear": lambda d=jnp.float32: Linear(tree(0, d), tree(1, d)),
     "arc": lambda d=jnp.float32: Arc(tree(0, d), tree(1, d)),
@@ -88,7 +92,7 @@ PATHS: dict[str, Callable[..., Path]] = {
     "bezier-5": lambda d=jnp.float32: Bezier([tree(k, d) for k in (0, 2, 3, 4, 1)]),
     "chain-2": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(1, d)]),
     "chain-3": lambda d=jnp.float32: PolygonalChain([tree(0, d), tree(2, d), tree(1, d)]),
-    "knots": lambda d=jnp.float32: Knots(stack([tree(k, d) for k in (0, 2, 3, 1)])),
+    "knots": lambda d=jnp.float32: Knots(stacked([tree(k, d) for k in (0, 2, 3, 1)])),
     "knots-of": lambda d=jnp.float32: Knots.of(
         Bezier([tree(k, d) for k in (0, 2, 1)]), [0, 0.45, 1]
     ),

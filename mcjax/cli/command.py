@@ -311,7 +311,8 @@ def _write(
     out: Path, comparison: Any, study: dict[str, Any], trained: bool
 ) -> tuple[Path, dict[str, str]]:
     """(the folder, file → what it is): every result, in a folder that has none yet."""
-    from .._files import to_json, write_atomically
+    from .._files import write_atomically
+    from .._json import write_json
     from ..saving import save
 
     names = ["results.json", "table.md", "curves.png", "connections", "b-*.safetensors"]
@@ -331,6 +332,6 @@ def _write(
     files["connections/*.safetensors"] = "path, permutations and status, for mcjax.load"
     write_atomically(place / "table.md", (comparison.table().markdown() + "\n").encode())
     comparison.plot(place / "curves.png")
-    write_atomically(place / "results.json", to_json(comparison.to_dict()))
+    write_json(place / "results.json", comparison.to_dict())
     files |= {"table.md": "the table", "results.json": "every number", "curves.png": "the figure"}
     return place, files

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import mcjax
 import mcjax.flows
-from mcjax._tree import linear_combination
 from mcjax.path import Arc, Bezier, Combination, Linear, Path, PolygonalChain, static
 from mcjax.testing import check_path
 
@@ -58,7 +57,7 @@ def test_the_contract_can_be_broken():
             return Combination((self.a, self.b), lambda t: (1 - t, t / 2))
 
         def at(self, t):
-            return linear_combination((1 - t, t), (self.a, self.b))
+            return Linear(self.a, self.b)(t)
 
     class Forgets(Linear):
         def pieces(self, coordinates):

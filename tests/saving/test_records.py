@@ -13,13 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from mcjax._classes import class_name
 
 import mcjax
 from mcjax.path import Linear, Path, Swaps, static
 
-from .handed import CASES
-from .paths import PATHS, network_of, tree
+from ..handed import CASES
+from ..paths import PATHS, network_of, tree
 
 
 class Parabola(Path):
@@ -200,10 +199,16 @@ def test_another_network(file):
         mcjax.load(file, like=other)
 
 
+def written(file):
+    """What stands in a file beside its arrays."""
+    with safetensors.safe_open(file, "numpy") as opened:
+        return json.loads(opened.metadata()["mcjax"])
+
+
 def changed(file, change):
     """The file with its header's JSON changed."""
+    header = written(file)
     with safetensors.safe_open(file, "numpy") as opened:
-        header = json.loads(opened.metadata()["mcjax"])
         arrays = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
     change(header)
     safetensors.numpy.save_file(arrays, file, {"mcjax": json.dumps(header)})
@@ -218,7 +223,7 @@ def changed(file, change):
         (lambda h: h["value"].update({"class": "gone:Spline"}), "import its module before"),
         (lambda h: h["value"].update({"class": "subprocess:Popen"}), "not known here"),
         (lambda h: h["value"].update({"class": "os:system"}), "not known here"),
-        (lambda h: h["value"].update({"class": "mcjax.cli.Connect"}), "has other fields"),
+        (lambda h: h["value"].update({"class": "mcjax.training.Protocol"}), "has other fields"),
         (lambda h: h["value"].update({"is": "spline"}), "does not hold what mcjax writes"),
         (lambda h: h["value"]["fields"].pop("b"), "'b' is in one only"),
         (lambda h: h["value"]["fields"]["a"]["of"][0][1].update(array="no"), "changed by hand"),
@@ -250,7 +255,13 @@ def test_a_file_imports_nothing(file, tmp_path, monkeypatch):
         mcjax.load(file)
 
 
-def test_classes_of_ours_are_named_by_their_place():
-    assert class_name(Linear) == "mcjax.path.Linear"
-    assert class_name(mcjax.evaluation.Curve) == "mcjax.evaluation.Curve"
-    assert class_name(Parabola).endswith("test_saving:Parabola")
+def test_classes_of_ours_are_named_by_their_place(file):
+    ends = {"w": np.zeros(2)}, {"w": np.ones(2)}
+    curve = mcjax.evaluation.Curve(np.zeros(1), {"loss": np.ones(1)}, np.zeros(1))
+    for value, name in (
+        (Linear(*ends), "mcjax.path.Linear"),
+        (curve, "mcjax.evaluation.Curve"),
+        (Parabola(*ends), f"{__name__}:Parabola"),
+    ):
+        mcjax.save(file, value)
+        assert written(file)["value"]["class"] == name
