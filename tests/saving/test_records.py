@@ -257,7 +257,7 @@ def test_a_file_imports_nothing(file, tmp_path, monkeypatch):
 
 def test_classes_of_ours_are_named_by_their_place(file):
     ends = {"w": np.zeros(2)}, {"w": np.ones(2)}
-    curve = mcjax.evaluation.Curve(np.zeros(1), {"loss": np.ones(1)}, np.zeros(1))
+    curve = mcjax.evaluation.Curve(np.zeros(1), {"loss": np.ones(1)}, np.zeros(0))
     for value, name in (
         (Linear(*ends), "mcjax.path.Linear"),
         (curve, "mcjax.evaluation.Curve"),
