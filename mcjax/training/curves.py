@@ -64,7 +64,8 @@ def train_curve(
       only once
     - `samples`: t's per step (see `mcjax.fit`)
     - `directory`: keep the state after each epoch; the same call goes on after the last one and
-      gives, bit for bit, what an uninterrupted one gives
+      gives, bit for bit, what an uninterrupted one gives. So does one with more epochs, unless the
+      rate falls over all of them (see `Protocol`)
     - `progress`: called after each epoch with (epoch, mean loss)
 
     **Returns:** a `Fit`: the path trained, and the mean loss of each epoch.
@@ -95,9 +96,10 @@ def train_curve(
     if directory is not None:
         store = Store(directory, {
             "what": f"a curve, {type(path).__name__}",
-            **identity.of_training(apply_fn, point, whole.x, whole.y, task, protocol),
+            **identity.of_training(
+                apply_fn, point, whole.x, whole.y, task, protocol, optimizer
+            ),
             "path": identity.of_params(path), "key": identity.of_array(key), "samples": samples,
-            "optimizer": "the protocol's" if optimizer is None else identity.describe(optimizer),
         })  # fmt: skip
     if optimizer is None:
         plain = dataclasses.replace(protocol, weight_decay=0.0)

@@ -199,7 +199,7 @@ def _run(
 ) -> tuple[State, np.ndarray]:  # fmt: skip
     first, history = 0, []
     if store is not None:
-        first, state, kept = store.restore(state)
+        first, state, kept = store.restore(state, parts)
         history = [] if kept is None else [kept]
     for part in range(first, parts):
         if keys is not None:

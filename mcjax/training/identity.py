@@ -29,6 +29,8 @@ from .protocol import Protocol
 
 # Bytes hashed at a time: a memory map is never read whole.
 _STREAM = 2**24
+# The name of a length on which every step depends: a run of another length is another run.
+FALLING = "{}, over all of which the learning rate falls"
 
 
 def of_data(data: Any) -> dict[str, str]:
@@ -67,14 +69,25 @@ def of_model(apply_fn: ApplyFn, params: Params, x: Any) -> str:
 
 
 def of_training(
-    apply_fn: ApplyFn, params: Params, x: Any, y: Any, task: Task, protocol: Protocol
-) -> dict[str, Any]:
-    """What every training on data is: data, model, task, protocol."""
+    apply_fn: ApplyFn, params: Params, x: Any, y: Any, task: Task, protocol: Protocol,
+    optimizer: Any = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What every training on data is: data, model, task, protocol.
+
+    The number of epochs only where the rate depends on it: with more of them it is the same run.
+
+    **Arguments:**
+    - `optimizer`: in place of the protocol's, None for that
+    """
+    rule = {k: v for k, v in describe(protocol).items() if k != "epochs"}
+    if optimizer is None and not protocol.extendable:
+        rule[FALLING.format("epochs")] = protocol.epochs
     return {
         "data": of_data({"x": x, "y": y}),
         "model": of_model(apply_fn, params, per_example(lambda v: type_of(v[:1]), x)),
         "task": describe(task),
-        "protocol": describe(protocol),
+        "protocol": rule,
+        "optimizer": "the protocol's" if optimizer is None else describe(optimizer),
     }
 
 

@@ -62,7 +62,8 @@ def train_networks(
     - `protocol`: epochs, batch, schedule, momentum, weight decay, augmentation, attack
     - `task`: whose loss is minimised
     - `directory`: keep the state after each epoch; the same call goes on after the last one and
-      gives, bit for bit, what an uninterrupted one gives
+      gives, bit for bit, what an uninterrupted one gives. So does one with more epochs, unless the
+      rate falls over all of them (see `Protocol`)
     - `progress`: called after each epoch with (epoch, mean loss of each network)
 
     **Returns:** a list of parameters, one for each seed.

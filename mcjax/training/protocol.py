@@ -30,7 +30,8 @@ class Protocol:
 
     Without `halve_every` the rate is anokhin2020's: constant for half of the training, then
     falling linearly to 1 % of it at 90 %. With it the rate halves after every so many epochs
-    (tatro2020: 20 of 250).
+    (tatro2020: 20 of 250), however many there are, so that a training kept on disk can go on with
+    more of them; `math.inf` keeps the rate constant.
 
     - `epochs`, `batch`: passes over the data in random order, so many examples at a step; what
       does not fill a last batch sits out the epoch
@@ -72,8 +73,17 @@ class Protocol:
             )
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser of a training of so many steps: the same object for the same steps."""
-        return _optimizer(dataclasses.replace(self, augment=None, attack=None), steps)
+        """The optimiser of a training of so many steps: the same object for equal ones."""
+        rate: _Falling | _Halving = _Falling(self.learning_rate, steps)
+        if self.extendable:
+            period = self.halve_every * steps / self.epochs  # type: ignore[operator]
+            rate = _Halving(self.learning_rate, period)
+        return _optimizer(rate, self.momentum, self.nesterov, self.weight_decay)
+
+    @property
+    def extendable(self) -> bool:
+        """Whether more epochs leave the first ones as they are: the rate does not fall over all."""
+        return self.halve_every is not None
 
     def to_dict(self) -> dict[str, Any]:
         """The protocol in JSON's types; an augmentation by its name."""
@@ -85,18 +95,36 @@ class Protocol:
         return found
 
 
-@lru_cache(maxsize=32)
-def _optimizer(protocol: Protocol, steps: int) -> optax.GradientTransformation:
-    def schedule(step):
-        if protocol.halve_every is not None:
-            epoch = step / steps * protocol.epochs
-            return protocol.learning_rate * 0.5 ** jnp.floor(epoch / protocol.halve_every)
-        falling = (step / steps - 0.5) / 0.4
-        return protocol.learning_rate * (1 - 0.99 * jnp.clip(falling, 0, 1))
+@dataclasses.dataclass(frozen=True)
+class _Falling:
+    """Step → rate, over a training of so many steps."""
 
+    start: float
+    steps: int
+
+    def __call__(self, step: Any) -> jax.Array:
+        falling = (step / self.steps - 0.5) / 0.4
+        return self.start * (1 - 0.99 * jnp.clip(falling, 0, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Halving:
+    """Step → rate, halved after every so many steps."""
+
+    start: float
+    period: float
+
+    def __call__(self, step: Any) -> jax.Array:
+        return self.start * 0.5 ** jnp.floor(step / self.period)
+
+
+@lru_cache(maxsize=32)
+def _optimizer(
+    rate: _Falling | _Halving, momentum: float, nesterov: bool, weight_decay: float
+) -> optax.GradientTransformation:
     return optax.chain(
-        optax.add_decayed_weights(protocol.weight_decay),
-        optax.sgd(schedule, protocol.momentum or None, protocol.nesterov),
+        optax.add_decayed_weights(weight_decay),
+        optax.sgd(rate, momentum or None, nesterov),
     )
 
 

@@ -68,15 +68,21 @@ class Store:
                 f"which run, cannot be read ({error}). Choose another folder"
             ) from None
 
-    def restore(self, state: Any) -> tuple[int, Any, np.ndarray | None]:
+    def restore(self, state: Any, parts: int) -> tuple[int, Any, np.ndarray | None]:
         """(parts done, state after them, losses so far): 0 and the given state if none is kept.
 
         Where the newest state is damaged, the one before it, with a warning.
 
-        **Raises:** `ValueError` if there are states and none can be read.
+        **Raises:** `ValueError` if there are states and none can be read, or if more than the
+        `parts` of the run have been done.
         """
         failures = []
         for done in self._states():
+            if done > parts:
+                raise ValueError(
+                    f"directory: {self.folder} holds {done} epochs of this training, which cannot "
+                    f"go back to {parts}. Choose another folder"
+                )
             try:
                 found = self._read(done, state)
             except Exception as error:  # orbax and what it stands on raise many kinds

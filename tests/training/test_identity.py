@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mcjax.attacks import PGD
@@ -52,7 +54,7 @@ CHANGES = {
     "model": dict(model=OTHER, start=lambda key: OTHER.init(key, jnp.zeros((1, 6)))),
     "init": dict(start=lambda key: jax.tree.map(lambda v: v / 2, init(key))),
     "seeds": dict(seeds=(1,)),
-    "protocol/epochs": dict(protocol=Protocol(3, 8, augment=noise)),
+    "protocol/epochs, over all of which the learning rate falls: 2 there, 3 here": dict(protocol=Protocol(3, 8, augment=noise)),
     "protocol/learning_rate": dict(protocol=Protocol(2, 8, 0.5, augment=noise)),
     "protocol/augment": dict(protocol=Protocol(2, 8, augment=scaled_noise(0.1))),
     "protocol/attack": dict(protocol=Protocol(2, 8, augment=noise, attack=PGD())),
@@ -104,8 +106,84 @@ def test_a_curve_is_its_path_its_key_and_its_optimizer(tmp_path):
         "samples": dict(samples=2),
         "optimizer": dict(optimizer=Protocol(1, 8).optimizer(9)),
     }.items():
-        with pytest.raises(ValueError, match=f"of another run: {what}"):
+        with pytest.raises(ValueError, match=f"of another run: .*{what}"):
             curve(**change)
+
+
+HALVING = Protocol(2, 8, 0.1, halve_every=1.5, augment=noise)
+LONGER = dataclasses.replace(HALVING, epochs=5)
+
+
+def test_networks_go_on_with_more_epochs(tmp_path):
+    """Where the rate does not depend on their number: bit for bit the longer training."""
+    networks(tmp_path, protocol=HALVING, seeds=(0, 1))
+    seen = []
+    found = networks(
+        tmp_path, protocol=LONGER, seeds=(0, 1), progress=lambda epoch, _: seen.append(epoch)
+    )
+    assert seen == [2, 3, 4]
+    whole = networks(None, protocol=LONGER, seeds=(0, 1))
+    jax.tree.map(np.testing.assert_array_equal, found, whole)
+    with pytest.raises(ValueError, match="holds 5 epochs of this training, .* go back to 2"):
+        networks(tmp_path, protocol=HALVING, seeds=(0, 1))
+
+
+@pytest.mark.parametrize("optimizer", [None, optax.adam(0.01)], ids=["the protocol's", "adam"])
+def test_curves_go_on_with_more_epochs(tmp_path, optimizer):
+    path = Bezier.between(*(init(jax.random.key(s)) for s in (0, 1)))
+    short, long = HALVING, LONGER
+    if optimizer is not None:  # which the protocol's schedule is nothing to
+        short, long = (dataclasses.replace(p, halve_every=None) for p in (short, long))
+
+    def curve(protocol, directory=None, **more):
+        return train_curve(
+            path, MODEL.apply, sets(), protocol, key=KEY, optimizer=optimizer,
+            directory=directory, **more,
+        )  # fmt: skip
+
+    curve(short, tmp_path)
+    seen = []
+    found = curve(long, tmp_path, progress=lambda epoch, _: seen.append(epoch))
+    whole = curve(long)
+    assert seen == [2, 3, 4]
+    jax.tree.map(np.testing.assert_array_equal, found.path, whole.path)
+    np.testing.assert_array_equal(found.losses, whole.losses)
+    jax.tree.map(np.testing.assert_array_equal, found.state[0], whole.state[0])
+
+
+def test_a_curve_whose_rate_falls_over_all_epochs_does_not_go_on(tmp_path):
+    path = Bezier.between(*(init(jax.random.key(s)) for s in (0, 1)))
+    for optimizer, why in (
+        (None, "over all of which the learning rate falls: 1 there, 2 here"),
+        (optax.cosine_decay_schedule, "optimizer"),
+    ):
+        folder = tmp_path / why[:4]
+        for epochs in (1, 2):
+            protocol, steps = Protocol(epochs, 8), 2 * epochs
+            given = optimizer and optax.sgd(optimizer(0.1, steps))
+            run = functools.partial(
+                train_curve, path, MODEL.apply, sets(), protocol, key=KEY, optimizer=given,
+                directory=folder,
+            )  # fmt: skip
+            if epochs == 1:
+                run()
+            else:
+                with pytest.raises(ValueError, match=f"of another run: .*{why}"):
+                    run()
+
+
+@pytest.mark.parametrize("rate", [dict(halve_every=1.5), dict(halve_every=math.inf)])
+def test_the_rate_of_an_extendable_protocol_does_not_know_the_length(rate):
+    """0.1 halved every 1.5 epochs of 4 steps, by optax's own state and a loop of NumPy's."""
+    for epochs in (3, 7):
+        protocol = Protocol(epochs, learning_rate=0.1, momentum=0, weight_decay=0, **rate)
+        optimizer = protocol.optimizer(4 * epochs)
+        state, seen = optimizer.init(jnp.zeros(())), []
+        for _ in range(4 * epochs):
+            update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+            seen.append(-float(update))
+        expected = [0.1 * 0.5 ** int(i / 4 / rate["halve_every"]) for i in range(4 * epochs)]
+        np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
