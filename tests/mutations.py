@@ -65,7 +65,7 @@ MUTATIONS = [
       "_check.interval(coordinates)", "pass", DRIVER),
     M("driver: sums over blocks", "evaluation/driver.py",
       "else jax.tree.map(np.add, total, found)", "else found", DRIVER),
-    M("driver: labels of every block", "evaluation/driver.py",
+    M("driver: labels of every block", "evaluation/along.py",
       "            labels(y)", "            pass", f"{DRIVER} test_tasks.py"),
     M("driver: NaN in a later block", "evaluation/driver.py",
       "if found.nan.any():", "if total is None and found.nan.any():", DRIVER),

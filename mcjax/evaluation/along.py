@@ -103,10 +103,10 @@ def evaluate(
     if is_array(data):  # x alone: y has been taken for t
         _check.labelled(data)
     ts = time_grid(t)
+    how = Settings(task, statistics, attack, key, mesh, chunk, t_batch)
     found, metadata = evaluated(
-        path, model, data, ts, task=task, statistics=statistics, attack=attack, key=key,
-        mesh=mesh, chunk=chunk, t_batch=t_batch, lengths=True, where=lambda i: f"t = {ts[i]:g}",
-    )  # fmt: skip
+        path, model, data, ts, how, lengths=True, where=lambda i: f"t = {ts[i]:g}"
+    )
     return Curve(ts, found.values, found.lengths, task, metadata)
 
 
@@ -148,63 +148,83 @@ def evaluate_points(
     coordinates = as_coordinates(family, coordinates)
     if isinstance(family, Path):
         _check.interval(coordinates)
-    found, _ = evaluated(
-        family, model, data, coordinates, task=task, statistics=statistics, attack=attack, key=key,
-        mesh=mesh, chunk=chunk, t_batch=t_batch, where=lambda i: f"point {i}",
-    )  # fmt: skip
+    how = Settings(task, statistics, attack, key, mesh, chunk, t_batch)
+    found, _ = evaluated(family, model, data, coordinates, how, where=lambda i: f"point {i}")
     return dict(found.values)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Settings:
+    """How any family is evaluated: the options that `mcjax.evaluate` describes, checked."""
+
+    task: Task
+    statistics: Any = None
+    attack: PGD | None = None
+    key: jax.Array | None = None
+    mesh: Mesh | None = None
+    chunk: int = _CHUNK
+    t_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.task)
+        if self.mesh is not None:
+            check_mesh(self.mesh)
+        _check.positive(self.chunk, "chunk")
+        random_key = jax.random.key(0) if self.key is None else _check.random_key(self.key)
+        object.__setattr__(self, "key", random_key)
+
+    def stream(self, model: ApplyFn | Network, data: Any) -> Stream:
+        """The data in blocks that these devices hold."""
+        of_devices = 1 if self.mesh is None else self.mesh.size
+        mark = model.inputs if isinstance(model, Network) else lambda x: x
+        return Stream(data, self.chunk, limit=BLOCK_BYTES * of_devices, mark=mark)
+
+    def metadata(self) -> dict[str, Any]:
+        """What a result says of them."""
+        if self.attack is None:
+            return {"task": self.task.name}
+        key = np.asarray(_check.key_data(self.key)).tolist()
+        return {"task": self.task.name, "attack": repr(self.attack), "key": key}
+
+
 def evaluated(
-    family: Family, model: ApplyFn | Network, data: Any, coordinates: Any, *, task: Task,
-    where: Callable[[int], str], statistics: Any = None, attack: PGD | None = None,
-    key: jax.Array | None = None, mesh: Mesh | None = None,
-    chunk: int = _CHUNK, t_batch: int | None = None, lengths: bool = False,
+    family: Family, model: ApplyFn | Network, data: Any, coordinates: Any, how: Settings, *,
+    where: Callable[[int], str], lengths: bool = False,
 ) -> tuple[Found, dict[str, Any]]:  # fmt: skip
     """Checks, statistics and attacks around the driver: (what is found, what it is of)."""
-    task = require(task)
     apply_fn = apply_of(model)
     _check_model.function(apply_fn, "model")
-    if mesh is not None:
-        check_mesh(mesh)
-    _check.positive(chunk, "chunk")
-    of_devices = 1 if mesh is None else mesh.size
-    stream = Stream(
-        data, chunk, limit=BLOCK_BYTES * of_devices,
-        mark=model.inputs if isinstance(model, Network) else lambda x: x,
-    )  # fmt: skip
+    stream = how.stream(model, data)
     first = stream.first()
     x, y = first.data
     some = as_coordinates(family, coordinates)
-    labels = check_task(task, family, model, some, x, y)
+    labels = check_task(how.task, family, model, some, x, y)
     n = stream.n or len(first.weights)
-    own = stream.arrays is not None and statistics is not None and statistics is data[0]
-    batch = t_batch_for(family, some, t_batch)
+    own = (
+        stream.arrays is not None and how.statistics is not None and how.statistics is data[0]
+    )
+    batch = t_batch_for(family, some, how.t_batch)
     choice = choose(
-        family, model, x, coordinates, statistics, chunk=chunk, t_batch=batch,
-        in_sweep=own and n <= chunk and attack is None and mesh is None,
+        family, model, x, coordinates, how.statistics, chunk=how.chunk, t_batch=batch,
+        in_sweep=own and n <= how.chunk and how.attack is None and how.mesh is None,
     )  # fmt: skip
-    plan = Plan(model, task, min(chunk, len(first.weights)), batch, choice.in_sweep)
-    random_key = jax.random.key(0) if key is None else _check.random_key(key)
-    prepare = None
-    if attack is not None:
-        plan = dataclasses.replace(plan, model=Attacked(apply_fn, attack, task))
+    chunk = min(how.chunk, len(first.weights))
+    swept = model if how.attack is None else Attacked(apply_fn, how.attack, how.task)
+    plan = Plan(swept, how.task, chunk, batch, choice.in_sweep)
 
-        def attacked(x: Any, y: Any, start: int) -> Any:
-            attack.check(x)
-            return attack_inputs(x, y, random_key, start)
+    def prepare(x: Any, y: Any, start: int) -> Any:
+        if start:  # the first have been looked at
+            labels(y)
+        if how.attack is None:
+            return x
+        how.attack.check(x)
+        return attack_inputs(x, y, how.key, start)
 
-        prepare = attacked
     found = run(
-        plan, family, coordinates, stream, statistics=choice.at, labels=labels, where=where,
-        mesh=mesh, lengths=lengths, prepare=prepare,
+        plan, family, coordinates, stream, statistics=choice.at, prepare=prepare, where=where,
+        mesh=how.mesh, lengths=lengths,
     )  # fmt: skip
     if not found.lengths.size or found.lengths.any():
         choice.warn(stacklevel=4)  # evaluate, and what stands around it
-    metadata = {"task": task.name, "statistics": choice.source, "examples": found.examples}
-    if attack is not None:
-        metadata |= {
-            "attack": repr(attack),
-            "key": np.asarray(_check.key_data(random_key)).tolist(),
-        }
-    return found, metadata | versions()
+    of = {"statistics": choice.source, "examples": found.examples}
+    return found, how.metadata() | of | versions()

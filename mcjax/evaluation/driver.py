@@ -47,11 +47,10 @@ def run(
     stream: Stream,
     *,
     statistics: Callable[[Piece], Replaced],
-    labels: Callable[[Any], None],
+    prepare: Callable[[Any, Any, int], Any],
     where: Callable[[int], str],
     mesh: Mesh | None = None,
     lengths: bool = True,
-    prepare: Callable[[Any, Any, int], Any] | None = None,
 ) -> Found:
     """Metrics of the points of a family over all data.
 
@@ -60,10 +59,10 @@ def run(
 
     **Arguments:**
     - `statistics`: piece (its points at hand) → what stands in for leaves of its points
-    - `labels`: raises for labels of a block that are not the task's
+    - `prepare`: (x, y, number of the first example) → what the model is given as x; raises for
+      labels that are not the task's
     - `where`: number of a point → how a message names it
     - `lengths`: whether to measure distances
-    - `prepare`: (x, y, number of the first example) → what the model is given as x; default: x
     """
     parts = pieces(family, coordinates)
     n_points = sum(len(p.which) for p in parts)
@@ -80,7 +79,7 @@ def run(
             step = _step(plan, piece, replaced)
         else:
             step = Sharded(mesh, plan, piece.family, piece.coordinates, replaced)
-        total, examples = _over_blocks(step, stream, prepare, labels)
+        total, examples = _over_blocks(step, stream, prepare)
         broken[piece.which] = total.broken
         for k, found in total.values.items():
             values[k][piece.which] = found / examples
@@ -102,8 +101,7 @@ def _step(plan: Plan, piece: Piece, replaced: Replaced) -> Callable[..., Sums]:
 def _over_blocks(
     step: Callable[..., Sums],
     stream: Stream,
-    prepare: Callable[[Any, Any, int], Any] | None,
-    labels: Callable[[Any], None],
+    prepare: Callable[[Any, Any, int], Any],
 ) -> tuple[Sums, int]:
     """(sums in float64 over all blocks, number of examples).
 
@@ -114,10 +112,7 @@ def _over_blocks(
     sent: tuple[Block, Sums] | None = None
     for block in stream.blocks():
         x, y = block.data
-        if examples:  # those of the first have been looked at
-            labels(y)
-        given = x if prepare is None else prepare(x, y, block.start)
-        sums = step(given, y, block.weights)
+        sums = step(prepare(x, y, block.start), y, block.weights)
         examples += block.n
         if sent is not None:
             total = _fetched(total, *sent)

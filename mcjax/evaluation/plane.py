@@ -17,7 +17,7 @@ from ..network.batch_norm import without
 from ..network.network import Network
 from ..path import Combination, Family, Path, static
 from ..tasks import CLASSIFICATION, Task
-from .along import evaluated
+from .along import Settings, evaluated
 from .surface import Surface
 
 # Sine of the smallest angle between the sides of the triangle that counts as a plane.
@@ -166,8 +166,9 @@ def evaluate_plane(
     x, y = (np.linspace(low[i], high[i], size) for i in (0, 1))
     places = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     found, metadata = evaluated(
-        plane, model, data, places.astype(jnp.result_type(float)), task=task,
-        statistics=statistics, mesh=mesh, chunk=chunk, where=lambda i: f"(x, y) = {places[i]}",
+        plane, model, data, places.astype(jnp.result_type(float)),
+        Settings(task, statistics, mesh=mesh, chunk=chunk),
+        where=lambda i: f"(x, y) = {places[i]}",
     )  # fmt: skip
     values = {k: v.reshape(size, size) for k, v in found.values.items()}
     return Surface(x, y, values, plane.corners, task, metadata)
