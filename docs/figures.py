@@ -126,11 +126,10 @@ def learnable(model: Any, nets: list[Any], network: Any) -> None:
     architecture = flows.Architecture("realnvp", blocks=4, width=128, depth=1)
     key = jax.random.key(0)
     trained = {
-        "realnvp-flow": flows.train_flow(network, nets[2:], architecture, steps=600,
-                                         learning_rate=1e-3, key=key),
+        "realnvp-flow": flows.train_flow(
+            network, nets[2:], architecture, flows.AdamProtocol(600, 1024, 1e-3), key=key),
         "realnvp-bijection": flows.train_bijection(
-            network, nets[2:], (x, y), architecture, steps=600,
-            learning_rate=5e-4, key=key),
+            network, nets[2:], (x, y), architecture, flows.AdamProtocol(600, 128, 5e-4), key=key),
     }  # fmt: skip
     figure, axes = panels(1, 7)
     t = np.linspace(0, 1, 31)

@@ -29,7 +29,7 @@ import mcjax
 from mcjax.align import correlation_signature, match_activations, match_many
 from mcjax.attacks import PGD
 from mcjax.evaluation import Plane, Repaired, evaluate_plane
-from mcjax.methods import pam
+from mcjax.methods import Pam, Problem
 from mcjax.path import Bezier, Linear
 from mcjax.theory import alignment_bound
 from mcjax.training import Protocol, train_curve, train_networks
@@ -94,9 +94,8 @@ def proximal(network: Any, model: Any, a: Any, b: Any, aligned: Any, curves: Any
     steps = ("start", "P", "curve")
     for label, start, colour in (("unaligned", None, RED), ("aligned", aligned, GREEN)):
         slow = dataclasses.replace(PROTOCOL, epochs=8, learning_rate=PROTOCOL.learning_rate / 2)
-        found = pam(
-            network, a, b, (x, y), PROTOCOL, key=KEY, start=start, permutation_protocol=slow
-        )
+        problem = Problem(network, a, b, x, y, KEY)
+        found = Pam(PROTOCOL, permutation_protocol=slow).minimise(problem, start=start)
         left.plot(steps, found.objective, "o-", color=colour, label=f"PAM from {label}")
         right.plot(T, accuracy(found.path, model, T), color=colour, label=f"PAM from {label}")
     for (label, curve), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):

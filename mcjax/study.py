@@ -25,6 +25,7 @@ from .methods import (
     Connection,
     LayerByLayer,
     Pam,
+    Problem,
     connect,
     method_of,
     traits_of,
@@ -199,7 +200,6 @@ def compare(
     task: Task = CLASSIFICATION,
     statistics: Any = "train",
     progress: Callable[[str], None] = lambda _: None,
-    metadata: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Connect two networks with several methods and evaluate every path.
 
@@ -216,7 +216,6 @@ def compare(
     - `statistics`: of batch normalisation, as in `mcjax.evaluate`; `"train"`: estimated from the
       first 10,000 training inputs
     - `progress`: called with a line before each piece of work
-    - `metadata`: to be kept with the result
 
     **Returns:** a `Comparison`.
 
@@ -242,15 +241,15 @@ def compare(
     splits = {"train": train} | ({} if test is None else {"test": test})
     for split, data in splits.items():
         _check_task(network, a, data, task, split)
-    sample = per_example(lambda v: v[:_SAMPLE], x)
+    sample = _some(x)
     named = statistics if isinstance(statistics, str) else None
     if named is not None:
         _check.one_of(named, ("train",), "statistics")
         statistics = sample
-    rows = []
-    for name, method in chosen.items():
-        run = _Run(network, a, b, x, y, sample, splits, t, key, task, statistics, progress)
-        rows.append(run.row(name, method))
+    draws = jax.random.key(0) if key is None else key
+    problem = Problem(network, a, b, x, y, draws, task)
+    run = _Run(problem, splits, t, statistics, progress)
+    rows = [run.row(name, method) for name, method in chosen.items()]
     if all(row.error is not None for row in rows):
         raise ValueError(f"every method failed; {rows[0].label}: {rows[0].error}")
     facts = {
@@ -261,38 +260,32 @@ def compare(
         "key": None if key is None else np.asarray(_check.key_data(key)).ravel().tolist(),
         "methods": {name: repr(method) for name, method in chosen.items()},
     }  # fmt: skip
-    return Comparison(tuple(rows), task, {**machine(), **facts, **(metadata or {})})
+    return Comparison(tuple(rows), task, {**machine(), **facts})
+
+
+def _some(values: Any) -> Any:
+    """The first inputs or labels."""
+    return per_example(lambda v: v[:_SAMPLE], values)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
     """One method after the other on the same networks and data."""
 
-    network: Network
-    a: Params
-    b: Params
-    x: Any
-    y: Any
-    sample: Any
+    problem: Problem
     splits: Mapping[str, Data]
     t: int
-    key: jax.Array | None
-    task: Task
     statistics: Any
     progress: Callable[[str], None]
 
     def row(self, name: str, method: Any) -> Row:
-        traits = traits_of(method)
+        traits, p = traits_of(method), self.problem
+        x, y = (p.x, p.y) if traits.needs_inputs == "all" else (_some(p.x), _some(p.y))
         seconds: dict[str, float] = {}
         start = time.perf_counter()
         self.progress(f"{traits.label}: constructing")
         try:
-            made = connect(
-                self.network, self.a, self.b, method,
-                x=self.x if traits.needs_inputs == "all" else self.sample,
-                y=self.y if traits.needs_inputs == "all" else self._some_labels(),
-                key=self.key, task=self.task,
-            )  # fmt: skip
+            made = connect(p.network, p.a, p.b, method, x=x, y=y, key=p.key, task=p.task)
             seconds["connect"] = time.perf_counter() - start
             curves = {split: self._curve(made.path, traits.label, split) for split in self.splits}
         except ValueError as error:
@@ -301,14 +294,11 @@ class _Run:
         seconds["evaluate"] = time.perf_counter() - start - seconds["connect"]
         return Row(name, traits.label, curves, made, seconds)
 
-    def _some_labels(self) -> Any:
-        return per_example(lambda v: v[:_SAMPLE], self.y)
-
     def _curve(self, path: Path, label: str, split: str) -> Curve:
         self.progress(f"{label}: {split} loss along the path")
         return evaluate(
-            path, self.network, self.splits[split], grid(path, self.t),
-            task=self.task, statistics=self.statistics,
+            path, self.problem.network, self.splits[split], grid(path, self.t),
+            task=self.problem.task, statistics=self.statistics,
         )  # fmt: skip
 
 

@@ -81,6 +81,7 @@ OPTIMIZER, SHORT = optax.adam(0.01), Protocol(2, 16)
 ATTACK = mcjax.attacks.PGD(0.1, 0.05, 2, bounds=(-9.0, 9.0))
 BN = linen(VGG(), images(), [])
 FLOW = mcjax.flows.Architecture("realnvp", blocks=1, width=8, depth=1)
+ADAM = mcjax.flows.AdamProtocol(2, 4)
 core = jax.jit(lambda n, path: mcjax.evaluation.metrics_at(path, n, (X, Y), TS), static_argnums=0)
 
 
@@ -115,7 +116,8 @@ CALLS = {
     "match_many": lambda n, s: mcjax.align.match_many(n, three(s)),
     "correlation_signature": lambda n, s: mcjax.align.correlation_signature(n, *pair(s), X),
     "learn_permutations": lambda n, s: mcjax.align.learn_permutations(
-        n, *pair(s), (X, Y), SHORT, key=jax.random.key(s)
+        mcjax.path.Transported.between(n, *pair(s)), (X, Y), mcjax.align.Search(SHORT),
+        key=jax.random.key(s),
     ),
     "evaluate: linear": lambda n, s: evaluate(Linear(*pair(s)), n, (X, Y), 5),
     "evaluate: arc": lambda n, s: evaluate(Arc(*pair(s)), n, (X, Y), 5),
@@ -170,13 +172,13 @@ CALLS = {
         mlp, initial, (X, Y), (s, s + 1), SHORT
     ),
     "train_flow": lambda n, s: mcjax.flows.train_flow(
-        n, three(s), FLOW, steps=2, batch=4, key=jax.random.key(s)
+        n, three(s), FLOW, ADAM, key=jax.random.key(s)
     ),
     "train_bijection": lambda n, s: mcjax.flows.train_bijection(
-        n, three(s), (X, Y), FLOW, steps=2, batch=4, key=jax.random.key(s)
+        n, three(s), (X, Y), FLOW, ADAM, key=jax.random.key(s)
     ),
-    "pam": lambda n, s: mcjax.methods.pam(
-        n, *pair(s), (X, Y), SHORT, key=jax.random.key(s)
+    "Pam.minimise": lambda n, s: mcjax.methods.Pam(SHORT).minimise(
+        mcjax.methods.Problem(n, *pair(s), X, Y, jax.random.key(s))
     ),
     "sinkhorn": lambda n, s: mcjax.transport.sinkhorn(jnp.eye(5) * s),
     "project": lambda n, s: mcjax.transport.project(jnp.eye(5) * s),

@@ -44,10 +44,7 @@ def compared(case):
     y = np.asarray(jnp.argmax(case.run(a, x), -1))
     methods = ["linear", Fails(), "ot", Sharp(), LayerByLayer(Linear(), WeightAdjustment(3))]
     test = (x[:30], y[:30])
-    return compare(
-        network, a, b, (x, y), test, methods=methods, t=5, key=jax.random.key(4),
-        metadata={"note": "mine"},
-    )  # fmt: skip
+    return compare(network, a, b, (x, y), test, methods=methods, t=5, key=jax.random.key(4))
 
 
 def test_rows_and_numbers(case, compared):
@@ -86,7 +83,6 @@ def test_table_says_what_it_is_of(compared):
     assert any("training loss (cross-entropy)" in note for note in table.notes)
     assert len(table.markdown().splitlines()) == 2 + 6 + 2 * 2
     facts = compared.metadata
-    assert facts["note"] == "mine"
     assert facts["examples"] == {"train": 80, "test": 30}
     assert facts["statistics"] == "train[:80]"
     assert facts["key"] == [0, 4]

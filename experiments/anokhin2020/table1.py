@@ -86,7 +86,7 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
     first = 2 * options.pairs
     learnable = [m for m in ("realnvp-bijection", "iaf-flow") if m in options.methods]
     files = {m: study.folder / f"{m}.safetensors" for m in learnable}
-    models = {m: flows.ConnectionModel.load(f) for m, f in files.items() if f.exists()}
+    models = {m: mcjax.load(f) for m, f in files.items() if f.exists()}
     if len(models) == len(files):
         return models
     networks = study.networks(range(first, first + size), "population")
@@ -100,13 +100,12 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
         "realnvp-bijection": (bijection_steps, lambda steps, progress: flows.train_bijection(
             network, networks, study.train_data,
             flows.Architecture("realnvp", blocks=2 if quick else 8, width=width, depth=1),
-            steps=steps, batch=64 if options.smoke else 256, learning_rate=3e-4,
-            key=jax.random.key(0),
-            directory=running, progress=progress,
+            flows.AdamProtocol(steps, 64 if options.smoke else 256, 3e-4),
+            key=jax.random.key(0), directory=running, progress=progress,
         )),
         "iaf-flow": (flow_steps, lambda steps, progress: flows.train_flow(
             network, networks, flows.Architecture("iaf", blocks=2 if quick else 10, depth=0),
-            steps=steps, batch=512, learning_rate=1e-4, key=jax.random.key(0),
+            flows.AdamProtocol(steps, 512), key=jax.random.key(0),
             directory=running, progress=progress,
         )),
     }  # fmt: skip
@@ -121,7 +120,7 @@ def connection_models(study: Study, options: Table1) -> dict[str, Any]:
                 bar.set_postfix_str(f"loss {loss:.4f}")
 
             models[method] = run(steps, progress)
-        models[method].save(files[method])
+        mcjax.save(files[method], models[method])
     return models
 
 

@@ -22,7 +22,7 @@ from mcjax.align import Matching, match_activations
 from mcjax.attacks import PGD
 from mcjax.data import CIFAR10, Dataset, crop_flip_and_rotate, load
 from mcjax.evaluation import batch_norm_along
-from mcjax.methods import pam
+from mcjax.methods import Pam, Problem
 from mcjax.models import MLP, GoogLeNet, ResNet32, TinyTen
 from mcjax.path import Bezier
 from mcjax.study import machine
@@ -188,17 +188,15 @@ class Study:
                 bar.update()
                 bar.set_postfix_str(f"loss {values[-1]:.4f}")
 
-            common: dict[str, Any] = {
-                "key": jax.random.key(pair), "progress": progress,
-                "directory": self.folder / "running" / name,
-            }  # fmt: skip
+            folder = self.folder / "running" / name
             if with_pam:
                 rate = self.options.permutation_rate or protocol.learning_rate / 2
-                found = pam(
-                    self.network, a, b, self.train_data, protocol, start=permutations,
-                    permutation_protocol=dataclasses.replace(
-                        protocol, epochs=self.permutation_epochs, learning_rate=rate
-                    ), **common,
+                slower = dataclasses.replace(
+                    protocol, epochs=self.permutation_epochs, learning_rate=rate
+                )
+                found = Pam(protocol, permutation_protocol=slower).minimise(
+                    Problem(self.network, a, b, *self.train_data, jax.random.key(pair)),
+                    start=permutations, directory=folder, progress=progress,
                 )  # fmt: skip
                 moved = sum(
                     int((found.permutations[n] != permutations[n]).sum()) for n in permutations
@@ -210,7 +208,10 @@ class Study:
                 path, permutations = found.path, found.permutations
             else:
                 line = Bezier.between(a, self.network.permute(permutations, b))
-                fitted = train_curve(line, self.apply, self.train_data, protocol, **common)
+                fitted = train_curve(
+                    line, self.apply, self.train_data, protocol, key=jax.random.key(pair),
+                    directory=folder, progress=progress,
+                )  # fmt: skip
                 path, more = fitted.path, {"losses": fitted.losses.tolist()}
         record = {
             "kind": kind, "pair": pair, "seconds": time.perf_counter() - start,

@@ -3,7 +3,7 @@
 from .activations import match_activations
 from .butterflies import match_butterflies
 from .cycle_consistent import Matchings, match_many
-from .learned import Objective, learn_permutations
+from .learned import Objective, Search, learn_permutations
 from .matching import Matching
 from .relaxations import Projection, Relaxation, SinkhornRelaxation, StraightThrough
 from .signature import correlation_signature
@@ -16,6 +16,7 @@ __all__ = [
     "Objective",
     "Projection",
     "Relaxation",
+    "Search",
     "SinkhornRelaxation",
     "StraightThrough",
     "StraightThroughPath",

@@ -23,27 +23,54 @@ from ..training.data import Data
 from ..training.loss import TrainingLoss
 from ..training.protocol import Protocol
 from ..transport.decomposition import sample_permutations
-from ..transport.relaxation import nearest_permutation, projected
+from ..transport.relaxation import as_given, nearest_permutation, projected
 from .matching import Matching
 from .relaxations import Projection, Relaxation
 
 
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """How permutations are learned: the training of relaxed ones, and how they are rounded.
+
+    - `protocol`: epochs, batch, learning rate, augmentation; no momentum, no weight decay
+    - `relaxation`: `Projection()` (PAM's), `SinkhornRelaxation(temperature)` or
+      `StraightThrough()`
+    - `proximal`: ν of 1/(2ν) ‖P − P₀‖²
+    - `candidates`: samples drawn of the Birkhoff decomposition
+    - `objective`: how candidates are scored; default: the training loss on 2,048 examples at 5 t
+
+    **Raises:** `ValueError` for what is no relaxation, or ν that is not positive.
+    """
+
+    protocol: Protocol
+    relaxation: Relaxation = Projection()  # noqa: RUF009  (frozen)
+    proximal: float = 1e3
+    candidates: int = 32
+    objective: Objective | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.protocol, Protocol):
+            raise ValueError(
+                f"protocol must be a mcjax.training.Protocol, got a {type(self.protocol).__name__}"
+            )
+        if not (hasattr(self.relaxation, "path") and hasattr(self.relaxation, "optimizer")):
+            raise ValueError(
+                "relaxation must be an object, Projection(), SinkhornRelaxation() or "
+                f"StraightThrough() of mcjax.align, got {self.relaxation!r}"
+            )
+        if not self.proximal > 0:
+            raise ValueError(f"proximal must be positive, got {self.proximal}")
+        _check.positive(self.candidates, "candidates")
+
+
 @_check.on_host
 def learn_permutations(
-    network: Network,
-    a: Params,
-    b: Params,
+    path: Transported,
     data: tuple[Any, Any],
-    protocol: Protocol,
+    search: Search,
     *,
     key: jax.Array,
     task: Task = CLASSIFICATION,
-    relaxation: Relaxation = Projection(),  # noqa: B008  (frozen)
-    start: Permutations | None = None,
-    bump: Params | None = None,
-    proximal: float = 1e3,
-    candidates: int = 32,
-    objective: Objective | None = None,
     directory: str | FilePath | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Matching:
@@ -55,66 +82,59 @@ def learn_permutations(
     is never worse than the start.
 
     **Arguments:**
+    - `path`: θ(t; P₀), as `Transported.between(network, a, b)`, or with permutations to begin with
+      and a bump θ̃
     - `data`: (x, y) to train on
-    - `protocol`: epochs, batch, learning rate, augmentation; no momentum, no weight decay
+    - `search`: the protocol of the training, the relaxation, ν, how it is rounded
+    - `key`: of the training and of the samples
     - `task`: whose loss is minimised
-    - `relaxation`: `Projection()` (PAM's), `SinkhornRelaxation(temperature)` or
-      `StraightThrough()`
-    - `start`: P₀, default the identity
-    - `bump`: θ̃, default 0
-    - `proximal`: ν
-    - `candidates`: samples drawn of the decomposition
-    - `objective`: how candidates are scored; default: the training loss on 2,048 examples
     - `directory`, `progress`: see `train_curve`
 
     **Returns:** a `Matching`; its objective is what is minimised. `"not converged"` where the
     training's loss is not finite: then it is the start.
 
-    **Raises:** `ValueError` for what is no relaxation, or ν that is not positive.
+    **Raises:** `ValueError` for a path that is not transported by permutations, a network without
+    groups, data that are not the task's.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> from mcjax.models import MLP
-        >>> from mcjax.training.protocol import Protocol
+        >>> from mcjax.training import Protocol
         >>> x, y = np.eye(8, dtype=np.float32), np.arange(8) % 2
         >>> model = MLP((4,), 2)
         >>> a, b = (model.init(jax.random.key(s), x) for s in (0, 1))
-        >>> network = mcjax.trace(model.apply, a, x)
-        >>> found = mcjax.align.learn_permutations(
-        ...     network, a, b, (x, y), Protocol(2, batch=4), key=jax.random.key(0))
+        >>> start = mcjax.path.Transported.between(mcjax.trace(model.apply, a, x), a, b)
+        >>> search = mcjax.align.Search(Protocol(2, batch=4))
+        >>> found = mcjax.align.learn_permutations(start, (x, y), search, key=jax.random.key(0))
         >>> found.after["total"] <= found.before["total"]
         True
     """
-    _check_model.network(network)
-    if not (hasattr(relaxation, "path") and hasattr(relaxation, "optimizer")):
+    first = _start(path)
+    if not isinstance(search, Search):
         raise ValueError(
-            "relaxation must be an object, Projection(), SinkhornRelaxation() or "
-            f"StraightThrough() of mcjax.align, got {relaxation!r}"
+            "search must be a mcjax.align.Search, as Search(protocol), got a "
+            f"{type(search).__name__}"
         )
-    if not proximal > 0:
-        raise ValueError(f"proximal must be positive, got {proximal}")
-    if not network.groups:
-        raise ValueError("the network has no group of two units or more: nothing can be permuted")
-    a, b = network.check_parameters(a=a, b=b)
-    first = Action.of(network, {} if start is None else start)
+    network, protocol = path.network, search.protocol
     steps = Data(data, network).steps(protocol.batch) * protocol.epochs
+    objective = search.objective
     if objective is None:
         objective = Objective.on(network, data, protocol.batch, task=task)
-    candidate = Transported(network, a, b, first.matrices(), bump)
     fitted = train_curve(
-        relaxation.path(network, a, b, candidate.matrices, bump), network, data,
+        search.relaxation.path(path), network, data,
         dataclasses.replace(protocol, weight_decay=0.0), key=key, task=task, directory=directory,
-        optimizer=relaxation.optimizer(protocol, steps, proximal), progress=progress,
+        optimizer=search.relaxation.optimizer(protocol, steps, search.proximal),
+        progress=progress,
     )  # fmt: skip
-    found = [first.permutations]
+    found = [first]
     if fitted.finite:
         trained: dict[str, Any] = fitted.path.plans()  # type: ignore[attr-defined]
         plans = {n: projected(m, f"the matrix learned for {n!r}") for n, m in trained.items()}
         found.append({n: nearest_permutation(m) for n, m in plans.items()})
-        found += sample_permutations(plans, candidates, _generator(key, protocol.epochs))
+        found += sample_permutations(plans, search.candidates, _generator(key, protocol.epochs))
 
     def value(p: Permutations) -> float:
-        score = objective(candidate.with_free(Action.of(network, p).matrices()))
-        return score + squared_distance_of(p, first.permutations) / (2 * proximal)
+        score = objective(path.with_free(Action.of(network, p).matrices()))
+        return score + squared_distance_of(p, first) / (2 * search.proximal)
 
     values = [value(p) for p in found]
     best = int(np.argmin([v if np.isfinite(v) else np.inf for v in values]))
@@ -122,7 +142,7 @@ def learn_permutations(
         permutations={n: np.asarray(p) for n, p in found[best].items()},
         before={"total": values[0]},
         after={"total": values[best]},
-        method=f"learned alignment ({relaxation})",
+        method=f"learned alignment ({search.relaxation})",
         status="local optimum" if fitted.finite else "not converged",
         minimised=True,
         metadata={
@@ -131,6 +151,28 @@ def learn_permutations(
             "losses": fitted.losses.tolist(),
         },
     )
+
+
+def _start(path: Transported) -> dict[str, np.ndarray]:
+    """P₀ of a path, as index arrays."""
+    if not isinstance(path, Transported):
+        raise ValueError(
+            "path must be a mcjax.path.Transported, as Transported.between(network, a, b), got a "
+            f"{type(path).__name__}"
+        )
+    if not path.network.groups:
+        raise ValueError("the network has no group of two units or more: nothing can be permuted")
+    plans = {n: np.asarray(m) for n, m in path.plans().items()}
+    first = {n: np.argmax(m, -1) for n, m in plans.items()}
+    matrices = Action.of(path.network, first).matrices()
+    if path.relaxation is not as_given or any(
+        not np.array_equal(m, matrices[n]) for n, m in plans.items()
+    ):
+        raise ValueError(
+            "path must start at permutations, with their matrices as they are "
+            "(Transported.between); a relaxation is named by search"
+        )
+    return first
 
 
 def _generator(key: jax.Array, epochs: int) -> np.random.Generator:

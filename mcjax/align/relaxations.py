@@ -11,8 +11,6 @@ from typing import Protocol as Interface
 import jax
 
 from .._lazy import lazily
-from .._types import Params
-from ..network.network import Network
 from ..path import Path, Transported
 from ..training.protocol import Protocol
 from ..transport.relaxation import project, sinkhorn
@@ -27,10 +25,8 @@ else:
 class Relaxation(Interface):
     """What `learn_permutations` takes; a class of one's own needs these two methods."""
 
-    def path(
-        self, network: Network, a: Params, b: Params, matrices: Any, bump: Params | None
-    ) -> Path:
-        """The path that is trained, from permutation matrices of the start.
+    def path(self, start: Transported) -> Path:
+        """The path that is trained, from a start whose matrices are permutations.
 
         It has free points, and `plans()`: group name → doubly stochastic matrices.
         """
@@ -50,10 +46,8 @@ class Projection:
     With the proximal term 1/(2ν) ‖P − P₀‖² (PAM; tatro2020, App. E.2).
     """
 
-    def path(
-        self, network: Network, a: Params, b: Params, matrices: Any, bump: Params | None
-    ) -> Path:
-        return Transported(network, a, b, matrices, bump)
+    def path(self, start: Transported) -> Path:
+        return start
 
     def optimizer(
         self, protocol: Protocol, steps: int, proximal: float
@@ -82,10 +76,8 @@ class SinkhornRelaxation:
     def __call__(self, matrix: jax.Array) -> jax.Array:
         return sinkhorn(matrix, self.temperature)
 
-    def path(
-        self, network: Network, a: Params, b: Params, matrices: Any, bump: Params | None
-    ) -> Path:
-        return Transported(network, a, b, matrices, bump, self)
+    def path(self, start: Transported) -> Path:
+        return Transported(start.network, start.a, start.b, start.matrices, start.bump, self)
 
     def optimizer(
         self, protocol: Protocol, steps: int, proximal: float
@@ -101,10 +93,8 @@ class StraightThrough:
     step, on the host.
     """
 
-    def path(
-        self, network: Network, a: Params, b: Params, matrices: Any, bump: Params | None
-    ) -> Path:
-        return StraightThroughPath(network, a, b, a, bump)
+    def path(self, start: Transported) -> Path:
+        return StraightThroughPath(start.network, start.a, start.b, start.a, start.bump)
 
     def optimizer(
         self, protocol: Protocol, steps: int, proximal: float

@@ -178,10 +178,10 @@ def _connect(command: Connect) -> None:
             raise ValueError("--task goes with two files of parameters")
         title, out, study = _trained(command)
     if command.connection_model is not None:
-        from ..flows import ConnectionModel
+        from ..saving import load
 
-        model = ConnectionModel.load(command.connection_model.expanduser())
-        methods[model.method] = Flow(model)
+        model = load(command.connection_model.expanduser())
+        methods[getattr(model, "method", "")] = Flow(model)  # raises for another value
     study["methods"] = _methods(command, study, methods)
     _report(title, out, study, command)
 
@@ -285,7 +285,7 @@ def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -
 def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> None:
     from ..study import compare, steps
 
-    count = steps(study["methods"], study["test"] is not None)
+    metadata, count = study.pop("metadata"), steps(study["methods"], study["test"] is not None)
     with terminal.bar(count, "connecting", "step", quiet=command.quiet) as bar:
 
         def progress(line: str) -> None:
@@ -294,6 +294,7 @@ def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> N
 
         comparison = compare(**study, t=command.points, progress=progress)
         bar.set_description_str("connecting")
+    comparison = dataclasses.replace(comparison, metadata={**comparison.metadata, **metadata})
     place, files = _write(out, comparison, study, trained=not command.networks)
     if not command.quiet:
         from rich.console import Console

@@ -170,8 +170,13 @@ class Settings:
         if self.mesh is not None:
             check_mesh(self.mesh)
         _check.positive(self.chunk, "chunk")
-        random_key = jax.random.key(0) if self.key is None else _check.random_key(self.key)
-        object.__setattr__(self, "key", random_key)
+        if self.key is not None:
+            _check.random_key(self.key)
+
+    @property
+    def draws(self) -> jax.Array:
+        """The key of the attack."""
+        return jax.random.key(0) if self.key is None else self.key
 
     def stream(self, model: ApplyFn | Network, data: Any) -> Stream:
         """The data in blocks that these devices hold."""
@@ -183,7 +188,7 @@ class Settings:
         """What a result says of them."""
         if self.attack is None:
             return {"task": self.task.name}
-        key = np.asarray(_check.key_data(self.key)).tolist()
+        key = np.asarray(_check.key_data(self.draws)).tolist()
         return {"task": self.task.name, "attack": repr(self.attack), "key": key}
 
 
@@ -200,9 +205,7 @@ def evaluated(
     some = as_coordinates(family, coordinates)
     labels = check_task(how.task, family, model, some, x, y)
     n = stream.n or len(first.weights)
-    own = (
-        stream.arrays is not None and how.statistics is not None and how.statistics is data[0]
-    )
+    own = stream.arrays is not None and how.statistics is not None and how.statistics is data[0]
     batch = t_batch_for(family, some, how.t_batch)
     choice = choose(
         family, model, x, coordinates, how.statistics, chunk=how.chunk, t_batch=batch,
@@ -218,7 +221,7 @@ def evaluated(
         if how.attack is None:
             return x
         how.attack.check(x)
-        return attack_inputs(x, y, how.key, start)
+        return attack_inputs(x, y, how.draws, start)
 
     found = run(
         plan, family, coordinates, stream, statistics=choice.at, prepare=prepare, where=where,

@@ -144,9 +144,12 @@ class Curve:
         t, lengths = (arrays.pop(k) for k in ("t", "lengths"))
         return cls(t, arrays, lengths, task, dict(values.get("metadata", {})))
 
-    def save(self, path: str | Path) -> None:
-        """Write the curve as JSON, atomically."""
-        write_json(path, self.to_dict())
+    def to_json(self, file: str | Path) -> None:
+        """Export the curve for other programs: `to_dict` as JSON, written atomically.
+
+        `mcjax.save` keeps it to the bit, with its task.
+        """
+        write_json(file, self.to_dict())
 
     def plot(
         self,

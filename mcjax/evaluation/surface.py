@@ -68,9 +68,12 @@ class Surface:
         found = {k: numbers(v) for k, v in values["values"].items()}
         return cls(x, y, found, corners, task, dict(values.get("metadata", {})))
 
-    def save(self, path: str | Path) -> None:
-        """Write the surface as JSON, atomically."""
-        write_json(path, self.to_dict())
+    def to_json(self, file: str | Path) -> None:
+        """Export the surface for other programs: `to_dict` as JSON, written atomically.
+
+        `mcjax.save` keeps it to the bit, with its task.
+        """
+        write_json(file, self.to_dict())
 
     def plot(
         self,

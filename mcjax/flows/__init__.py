@@ -2,6 +2,13 @@
 
 from .architecture import Architecture
 from .model import ConnectionModel, FlowPath
-from .training import train_bijection, train_flow
+from .training import AdamProtocol, train_bijection, train_flow
 
-__all__ = ["Architecture", "ConnectionModel", "FlowPath", "train_bijection", "train_flow"]
+__all__ = [
+    "AdamProtocol",
+    "Architecture",
+    "ConnectionModel",
+    "FlowPath",
+    "train_bijection",
+    "train_flow",
+]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path as FilePath
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import paramax
 
-from .._files import write_atomically
 from .._tree import linear_combination
 from .._types import Params
 from ..network.network import Network
@@ -82,7 +79,7 @@ def _from_latent(architecture: Architecture, arrays: list[jax.Array], z: jax.Arr
 
 @dataclasses.dataclass(frozen=True)
 class ConnectionModel:
-    """A trained ν for each group of a network.
+    """A trained ν for each group of a network; `mcjax.save` and `mcjax.load` keep it.
 
     - `method`: which it is for: `"iaf-flow"`, `"realnvp-flow"`, `"realnvp-bijection"`
     - `architecture`: of every ν; `arrays`: group name → its arrays; `rows`: what makes up a neuron
@@ -109,52 +106,6 @@ class ConnectionModel:
                 f"network has {_describe(rows)}: train a model on networks of its architecture"
             )
         return FlowPath(a, b, self.arrays, self.architecture, self.rows)
-
-    def save(self, file: str | FilePath) -> None:
-        """Write the model as safetensors, atomically."""
-        from safetensors.numpy import save
-
-        tensors = {
-            f"{group}/{i}": np.asarray(v)
-            for group, arrays in self.arrays.items()
-            for i, v in enumerate(arrays)
-        }
-        record = {
-            "method": self.method,
-            "architecture": dataclasses.asdict(self.architecture),
-            "rows": self.rows.record(),
-            "metadata": dict(self.metadata),
-        }
-        tensors["losses"] = np.asarray(self.losses, np.float32)
-        write_atomically(file, save(tensors, {"connection_model": json.dumps(record)}))
-
-    @classmethod
-    def load(cls, file: str | FilePath) -> Self:
-        """Read a model that `save` has written.
-
-        **Raises:** `ValueError` for a file that is none.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(file, "numpy") as opened:
-                record = json.loads((opened.metadata() or {})["connection_model"])
-                tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise ValueError(f"{file} holds no connection model: {error}") from None
-        rows = Rows.of_record(record["rows"])
-        losses = tensors.pop("losses")
-        arrays = {
-            g: [jnp.asarray(tensors[f"{g}/{i}"]) for i in range(_count(tensors, g))]
-            for g in rows.dims
-        }
-        architecture = Architecture(**record["architecture"])
-        return cls(record["method"], architecture, rows, arrays, losses,
-                   record["metadata"])  # fmt: skip
-
-
-def _count(tensors: Mapping[str, Any], group: str) -> int:
-    return sum(k.rpartition("/")[0] == group for k in tensors)
 
 
 def _describe(rows: Rows) -> str:

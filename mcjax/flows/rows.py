@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -54,13 +54,3 @@ class Rows:
         for u in self.units:
             params = u.put(params, rows[u.group].reshape(*u.shape, -1))
         return params
-
-    # -- as plain data, for files ----------------------------------------------------------
-
-    def record(self) -> list[Any]:
-        """Numbers, strings and lists of them, of which `of_record` makes the rows again."""
-        return [u.record() for u in self.units]
-
-    @classmethod
-    def of_record(cls, record: list[Any]) -> Self:
-        return cls(tuple(map(Units.of_record, record)))

@@ -36,6 +36,32 @@ from .architecture import (
 from .model import ConnectionModel
 from .rows import Rows
 
+
+@dataclasses.dataclass(frozen=True)
+class AdamProtocol:
+    """Steps of Adam, whose rate falls along a cosine over all of them; gradients clipped to norm 1.
+
+    - `steps`, `batch`: steps of so many neurons (`train_flow`) or examples (`train_bijection`) each
+    - `learning_rate`: of the first step
+
+    **Raises:** `ValueError` for a number that is out of range.
+
+        >>> import mcjax
+        >>> mcjax.flows.AdamProtocol(1000, 128).learning_rate
+        0.0001
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        _check.positive(self.steps, "steps")
+        _check.positive(self.batch, "batch")
+        if not 0 <= self.learning_rate < np.inf:
+            raise ValueError(f"learning_rate must be ≥ 0 and finite, got {self.learning_rate}")
+
+
 IAF, REALNVP = Architecture("iaf", blocks=20, depth=0), Architecture("realnvp")
 Progress = Callable[[int, float], None]
 # Steps taken together, after which progress is reported.
@@ -49,10 +75,8 @@ def train_flow(
     network: Network,
     networks: Sequence[Params],
     architecture: Architecture = IAF,
+    protocol: AdamProtocol = AdamProtocol(2000, 1024),
     *,
-    steps: int = 2000,
-    batch: int = 1024,
-    learning_rate: float = 1e-4,
     key: jax.Array,
     directory: str | Path | None = None,
     progress: Progress = lambda step, loss: None,
@@ -64,7 +88,7 @@ def train_flow(
 
     **Arguments:**
     - `network`: the traced network; `networks`: at least two parameter trees
-    - `steps`, `batch`: steps of so many neurons each
+    - `protocol`: steps of so many neurons each
     - `key`: initialisation and order
     - `directory`: keep the state every 100 steps; the same call goes on from there, bit for bit
     - `progress`: called with (steps done, mean loss) every 20 steps
@@ -79,18 +103,18 @@ def train_flow(
         >>> nets = [{"w1": draw(i, 3, 8), "w2": draw(i + 9, 8, 2)} for i in range(4)]
         >>> network = mcjax.trace(f, nets[0], jnp.ones((2, 3)))
         >>> small = mcjax.flows.Architecture("realnvp", blocks=2, width=8, depth=1)
-        >>> model = mcjax.flows.train_flow(network, nets[:3], small, steps=5, batch=16,
-        ...                                key=jax.random.key(0))
+        >>> brief = mcjax.flows.AdamProtocol(steps=5, batch=16)
+        >>> model = mcjax.flows.train_flow(network, nets[:3], small, brief, key=jax.random.key(0))
         >>> path = model.connect(network, nets[0], nets[3])  # or by mcjax.methods.Flow(model)
         >>> path(0.5)["w1"].shape
         (3, 8)
     """
     rows, arrays, pooled, networks = _start(network, networks, architecture, key)
-    plan = _Plan(architecture, steps, batch, learning_rate, key, progress)
-    losses = np.zeros(_check.positive(steps, "steps"))
+    plan = _Plan(architecture, _checked(protocol), key, progress)
+    losses = np.zeros(protocol.steps)
     for i, (group, neurons) in enumerate(pooled.items()):
         kept = plan.store(directory, f"group-{i}", {"neurons": identity.of_array(neurons)})
-        objective = Likelihood(architecture, neurons.shape[1], batch)
+        objective = Likelihood(architecture, neurons.shape[1], protocol.batch)
         arrays[group], found = plan.minimise(
             objective, arrays[group], neurons, lambda keys: keys, kept
         )
@@ -104,10 +128,8 @@ def train_bijection(
     networks: Sequence[Params],
     data: tuple[Any, Any],
     architecture: Architecture = REALNVP,
+    protocol: AdamProtocol = AdamProtocol(1000, 128),
     *,
-    steps: int = 1000,
-    batch: int = 128,
-    learning_rate: float = 1e-4,
     key: jax.Array,
     task: Task = CLASSIFICATION,
     directory: str | Path | None = None,
@@ -122,7 +144,7 @@ def train_bijection(
     **Arguments:**
     - `network`: the traced network; `networks`: at least two parameter trees
     - `data`: (x, y), batched on axis 0
-    - `steps`, `batch`: steps of so many examples each
+    - `protocol`: steps of so many examples each
     - `key`: initialisation, pairs and order
     - `task`: whose loss is minimised
     - `directory`: keep the state every 100 steps; the same call goes on from there, bit for bit
@@ -137,10 +159,10 @@ def train_bijection(
         raise ValueError("Bijection training needs a fast inverse: kind 'realnvp', got "
                          f"{architecture.kind!r}")  # fmt: skip
     whole = Data(data, network)
-    whole.steps(batch)
+    whole.steps(_checked(protocol).batch)
     rows, arrays, _, networks = _start(network, networks, architecture, key)
     whole.check(task, network.apply_fn, networks[0], None)
-    plan = _Plan(architecture, steps, batch, learning_rate, key, progress)
+    plan = _Plan(architecture, protocol, key, progress)
     kept = plan.store(directory, "bijection", {
         "networks": identity.of_params(networks), "data": identity.of_data(data),
         "model": identity.of_model(network.apply_fn, networks[0], whole.example(1)[0]),
@@ -148,12 +170,21 @@ def train_bijection(
     })  # fmt: skip
 
     def batches(keys: jax.Array) -> Any:
-        return whole.rows(np.asarray(_examples(keys, batch, whole.n))), keys
+        return whole.rows(np.asarray(_examples(keys, protocol.batch, whole.n))), keys
 
     objective = Middle(architecture, rows, MeanLoss(network.function, task), whole.layout)
     given = (stack(networks), whole.shared)
     arrays, losses = plan.minimise(objective, arrays, given, batches, kept)
     return plan.model("realnvp-bijection", rows, arrays, losses, len(networks))
+
+
+def _checked(protocol: Any) -> AdamProtocol:
+    if isinstance(protocol, AdamProtocol):
+        return protocol
+    raise ValueError(
+        "protocol must be a mcjax.flows.AdamProtocol(steps, batch), got a "
+        f"{type(protocol).__name__}"
+    )
 
 
 def _start(
@@ -235,12 +266,10 @@ def _examples(keys: jax.Array, batch: int, n: int) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What both trainings have in common: Adam, its rate falling along a cosine."""
+    """What both trainings have in common."""
 
     architecture: Architecture
-    steps: int
-    batch: int
-    learning_rate: float
+    protocol: AdamProtocol
     key: jax.Array
     progress: Progress
 
@@ -250,7 +279,8 @@ class _Plan:
             return None
         return Store(Path(directory) / name, {
             "what": "a connection model", "architecture": dataclasses.asdict(self.architecture),
-            "steps": self.steps, "batch": self.batch, "learning_rate": self.learning_rate,
+            identity.FALLING.format("steps"): self.protocol.steps,
+            "batch": self.protocol.batch, "learning_rate": self.protocol.learning_rate,
             "key": identity.of_array(self.key), **more,
         })  # fmt: skip
 
@@ -267,19 +297,20 @@ class _Plan:
         **Arguments:**
         - `batches`: keys of some steps → the block of them
         """
-        trainer = Trainer(objective, _optimizer(self.learning_rate, self.steps))
-        keys = jax.random.split(jax.random.fold_in(self.key, 1), self.steps)
+        steps = self.protocol.steps
+        trainer = Trainer(objective, _optimizer(self.protocol.learning_rate, steps))
+        keys = jax.random.split(jax.random.fold_in(self.key, 1), steps)
 
         def blocks(part: int) -> Iterator[tuple[Any, int]]:
             numbers = np.arange(part * _BLOCK, (part + 1) * _BLOCK)
-            block = batches(keys[np.minimum(numbers, self.steps - 1)])
-            yield block, min(_BLOCK, self.steps - part * _BLOCK)
+            block = batches(keys[np.minimum(numbers, steps - 1)])
+            yield block, min(_BLOCK, steps - part * _BLOCK)
 
         def progress(part: int, losses: np.ndarray) -> None:
             self.progress(part * _BLOCK + len(losses), float(losses.mean()))
 
         state, losses = run(
-            trainer, trainer.init(arrays), -(-self.steps // _BLOCK), blocks, given=given,
+            trainer, trainer.init(arrays), -(-steps // _BLOCK), blocks, given=given,
             store=store, every=_KEEP, progress=progress,
         )  # fmt: skip
         return state.trained, losses
@@ -288,8 +319,7 @@ class _Plan:
         self, method: str, rows: Rows, arrays: Any, losses: np.ndarray, networks: int
     ) -> ConnectionModel:
         warn_unless_finite(losses, "step", stacklevel=5)
-        metadata = {"steps": self.steps, "batch": self.batch,
-                    "learning_rate": self.learning_rate, "networks": networks}  # fmt: skip
+        metadata = {**dataclasses.asdict(self.protocol), "networks": networks}
         return ConnectionModel(method, self.architecture, rows, arrays, losses, metadata)
 
 

@@ -30,30 +30,30 @@ from ..tasks import CLASSIFICATION, accuracy
 class Ensemble:
     """Networks whose predictions are averaged, with the parameters that they share.
 
-    - `members`: parameter trees (packed: `mcjax/_static.py`); the leaves numbered in `shared` are
+    - `networks`: parameter trees (packed: `mcjax/_static.py`); the leaves numbered in `shared` are
       the same in all
     - `flops`, `parameters`: multiply-adds for an example and numbers stored, as a share of those
       of as many independent networks
     """
 
     apply_fn: ApplyFn
-    members: tuple[Params, ...]
+    networks: tuple[Params, ...]
     shared: frozenset[int]
     flops: float
     parameters: float
 
     def __call__(self, x: Any) -> jax.Array:
-        """The mean of the members' softmax outputs, 1/n Σ_k softmax(f(θ_k, x)).
+        """The mean of the networks' softmax outputs, 1/n Σ_k softmax(f(θ_k, x)).
 
-        What the members share is computed once. Works under jit.
+        What the networks share is computed once. Works under jit.
         """
-        model = Model.of(self.apply_fn, self.members[0], x)
+        model = Model.of(self.apply_fn, self.networks[0], x)
         once, _ = shared_values(model.program, model.n_leaves, (), self.shared)
         data, given = jax.tree.leaves(x), {}
         if once is not None:
-            leaves = jax.tree.leaves(self.members[0])
+            leaves = jax.tree.leaves(self.networks[0])
             given = dict(zip(once.frontier, run(once.program, [*leaves, *data])[0], strict=True))
-        outputs = [jax.nn.softmax(model.outputs(m, x, given)) for m in self.members]
+        outputs = [jax.nn.softmax(model.outputs(m, x, given)) for m in self.networks]
         return sum(outputs[1:], outputs[0]) / len(outputs)
 
     def accuracy(self, data: tuple[Any, Any], chunk: int = 500) -> float:
@@ -66,7 +66,7 @@ class Ensemble:
         """
         (x, y), n = _check.labelled(data)
         chunk = min(_check.positive(chunk, "chunk"), n)
-        outputs = jax.eval_shape(lambda x: self.apply_fn(unpack(self.members[0]), unmark(x)), x)
+        outputs = jax.eval_shape(lambda x: self.apply_fn(unpack(self.networks[0]), unmark(x)), x)
         CLASSIFICATION.check(outputs, y)
         apply, labels, right = jax.jit(self), np.asarray(y), 0.0
         for first in range(0, n, chunk):
@@ -76,14 +76,16 @@ class Ensemble:
 
 
 @_check.on_host
-def independent(network: Network, members: Sequence[Params]) -> Ensemble:
+def independent(network: Network, networks: Sequence[Params]) -> Ensemble:
     """The usual ensemble of networks that share nothing."""
-    members = check_members(network, members, least=1)
-    return Ensemble(network.apply_fn, tuple(members), frozenset(), 1.0, 1.0)
+    networks = check_networks(network, networks, least=1)
+    return Ensemble(network.apply_fn, tuple(networks), frozenset(), 1.0, 1.0)
 
 
 @_check.on_host
-def wa_ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: int = 1) -> Ensemble:
+def wa_ensemble(
+    network: Network, networks: Sequence[Params], x: Any, *, layer: int = 1
+) -> Ensemble:
     """Networks adjusted to the backbone of the first: WA(layer) of anokhin2020, Sec. 6.
 
     The features F_1 before a layer come from the first network; the layer of network k is solved
@@ -95,7 +97,7 @@ def wa_ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: i
 
     **Arguments:**
     - `network`: the traced network
-    - `members`: at least two parameter trees; the first is the backbone
+    - `networks`: at least two parameter trees; the first is the backbone
     - `x`: training inputs to solve on, more of them than the layer has units
     - `layer`: counted from the last one, as in the paper: a larger one shares less
 
@@ -110,10 +112,10 @@ def wa_ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: i
         >>> nets = [{"w1": draw(i, 3, 8), "w2": draw(i + 9, 8, 2)} for i in range(3)]
         >>> x = draw(20, 50, 3)
         >>> made = mcjax.merge.wa_ensemble(mcjax.trace(f, nets[0], x), nets, x)
-        >>> len(made.members), round(made.flops, 3), made(x).shape
+        >>> len(made.networks), round(made.flops, 3), made(x).shape
         (1, 0.333, (50, 2))
     """
-    members = check_members(network, members, least=2)
+    networks = check_networks(network, networks, least=2)
     x = network.inputs(x)
     _check.batched(x, "x")
     _check.finite(x, "x")
@@ -124,8 +126,8 @@ def wa_ensemble(network: Network, members: Sequence[Params], x: Any, *, layer: i
             f"layer: there is no backbone before layer {layer} from the last; the network has "
             f"{len(network.layers)} layers"
         )
-    trees = [members[0], *(_on_backbone(plan, m, members[0], before, x) for m in members[1:])]
-    flat = [network.flatten(tree, "member") for tree in trees]
+    trees = [networks[0], *(_on_backbone(plan, n, networks[0], before, x) for n in networks[1:])]
+    flat = [network.flatten(tree, "network") for tree in trees]
     shared = frozenset(i for i, leaves in enumerate(zip(*flat, strict=True))
                        if all(v is leaves[0] for v in leaves))  # fmt: skip
     n, (flops, size) = len(trees), _shares(network, shared)
@@ -145,7 +147,7 @@ def _on_backbone(
     """A network with the groups in `before` computed by the backbone."""
     network = plan.network
     leaves: list[Any] = plan.mixed(
-        network.flatten(member, "member"), network.flatten(backbone, "backbone"), before
+        network.flatten(member, "network"), network.flatten(backbone, "backbone"), before
     )
     wanted = [Wanted(n, plan.like(n, before)) for n in plan.solvable if not plan.exact(n, before)]
     path = Partial(jax.tree.unflatten(network.treedef, leaves), ())
@@ -181,19 +183,19 @@ def _shares(network: Network, shared: frozenset[int]) -> tuple[float, float]:
     return common / max(total, 1.0), sum(sizes[i] for i in shared) / sum(sizes)
 
 
-def check_members(
-    network: Network, members: Sequence[Params], least: int, name: str = "members"
+def check_networks(
+    network: Network, networks: Sequence[Params], least: int, name: str = "networks"
 ) -> list[Params]:
     """The parameter trees, packed; raise unless they are a sequence of enough of them."""
     _check_model.network(network, "network")
-    one = jax.tree.structure(pack(members, name)) == network.treedef
-    if isinstance(members, str) or not isinstance(members, Sequence) or one:
-        got = "one tree of parameters" if one else f"a {type(members).__name__}"
+    one = jax.tree.structure(pack(networks, name)) == network.treedef
+    if isinstance(networks, str) or not isinstance(networks, Sequence) or one:
+        got = "one tree of parameters" if one else f"a {type(networks).__name__}"
         raise ValueError(f"{name} must be a list of parameter trees, [a, b, …], got {got}")
-    if len(members) < least:
+    if len(networks) < least:
         what = "network" if least == 1 else "networks"
-        raise ValueError(f"{name}: at least {least} {what} needed, got {len(members)}")
-    return network.check_parameters(**{f"{name}[{i}]": p for i, p in enumerate(members)})
+        raise ValueError(f"{name}: at least {least} {what} needed, got {len(networks)}")
+    return network.check_parameters(**{f"{name}[{i}]": p for i, p in enumerate(networks)})
 
 
 __all__ = ["Ensemble", "independent", "wa_ensemble"]

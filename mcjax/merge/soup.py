@@ -12,7 +12,7 @@ from .._tree import linear_combination
 from .._types import Params, Permutations
 from ..align import match_many
 from ..network.network import Network
-from .ensemble import check_members
+from .ensemble import check_networks
 
 
 @_check.on_host
@@ -46,7 +46,7 @@ def soup(
         >>> bool((mcjax.merge.soup(network, [a, b])["w1"] == a["w1"]).all())
         True
     """
-    networks = check_members(network, networks, least=1, name="networks")
+    networks = check_networks(network, networks, least=1)
     if permutations is None and len(networks) > 1:
         permutations = match_many(network, networks, key=key).permutations
     if permutations is not None:

@@ -5,15 +5,14 @@ from .connect import connect
 from .layerwise import Butterfly, LayerByLayer, WeightAdjustment
 from .motions import OT, Arc, Linear, Motion
 from .named import PRESETS, method_of, with_epochs, with_protocol
-from .pam import PAM, pam
+from .pam import Pam, PamFit
 from .problem import Connection, Leg, Method, Problem, Traits, traits_of
 from .swapped import WithSwaps
-from .trained import FLOWS, Flow, Pam, TrainedCurve
+from .trained import FLOWS, Flow, TrainedCurve
 
 __all__ = [
     "FLOWS",
     "OT",
-    "PAM",
     "PRESETS",
     "ActivationMatching",
     "Arc",
@@ -26,6 +25,7 @@ __all__ = [
     "Method",
     "Motion",
     "Pam",
+    "PamFit",
     "Problem",
     "TrainedCurve",
     "Traits",
@@ -34,7 +34,6 @@ __all__ = [
     "WithSwaps",
     "connect",
     "method_of",
-    "pam",
     "traits_of",
     "with_epochs",
     "with_protocol",

@@ -14,8 +14,9 @@ from ..training.protocol import Protocol, tatro2020
 from .aligned import ActivationMatching, WeightMatching
 from .layerwise import Butterfly, LayerByLayer, WeightAdjustment
 from .motions import OT, Arc, Linear
+from .pam import Pam
 from .problem import Method, traits_of
-from .trained import FLOWS, Pam, TrainedCurve
+from .trained import FLOWS, TrainedCurve
 
 _CHAINS = Protocol(epochs=60)  # anokhin2020's SGD
 _CURVES = tatro2020(learning_rate=0.01)

@@ -1,4 +1,4 @@
-"""Curves whose free points are trained on data, connection models, and PAM, as methods."""
+"""Curves whose free points are trained on data, and connection models, as methods."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from .. import _check
 from ..path import Bezier, PolygonalChain
 from ..training.curves import train_curve
 from ..training.protocol import Protocol, tatro2020
-from .pam import pam
 from .problem import Connection, Method, Problem, traits_of
 
 if TYPE_CHECKING:  # flowjax takes a while to import
     from ..flows import ConnectionModel
 
 # tatro2020's curves: 250 epochs at a tenth of the end points' rate.
-_CURVES = tatro2020(learning_rate=0.01)
+CURVES = tatro2020(learning_rate=0.01)
 
 
-def _check_align(align: Any) -> None:
+def check_align(align: Any) -> None:
     if align is not None and not traits_of(align, "align").moves_end:
         raise ValueError(
             "align must be a method that brings B's units into another order (OT(), "
@@ -29,14 +28,14 @@ def _check_align(align: Any) -> None:
         )
 
 
-def _check_protocol(protocol: Any, name: str = "protocol") -> None:
+def check_protocol(protocol: Any, name: str = "protocol") -> None:
     if not isinstance(protocol, Protocol):
         raise ValueError(
             f"{name} must be a mcjax.training.Protocol, got a {type(protocol).__name__}"
         )
 
 
-def _order(align: Any, problem: Problem) -> dict[str, np.ndarray]:
+def order_of(align: Any, problem: Problem) -> dict[str, np.ndarray]:
     """The order of B's units at the end of a curve: that of the method `align`."""
     return {} if align is None else dict(align.connect(problem).permutations)
 
@@ -57,7 +56,7 @@ class TrainedCurve(Method):
 
     curve: Any = Bezier
     bends: int = 1
-    protocol: Protocol = _CURVES
+    protocol: Protocol = CURVES
     align: Any = None
     samples: int = 1
 
@@ -67,8 +66,8 @@ class TrainedCurve(Method):
     def __post_init__(self) -> None:
         _check.positive(self.bends, "bends")
         _check.positive(self.samples, "samples")
-        _check_protocol(self.protocol)
-        _check_align(self.align)
+        check_protocol(self.protocol)
+        check_align(self.align)
         if not callable(getattr(self.curve, "between", None)):
             raise ValueError(
                 "curve must be a class of paths with free points, mcjax.path.Bezier or "
@@ -93,63 +92,13 @@ class TrainedCurve(Method):
 
     def connect(self, problem: Problem) -> Connection:
         p = problem
-        permutations = _order(self.align, p)
+        permutations = order_of(self.align, p)
         start = self.curve.between(p.a, p.network.permute(permutations, p.b), self.bends)
         fitted = train_curve(
             start, p.network, (p.x, p.y), self.protocol, key=p.key, task=p.task,
             samples=self.samples,
         )  # fmt: skip
         return Connection(fitted.path, permutations, "trained" if fitted.finite else "not finite")
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Pam(Method):
-    """Permutation and quadratic Bézier curve, each minimised in turn (tatro2020, App. E).
-
-    Proximal alternating minimisation of E_t ℓ(r(t; θ̃, P)); see `mcjax.methods.pam`.
-
-    - `protocol`: of the curve steps; `permutation_protocol`: of the others (default, the paper's:
-      the same for 20 epochs at half the rate)
-    - `align`: a method whose order of B's units it starts from ("PAM Aligned"), None for B's own
-    - `iterations`: outer ones
-    - `proximal`: ν of both proximal terms
-    - `candidates`: samples of the Birkhoff decomposition
-    """
-
-    protocol: Protocol = _CURVES
-    align: Any = None
-    iterations: int = 1
-    permutation_protocol: Protocol | None = None
-    proximal: float = 1e3
-    candidates: int = 32
-
-    source = "tatro2020, App. E"
-    needs_inputs = "all"
-    needs_labels = True
-    moves_end = True
-
-    def __post_init__(self) -> None:
-        _check.positive(self.iterations, "iterations")
-        _check_protocol(self.protocol)
-        if self.permutation_protocol is not None:
-            _check_protocol(self.permutation_protocol, "permutation_protocol")
-        if not self.proximal > 0:
-            raise ValueError(f"proximal must be positive, got {self.proximal}")
-        _check_align(self.align)
-
-    @property
-    def label(self) -> str:
-        return "PAM" if self.align is None else "PAM, aligned"
-
-    def connect(self, problem: Problem) -> Connection:
-        p = problem
-        found = pam(
-            p.network, p.a, p.b, (p.x, p.y), self.protocol, key=p.key, task=p.task,
-            start=_order(self.align, p), iterations=self.iterations,
-            permutation_protocol=self.permutation_protocol, proximal=self.proximal,
-            candidates=self.candidates,
-        )  # fmt: skip
-        return Connection(found.path, found.permutations, found.status)
 
 
 # The kinds of connection models and the names that tables show.
@@ -175,7 +124,7 @@ class Flow(Method):
         if not hasattr(self.model, "method") or not hasattr(self.model, "connect"):
             raise ValueError(
                 "model must be a connection model, trained with mcjax.flows.train_flow or "
-                f"train_bijection or loaded by mcjax.flows.ConnectionModel.load; got a "
+                f"train_bijection or loaded by mcjax.load; got a "
                 f"{type(self.model).__name__}"
             )
 
@@ -190,4 +139,4 @@ class Flow(Method):
         return f"Flow(<{self.model.method}>)"
 
 
-__all__ = ["FLOWS", "Flow", "Pam", "TrainedCurve"]
+__all__ = ["FLOWS", "Flow", "TrainedCurve"]

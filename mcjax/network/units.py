@@ -21,7 +21,7 @@ from .. import _check
 from .._static import pack, unpack
 from .._tree import is_inexact
 from .._types import Params
-from .blocks import Block, Cut, Plan, cut, join, plan
+from .blocks import Block, Plan, cut, join, plan
 from .layout import Layout, followed
 from .network import Network
 from .sides import sides_of, uses
@@ -161,17 +161,6 @@ class Units:
         parts = {p.number for p in self.parts if isinstance(p.plan, tuple)}
         return {c.leaf: c.whole for c in self.cells if c.leaf in parts and c.whole}
 
-    def record(self) -> list[Any]:
-        """Numbers, strings and lists of them, for a file, of which `of_record` makes a lens."""
-        return _plain(self)
-
-    @classmethod
-    def of_record(cls, record: Sequence[Any]) -> Units:
-        group, shape, cells, parts, count = map(_hashable, record)
-        cells = tuple(Cell(leaf, block, Layout(*form), *rest) for leaf, block, form, *rest in cells)
-        parts = tuple(Leaf(n, name, of, _of_plain(how)) for n, name, of, how in parts)
-        return cls(group, shape, cells, parts, count)
-
     def _cells(self, which: str) -> list[Cell]:
         _check.one_of(which, WHICH, "which")
         return [c for c in self.cells if c.belongs(which)]
@@ -300,28 +289,6 @@ def choose(network: Network, leaf: int, groups: Collection[str], yes: Any, no: A
         return yes if all(chosen) and chosen else no
     pairs = zip(chosen, cut(yes, how), cut(no, how), strict=True)
     return join((y if c else n for c, y, n in pairs), how, np.shape(no))
-
-
-# -- plain data ----------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and tuples as lists; a cut, which may be inside itself, is known by its kind."""
-    if dataclasses.is_dataclass(value):
-        fields = [_plain(getattr(value, f.name)) for f in dataclasses.fields(value)]
-        return ["cut", *fields] if isinstance(value, Cut) else fields
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
-
-
-def _of_plain(how: tuple[Any, ...]) -> Plan:
-    if not how or how[0] != "cut":
-        return how
-    _, shape, axis, parts = how
-    return Cut(shape, axis, tuple((n, _of_plain(part)) for n, part in parts))
 
 
 # -- where units stand ---------------------------------------------------------------------

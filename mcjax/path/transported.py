@@ -9,7 +9,8 @@ import jax
 
 from .. import _check_model
 from .._tree import linear_combination
-from .._types import Params
+from .._types import Params, Permutations
+from ..network.action import Action
 from ..network.mixing import Matrices
 from ..network.network import Network
 from ..transport.relaxation import as_given
@@ -21,6 +22,7 @@ class Transported(Path):
 
     The quadratic Bézier curve with control point ½(θ_A + Dθ_B) + θ̃, where D mixes the units of B.
     The matrices are what `mcjax.fit` trains; `relaxation` makes doubly stochastic ones of them.
+    `Transported.between(network, a, b)` begins with permutations.
 
     **Arguments:**
     - `network`: traced
@@ -60,6 +62,26 @@ class Transported(Path):
         self._set(
             network=network, a=a, b=b, matrices=dict(matrices), bump=bump, relaxation=relaxation
         )
+
+    @classmethod
+    def between(
+        cls,
+        network: Network,
+        a: Params,
+        b: Params,
+        permutations: Permutations | None = None,
+        *,
+        bump: Params | None = None,
+    ) -> Self:
+        """The path to Pθ_B, P in the form of matrices.
+
+        **Arguments:**
+        - `permutations`: P, default the identity
+
+        **Raises:** `ValueError` for parameters or permutations that are not the network's.
+        """
+        start = Action.of(network, {} if permutations is None else permutations)
+        return cls(network, a, b, start.matrices(), bump)
 
     def at(self, t: Any) -> Params:
         return bent(t, self.a, self.network.mix(self.plans(), self.b, check=False), self.bump)

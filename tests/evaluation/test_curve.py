@@ -47,7 +47,7 @@ def test_worst_and_barrier_follow_the_task():
 
 def test_files_have_no_bare_nan_and_come_back(tmp_path):
     curve = example(loss=[1.0, np.nan, np.inf], accuracy=[0.1, 0.2, -np.inf])
-    curve.save(tmp_path / "curve.json")
+    curve.to_json(tmp_path / "curve.json")
     text = (tmp_path / "curve.json").read_text()
 
     def bare(name):

@@ -303,7 +303,7 @@ def test_curve_saves_and_summarises(tmp_path):
     import json
 
     curve = mcjax.evaluate(KINDS["linear"](), mlp, data(), t=5)
-    curve.save(tmp_path / "curve.json")
+    curve.to_json(tmp_path / "curve.json")
     again = json.loads((tmp_path / "curve.json").read_text())
     np.testing.assert_allclose(again["loss"], curve.loss)
     assert "barrier" in curve.summary()

@@ -69,7 +69,7 @@ def test_values_are_those_of_the_networks(name, tmp_path):
     for metric in ("loss", "accuracy"):
         surface.plot(tmp_path / "plane.png", metric, names=("A", "B", "P·B"), paths=paths)
         assert (tmp_path / "plane.png").read_bytes().startswith(b"\x89PNG")
-    surface.save(tmp_path / "plane.json")
+    surface.to_json(tmp_path / "plane.json")
     with pytest.raises(ValueError, match="unknown metric 'other'"):
         surface.plot(tmp_path / "plane.png", "other")
 

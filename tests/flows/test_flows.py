@@ -10,7 +10,7 @@ import pytest
 from flowjax.bijections import MaskedAutoregressive
 
 import mcjax
-from mcjax.flows import Architecture, ConnectionModel, train_bijection, train_flow
+from mcjax.flows import AdamProtocol, Architecture, train_bijection, train_flow
 from mcjax.flows.architecture import arrays_of, build, skeleton, standardised, with_arrays
 from mcjax.flows.rows import Rows
 from mcjax.methods import Flow
@@ -22,6 +22,7 @@ SMALL = {
     "realnvp": Architecture("realnvp", blocks=3, width=8, depth=1),
     "iaf": Architecture("iaf", blocks=3, width=1, depth=0),
 }
+BRIEF, STILL = AdamProtocol(2, 64), AdamProtocol(1, 64, 0.0)
 
 
 def bijection(kind, dim=6, seed=0):
@@ -62,8 +63,7 @@ def test_parallel_inverse_is_flowjaxs_sequential_one():
 def test_untrained_flow_is_the_arc_of_standardised_rows(kind):
     """ν starts as the standardisation, whose path (Eq. 7) is the arc around the mean (Eq. 6)."""
     _, network, nets, _ = population()
-    model = train_flow(network, nets, SMALL[kind], steps=1, learning_rate=0.0,
-                       key=jax.random.key(0))  # fmt: skip
+    model = train_flow(network, nets, SMALL[kind], STILL, key=jax.random.key(0))
     rows = np.concatenate([np.asarray(Rows.of(network).take(p)["Dense_0"]) for p in nets])
     path = model.connect(network, nets[0], nets[1])
     a, b = (np.asarray(Rows.of(network).take(p)["Dense_0"]) for p in nets[:2])
@@ -117,10 +117,9 @@ def test_heads_and_concatenations_are_modelled(tmp_path):
     np.testing.assert_array_equal(taken[12], v.reshape(12, -1).T)
     np.testing.assert_array_equal(taken[24][:, :12], q.reshape(12, -1).T)
 
-    model = train_flow(network, nets, SMALL["realnvp"], steps=1, learning_rate=0.0,
-                       key=jax.random.key(0))  # fmt: skip
-    model.save(tmp_path / "model.safetensors")
-    again = ConnectionModel.load(tmp_path / "model.safetensors")
+    model = train_flow(network, nets, SMALL["realnvp"], STILL, key=jax.random.key(0))
+    mcjax.save(tmp_path / "model.safetensors", model)
+    again = mcjax.load(tmp_path / "model.safetensors")
     assert again.rows == model.rows == Rows.of(mcjax.trace(case.apply_fn, nets[0], case.x))
     path = again.connect(network, nets[0], nets[1])
     jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[1])
@@ -138,14 +137,11 @@ def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, method):
     _, network, nets, data = population()
     key = jax.random.key(0)
 
-    def run(networks=nets[:4], **more):
+    def run(networks=nets[:4], steps=140, **more):
+        how = SMALL["realnvp"], AdamProtocol(steps, 32)
         if method == "flow":
-            return train_flow(
-                network, networks, SMALL["realnvp"], steps=140, batch=32, key=key, **more
-            )
-        return train_bijection(
-            network, networks, data, SMALL["realnvp"], steps=140, batch=32, key=key, **more
-        )
+            return train_flow(network, networks, *how, key=key, **more)
+        return train_bijection(network, networks, data, *how, key=key, **more)
 
     def stop(step, loss):
         if step == 120:
@@ -159,17 +155,19 @@ def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, method):
     assert seen == [120, 140]  # from step 100, where the state was kept last
     with pytest.raises(ValueError, match=r"of another run: (neurons|networks)"):
         run(nets[1:], directory=tmp_path)
+    with pytest.raises(ValueError, match="over all of which the learning rate falls: 140 there"):
+        run(steps=160, directory=tmp_path)
     np.testing.assert_array_equal(again.losses, whole.losses)
     jax.tree.map(np.testing.assert_array_equal, again.arrays, whole.arrays)
 
 
 def test_flow_training_raises_the_likelihood_and_saves(tmp_path):
     _, network, nets, _ = population()
-    model = train_flow(network, nets[:4], SMALL["realnvp"], steps=60, batch=64,
-                       learning_rate=1e-2, key=jax.random.key(0))  # fmt: skip
+    protocol = AdamProtocol(60, 64, 1e-2)
+    model = train_flow(network, nets[:4], SMALL["realnvp"], protocol, key=jax.random.key(0))
     assert model.losses[-10:].mean() < model.losses[:10].mean()
-    model.save(tmp_path / "model.safetensors")
-    again = ConnectionModel.load(tmp_path / "model.safetensors")
+    mcjax.save(tmp_path / "model.safetensors", model)
+    again = mcjax.load(tmp_path / "model.safetensors")
     one, two = (m.connect(network, nets[0], nets[4])(0.4) for m in (model, again))
     jax.tree.map(np.testing.assert_array_equal, one, two)
     assert again.metadata == dict(model.metadata)
@@ -178,7 +176,7 @@ def test_flow_training_raises_the_likelihood_and_saves(tmp_path):
 def test_paths_of_a_flow_keep_the_contract():
     case, network, nets, data = population()
     for kind in SMALL:
-        model = train_flow(network, nets[:4], SMALL[kind], steps=2, key=jax.random.key(0))
+        model = train_flow(network, nets[:4], SMALL[kind], BRIEF, key=jax.random.key(0))
         path = mcjax.connect(network, nets[0], nets[4], Flow(model)).path
         jax.tree.map(np.testing.assert_array_equal, path(0.0), nets[0])
         jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[4])
@@ -192,15 +190,15 @@ def test_paths_of_a_flow_keep_the_contract():
 def test_bijection_training_lowers_the_middle():
     _, network, nets, data = population()
     model = train_bijection(
-        network, nets[:4], data, SMALL["realnvp"], steps=120,
-        batch=64, learning_rate=5e-3, key=jax.random.key(0),
+        network, nets[:4], data, SMALL["realnvp"], AdamProtocol(120, 64, 5e-3),
+        key=jax.random.key(0),
     )  # fmt: skip
     assert model.losses[-20:].mean() < model.losses[:20].mean()
     path = mcjax.connect(network, nets[0], nets[4], Flow(model)).path
     jax.tree.map(np.testing.assert_array_equal, path(1.0), nets[4])
 
 
-def test_bad_input(tmp_path):
+def test_bad_input():
     _, network, nets, data = population()
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="at least two are needed to learn from, got 1"):
@@ -208,19 +206,21 @@ def test_bad_input(tmp_path):
     with pytest.raises(ValueError, match="needs a fast inverse"):
         train_bijection(network, nets, data, SMALL["iaf"], key=key)
     with pytest.raises(ValueError, match="200 examples are fewer than one batch of 256"):
-        train_bijection(network, nets, data, batch=256, key=key)
+        train_bijection(network, nets, data, protocol=AdamProtocol(2, 256), key=key)
     for target in (data[1] + 100, np.zeros(200)):
         with pytest.raises(ValueError, match="y: "):
             train_bijection(network, nets, (data[0], target), key=key)
     with pytest.raises(ValueError, match="kind must be one of"):
         Architecture("glow")
-    model = train_flow(network, nets[:3], SMALL["realnvp"], steps=1, key=key)
+    for wrong in (dict(steps=0, batch=2), dict(steps=2, batch=2, learning_rate=-1.0)):
+        with pytest.raises(ValueError, match="must be"):
+            AdamProtocol(**wrong)
+    with pytest.raises(ValueError, match=r"protocol must be a mcjax\.flows\.AdamProtocol"):
+        train_flow(network, nets, SMALL["realnvp"], 100, key=key)
+    model = train_flow(network, nets[:3], SMALL["realnvp"], BRIEF, key=key)
     other = linen(MLP((16,), outputs=7), vectors(), [(16,)])
     wider = mcjax.trace(other.apply_fn, other.params, other.x)
     with pytest.raises(ValueError, match=r"rows of 11 \(Dense_0\); this network has 14"):
         mcjax.connect(wider, other.params, other.params, Flow(model))
     with pytest.raises(ValueError, match="needs a connection model trained for it"):
         mcjax.connect(network, nets[0], nets[1], "iaf-flow")
-    (tmp_path / "no.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="holds no connection model"):
-        ConnectionModel.load(tmp_path / "no.safetensors")

@@ -76,7 +76,7 @@ def test_last_layer_is_one_network_with_the_mean_of_the_logits():
     case, network, members = networks()
     x = case.inputs(200)
     made = wa_ensemble(network, members, x, layer=1)
-    assert len(made.members) == 1
+    assert len(made.networks) == 1
     logits = [case.run(members[0], x)]
     for member in members[1:]:
         shared = {k: members[0]["params"][k] for k in ("Dense_0", "Dense_1")}
@@ -101,7 +101,7 @@ def test_on_other_architectures(name):
 def test_bad_input():
     case, network, members = networks()
     x = case.inputs(40)
-    with pytest.raises(ValueError, match="members: at least 2 networks needed, got 1"):
+    with pytest.raises(ValueError, match="networks: at least 2 networks needed, got 1"):
         wa_ensemble(network, members[:1], x)
     with pytest.raises(ValueError, match="no backbone before layer 3 from the last"):
         wa_ensemble(network, members, x, layer=3)

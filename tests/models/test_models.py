@@ -13,6 +13,7 @@ import pytest
 import mcjax
 from mcjax.align import (
     Projection,
+    Search,
     SinkhornRelaxation,
     StraightThrough,
     learn_permutations,
@@ -21,9 +22,9 @@ from mcjax.align import (
 )
 from mcjax.attacks import PGD
 from mcjax.evaluation import Plane, Repaired, estimate_batch_norm, evaluate_plane
-from mcjax.methods import pam
+from mcjax.methods import Pam, Problem
 from mcjax.models import MLP, GoogLeNet, ResNet, ResNet32, TinyTen
-from mcjax.path import Bezier, Linear
+from mcjax.path import Bezier, Linear, Transported
 from mcjax.testing.models.catalogue import MODELS
 from mcjax.training import Protocol, train_curve
 
@@ -200,11 +201,11 @@ def test_every_method_of_tatro2020(name):
         curve = mcjax.evaluate(fitted.path, apply_fn, data, 3, attack=against, chunk=8)
         assert np.isfinite(curve.loss).all()
     for relaxation in (Projection(), SinkhornRelaxation(), StraightThrough()):
-        learned = learn_permutations(
-            network, a, b, data, protocol, key=key, relaxation=relaxation, candidates=1
-        )
+        search = Search(protocol, relaxation, candidates=1)
+        learned = learn_permutations(Transported.between(network, a, b), data, search, key=key)
         assert learned.after["total"] <= learned.before["total"]
-    found = pam(network, a, b, data, protocol, key=key, permutation_protocol=protocol, candidates=1)
+    method = Pam(protocol, permutation_protocol=protocol, candidates=1)
+    found = method.minimise(Problem(network, a, b, *data, key))
     assert found.objective[-1] <= found.objective[0]
     surface = evaluate_plane(Plane.through(a, b, c), apply_fn, data, 2, chunk=8)
     assert np.isfinite(surface.values["loss"]).all()

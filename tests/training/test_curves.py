@@ -146,7 +146,9 @@ def test_modules_and_inputs_that_all_examples_share():
     for other in fitted[1:]:
         np.testing.assert_allclose(other.losses, fitted[0].losses, rtol=1e-5)
     assert fitted[0].path(0.5).activation is jax.nn.relu
-    found = mcjax.align.learn_permutations(network, a, b, (plain, y), protocol, key=key)
+    search = mcjax.align.Search(protocol)
+    start = mcjax.path.Transported.between(network, a, b)
+    found = mcjax.align.learn_permutations(start, (plain, y), search, key=key)
     assert found.after["total"] <= found.before["total"]
 
 

@@ -54,7 +54,9 @@ CHANGES = {
     "model": dict(model=OTHER, start=lambda key: OTHER.init(key, jnp.zeros((1, 6)))),
     "init": dict(start=lambda key: jax.tree.map(lambda v: v / 2, init(key))),
     "seeds": dict(seeds=(1,)),
-    "protocol/epochs, over all of which the learning rate falls: 2 there, 3 here": dict(protocol=Protocol(3, 8, augment=noise)),
+    "protocol/epochs, over all of which the learning rate falls: 2 there, 3": dict(
+        protocol=Protocol(3, 8, augment=noise)
+    ),
     "protocol/learning_rate": dict(protocol=Protocol(2, 8, 0.5, augment=noise)),
     "protocol/augment": dict(protocol=Protocol(2, 8, augment=scaled_noise(0.1))),
     "protocol/attack": dict(protocol=Protocol(2, 8, augment=noise, attack=PGD())),
@@ -124,7 +126,7 @@ def test_networks_go_on_with_more_epochs(tmp_path):
     assert seen == [2, 3, 4]
     whole = networks(None, protocol=LONGER, seeds=(0, 1))
     jax.tree.map(np.testing.assert_array_equal, found, whole)
-    with pytest.raises(ValueError, match="holds 5 epochs of this training, .* go back to 2"):
+    with pytest.raises(ValueError, match=r"holds 5 epochs of this training, .* go back to 2"):
         networks(tmp_path, protocol=HALVING, seeds=(0, 1))
 
 
