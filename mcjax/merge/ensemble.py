@@ -183,19 +183,17 @@ def _shares(network: Network, shared: frozenset[int]) -> tuple[float, float]:
     return common / max(total, 1.0), sum(sizes[i] for i in shared) / sum(sizes)
 
 
-def check_networks(
-    network: Network, networks: Sequence[Params], least: int, name: str = "networks"
-) -> list[Params]:
+def check_networks(network: Network, networks: Sequence[Params], least: int) -> list[Params]:
     """The parameter trees, packed; raise unless they are a sequence of enough of them."""
     _check_model.network(network, "network")
-    one = jax.tree.structure(pack(networks, name)) == network.treedef
+    one = jax.tree.structure(pack(networks, "networks")) == network.treedef
     if isinstance(networks, str) or not isinstance(networks, Sequence) or one:
         got = "one tree of parameters" if one else f"a {type(networks).__name__}"
-        raise ValueError(f"{name} must be a list of parameter trees, [a, b, …], got {got}")
+        raise ValueError(f"networks must be a list of parameter trees, [a, b, …], got {got}")
     if len(networks) < least:
         what = "network" if least == 1 else "networks"
-        raise ValueError(f"{name}: at least {least} {what} needed, got {len(networks)}")
-    return network.check_parameters(**{f"{name}[{i}]": p for i, p in enumerate(networks)})
+        raise ValueError(f"networks: at least {least} {what} needed, got {len(networks)}")
+    return network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
 
 
 __all__ = ["Ensemble", "independent", "wa_ensemble"]
