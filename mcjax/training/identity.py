@@ -87,7 +87,7 @@ def of_training(
         "model": of_model(apply_fn, params, per_example(lambda v: type_of(v[:1]), x)),
         "task": describe(task),
         "protocol": rule,
-        "optimizer, with its schedule": "the protocol's" if optimizer is None else describe(optimizer),
+        "optimizer, with its schedule": describe(optimizer or "the protocol's"),
     }
 
 

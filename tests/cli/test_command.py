@@ -48,6 +48,26 @@ def test_the_main_job(tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(*(np.sort(k.sum(0)) for k in kernels))
 
 
+def test_a_connection_model_is_a_method(here, capsys):
+    from mcjax.flows import AdamProtocol, Architecture, train_flow
+
+    a, b = map(mcjax.load, OWN)
+    same = lambda p, x: jax.nn.relu(x @ p["w1"] + p["b1"]) @ p["w2"]
+    network = mcjax.trace(same, a, np.load("data.npz")["x"][:2])
+    small = Architecture("realnvp", blocks=1, width=4, depth=1)
+    model = train_flow(network, [a, b], small, AdamProtocol(1, 8), key=jax.random.key(0))
+    mcjax.save("model.safetensors", model)
+    arguments = own(here, "--methods", "linear", "--points", "3", "--out", "results")
+    assert run([*arguments, "--connection-model", "model.safetensors"]) == 0
+    results = json.loads(Path("results/results.json").read_text())
+    assert set(results["methods"]) == {"linear", "realnvp-flow"}
+    kept = mcjax.load("results/connections/realnvp-flow.safetensors")
+    middle = model.connect(network, a, b)(0.5)
+    jax.tree.map(np.testing.assert_array_equal, kept.path(0.5), middle)
+    assert run([*arguments, "--connection-model", "a.safetensors"]) == 2
+    assert "model must be a connection model" in capsys.readouterr().err
+
+
 def test_own_networks(here, capsys):
     arguments = ["connect", "a.safetensors", "b.safetensors", "--model", f"{here}:apply_fn",
                  "--inputs", "data.npz", "--points", "3", "--out", "results"]  # fmt: skip
