@@ -147,6 +147,21 @@ def test_interrupted_runs_go_on(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again.path, whole.path)
 
 
+def test_longer_runs_go_on(tmp_path):
+    """Of a rate that does not know how many epochs there are: as in one run of all of them."""
+    pair = problem(mcjax.trace(tanh, smooth(0), DATA.x_train[:2]), smooth(0), smooth(1))
+    brief = Protocol(1, 64, 0.05, halve_every=1)
+    short, long = (
+        Pam(Protocol(n, 64, 0.1, halve_every=1), permutation_protocol=brief, candidates=2)
+        for n in (1, 2)
+    )
+    short.minimise(pair, directory=tmp_path)
+    seen = []
+    found = long.minimise(pair, directory=tmp_path, progress=lambda *step: seen.append(step[:2]))
+    assert seen == [("curve", 1)]
+    jax.tree.map(np.testing.assert_array_equal, found.path, long.minimise(pair).path)
+
+
 def test_bad_arguments():
     a, b = smooth(0), smooth(1)
     network = mcjax.trace(tanh, a, DATA.x_train[:2])
