@@ -96,13 +96,19 @@ def actions(n, s):
     return again(params(s)), again.matrices(), again.allclose(action)
 
 
+def matrix(seed):
+    """Of positive determinant."""
+    found = np.random.default_rng(seed).normal(size=(3, 3))
+    return found if np.linalg.det(found) > 0 else -found
+
+
 def of_bn(function, s, **options):
     path = Linear(BN.another(s), BN.another(s + 1))
     return function(path, BN.apply_fn, **options)
 
 
 BN_DATA = images(batch=16), Y[:16]
-evaluate, evaluation = mcjax.evaluate, mcjax.evaluation
+evaluate, evaluation, symmetry = mcjax.evaluate, mcjax.evaluation, mcjax.symmetry
 # Name of a public function, and of what is done by it → (network, seed) → a call of it.
 CALLS = {
     "trace": lambda n, s: mcjax.trace(mlp, params(s), X[:2]),
@@ -181,6 +187,14 @@ CALLS = {
         mcjax.methods.Problem(n, *pair(s), X, Y, jax.random.key(s))
     ),
     "sinkhorn": lambda n, s: mcjax.transport.sinkhorn(jnp.eye(5) * s),
+    **{
+        name: lambda n, s, of=getattr(symmetry, name): of(jax.random.key(s), (2, 3))
+        for name in (
+            "random_orthogonal", "random_general_linear", "random_scaling", "random_signs"
+        )
+    },
+    "nearest_orthogonal": lambda n, s: symmetry.nearest_orthogonal(jnp.asarray(matrix(s))),
+    "log": lambda n, s: symmetry.log(matrix(s)).power(0.25),
     "project": lambda n, s: mcjax.transport.project(jnp.eye(5) * s),
     **{
         f"connect: {name}": lambda n, s, m=with_protocol(method, SHORT): mcjax.connect(
