@@ -18,13 +18,15 @@ from .._version import versions
 from ..attacks.pgd import PGD, Attacked, attack_inputs
 from ..network.network import Network
 from ..path import Family, Path
+from ..path._base import count
 from ..tasks import CLASSIFICATION, Task, require
 from .curve import Curve
 from .driver import Found, run
-from .pieces import as_coordinates, t_batch_for, time_grid
+from .pieces import as_coordinates, pieces, t_batch_for, time_grid
 from .sharding import check_mesh
 from .statistics import choose
 from .sweep import Plan, apply_of, check_task
+from .worth import Worth
 
 # Examples at a time: small enough that a chunk's activations stay near the cores.
 _CHUNK = 500
@@ -223,8 +225,14 @@ def evaluated(
         how.attack.check(x)
         return attack_inputs(x, y, how.draws, start)
 
+    more = choice.more_examples
+    examples = None if stream.n is None or more is None else stream.n + more
+    worth = Worth(
+        apply_of(swept), family, some, x, chunk, choice.replaced, examples, choice.programs
+    )  # fmt: skip
+    parts = pieces(family, coordinates, worth.pays)
     found = run(
-        plan, family, coordinates, stream, statistics=choice.at, prepare=prepare, where=where,
+        plan, parts, count(some), stream, statistics=choice.at, prepare=prepare, where=where,
         mesh=how.mesh, lengths=lengths,
     )  # fmt: skip
     if not found.lengths.size or found.lengths.any():

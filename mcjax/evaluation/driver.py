@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from .._stream import Block, Stream
 from .._tree import squared_distance
 from ..path import Family
 from ..path._base import first_of
-from .pieces import Piece, as_coordinates, pieces
+from .pieces import Gathered, Piece
 from .sharding import Sharded
 from .sweep import Plan, Sums, sweep
 
@@ -42,8 +42,8 @@ class Found:
 
 def run(
     plan: Plan,
-    family: Family,
-    coordinates: Any,
+    parts: Sequence[Piece | Gathered],
+    n_points: int,
     stream: Stream,
     *,
     statistics: Callable[[Piece], Replaced],
@@ -54,22 +54,20 @@ def run(
 ) -> Found:
     """Metrics of the points of a family over all data.
 
-    Goes through the data once for each piece (a path has one, legs have one each). Points that are
-    costly are computed once.
+    Goes through the data once for each part.
 
     **Arguments:**
+    - `parts`: those of a family, of `n_points` in all (see `pieces`)
     - `statistics`: piece (its points at hand) → what stands in for leaves of its points
     - `prepare`: (x, y, number of the first example) → what the model is given as x; raises for
       labels that are not the task's
     - `where`: number of a point → how a message names it
     - `lengths`: whether to measure distances
     """
-    parts = pieces(family, coordinates)
-    n_points = sum(len(p.which) for p in parts)
     stream.passes(len(parts), f"a path in {len(parts)} pieces")
     values = {k: np.empty(n_points) for k in plan.task.metrics}
     broken, examples = np.zeros(n_points), 0
-    measure = _Lengths(family, coordinates, n_points, parts) if lengths else None
+    measure = _Lengths(n_points) if lengths else None
     for planned in parts:
         piece = planned.at_hand()
         replaced = statistics(piece)
@@ -84,7 +82,7 @@ def run(
         for k, found in total.values.items():
             values[k][piece.which] = found / examples
     _warn_of_broken(broken, examples, where)
-    return Found(values, np.zeros(0) if measure is None else measure.result(), examples)
+    return Found(values, np.zeros(0) if measure is None else measure.found, examples)
 
 
 def _step(plan: Plan, piece: Piece, replaced: Replaced) -> Callable[..., Sums]:
@@ -142,36 +140,39 @@ def _warn_of_broken(broken: np.ndarray, examples: int, where: Callable[[int], st
 
 
 class _Lengths:
-    """Distances between points that follow one another.
+    """Distances between points that follow one another, measured while they are at hand.
 
-    Costly points are at hand piece by piece, and measured there; of others it is cheaper to have
-    one program for the whole family.
+    - `waiting`: number of a distance → the one of its two points that has been at hand
     """
 
-    def __init__(self, family: Family, coordinates: Any, n: int, parts: list[Piece]) -> None:
+    def __init__(self, n: int) -> None:
         self.found = np.zeros(max(0, n - 1))
-        self.by_piece = any(p.family.costly for p in parts)
-        self.last: Any = None
-        if n > 1 and not self.by_piece:
-            self.found = self._measured(family, as_coordinates(family, coordinates))[0]
+        self.waiting: dict[int, Any] = {}
 
     def add(self, piece: Piece) -> None:
-        if not self.by_piece:
-            return
-        inside, first, last = self._measured(piece.family, piece.coordinates)
-        self.found[piece.which[:-1]] = inside
-        if self.last is not None:
-            between = compiled(_distance)(self.last, first)
-            self.found[piece.which[0] - 1] = np.asarray(between)
-        self.last = last
-
-    def result(self) -> np.ndarray:
-        return self.found
-
-    def _measured(self, family: Family, coordinates: Any) -> tuple[np.ndarray, Any, Any]:
+        which, family = piece.which, piece.family
         measured = compiled(_distances, of=jax.tree.structure(family))
-        inside, first, last = measured(family, coordinates)
-        return np.asarray(inside, np.float64), first, last
+        inside, first, last = measured(family, piece.coordinates)
+        follows = np.diff(which) == 1
+        self.found[which[:-1][follows]] = np.asarray(inside, np.float64)[follows]
+        self._meet(which[0] - 1, first)
+        for k in np.flatnonzero(~follows):
+            for i, number in ((k, which[k]), (k + 1, which[k + 1] - 1)):
+                at = jax.tree.map(lambda v, i=i: v[i], piece.coordinates)
+                self._meet(number, compiled(_point, of=jax.tree.structure(family))(family, at))
+        self._meet(which[-1], last)
+
+    def _meet(self, number: int, point: Any) -> None:
+        """One of the two points of a distance."""
+        if number in self.waiting:
+            between = compiled(_distance)(self.waiting.pop(number), point)
+            self.found[number] = np.asarray(between)
+        elif 0 <= number < len(self.found):
+            self.waiting[number] = point
+
+
+def _point(family: Family, c: Any) -> Any:
+    return family.at(c)
 
 
 def _distances(family: Family, coordinates: Any) -> tuple[jax.Array, Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -53,26 +54,68 @@ class Piece:
     coordinates: Any
 
     def at_hand(self) -> Piece:
-        """The piece; costly points of it computed, so that each is only once."""
-        if not self.family.costly:
-            return self
-        points = Points.of(self.family, self.coordinates)
-        return Piece(self.which, points, jnp.arange(len(self.which)))
+        return self
 
 
-def pieces(family: Family, coordinates: Any) -> list[Piece]:
-    """Leg by leg, as what a leg does not move is shared on it; of costly points as many as fit in
-    1 GiB."""
-    found = []
-    for which, part, where in family.pieces(coordinates):
-        where, n = as_coordinates(part, where), len(which)
-        if not part.costly:
-            found.append(Piece(which, part, where))
-            continue
-        parts = math.ceil(n * bytes_of(part, where) / _POINTS_BYTES)
-        for some in np.array_split(np.arange(n), parts):
-            found.append(Piece(which[some], part, jax.tree.map(lambda v, i=some: v[i], where)))
-    return found
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """Pieces whose points are computed, each once, and swept together by one program."""
+
+    of: tuple[Piece, ...]
+
+    def at_hand(self) -> Piece:
+        which = np.concatenate([p.which for p in self.of])
+        points = [p.family.all_at(p.coordinates) for p in self.of]
+        # On the host: on the device every combination of pieces would be a program of its own.
+        joined = points[0] if len(points) == 1 else jax.tree.map(_joined, *points)
+        family = Points(jax.device_put(joined))
+        return Piece(which, family, jnp.arange(len(which)))
+
+
+def _joined(*parts: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(v) for v in parts])
+
+
+def pieces(
+    family: Family, coordinates: Any, pays: Callable[[Family, Any], bool]
+) -> list[Piece | Gathered]:
+    """A family as it is swept: what shares enough by itself, the points of all else together.
+
+    Of points that are computed beforehand as many are at hand as fit in 1 GiB.
+
+    **Arguments:**
+    - `pays`: (part of the family, where on it) → whether what its points share is worth a program
+      of its own; asked only if there are several parts
+    """
+    parts = family.pieces(coordinates)
+    alone: list[Piece | Gathered] = []
+    together: list[Piece] = []
+    for which, part, where in parts:
+        piece = Piece(which, part, as_coordinates(part, where))
+        if not part.costly and (len(parts) == 1 or pays(part, piece.coordinates)):
+            alone.append(piece)
+        else:
+            together.append(piece)
+    return alone + [Gathered(tuple(some)) for some in _groups(together)]
+
+
+def _groups(parts: list[Piece]) -> list[list[Piece]]:
+    """The points of all parts in groups of (almost) equally many."""
+    if not parts:
+        return []
+    n = sum(len(p.which) for p in parts)
+    number = math.ceil(n * bytes_of(parts[0].family, parts[0].coordinates) / _POINTS_BYTES)
+    ends = np.cumsum([len(some) for some in np.array_split(np.arange(n), number)])
+    groups: list[list[Piece]] = [[] for _ in ends]
+    first = 0
+    for p in parts:
+        group = np.searchsorted(ends, first + np.arange(len(p.which)), side="right")
+        for k in np.unique(group):
+            some = np.flatnonzero(group == k)
+            at = jax.tree.map(lambda v, i=some: v[i], p.coordinates)
+            groups[k].append(Piece(p.which[some], p.family, at))
+        first += len(p.which)
+    return groups
 
 
 def as_coordinates(family: Family, coordinates: Any) -> Any:

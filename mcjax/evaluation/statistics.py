@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._inputs import unmark
+from .._inputs import length, unmark
 from .._static import is_array
 from .._types import ApplyFn, Params
 from ..network import chunks
@@ -27,6 +27,7 @@ from ..path import Family, Path
 from ..path._base import count
 from .batch_norm import estimate_along, require_statistics, roles_of
 from .pieces import Piece, as_coordinates, pieces, t_batch_for, time_grid
+from .worth import Worth
 
 
 class StatisticsWarning(UserWarning):
@@ -94,9 +95,12 @@ def batch_norm_along(
     require_statistics(path, model, chunks.types(x, chunk), here)
     batch = t_batch_for(path, here, t_batch)
     choice = choose(path, model, x, here, x, chunk=chunk, t_batch=batch)
+    apply_fn, n = _check.apply_fn_of(model), _check.batched(x, "x")
+    worth = Worth(apply_fn, path, here, x, chunk, choice.replaced, n)
     found: dict[int, np.ndarray] = {}
-    for piece in pieces(path, ts):
-        for i, values in choice.at(piece.at_hand()).items():
+    for part in pieces(path, ts, worth.pays):
+        piece = part.at_hand()
+        for i, values in choice.at(piece).items():
             whole = found.setdefault(i, np.empty((len(ts), *values.shape[1:]), values.dtype))
             whole[piece.which] = values
     return Statistics(ts, {i: jnp.asarray(v) for i, v in found.items()}, choice.source)
@@ -108,19 +112,36 @@ class Choice:
 
     - `source`: whose they are, in words; `"none"` for a model without any
     - `given`: leaf number → (T, …) values at hand
-    - `inputs`: what the others are estimated from, or None for none
+    - `estimated`: numbers of the leaves that are estimated
+    - `inputs`: what they are estimated from, or None for none
     - `in_sweep`: whether the sweep itself estimates all of them
     - `mixed`: whether networks that are not among those whose statistics these are have them
     """
 
     source: str
     given: Mapping[int, Any] = dataclasses.field(default_factory=dict)
+    estimated: frozenset[int] = frozenset()
     inputs: Any = None
     apply_fn: ApplyFn | None = None
     chunk: int = 1
     t_batch: int = 1
     in_sweep: bool = False
     mixed: bool = False
+
+    @property
+    def replaced(self) -> frozenset[int]:
+        """Numbers of the leaves that do not come from the family."""
+        return self.estimated.union(self.given)
+
+    @property
+    def more_examples(self) -> int:
+        """Inputs that are gone through besides the data."""
+        return 0 if self.inputs is None or self.in_sweep else length(self.inputs)
+
+    @property
+    def programs(self) -> int:
+        """How many are compiled for a part of a family."""
+        return 2 if self.more_examples else 1
 
     def at(self, piece: Piece) -> dict[int, jax.Array]:
         """Leaf number → values that stand in for those of a piece's points."""
@@ -181,7 +202,7 @@ def choose(
     if kept:
         source += "; those of the inputs' normaliser, the same in all networks, are kept"
     return Choice(
-        source, kept, inputs, model.function if isinstance(model, Network) else model, chunk,
+        source, kept, roles.leaves.difference(kept), inputs, _check.apply_fn_of(model), chunk,
         t_batch, in_sweep and not kept,
     )  # fmt: skip
 

@@ -118,6 +118,18 @@ def multiply_adds(program: Program, equation: Equation) -> float:
     return out * math.prod(kernel) / kernel[dims.rhs_spec[0]]
 
 
+def work(part: Part | None, given: Part | None = None) -> float:
+    """Multiply-adds of a part's contractions, those in loops and those of `given` left out."""
+    if part is None:
+        return 0.0
+    known = set() if given is None else {e.index for e in given.program.equations}
+    return sum(
+        multiply_adds(part.program, e)
+        for e in part.program.equations
+        if e.name in _CONTRACTIONS and e.index not in known
+    )
+
+
 def leaves_of(program: Program, n_leaves: int) -> Sequence[int]:
     """Numbers of the parameter leaves that a program reads."""
     read = {o for e in program.equations for o in e.inputs} | set(program.outputs)

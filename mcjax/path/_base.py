@@ -123,6 +123,10 @@ class Family:
 
     # -- what the evaluator may use --------------------------------------------------------
 
+    def all_at(self, coordinates: Any) -> Params:
+        """The parameters at all of T coordinates, (T, …), each computed once."""
+        return compiled(_all, of=jax.tree.structure(self))(self, coordinates)
+
     def linear(self) -> Combination | None:
         """How the points combine fixed ones linearly, or None."""
         return None
@@ -288,6 +292,10 @@ def _compiled_at(family: Family) -> Callable:
 
 def _at(family: Family, c: Any) -> Params:
     return family.at(c)
+
+
+def _all(family: Family, coordinates: Any) -> Params:
+    return jax.lax.map(family.at, coordinates)
 
 
 def _velocity(path: Path, t: Any) -> Params:

@@ -12,7 +12,7 @@ import numpy as np
 from .. import _check
 from .._static import pack
 from .._types import Params
-from ._base import Combination, Family, Path, static, time
+from ._base import Combination, Family, Path, count, static, time
 from .points import Points
 
 
@@ -121,6 +121,16 @@ class Partial(Path):
                 leaves[i] = leaf
         return jax.tree.unflatten(treedef, leaves)
 
+    def all_at(self, coordinates: Any) -> Params:
+        """Part after part: parts that move leaves of equal shapes have one program."""
+        leaves, treedef = jax.tree.flatten(self.base)
+        # Nothing is copied: all points have the same.
+        stacked = [np.broadcast_to(np.asarray(v), (count(coordinates), *v.shape)) for v in leaves]
+        for numbers, part in zip(self.moved, self.parts, strict=True):
+            for i, leaf in zip(numbers, part.all_at(coordinates), strict=True):
+                stacked[i] = leaf
+        return jax.tree.unflatten(treedef, stacked)
+
     def linear(self) -> Combination | None:
         """Of the first part that combines points."""
         for numbers, part in zip(self.moved, self.parts, strict=True):
@@ -176,6 +186,13 @@ class Legs(Path):
         if _check.is_concrete(whole):
             return self.legs[int(whole)].at(s - whole)
         return jax.lax.switch(whole.astype(int), [leg.at for leg in self.legs], s - whole)
+
+    def mixture(self, coordinates: Any) -> tuple[Sequence[Params], np.ndarray]:
+        """The end points', computed on the first leg and the last."""
+        ts, ends = np.asarray(coordinates, np.float64), (self.legs[0], self.legs[-1])
+        stacked = [leg.all_at(time([k])) for k, leg in enumerate(ends)]
+        points = [jax.tree.map(lambda v: v[0], s) for s in stacked]
+        return points, np.stack([1 - ts, ts], -1)
 
     def sections(self) -> tuple[Path, ...]:
         return self.legs

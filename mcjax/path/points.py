@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from .. import _check
-from .._compiled import compiled
 from .._types import Params
 from ._base import Family, count
 
@@ -54,8 +53,7 @@ class Points(Family):
     def of(cls, family: Family, coordinates: Any) -> Self:
         """The points of a family at coordinates, each computed once."""
         coordinates = jax.tree.map(jnp.asarray, coordinates)
-        points = compiled(_all, of=jax.tree.structure(family))(family, coordinates)
-        return cls._unflatten((), [points])
+        return cls._unflatten((), [jax.tree.map(jnp.asarray, family.all_at(coordinates))])
 
     def at(self, c: Any) -> Params:
         k = jnp.asarray(c).astype(int)
@@ -65,7 +63,3 @@ class Points(Family):
 
     def __len__(self) -> int:
         return count(self.points)
-
-
-def _all(family: Family, coordinates: Any) -> Params:
-    return jax.lax.map(family.at, coordinates)

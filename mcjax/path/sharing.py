@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..network.linear import Part, leaves_of, shared_values
+from ..network.linear import Part, leaves_of, shared_values, work
 from ..network.model import Model
 from ..network.program import run
-from ._base import Combination, Family
+from ._base import Combination, Family, count, type_at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,14 +74,8 @@ def shared_part(family: Family, model: Model, replaced: Collection[int], c: Any)
     """
     types = jax.tree.leaves(jax.eval_shape(family.at, c))
     combination = family.linear()
-    numbers: Sequence[int] = ()
-    if combination is not None:
-        whole = combination.leaves is None
-        numbers = range(model.n_leaves) if whole else combination.leaves  # type: ignore[assignment]
-    # Recombined products of low precision would round differently from the family's points.
-    linear = {i for i in numbers if i not in replaced and types[i].dtype.itemsize >= 4}
-    fixed = family.fixed() - set(replaced)
-    once, part = shared_values(model.program, model.n_leaves, linear, fixed)
+    numbers = _combined(model, combination)
+    linear, once, part = _parts(family, model, replaced, types, numbers)
     # A costly point is not computed for what nobody reads.
     leaves = types if once is None and part is None else jax.tree.leaves(family.at(c))
     stacked = {}
@@ -90,3 +84,34 @@ def shared_part(family: Family, model: Model, replaced: Collection[int], c: Any)
         read = linear.intersection(leaves_of(part.program, model.n_leaves))
         stacked = {i: jnp.stack([p[i] for p in points]) for i in sorted(read)}
     return Shared(model, leaves, once, part, combination, stacked)
+
+
+def saved_work(family: Family, model: Model, replaced: Collection[int], coordinates: Any) -> float:
+    """Multiply-adds on a chunk of data that sharing saves the points at some coordinates.
+
+    Of T points T − 1 need not compute what does not depend on the coordinates, and what is linear
+    in K fixed points is computed K times instead of T (which may be more).
+    """
+    points, combination = count(coordinates), family.linear()
+    types = jax.tree.leaves(type_at(family, coordinates))
+    _, once, part = _parts(family, model, replaced, types, _combined(model, combination))
+    fixed = 0 if combination is None else len(combination.points)
+    return (points - 1) * work(once) + (points - fixed) * work(part, once)
+
+
+def _combined(model: Model, combination: Combination | None) -> Sequence[int]:
+    """Numbers of the leaves that combine fixed points."""
+    if combination is None:
+        return ()
+    return range(model.n_leaves) if combination.leaves is None else combination.leaves
+
+
+def _parts(
+    family: Family, model: Model, replaced: Collection[int], types: Sequence[Any],
+    numbers: Sequence[int],
+) -> tuple[set[int], Part | None, Part | None]:  # fmt: skip
+    """(Leaves that combine fixed points, what no coordinates change, what is linear in them)."""
+    # Recombined products of low precision would round differently from the family's points.
+    linear = {i for i in numbers if i not in replaced and types[i].dtype.itemsize >= 4}
+    fixed = family.fixed() - set(replaced)
+    return linear, *shared_values(model.program, model.n_leaves, linear, fixed)

@@ -128,7 +128,10 @@ def test_labels_of_a_later_block_are_looked_at(kind, monkeypatch):
         mcjax.evaluate(path, mlp, given, 3, chunk=16)
 
 
-def test_batches_are_gone_through_once_a_leg():
+def test_batches_are_gone_through_once(monkeypatch):
+    """However many legs: their points are swept together, as far as they fit."""
+    from mcjax.evaluation import pieces
+
     class Loader:
         passes = 0
 
@@ -137,13 +140,17 @@ def test_batches_are_gone_through_once_a_leg():
             return iter(batches(*data(30), 10, 20))
 
     line, loader = Linear(params(0), params(1)), Loader()
-    mcjax.evaluate(line, mlp, loader, 3)
-    assert Loader.passes == 1
     legs = Legs([line, Linear(params(1), params(2))])
-    mcjax.evaluate(legs, mlp, loader, 3)
+    mcjax.evaluate(line, mlp, loader, 3)
+    expected = mcjax.evaluate(legs, mlp, data(30), 5)
+    for given in (loader, iter(loader)):
+        np.testing.assert_allclose(mcjax.evaluate(legs, mlp, given, 5).loss, expected.loss, 1e-5)
     assert Loader.passes == 3
+    monkeypatch.setattr(pieces, "_POINTS_BYTES", 3 * sum(v.nbytes for v in params(0).values()))
+    np.testing.assert_allclose(mcjax.evaluate(legs, mlp, loader, 5).loss, expected.loss, 1e-5)
+    assert Loader.passes == 5
     with pytest.raises(ValueError, match=r"only once, and a path in 2 pieces needs 2 passes"):
-        mcjax.evaluate(legs, mlp, iter(loader), 3)
+        mcjax.evaluate(legs, mlp, iter(loader), 5)
 
 
 @pytest.mark.parametrize(
