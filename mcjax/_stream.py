@@ -51,6 +51,7 @@ class Stream:
     - `chunk`: examples that are worked on at a time; a block has a multiple of it
     - `limit`: bytes of a block (one chunk it has at least)
     - `mark`: function of every x
+    - `name`: of the argument
 
     **Raises:** `ValueError` for what is no data, an empty batch, or x and y of different lengths.
 
@@ -71,8 +72,9 @@ class Stream:
         *,
         limit: int = BLOCK_BYTES,
         mark: Callable[[Any], Any] = lambda x: x,
+        name: str = "data",
     ) -> None:
-        self.chunk, self.limit, self.mark = chunk, limit, mark
+        self.chunk, self.limit, self.mark, self.name = chunk, limit, mark, name
         self.arrays = None
         self.once = False  # whether it can be gone through only once
         if _is_pair(data):
@@ -94,7 +96,7 @@ class Stream:
         batches = iter(data)
         first = next(batches, None)
         if first is None:
-            raise ValueError("data is an iterable that holds no batches")
+            raise ValueError(f"{name} is an iterable that holds no batches")
         # What the first pass goes on with: batches, then blocks once the first is asked for.
         self._begun: Any = itertools.chain([first], batches)
         self._first_block: Block | None = None
@@ -113,8 +115,8 @@ class Stream:
         """Raise unless the data can be gone through so often."""
         if self.once and needed > 1:
             raise ValueError(
-                f"data is an iterator, which gives its batches only once, and {what} needs {needed}"
-                " passes: pass a list of batches, or an object whose __iter__ starts again"
+                f"{self.name} is an iterator, which gives its batches only once, and {what} needs "
+                f"{needed} passes: pass batches whose __iter__ starts again (no generator)"
             )
 
     def blocks(self) -> Iterator[Block]:
@@ -124,6 +126,8 @@ class Stream:
             return
         self.first()
         begun, self._begun = self._begun, None
+        if begun is None:
+            self.passes(2, "what is asked for")
         yield from begun if begun is not None else self._from(iter(self.batches))
 
     def _slices(self, arrays: Any) -> Iterator[Block]:
@@ -169,7 +173,77 @@ class Stream:
             x, y = (_arrays(v) for v in batch)
             return _check.labelled((self.mark(x), y))
         except ValueError as error:
-            raise ValueError(f"data, batch {number}: {error}") from None
+            raise ValueError(f"{self.name}, batch {number}: {error}") from None
+
+
+class Inputs:
+    """Inputs without labels, each example once, in blocks of which a device holds one at a time.
+
+    **Arguments:**
+    - `x`: a pytree of arrays (memory maps too), or an iterable of such batches of any lengths: a
+      generator, a loader; not a list or a tuple, which are trees
+    - `chunk`: examples that are worked on at a time
+    - `mark`: function of every x
+    - `name`: of the argument
+
+    **Raises:** `ValueError` for what is no inputs, or an empty batch.
+
+        >>> import numpy as np
+        >>> from mcjax._stream import Inputs
+        >>> x = np.arange(5.0)
+        >>> [block.tolist() for block in Inputs(iter([x[:2], x[2:]]), chunk=5).blocks()]
+        [[0.0, 1.0, 2.0, 3.0, 4.0]]
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        chunk: int,
+        *,
+        mark: Callable[[Any], Any] = lambda x: x,
+        name: str = "x",
+    ) -> None:
+        if is_batches(x):
+            data: Any = _Unlabelled(x) if not isinstance(x, Iterator) else iter(_Unlabelled(x))
+        else:
+            x = mark(_arrays(x))
+            data, mark = (x, np.zeros(_check.batched(x, name), bool)), lambda x: x
+        self.chunk = chunk
+        self._stream = Stream(data, chunk, limit=BLOCK_BYTES, mark=mark, name=name)
+        self.n = self._stream.n  # not known of batches before the end
+        self.passes = self._stream.passes
+
+    def first(self) -> Any:
+        """The first block (or types like it)."""
+        return self._stream.first().data[0]
+
+    def blocks(self) -> Iterator[Any]:
+        """The blocks, from the beginning."""
+        n = 0
+        for block in self._stream.blocks():
+            x, begin = block.data[0], int(np.argmax(block.weights > 0))
+            n += block.n
+            whole = block.n == len(block.weights)
+            yield x if whole else _cut(x, begin, begin + block.n)
+        self.n = n
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unlabelled:
+    """Batches of inputs as pairs."""
+
+    batches: Iterable[Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        for x in self.batches:
+            leaves = batched_leaves(x)
+            yield x, np.zeros(len(leaves[0][1]) if leaves else 0, bool)
+
+
+def is_batches(x: Any) -> bool:
+    """Whether inputs are an iterable of batches: no pytree, and no array of any library."""
+    opaque = jax.tree_util.all_leaves([x]) and not is_array(x) and not hasattr(x, "__array__")
+    return opaque and isinstance(x, Iterable) and not isinstance(x, str | bytes)
 
 
 def _is_pair(data: Any) -> bool:

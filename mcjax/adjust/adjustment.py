@@ -13,11 +13,12 @@ import numpy as np
 
 from .. import _check, _check_model
 from .._static import unpack
+from .._stream import is_batches
 from .._types import Params
 from ..network.network import Network
 from ..path import Partial, Path
 from .form import matrix_form
-from .moments import Wanted, moments_along, samples_per_example
+from .moments import Wanted, inputs_of, moments_along, samples_per_example
 from .solve import solve
 
 
@@ -68,7 +69,8 @@ def solve_layers(
     - `network`: `mcjax.trace(apply_fn, params, x)`
     - `params`: parameters with the inputs to work with
     - `like`: parameters with the outputs to reproduce
-    - `x`: inputs batched on axis 0; more of them than the layers have units
+    - `x`: inputs batched on axis 0 (memory maps are never read whole by the device), or an
+      iterable of batches (no list); more examples than the layers have units
     - `layers`: names in `network.layers`
 
     **Returns:** an `Adjustment`. Rank deficiency (dead or duplicated units, few samples) is
@@ -88,9 +90,10 @@ def solve_layers(
     """
     _check_model.network(network)
     params, like = network.check_parameters(params=params, like=like)
-    x = network.inputs(x)
-    _check.batched(x, "x")
-    _check.finite(x, "x")
+    if not is_batches(x):
+        x = network.inputs(x)
+        _check.batched(x, "x")
+        _check.finite(x, "x")
     wanted = [Wanted(layer_number(network, name), 0) for name in layers]
     if not wanted:
         raise ValueError("layers is empty: there is nothing to solve for")
@@ -130,11 +133,11 @@ def solve_along(
     """Solve layers at each t of a path; see `moments_along` for the arguments."""
     program, found = network.analysis.program, [network.layers[w.layer] for w in wanted]
     layouts = [matrix_form(program, layer, layer.contraction) for layer in found]
-    n = _check.batched(x, "x")
+    inputs = inputs_of(network, x, wanted)
     base = network.flatten(path.at(float(ts[0])), "path")
     leaves: dict[int, list[np.ndarray]] = {c.contraction.weight: [] for c in found}
     status: list[list[LayerStatus]] = []
-    normals = moments_along(network, path, ts, wanted, references, x, forced=forced)
+    normals = moments_along(network, path, ts, wanted, references, inputs, forced=forced)
     for at_t in normals:
         status.append([])
         for layer, form, batch in zip(found, layouts, at_t, strict=True):
@@ -142,7 +145,8 @@ def solve_along(
             number = layer.contraction.weight
             weights = np.stack([s.weights for s in solutions])
             leaves[number].append(form.place(base[number], weights))
-            samples = int(n * samples_per_example(network, layer, form))
+            assert inputs.n is not None  # they have been gone through
+            samples = int(inputs.n * samples_per_example(network, layer, form))
             rank, residual = min(s.rank for s in solutions), max(s.residual for s in solutions)
             status[-1].append(LayerStatus(form.index.shape[1], samples, rank, residual))
     stacked = {i: jnp.asarray(np.stack(v), jnp.result_type(base[i])) for i, v in leaves.items()}

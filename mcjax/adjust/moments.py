@@ -18,12 +18,14 @@ import numpy as np
 
 from .. import _check
 from .._compiled import compiled_for
-from .._inputs import length
+from .._inputs import length, per_example
+from .._stream import Inputs, is_batches
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
 from ..network.batch_norm import batch_statistics, normalisations_of
 from ..network.model import Model, replace_leaves
+from ..network.moments import sizes
 from ..network.network import Layer, Network
 from ..network.program import Program, run
 from ..path import Path
@@ -53,10 +55,9 @@ def moments_along(
     ts: Sequence[float],
     wanted: Sequence[Wanted],
     references: Sequence[Params],
-    x: Any,
+    x: Inputs,
     *,
     forced: Sequence[Wanted] = (),
-    chunk: int | None = None,
 ) -> Iterator[list[list[Normal]]]:
     """Normal equations of layers of the networks along a path, one t after the other.
 
@@ -67,34 +68,69 @@ def moments_along(
     **Arguments:**
     - `wanted`: layers to solve for; all of them are forced
     - `references`: the networks whose outputs are wanted
+    - `x`: gone through once for as many t as their moments fit in memory (`inputs_of`)
     - `forced`: layers whose outputs are forced besides
 
     **Yields:** for each t a list over the wanted layers of lists over the layer's batch.
     """
-    n = _check.batched(x, "x")
-    x = jax.tree.map(jnp.asarray, x)
     wanted, forced = tuple(wanted), (*wanted, *forced)
-    chunk = _even(n, _chunk_size(network, wanted) if chunk is None else chunk)
     at_once = _even_up(len(ts), max(1, _MOMENT_BYTES // _moment_bytes(network, wanted)))
     points = jnp.asarray(np.asarray(ts), jnp.result_type(float))
     keys = [f.key for f in _traced_forms(network, wanted)]
 
     def at_some(first):  # a function, as its sums are let go before the next are made
         some = jnp.resize(points[first : first + at_once], (at_once,))  # one shape: one compilation
-        total, lost = jax.device_get(
-            _sums(network, wanted, forced, chunk, path, some, tuple(references), x)
-        )
+        exact: Any = None
+        for part, size in _parts(x):
+            given = network, wanted, forced, size, path, some, tuple(references), part
+            total, lost = jax.device_get(_sums(*given))
+            new = jax.tree.map(lambda a, b: np.float64(a) - np.float64(b), total, lost)
+            exact = new if exact is None else jax.tree.map(np.add, exact, new)
         for t in range(min(at_once, len(ts) - first)):
-            yield _normals(total, lost, keys, t)
+            yield _normals(exact, keys, t)
 
     for first in range(0, len(ts), at_once):
         yield from at_some(first)
 
 
-def _normals(total: Any, lost: Any, keys: Sequence[Any], t: int) -> list[list[Normal]]:
+def inputs_of(
+    network: Network, x: Any, wanted: Sequence[Wanted], chunk: int | None = None
+) -> Inputs:
+    """Inputs in chunks whose samples at every wanted layer fit in memory.
+
+    A length that is known is divided evenly where it can be: chunks of one size have one program.
+    """
+    most = _chunk_size(network, wanted) if chunk is None else chunk
+    if not is_batches(x):
+        n = _check.batched(network.inputs(x), "x")
+        most = min(n, most)
+        most = next((k for k in range(most, most // 2, -1) if n % k == 0), most)
+
+    def mark(batch: Any) -> Any:
+        batch = network.inputs(batch)
+        _check.finite(batch, "x")
+        return batch
+
+    return Inputs(x, most, mark=mark if is_batches(x) else network.inputs)
+
+
+def _parts(x: Inputs) -> Iterator[tuple[Any, int]]:
+    """(Examples, size of their chunks): each example once, in chunks of at most two sizes a block.
+
+    The sizes differ by one, so that no batch normalisation goes by a few examples that are left.
+    """
+    for block in x.blocks():
+        first = 0
+        for size, number in sizes(length(block), x.chunk):
+            last = first + size * number
+            part = per_example(lambda v, i=first, j=last: v[i:j], block)
+            yield jax.tree.map(jnp.asarray, part), size
+            first = last
+
+
+def _normals(exact: Any, keys: Sequence[Any], t: int) -> list[list[Normal]]:
     """The normal equations at point number t of layers whose inputs have these keys."""
-    exact = jax.tree.map(lambda a, b: np.float64(a[t]) - np.float64(b[t]), total, lost)
-    grams, crosses, energies = exact
+    grams, crosses, energies = jax.tree.map(lambda v: v[t], exact)
     widths = {key: cross.shape[1] for key, cross in zip(keys, crosses, strict=True)}
     whole = {key: _whole(g, n) for (key, n), g in zip(widths.items(), grams, strict=True)}
     return [
@@ -217,11 +253,6 @@ def _tiles(first: int, last: int) -> list[tuple[tuple[int, int], tuple[int, int]
     middle = (first + last) // 2
     square = ((first, middle), (middle, last))
     return [*_tiles(first, middle), square, *_tiles(middle, last)]
-
-
-def _even(n: int, most: int) -> int:
-    """The chunk of at most `most` that leaves out fewest of n."""
-    return n // -(-n // most)
 
 
 def _even_up(n: int, most: int) -> int:

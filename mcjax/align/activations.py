@@ -6,15 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _check_model
-from .._inputs import length
+from .._stream import Inputs
 from .._types import Params
 from ..network.axes import Atom
-from ..network.moments import Left, Moments, moments, pools, sizes
+from ..network.moments import Left, Moments, moments, pools_of
 from ..network.network import Network
 from ..transport.groups import solve_groups
 from ..transport.solution import LOCAL, OPTIMAL, worst
@@ -72,7 +70,8 @@ def match_activations(
 
     **Arguments:**
     - `a`, `b`: parameters of the traced structure
-    - `x`: inputs batched on axis 0
+    - `x`: inputs batched on axis 0 (memory maps too, which no device holds whole), or an iterable
+      of batches of them (no list, which is a tree)
     - `tap`: `"post"`, what consumers read, or `"pre"`, what producers write (batch normalisation
       applied)
     - `chunk`: examples at a time, at most; every example counts once
@@ -97,13 +96,9 @@ def match_activations(
     _check.one_of(tap, TAPS, "tap")
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
-    x = network.inputs(x)
-    n = _check.batched(x, "x")
-    _check.finite_inputs(x, "x")  # a compiled maximum may hide NaN
-    chunk = min(_check.positive(chunk, "chunk"), n)
-    x = jax.tree.map(jnp.asarray, x)
+    x = checked_inputs(network, x, chunk)
     state = _State(network, statistic, solver, dict(network.identity_permutations()))
-    while state.match(a, b, x, tap, chunk):
+    while state.match(a, b, x, tap):
         pass  # once, unless groups stand only on arrays too large to be matched jointly
     sign = -1.0 if statistic == "l2" else 1.0
     before, after = (
@@ -121,8 +116,20 @@ def match_activations(
         dead=state.dead(),
         statuses=statuses,
         unmatched={n: state.why(n) for n, s in statuses.items() if s == "unmatched"},
-        metadata={"examples": n, "statistic": statistic, "tap": tap},
+        metadata={"examples": x.n, "statistic": statistic, "tap": tap},
     )
+
+
+def checked_inputs(network: Network, x: Any, chunk: int) -> Inputs:
+    """Inputs in blocks, each looked at for what is not finite: a compiled maximum may hide NaN."""
+
+    def mark(batch: Any) -> Any:
+        batch = network.inputs(batch)
+        _check.batched(batch, "x")
+        _check.finite_inputs(batch, "x")
+        return batch
+
+    return Inputs(x, _check.positive(chunk, "chunk"), mark=mark)
 
 
 def _overall(statuses: Mapping[str, str]) -> str:
@@ -144,19 +151,18 @@ class _State:
     alive: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # (2, *group.shape)
     left: list[Left] = dataclasses.field(default_factory=list)
 
-    def match(self, a: Params, b: Params, x: Any, tap: str, chunk: int) -> bool:
+    def match(self, a: Params, b: Params, x: Inputs, tap: str) -> bool:
         """Match what can be matched in one pass; True if that has opened the way for more."""
         network = self.network
         done = {n: self.permutations[n] for n in self.settled}
-        size, _ = sizes(length(x), chunk)[0]
-        found, self.left = pools(network, x, size, tap, self.settled)
+        found, self.left = pools_of(network, x, tap, self.settled)
         here = {u for pool in found for u in pool.units}
         outer = {a: g.outer for a, g in network.by_atom.items() if a in here}
         together = clusters(outer, [p.units for p in found])
         mine = [[i for i, p in enumerate(found) if set(p.units) & set(c)] for c in together]
         which = [i for some in mine for i in some]
         moved = network.permute(done, b) if done else b
-        values = moments(network, a, moved, x, tap, chunk, self.settled, which)
+        values = moments(network, a, moved, x, tap, self.settled, which)
         for cluster, some in zip(together, mine, strict=True):
             self._solve([self._term(next(values)) for _ in some], {c: outer[c] for c in cluster})
         new = [network.by_atom[c].name for cluster in together for c in cluster]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _check_model
 from .._types import Params
-from ..network.moments import Moments, moments, pools, sizes
+from ..network.moments import Moments, moments, pools_of
 from ..network.network import Network
-from .activations import TAPS, correlations
+from .activations import TAPS, checked_inputs, correlations
 
 
 @_check.on_host
@@ -42,15 +40,9 @@ def correlation_signature(
     _check_model.network(network)
     _check.one_of(tap, TAPS, "tap")
     a, b = network.check_parameters(a=a, b=b)
-    x = network.inputs(x)
-    n = _check.batched(x, "x")
-    _check.finite_inputs(x, "x")
-    chunk = min(_check.positive(chunk, "chunk"), n)
-    x = jax.tree.map(jnp.asarray, x)
-    out: dict[str, float] = {}
-    size, _ = sizes(n, chunk)[0]
-    which = range(len(pools(network, x, size, tap, ())[0]))
-    for found in moments(network, a, b, x, tap, chunk, (), which):
+    inputs, out = checked_inputs(network, x, chunk), dict[str, float]()
+    which = range(len(pools_of(network, inputs, tap, ())[0]))
+    for found in moments(network, a, b, inputs, tap, (), which):
         name = "+".join(network.by_atom[u].name for u in found.units)
         number = sum(k.split(" (")[0] == name for k in out) + 1
         label = f"{name} ({number})" if number > 1 else name

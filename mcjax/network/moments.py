@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._compiled import compiled_for
+from .._compiled import compiled, compiled_for
 from .._inputs import length, type_of
+from .._stream import Inputs
 from .._types import Params
 from . import chunks
 from .activations import analysis_for, axes_of, tapped
@@ -181,31 +182,46 @@ def moments(
     network: Network,
     a: Params,
     b: Params,
-    x: Any,
+    x: Inputs,
     tap: str,
-    chunk: int,
     settled: tuple[str, ...],
     which: Sequence[int],
 ) -> Iterator[Moments]:
     """Moments over all of x, each example once, in as few passes as memory allows.
 
     **Arguments:**
-    - `chunk`: at most so many examples at a time
+    - `x`: inputs, at most `x.chunk` of them at a time
     - `which`: numbers of the pools to use, in the order wanted
 
     **Raises:** `ValueError` where activations are NaN or infinite.
     """
-    plan = tuple(sizes(length(x), chunk))
-    found = [pools(network, x, size, tap, settled)[0] for size, _ in plan]
-    described = [[(p.units, p.fixed, p.only, [i for i, _ in p.pieces]) for p in f] for f in found]
-    if any(d != described[0] for d in described[1:]):
-        raise RuntimeError("the model's activations hold other units for another batch length")
-    for some in _passes([found[0][i].bytes for i in which]):
+    first, _ = pools_of(network, x, tap, settled)
+    for some in _passes([first[i].bytes for i in which]):
         mine = [which[k] for k in some]
-        chosen = tuple(tuple(of_size[i] for i in mine) for of_size in found)
-        sums = _sums(network, plan, chosen, _keep_tuple(network, settled), a, b, x)
+        total: Any = None
+        for block in x.blocks():
+            plan = tuple(sizes(length(block), x.chunk))
+            found = [pools(network, block, size, tap, settled)[0] for size, _ in plan]
+            if any(_described(f) != _described(first) for f in found):
+                raise RuntimeError("the model's activations hold other units for another batch length")
+            chosen = tuple(tuple(of_size[i] for i in mine) for of_size in found)
+            given = jax.tree.map(jnp.asarray, block)
+            new = _sums(network, plan, chosen, _keep_tuple(network, settled), a, b, given)
+            total = new if total is None else compiled(_merge_all)(total, new)
         for i in mine:
-            yield _assemble(network, found[0][i], sums.pop(0))
+            yield _assemble(network, first[i], total.pop(0))
+
+
+def pools_of(
+    network: Network, x: Inputs, tap: str, settled: Collection[str]
+) -> tuple[list[Pool], list[Left]]:
+    """The pools of a chunk of inputs."""
+    first = x.first()
+    return pools(network, first, sizes(length(first), x.chunk)[0][0], tap, settled)
+
+
+def _described(found: Sequence[Pool]) -> list[Any]:
+    return [(p.units, p.fixed, p.only, [i for i, _ in p.pieces]) for p in found]
 
 
 def _keep_tuple(network: Network, settled: Collection[str]) -> tuple[Atom, ...]:

@@ -190,7 +190,7 @@ class Legs(Path):
     def mixture(self, coordinates: Any) -> tuple[Sequence[Params], np.ndarray]:
         """The end points', computed on the first leg and the last."""
         ts, ends = np.asarray(coordinates, np.float64), (self.legs[0], self.legs[-1])
-        stacked = [leg.all_at(time([k])) for k, leg in enumerate(ends)]
+        stacked = [leg.all_at(time(np.array([k]))) for k, leg in enumerate(ends)]
         points = [jax.tree.map(lambda v: v[0], s) for s in stacked]
         return points, np.stack([1 - ts, ts], -1)
 

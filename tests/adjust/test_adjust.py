@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mcjax
+from mcjax import _stream
 from mcjax.adjust import moments, solve_layers
 from mcjax.adjust.form import matrix_form
-from mcjax.adjust.moments import Wanted, moments_along
+from mcjax.adjust.moments import Wanted, inputs_of, moments_along
 from mcjax.adjust.solve import Normal, solve
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.path import Linear, Partial
@@ -147,13 +148,17 @@ def test_a_network_is_adjusted_to_itself():
     np.testing.assert_allclose(case.run(done.params, x), case.run(a, x), atol=2e-3)
 
 
+WANTED = [Wanted(1, 0)]
+
+
 def test_chunks_do_not_matter():
     case, network = traced("mlp")
-    path, x = Linear(case.another(1), case.another(2)), case.inputs(96)
+    path, x = Linear(case.another(1), case.another(2)), case.inputs(97)
     found = [
-        moments_along(network, path, [0.0, 0.3, 1.0], [Wanted(1, 0)], (path.a,), x, chunk=chunk)
-        for chunk in (96, 8)
-    ]
+        moments_along(network, path, [0.0, 0.3, 1.0], WANTED, (path.a,),
+                      inputs_of(network, x, WANTED, chunk))
+        for chunk in (97, 8)
+    ]  # fmt: skip
     for one, many in zip(*found, strict=True):
         np.testing.assert_allclose(one[0][0].gram, many[0][0].gram, rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(one[0][0].cross, many[0][0].cross, rtol=1e-4, atol=1e-4)
@@ -165,8 +170,9 @@ def test_moments_are_numpys_in_float64():
     x = jnp.asarray(1 + np.random.default_rng(0).normal(size=(200_000, 2)), jnp.float32)
     params = {"scale": jnp.ones(2), "w": jnp.ones((2, 1))}
     network = mcjax.trace(f, params, x[:3])
-    found = next(moments_along(network, Partial(params, ()), [0.0], [Wanted(0, 0)], (params,), x,
-                               chunk=200))  # fmt: skip
+    path, wanted = Partial(params, ()), [Wanted(0, 0)]
+    given = inputs_of(network, x, wanted, 200)
+    found = next(moments_along(network, path, [0.0], wanted, (params,), given))
     wide = np.asarray(x, np.float64)
     np.testing.assert_allclose(found[0][0].gram, wide.T @ wide, rtol=3e-8)
 
@@ -178,8 +184,50 @@ def test_tiles_make_up_the_whole_gram_matrix(tile, monkeypatch):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(30 + tile, 11)), jnp.float32)
     params = {"w": jnp.ones((11, 2))}
     network = mcjax.trace(lambda p, x: x @ p["w"], params, x[:3])
-    found = next(moments_along(network, Partial(params, ()), [0.0], [Wanted(0, 0)], (params,), x))
+    path, wanted = Partial(params, ()), [Wanted(0, 0)]
+    given = inputs_of(network, x, wanted)
+    found = next(moments_along(network, path, [0.0], wanted, (params,), given))
     np.testing.assert_allclose(found[0][0].gram, np.asarray(x.T @ x), rtol=1e-5, atol=1e-5)
+
+
+class Batches:
+    """Of any lengths, from the beginning every time."""
+
+    def __init__(self, x, *ends):
+        self.x, self.ends = x, ends
+
+    def __iter__(self):
+        begins = (0, *self.ends)
+        return iter([self.x[i:j] for i, j in zip(begins, (*self.ends, len(self.x)), strict=True)])
+
+
+@pytest.mark.parametrize("n", [53, 59, 60])
+@pytest.mark.parametrize("kind", ["array", "map", "batches", "iterator"])
+def test_every_example_counts_wherever_it_comes_from(n, kind, tmp_path, monkeypatch):
+    """NumPy's least squares in float64; the last example alone shows the last unit."""
+    monkeypatch.setattr(moments, "_chunk_size", lambda *_: 8)
+    monkeypatch.setattr(_stream, "BLOCK_BYTES", 16 * 4 * 6)
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    x[:-1, 5] = 0
+    a, b = ({"w1": jnp.eye(6), "w2": jnp.asarray(rng.normal(size=(6, 2)), jnp.float32)}
+            for _ in range(2))  # fmt: skip
+    b["w1"] = jnp.asarray(rng.normal(size=(6, 6)), jnp.float32)
+    network = mcjax.trace(lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"], a, x[:4])
+    np.save(tmp_path / "x.npy", x)
+    given = {
+        "array": lambda: jnp.asarray(x),
+        "map": lambda: np.load(tmp_path / "x.npy", mmap_mode="r"),
+        "batches": lambda: Batches(x, 1, 30, 37),
+        "iterator": lambda: iter(Batches(x, 1, 30, 37)),
+    }[kind]()
+    done = solve_layers(network, a, b, given, layers=["w2"])
+    wide = {k: np.asarray(v, np.float64) for k, v in b.items()}
+    target = np.tanh(x @ wide["w1"]) @ wide["w2"]
+    expected = np.linalg.lstsq(np.tanh(x.astype(np.float64)), target, rcond=None)[0]
+    np.testing.assert_allclose(done.params["w2"], expected, rtol=1e-4, atol=1e-5)
+    assert done.layers["w2"].rank == 6
+    assert done.layers["w2"].samples == n
 
 
 def test_fewer_samples_than_units_warns():
