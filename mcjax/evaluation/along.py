@@ -58,15 +58,17 @@ def evaluate(
     - `path`: a `Path`
     - `model`: (params, x) → outputs; keep it the same object to compile only once; or a `Network`
     - `data`: (x, y), pytrees of arrays batched on axis 0 (memory maps too, which are never read
-      whole), or an iterable of such batches of any lengths, gone through once for each leg of the
-      path; scalars and what is marked `mcjax.Shared` (an attention mask) belong to all examples
+      whole), or an iterable of such batches of any lengths, gone through once for as many points as
+      fit in 1 GiB (a path of one leg: once); scalars and what is marked `mcjax.Shared` (an
+      attention mask) belong to all examples
     - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1] that do not fall
     - `task`: metrics, and what labels go with the outputs; default: classification, for outputs
       that are logits
     - `statistics`: of batch normalisation, wherever the model normalises by stored statistics,
       whatever their names (`Network.explain` lists them). Default: the end points' own, at t
       (1 − t) A + t B whatever the path, with a warning if networks between them are evaluated.
-      Inputs (usually those of the training): estimated from them at every t (tatro2020). Or what
+      Inputs (usually those of the training), or an iterable of batches of them: estimated from
+      them at every t (tatro2020). Or what
       `mcjax.evaluation.batch_norm_along` has estimated, to be shared by several evaluations;
       `Statistics(t, {})` leaves those that the path's points hold
     - `attack`: every network is attacked by itself, and the metrics are those on the attacked
@@ -84,7 +86,7 @@ def evaluate(
     `StatisticsWarning` where networks have the end points' statistics of batch normalisation.
 
     **Raises:** `ValueError` for an empty batch, x and y of different lengths, NaN in x, t that
-    lies outside [0, 1] or falls, an iterator of batches for a path of several legs,
+    lies outside [0, 1] or falls, an iterator of batches that several passes are needed over,
     outputs or labels that are not the task's, metrics that do not return one value for each
     example, or stored statistics that cannot be estimated.
 
@@ -231,6 +233,7 @@ def evaluated(
         apply_of(swept), family, some, x, chunk, choice.replaced, examples, choice.programs
     )  # fmt: skip
     parts = pieces(family, coordinates, worth.pays)
+    choice.passes(len(parts))
     found = run(
         plan, parts, count(some), stream, statistics=choice.at, prepare=prepare, where=where,
         mesh=how.mesh, lengths=lengths,

@@ -7,7 +7,7 @@ one pass, and are averaged over the batches (tatro2020, App. F).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from .. import _check
 from .._compiled import compiled
 from .._inputs import length, per_example
 from .._static import unpack
+from .._stream import Inputs
 from .._types import ApplyFn, Params
 from ..network import chunks
 from ..network.batch_norm import (
@@ -44,7 +45,8 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
 
     **Arguments:**
     - `apply_fn`: the model in evaluation mode
-    - `x`: inputs batched on axis 0
+    - `x`: inputs batched on axis 0 (memory maps too, which no device holds whole), or an iterable
+      of batches of them of any lengths (no list, which is a tree)
 
     **Returns:** parameters in which only the statistics differ.
 
@@ -61,10 +63,16 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
     """
     packed = _check.parameters(params, "params")
     point, here = Point(packed), jnp.zeros(1)
-    chunk = min(_check.positive(chunk, "chunk"), _check.batched(x, "x"))
-    require_statistics(point, apply_fn, chunks.types(x, chunk), here)
-    found = estimate_along(point, apply_fn, x, here, {}, chunk=chunk)
+    inputs = Inputs(x, _check.positive(chunk, "chunk"))
+    require_statistics(point, apply_fn, types_of(inputs), here)
+    found = estimate_along(point, apply_fn, inputs, here, {})
     return unpack(replace_leaves(packed, {i: v[0] for i, v in found.items()}))
+
+
+def types_of(x: Inputs) -> Any:
+    """The types of a chunk of inputs."""
+    first = x.first()
+    return chunks.types(first, min(x.chunk, length(first)))
 
 
 def roles_of(family: Family, model: ApplyFn | Network, x: Any, coordinates: Any) -> StatisticLeaves:
@@ -85,31 +93,38 @@ def require_statistics(family: Family, model: ApplyFn | Network, x: Any, coordin
 
 
 def estimate_along(
-    family: Family, apply_fn: ApplyFn, x: Any, coordinates: Any, given: Mapping[int, jax.Array],
-    *, chunk: int, t_batch: int = 1,
+    family: Family, apply_fn: ApplyFn, x: Inputs, coordinates: Any, given: Mapping[int, jax.Array],
+    *, t_batch: int = 1,
 ) -> dict[int, jax.Array]:  # fmt: skip
     """Leaf number → statistics of shape (T, …), one pass over x, `t_batch` points at once.
 
-    Every batch of `chunk` examples has its own, and so has a last one that is not full; the mean
+    Every batch of `x.chunk` examples has its own, and so has a last one that is not full; the mean
     counts every example once.
 
     **Arguments:**
     - `coordinates`: of T points
     - `given`: leaf number → values of shape (T, …) that are not estimated
     """
-    n = _check.batched(x, "statistics")
-    x = jax.tree.map(jnp.asarray, x)
-    whole, at_once = n - n % chunk, chunks.at_once(t_batch, count(coordinates))
-    parts = [(0, whole, chunk)] if whole else []
-    parts += [(whole, n, n - whole)] if whole < n else []
-    total: dict[int, jax.Array] = {}
-    for begin, end, size in parts:
-        some = x if end - begin == n else per_example(lambda v, i=begin, j=end: v[i:j], x)
+    at_once, done = chunks.at_once(t_batch, count(coordinates)), 0
+    mean: dict[int, jax.Array] = {}
+    for some, size in _in_batches(x):
         step = compiled(_estimate, apply_fn, size, at_once, of=jax.tree.structure(family))
-        for i, mean in step(family, coordinates, dict(given), some).items():
-            share = mean if end - begin == n else (end - begin) / n * mean
-            total[i] = total[i] + share if i in total else share
-    return total
+        new = step(family, coordinates, dict(given), jax.tree.map(jnp.asarray, some))
+        done += length(some)
+        share = length(some) / done
+        mean = {i: mean[i] + share * (v - mean[i]) for i, v in new.items()} if mean else new
+    return mean
+
+
+def _in_batches(x: Inputs) -> Iterator[tuple[Any, int]]:
+    """(Examples, how many of them are a batch): full batches, and what is left as one."""
+    for block in x.blocks():
+        n = length(block)
+        whole = n - n % x.chunk
+        if whole:
+            yield block if whole == n else per_example(lambda v, k=whole: v[:k], block), x.chunk
+        if whole < n:
+            yield block if not whole else per_example(lambda v, k=whole: v[k:], block), n - whole
 
 
 def _estimate(

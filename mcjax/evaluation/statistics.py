@@ -19,13 +19,14 @@ import numpy as np
 from .. import _check
 from .._inputs import length, unmark
 from .._static import is_array
+from .._stream import Inputs, is_batches
 from .._types import ApplyFn, Params
 from ..network import chunks
 from ..network.batch_norm import StatisticLeaves
 from ..network.network import Network
 from ..path import Family, Path
 from ..path._base import count
-from .batch_norm import estimate_along, require_statistics, roles_of
+from .batch_norm import estimate_along, require_statistics, roles_of, types_of
 from .pieces import Piece, as_coordinates, pieces, t_batch_for, time_grid
 from .worth import Worth
 
@@ -73,7 +74,8 @@ def batch_norm_along(
 
     **Arguments:**
     - `path`, `model`, `t`, `chunk`, `t_batch`: as in `mcjax.evaluate`
-    - `x`: inputs batched on axis 0, usually those of the training
+    - `x`: inputs batched on axis 0, usually those of the training (memory maps too, which no device
+      holds whole), or an iterable of batches of them (no list, which is a tree)
 
     **Returns:** `Statistics`, to be passed to `mcjax.evaluate` for the same path and t.
 
@@ -90,15 +92,17 @@ def batch_norm_along(
         [0.0, 0.5, 1.0]
     """
     ts = time_grid(t)
-    chunk = min(_check.positive(chunk, "chunk"), _check.batched(x, "statistics"))
-    here = as_coordinates(path, ts)
-    require_statistics(path, model, chunks.types(x, chunk), here)
+    here, inputs = as_coordinates(path, ts), _inputs(model, x, _check.positive(chunk, "chunk"))
+    types = types_of(inputs)
+    require_statistics(path, model, types, here)
     batch = t_batch_for(path, here, t_batch)
-    choice = choose(path, model, x, here, x, chunk=chunk, t_batch=batch)
-    apply_fn, n = _check.apply_fn_of(model), _check.batched(x, "x")
-    worth = Worth(apply_fn, path, here, x, chunk, choice.replaced, n)
+    choice = choose(path, model, types, here, inputs, t_batch=batch)
+    apply_fn = _check.apply_fn_of(model)
+    worth = Worth(apply_fn, path, here, types, length(types), choice.replaced, inputs.n)
     found: dict[int, np.ndarray] = {}
-    for part in pieces(path, ts, worth.pays):
+    parts = pieces(path, ts, worth.pays)
+    choice.passes(len(parts))
+    for part in parts:
         piece = part.at_hand()
         for i, values in choice.at(piece).items():
             whole = found.setdefault(i, np.empty((len(ts), *values.shape[1:]), values.dtype))
@@ -121,9 +125,8 @@ class Choice:
     source: str
     given: Mapping[int, Any] = dataclasses.field(default_factory=dict)
     estimated: frozenset[int] = frozenset()
-    inputs: Any = None
+    inputs: Inputs | None = None
     apply_fn: ApplyFn | None = None
-    chunk: int = 1
     t_batch: int = 1
     in_sweep: bool = False
     mixed: bool = False
@@ -134,14 +137,19 @@ class Choice:
         return self.estimated.union(self.given)
 
     @property
-    def more_examples(self) -> int:
-        """Inputs that are gone through besides the data."""
-        return 0 if self.inputs is None or self.in_sweep else length(self.inputs)
+    def more_examples(self) -> int | None:
+        """Inputs that are gone through besides the data, None if nobody knows how many."""
+        return 0 if self.inputs is None or self.in_sweep else self.inputs.n
 
     @property
     def programs(self) -> int:
         """How many are compiled for a part of a family."""
-        return 2 if self.more_examples else 1
+        return 1 if self.more_examples == 0 else 2
+
+    def passes(self, parts: int) -> None:
+        """Raise unless the inputs can be gone through for each of the parts of a family."""
+        if self.inputs is not None and not self.in_sweep:
+            self.inputs.passes(parts, f"a path in {parts} pieces")
 
     def at(self, piece: Piece) -> dict[int, jax.Array]:
         """Leaf number → values that stand in for those of a piece's points."""
@@ -150,9 +158,8 @@ class Choice:
             return given
         assert self.apply_fn is not None
         found = estimate_along(
-            piece.family, self.apply_fn, self.inputs, piece.coordinates, given, chunk=self.chunk,
-            t_batch=self.t_batch,
-        )  # fmt: skip
+            piece.family, self.apply_fn, self.inputs, piece.coordinates, given, t_batch=self.t_batch
+        )
         return found | given
 
     def warn(self, stacklevel: int) -> None:
@@ -175,7 +182,8 @@ def choose(
 
     **Arguments:**
     - `x`: inputs of the data, or their types: a batch to trace the model with
-    - `statistics`: None for those of `Family.mixture`, inputs to estimate from, or `Statistics`
+    - `statistics`: None for those of `Family.mixture`, inputs to estimate from (or batches of
+      them), or `Statistics`
     - `in_sweep`: whether the sweep can estimate all by itself, in the pass that it makes anyway
     - others as in `mcjax.evaluate`
 
@@ -187,24 +195,40 @@ def choose(
         return Choice(statistics.source, statistics.leaves)
     if statistics is None:
         return _own(family, model, x, coordinates)
-    if not _same_kind(unmark(statistics), unmark(x)):
-        raise ValueError(
-            f"statistics must be inputs such as x, which is {_kind(x)}, or Statistics of "
-            f"mcjax.evaluation.batch_norm_along; got {_kind(statistics)}"
-        )
-    inputs = model.inputs(statistics) if isinstance(model, Network) else statistics
-    n = _check.batched(inputs, "statistics")
-    roles = roles_of(family, model, chunks.types(inputs, min(chunk, n)), coordinates)
+    if isinstance(statistics, Inputs):
+        inputs = statistics
+    elif is_batches(statistics):
+        inputs = _inputs(model, statistics, chunk)
+        _check_kind(inputs.first(), x)
+    else:
+        _check_kind(statistics, x)
+        inputs = _inputs(model, statistics, chunk)
+    roles = roles_of(family, model, types_of(inputs), coordinates)
     if not roles.leaves:
         return Choice("none")
-    source = f"estimated at every point from {n:,} inputs"
+    number = "batches of" if inputs.n is None else f"{inputs.n:,}"
+    source = f"estimated at every point from {number} inputs"
     kept = _kept(family, roles, coordinates)
     if kept:
         source += "; those of the inputs' normaliser, the same in all networks, are kept"
     return Choice(
-        source, kept, roles.leaves.difference(kept), inputs, _check.apply_fn_of(model), chunk,
-        t_batch, in_sweep and not kept,
+        source, kept, roles.leaves.difference(kept), inputs, _check.apply_fn_of(model), t_batch,
+        in_sweep and not kept,
     )  # fmt: skip
+
+
+def _inputs(model: ApplyFn | Network, x: Any, chunk: int) -> Inputs:
+    mark = model.inputs if isinstance(model, Network) else lambda x: x
+    return Inputs(x, chunk, mark=mark, name="statistics")
+
+
+def _check_kind(given: Any, x: Any) -> None:
+    """Raise unless what statistics are estimated from is as x."""
+    if not _same_kind(unmark(given), unmark(x)):
+        raise ValueError(
+            f"statistics must be inputs such as x, which is {_kind(x)}, or Statistics of "
+            f"mcjax.evaluation.batch_norm_along; got {_kind(given)}"
+        )
 
 
 def _same_kind(x: Any, y: Any) -> bool:

@@ -203,7 +203,9 @@ def moments(
             plan = tuple(sizes(length(block), x.chunk))
             found = [pools(network, block, size, tap, settled)[0] for size, _ in plan]
             if any(_described(f) != _described(first) for f in found):
-                raise RuntimeError("the model's activations hold other units for another batch length")
+                raise RuntimeError(
+                    "the model's activations hold other units for another batch length"
+                )
             chosen = tuple(tuple(of_size[i] for i in mine) for of_size in found)
             given = jax.tree.map(jnp.asarray, block)
             new = _sums(network, plan, chosen, _keep_tuple(network, settled), a, b, given)

@@ -19,6 +19,7 @@ from mcjax.evaluation import estimate_batch_norm
 from mcjax.path import Linear, Partial
 
 from ..conftest import traced
+from ..streams import KINDS, inputs
 
 
 def normal(x, y):
@@ -190,19 +191,8 @@ def test_tiles_make_up_the_whole_gram_matrix(tile, monkeypatch):
     np.testing.assert_allclose(found[0][0].gram, np.asarray(x.T @ x), rtol=1e-5, atol=1e-5)
 
 
-class Batches:
-    """Of any lengths, from the beginning every time."""
-
-    def __init__(self, x, *ends):
-        self.x, self.ends = x, ends
-
-    def __iter__(self):
-        begins = (0, *self.ends)
-        return iter([self.x[i:j] for i, j in zip(begins, (*self.ends, len(self.x)), strict=True)])
-
-
 @pytest.mark.parametrize("n", [53, 59, 60])
-@pytest.mark.parametrize("kind", ["array", "map", "batches", "iterator"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_example_counts_wherever_it_comes_from(n, kind, tmp_path, monkeypatch):
     """NumPy's least squares in float64; the last example alone shows the last unit."""
     monkeypatch.setattr(moments, "_chunk_size", lambda *_: 8)
@@ -214,14 +204,7 @@ def test_every_example_counts_wherever_it_comes_from(n, kind, tmp_path, monkeypa
             for _ in range(2))  # fmt: skip
     b["w1"] = jnp.asarray(rng.normal(size=(6, 6)), jnp.float32)
     network = mcjax.trace(lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"], a, x[:4])
-    np.save(tmp_path / "x.npy", x)
-    given = {
-        "array": lambda: jnp.asarray(x),
-        "map": lambda: np.load(tmp_path / "x.npy", mmap_mode="r"),
-        "batches": lambda: Batches(x, 1, 30, 37),
-        "iterator": lambda: iter(Batches(x, 1, 30, 37)),
-    }[kind]()
-    done = solve_layers(network, a, b, given, layers=["w2"])
+    done = solve_layers(network, a, b, inputs(kind, x, tmp_path), layers=["w2"])
     wide = {k: np.asarray(v, np.float64) for k, v in b.items()}
     target = np.tanh(x @ wide["w1"]) @ wide["w2"]
     expected = np.linalg.lstsq(np.tanh(x.astype(np.float64)), target, rcond=None)[0]

@@ -11,7 +11,11 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 import mcjax
+from mcjax import _stream
 from mcjax.align import match_activations, match_butterflies, match_weights
+
+from .. import streams
+from ..streams import KINDS
 
 
 def mlp(p, x):
@@ -106,6 +110,30 @@ def test_objective_against_numpy(statistic, tap):
         assert matching.before[name] == pytest.approx(sign * np.trace(profit), rel=1e-3, abs=1e-3)
         chosen = profit[rows, matching.permutations[name]].sum()
         assert chosen == pytest.approx(profit[rows, columns].sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_in_blocks_match_as_those_at_hand(kind, tmp_path, monkeypatch):
+    """Profits in float64, of 53 examples in blocks that they do not fill."""
+    a, b, x = random_mlp((6, 5, 3), 0), random_mlp((6, 5, 3), 1), inputs(53, 6)
+    network = mcjax.trace(mlp, a, x[:2])
+    whole = match_activations(network, a, b, x, "inner", "pre")
+    monkeypatch.setattr(_stream, "BLOCK_BYTES", 16 * 6 * x.itemsize)
+    sent, put = [], jnp.asarray
+    monkeypatch.setattr(
+        jnp, "asarray", lambda v, *r, **k: (sent.append(np.shape(v)), put(v, *r, **k))[1]
+    )
+    given = streams.inputs(kind, x, tmp_path)
+    sent.clear()
+    found = match_activations(network, a, b, given, "inner", "pre", chunk=8)
+    assert kind == "array" or max(s[0] for s in sent if s[1:] == (6,)) <= 24
+    for name, p in whole.permutations.items():
+        np.testing.assert_array_equal(found.permutations[name], p)
+    assert found.after["total"] == pytest.approx(whole.after["total"], rel=1e-5)
+    assert found.metadata["examples"] == 53
+    with pytest.raises(ValueError, match="holds 6 NaN"):
+        bad = np.where(np.arange(53)[:, None] == 20, np.nan, x)
+        match_activations(network, a, b, streams.inputs(kind, bad, tmp_path), "inner", "pre")
 
 
 def test_no_group_alone_can_be_matched_better():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import mcjax
+from mcjax import _stream
 from mcjax.evaluation import (
     Plane,
     Repaired,
@@ -19,8 +20,11 @@ from mcjax.evaluation import (
     batch_norm_along,
     estimate_batch_norm,
     evaluate_plane,
+    pieces,
 )
 from mcjax.path import Arc, Bezier, Legs, Linear, Partial, PolygonalChain
+
+from .. import streams
 
 WARNS = pytest.warns(StatisticsWarning, match=r"pass inputs, as statistics=x_train")
 
@@ -245,3 +249,45 @@ def test_those_of_the_paths_points_on_demand():
     curve = mcjax.evaluate(path, net, (x, y), 3, statistics=Statistics(np.array([0, 0.5, 1]), {}))
     assert curve.loss[1] == pytest.approx(loss_of(path(0.5), x, y), rel=1e-4)
     assert curve.metadata["statistics"] == "as given"
+
+
+# -- inputs in blocks ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", streams.KINDS)
+@pytest.mark.parametrize("legs", [False, True])
+def test_estimated_from_inputs_in_blocks(kind, legs, tmp_path, monkeypatch):
+    """The same as from those at hand: batches of 8, the last of 5, and 53 examples in all."""
+    a, b, x = drawn(1), drawn(2), data(53)[0]
+    path = by_leaf(a, b) if legs else Linear(a, b)
+    whole = batch_norm_along(path, net, x, 5, chunk=8)
+    monkeypatch.setattr(_stream, "BLOCK_BYTES", 16 * D * x.itemsize)
+    given = lambda: streams.inputs(kind, x, tmp_path)
+    found = batch_norm_along(path, net, given(), 5, chunk=8)
+    assert found.leaves.keys() == whole.leaves.keys()
+    for i, values in whole.leaves.items():
+        np.testing.assert_allclose(found.leaves[i], values, rtol=1e-5, atol=1e-6)
+    if not legs:
+        one = estimate_batch_norm(net, a, given(), chunk=8)
+        for name in ("moving_mean", "moving_variance"):
+            i = sorted(a).index(name)
+            np.testing.assert_allclose(one[name], whole.leaves[i][0], rtol=1e-5, atol=1e-6)
+    x_test, y = data(40)
+    curve = mcjax.evaluate(path, net, (x_test, y), 5, chunk=8, statistics=given())
+    expected = mcjax.evaluate(path, net, (x_test, y), 5, statistics=whole)
+    np.testing.assert_allclose(curve.loss, expected.loss, rtol=1e-5)
+    number = "53" if kind in ("array", "map") else "batches of"
+    assert curve.metadata["statistics"] == f"estimated at every point from {number} inputs"
+
+
+def test_inputs_that_come_only_once_serve_one_pass(monkeypatch):
+    a, b, x = drawn(1), drawn(2), data(53)[0]
+    path = by_leaf(a, b)
+    monkeypatch.setattr(pieces, "_POINTS_BYTES", 3 * sum(v.nbytes for v in a.values()))
+    batches = streams.Batches(x, 20)
+    batch_norm_along(path, net, batches, 5)
+    assert batches.passes == 2
+    with pytest.raises(ValueError, match="statistics is an iterator.* in 2 pieces needs 2 passes"):
+        batch_norm_along(path, net, iter(batches), 5)
+    with pytest.raises(ValueError, match="statistics must be inputs such as x, which is an array"):
+        mcjax.evaluate(path, net, data(), 5, statistics=iter([{"x": x}]))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import mcjax
+from mcjax._stream import Inputs
 from mcjax.align import match_activations
 from mcjax.network import moments as module
 from mcjax.network.moments import moments, pools, sizes
@@ -41,7 +42,7 @@ def test_pooled_moments_against_numpy(chunk):
     """11 examples: chunks that leave a rest, and that do not."""
     x, a, b = tokens(11, 9), parameters(9, 0), parameters(9, 1)
     network = mcjax.trace(two_kinds, a, x)
-    found = list(moments(network, a, b, x, "post", min(chunk, 11), (), range(2)))
+    found = list(moments(network, a, b, Inputs(x, chunk), "post", (), range(2)))
     assert [network.by_atom[m.units[0]].name for m in found] == ["a", "b"]
     for m, name, positions in zip(found, "ab", (slice(0, 1), slice(1, None)), strict=True):
         samples = x[:, positions].reshape(-1, 4).astype(np.float64)
@@ -68,7 +69,7 @@ def test_moments_of_complex_units():
 
     x, a, b = tokens(50, 1)[:, 0], make(0), make(1)
     network = mcjax.trace(model, a, x)
-    (m,) = moments(network, a, b, x, "pre", 20, (), range(1))
+    (m,) = moments(network, a, b, Inputs(x, 20), "pre", (), range(1))
     u, v = (x.astype(np.float64) @ (np.asarray(p["re"]) + 1j * np.asarray(p["im"])) for p in (a, b))
     u, v = u - u.mean(0), v - v.mean(0)
     np.testing.assert_allclose(m.cross, (u.T @ v.conj()).real / 50, rtol=1e-4, atol=1e-5)
