@@ -1,4 +1,4 @@
-"""Inputs that come from elsewhere than an array on the device: memory maps, batches of any lengths."""
+"""Inputs in other ways than as an array on the device: memory maps, batches of any lengths."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._inputs import length, unmark
 from .._static import is_array
 from .._stream import Inputs, is_batches
@@ -97,7 +97,7 @@ def batch_norm_along(
     require_statistics(path, model, types, here)
     batch = t_batch_for(path, here, t_batch)
     choice = choose(path, model, types, here, inputs, t_batch=batch)
-    apply_fn = _check.apply_fn_of(model)
+    apply_fn = _check_model.apply_fn_of(model)
     worth = Worth(apply_fn, path, here, types, length(types), choice.replaced, inputs.n)
     found: dict[int, np.ndarray] = {}
     parts = pieces(path, ts, worth.pays)
@@ -212,8 +212,8 @@ def choose(
     if kept:
         source += "; those of the inputs' normaliser, the same in all networks, are kept"
     return Choice(
-        source, kept, roles.leaves.difference(kept), inputs, _check.apply_fn_of(model), t_batch,
-        in_sweep and not kept,
+        source, kept, roles.leaves.difference(kept), inputs, _check_model.apply_fn_of(model),
+        t_batch, in_sweep and not kept,
     )  # fmt: skip
 
 

@@ -131,9 +131,9 @@ def test_inputs_in_blocks_match_as_those_at_hand(kind, tmp_path, monkeypatch):
         np.testing.assert_array_equal(found.permutations[name], p)
     assert found.after["total"] == pytest.approx(whole.after["total"], rel=1e-5)
     assert found.metadata["examples"] == 53
+    bad = streams.inputs(kind, np.where(np.arange(53)[:, None] == 20, np.nan, x), tmp_path)
     with pytest.raises(ValueError, match="holds 6 NaN"):
-        bad = np.where(np.arange(53)[:, None] == 20, np.nan, x)
-        match_activations(network, a, b, streams.inputs(kind, bad, tmp_path), "inner", "pre")
+        match_activations(network, a, b, bad, "inner", "pre")
 
 
 def test_no_group_alone_can_be_matched_better():
