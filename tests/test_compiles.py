@@ -208,7 +208,8 @@ OTHERS = {
     "load", "save", "barrier", "method_of", "traits_of", "with_epochs", "with_protocol", "static",
     "time", "compose", "identity", "invert", "random", "absolute_error", "accuracy",
     "cross_entropy", "from_dict", "one_array", "require", "squared_error", "token_accuracy",
-    "token_cross_entropy", "check_family", "check_path", "check_task", "run", "tatro2020",
+    "token_cross_entropy", "check_action", "check_family", "check_path", "check_task", "run",
+    "tatro2020",
     "birkhoff", "nearest_permutation", "sample_permutations", "solve", "units_of",
 }  # fmt: skip
 

@@ -21,7 +21,8 @@ class Matching:
       `"total"`; higher is better unless `minimised`
     - `status`: `"optimal"` (proved: no permutations have a better objective), `"local optimum"`,
       `"stopped at a bound"` (of work), `"entropic"` or `"not converged"` (Sinkhorn's plans,
-      rounded), `"incomplete"` (some groups have not been matched)
+      rounded), `"heuristic"` (by a solver that proves nothing), `"incomplete"` (some groups have
+      not been matched)
     - `statuses`: where groups are solved one by one, group name → one of these, `"unmatched"`
       instead of `"incomplete"`
     - `sweeps`: of coordinate descent

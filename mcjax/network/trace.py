@@ -19,6 +19,7 @@ from .._types import ApplyFn, Params
 from .algebra import Algebra
 from .analysis import analyse
 from .axes import Atom, Axes, Concat, Factor, Family, atoms
+from .doubts import note_if_swapped, warn_of_draws, warn_of_state
 from .frozen import Analysis, freeze
 from .groups import Group, Layer, Place
 from .identity import identity_of
@@ -76,12 +77,16 @@ def trace(
     _check_model.function(apply_fn, "apply_fn")
     with jax.transfer_guard("allow"):  # it watches over loops, not over what is done once
         params = _check.parameters(params, "params", types=True)
-        _check.batched(x, "x")
-        x = _two(x)
-        network = _traced(apply_fn, params, x, frozen)
+        try:
+            _check.batched(x, "x")
+            two = _two(x)
+            network = _traced(apply_fn, params, two, frozen)
+        except Exception as error:
+            note_if_swapped(apply_fn, params, x, error)
+            raise
         if not check:
             return network
-        return dataclasses.replace(network, verification=verify(network, params, x))
+        return dataclasses.replace(network, verification=verify(network, params, two))
 
 
 def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) -> Network:
@@ -90,6 +95,7 @@ def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) ->
     types = tuple(jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v)) for v in leaves)
     program = _program(apply_fn, treedef, types, x)
     _check_pure(program, trace_program(apply_fn, treedef, types, x)[0])
+    warn_of_draws(program)
 
     algebra = Algebra()
     names = tuple(n for n, _ in named_leaves(params))
@@ -104,6 +110,7 @@ def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) ->
     layer_names = _unique([_layer_name(names[c.weight]) for c in found])
     groups = _groups(analysis, resolved, names, found, layer_names)
     layers = _layers(analysis, resolved, names, found, layer_names, groups)
+    warn_of_state(program, names, len(groups))
     input_types = jax.tree.map(type_of, x)
     described = (treedef, types, *jax.tree.flatten(input_types), sorted(kept), resolved)
     return Network(

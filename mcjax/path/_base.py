@@ -192,7 +192,8 @@ class Path(Family, abstract=True):
       at t = 0 and t = 1;
     - it works under `jit`, `vmap` and `grad`, in t and in the path's own arrays;
     - a concrete t outside [0, 1], or one that is no scalar, raises `ValueError`; for many t there
-      is `jax.vmap(path)(ts)`.
+      is `jax.vmap(path)(ts)`. A t that is traced cannot be looked at: outside [0, 1] the formula of
+      the path is followed as far as it goes, and nothing says so.
 
     A path of one's own is a class with annotated fields and `at(t)`, or, where it is a linear
     combination of fixed points, `linear()`. `mcjax.testing.check_path` checks it.

@@ -13,7 +13,7 @@ import numpy as np
 
 from .exact import assignment, linear_program, scale_of, split
 from .problem import Problem
-from .solution import ENTROPIC, NOT_CONVERGED, OPTIMAL, Solution
+from .solution import ENTROPIC, HEURISTIC, NOT_CONVERGED, OPTIMAL, Solution
 
 # Uniform weights of n and m units are split into lcm(n, m) equal ones if these are no more.
 _SPLIT = 4096
@@ -40,6 +40,9 @@ class Search:
 @dataclasses.dataclass(frozen=True, repr=False)
 class Solver(abc.ABC):
     """How couplings of least cost are found. One's own needs `couple` alone.
+
+    What it returns, `Solution(coupling, value)`, is `"heuristic"` unless it says more, and so is
+    whatever is matched with it.
 
     - `search`: of groups that stand beside each other
     - `work`: what may be spent to prove an assignment of outer units optimal, in operations of
@@ -69,14 +72,16 @@ class Solver(abc.ABC):
     def assign(self, profit: np.ndarray) -> tuple[np.ndarray, float, str]:
         """(p, Σ_i profit[i, p[i]], status) with p a permutation of great value.
 
-        By default the permutation nearest to a coupling.
+        By default the permutation nearest to a coupling. Of an optimal coupling that is none it
+        is a heuristic: what is nearest may be outside of what the coupling uses.
         """
         scale = scale_of(profit)
         solution = self.couple(Problem(np.multiply(profit, -1 / scale, dtype=np.float64)))
-        columns = solution.permutation
+        columns, status = solution.permutation, solution.status
         if columns is None:
             columns = assignment(solution.coupling)
-        return columns, _picked(profit, columns), solution.status
+            status = HEURISTIC if status == OPTIMAL else status
+        return columns, _picked(profit, columns), status
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -64,3 +64,28 @@ def test_sinkhorn_is_the_entropic_optimum():
     value = lambda s: jnp.sum(sinkhorn(m + s * direction, 0.5) * target)
     slope = (value(0.05) - value(-0.05)) / 0.1
     assert float(jax.grad(value)(0.0)) == pytest.approx(float(slope), rel=0.05, abs=1e-2)
+
+
+@pytest.mark.parametrize("size", [1.0, 100.0, 1e6, 1e30])
+@pytest.mark.parametrize("n", [2, 7, 24])
+def test_projections_of_entries_of_any_size(n, size):
+    """Doubly stochastic from however far, in JAX and on the host; a clear winner stays first."""
+    rng = np.random.default_rng(n)
+    matrix = (size * rng.normal(size=(2, n, n))).astype(np.float32)
+    p = rng.permutation(n)
+    matrix[1] = size * np.eye(n)[p]
+    for found in (np.asarray(project(matrix), np.float64), projected(matrix, "matrix")):
+        assert found.min() >= 0
+        for axis in (-1, -2):
+            np.testing.assert_allclose(found.sum(axis), 1, atol=0.006)
+        np.testing.assert_array_equal(found[1].argmax(-1), p)
+
+
+def test_what_is_not_doubly_stochastic_is_said():
+    far = jnp.asarray(np.random.default_rng(0).normal(size=(30, 30)), jnp.float32)
+    with pytest.warns(UserWarning, match=r"project: not doubly .* sums to 1 ± .*; give it more it"):
+        project(far, iterations=20)
+    with pytest.warns(UserWarning, match=r"sinkhorn: not doubly stochastic.*greater temperature"):
+        sinkhorn(1e30 * far)
+    with pytest.warns(UserWarning, match="sinkhorn: .* 1 ± nan"):
+        sinkhorn(far.at[0, 0].set(jnp.nan))

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from scipy.optimize import linprog
 
+import mcjax
 from mcjax.network.axes import Atom
 from mcjax.transport import Exact, Problem, Search, Sinkhorn, Solution, Solver, solve
 from mcjax.transport.exact import assignment
@@ -153,11 +154,19 @@ def test_units_far_smaller_than_others_are_assigned():
 
 
 class Greedy(Solver):
-    """A solver of one's own: the product of the weights."""
+    """A solver of one's own, that says nothing of what it found: the product of the weights."""
 
     def couple(self, problem):
         coupling = np.outer(problem.a, problem.b) / problem.a.sum()
-        return Solution(coupling, problem.value(coupling), "local optimum")
+        return Solution(coupling, problem.value(coupling))
+
+
+class Fractional(Solver):
+    """An optimal coupling that is no permutation: all couplings of equal costs are."""
+
+    def couple(self, problem):
+        coupling = np.outer(problem.a, problem.b) / problem.a.sum()
+        return Solution(coupling, problem.value(coupling), "optimal")
 
 
 def test_a_solver_of_ones_own():
@@ -166,7 +175,42 @@ def test_a_solver_of_ones_own():
     unit = Atom(0, 4, frozenset(), None)
     found = solve_groups([Term(costs(6, 4, 4), (), (unit,))], {unit: ()}, Greedy())
     assert sorted(found.permutations[unit]) == list(range(4))
-    assert found.status == "local optimum"
+
+
+def test_nothing_says_optimal_of_a_solver_that_does_not():
+    """One group, one inside another, two beside each other, and every aligner that has solvers."""
+    j, k = (Atom(i, 6, frozenset(), None) for i in range(2))
+    inner = Atom(2, 3, frozenset({j}), None)
+    rng = np.random.default_rng(0)
+    one = [Term(rng.normal(size=(6, 6)), (), (j,))], {j: ()}
+    nested = [Term(rng.normal(size=(6, 3, 6, 3)), (), (j, inner))], {j: (), inner: (j,)}
+    beside = [Term(rng.normal(size=(6,) * 4), (), (j, k))], {j: (), k: ()}
+    for terms, outer in (one, nested, beside):
+        assert solve_groups(terms, outer, Greedy()).status == "heuristic"
+    assert solve(costs(6, 3, 5), Greedy()).status == "heuristic"
+    assert solve_groups(*one, Fractional()).status == "heuristic"  # the rounding is not proved
+
+    f = lambda p, x: jnp.tanh(x @ p["w"]) @ p["v"]
+    a, b = (
+        {"w": jnp.asarray(r.normal(size=(4, 5))), "v": jnp.asarray(r.normal(size=(5, 2)))}
+        for r in map(np.random.default_rng, (1, 2))
+    )
+    x = rng.normal(size=(20, 4)).astype(np.float32)
+    network = mcjax.trace(f, a, x[:2])
+    align = mcjax.align
+    for found in (
+        align.match_weights(network, a, b, solver=Greedy()),
+        align.match_activations(network, a, b, x, solver=Greedy()),
+        align.match_butterflies(network, a, b, solver=Greedy()),
+        mcjax.connect(network, a, b, mcjax.methods.OT(solver=Greedy())),
+    ):
+        assert found.status == "heuristic"
+        assert "optimal" not in found.summary().partition(":")[2]
+
+
+def test_a_status_is_one_of_the_words():
+    with pytest.raises(ValueError, match=r"status must be one of .optimal., .*, got .exact."):
+        Solution(np.eye(2), 0.0, "exact")
 
 
 def test_statuses_of_groups():

@@ -1,0 +1,65 @@
+"""Models that were traced in training mode, and arguments in the wrong order: said."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from .. import _check_model
+from .._static import unpack
+from .program import Constant, Program
+
+_DRAWS = {"random_bits", "threefry2x32"}
+
+
+def warn_of_draws(program: Program) -> None:
+    """A warning where random numbers are drawn with a key that does not come with the arguments."""
+    given = set(program.inputs)
+    drawn = 0
+    for equation in program.equations:
+        if given.intersection(o for o in equation.inputs if not isinstance(o, Constant)):
+            given.update(equation.outputs)
+        else:
+            drawn += equation.name in _DRAWS
+    if drawn:
+        warnings.warn(
+            f"apply_fn draws random numbers ({drawn} times) with a key that it holds itself: the "
+            "same at every call. Is it in training mode? Turn dropout off (train=False, "
+            "deterministic=True, eqx.nn.inference_mode), or pass the key with x",
+            stacklevel=4,
+        )
+
+
+def warn_of_state(program: Program, names: Sequence[str], n_groups: int) -> None:
+    """A warning where no group was found and outputs are of the shapes of parameters."""
+    leaves = {program.shape(v): n for v, n in zip(program.inputs, names, strict=False)}
+    inputs = program.inputs[len(names) :]
+    batch = {program.shape(v)[0] for v in inputs if program.shape(v)}
+    like = [
+        leaves[shape]
+        for shape in map(program.shape, program.outputs)
+        if shape and shape in leaves and shape[0] not in batch
+    ]
+    if n_groups == 0 and 0 < len(like) < len(program.outputs):
+        shown = ", ".join(map(repr, like[:3]))
+        warnings.warn(
+            f"no unit group: apply_fn returns {len(like)} arrays of the shapes of parameters "
+            f"({shown}), and what is returned cannot be permuted. If these are updated statistics, "
+            "use evaluation mode and return the outputs alone",
+            stacklevel=4,
+        )
+
+
+def note_if_swapped(apply_fn: Any, params: Any, x: Any, error: Exception) -> None:
+    """A note on an error where the function works with the two arguments in the other order."""
+    try:
+        jax.eval_shape(lambda p, v: apply_fn(unpack(p), v), x, unpack(params))
+        _check_model.function(apply_fn, "apply_fn")
+    except Exception:  # then they were not swapped, and the error stands as it is
+        return
+    error.add_note(
+        "apply_fn works with the two swapped: the order is mcjax.trace(apply_fn, params, x)"
+    )
