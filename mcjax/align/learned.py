@@ -90,8 +90,8 @@ def learn_permutations(
     - `task`: whose loss is minimised
     - `directory`, `progress`: see `train_curve`
 
-    **Returns:** a `Matching`; its objective is what is minimised. `"not converged"` where the
-    training's loss is not finite: then it is the start.
+    **Returns:** a `Matching`; its `before` and `after` are what is minimised. `"not converged"`
+    where the training's loss is not finite: then it is the start.
 
     **Raises:** `ValueError` for a path that is not transported by permutations, a network without
     groups, data that are not the task's.

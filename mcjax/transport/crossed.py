@@ -213,17 +213,28 @@ class _Search:
         tries = min(
             self.search.exchanges // len(self.families), _EXCHANGED_ENTRIES // max(entries, 1)
         )
-        pairs = [(r, i, j) for r in self.roots for i, j in itertools.combinations(range(r.size), 2)]
+        pairs = list(self.pairs())
         since = 0
-        for root, i, j in itertools.islice(itertools.cycle(pairs), tries):
-            swapped = self.best[root].copy()
-            swapped[..., [i, j]] = swapped[..., [j, i]]
-            others = [f for f in self.families if root not in f]
-            mine = [f for f in self.families if root in f]
-            since = 0 if self.ascend(self.best | {root: swapped}, [*others, *mine]) else since + 1
+        for atom, at, i, j in itertools.islice(itertools.cycle(pairs), tries):
+            swapped = self.best[atom].copy()
+            swapped[(*at, [i, j])] = swapped[(*at, [j, i])]
+            others = [f for f in self.families if atom not in f]
+            mine = [f for f in self.families if atom in f]
+            since = 0 if self.ascend(self.best | {atom: swapped}, [*others, *mine]) else since + 1
             if since == len(pairs) or self.proved():
                 return True
         return not pairs
+
+    def pairs(self) -> Iterator[tuple[Atom, tuple[int, ...], int, int]]:
+        """Two units of a group, at one index of what it depends on.
+
+        A group inside one whose units can be exchanged is assigned anew with that one.
+        """
+        for atom, outer in self.outer.items():
+            if all(o not in self.outer or o.size == 1 for o in outer):
+                for at in np.ndindex(*(o.size for o in outer)):
+                    for i, j in itertools.combinations(range(atom.size), 2):
+                        yield atom, at, i, j
 
 
 def _most(term: Term) -> float:

@@ -16,6 +16,7 @@ from mcjax.align import match_activations
 from mcjax.network.axes import Atom
 from mcjax.transport import crossed
 from mcjax.transport.groups import solve_groups
+from mcjax.transport.solvers import Exact, Search
 from mcjax.transport.terms import Term
 
 
@@ -183,6 +184,39 @@ def test_a_group_of_every_layer_crossed_with_one_of_all_layers():
     assert found.value == pytest.approx(best)
     assert found.optimal
     assert math.prod(found.permutations[y].shape) == 6
+
+
+def test_groups_on_two_fixed_axes_are_exchanged(monkeypatch):
+    """Units y of each layer beside units z of each head, none of them a root: exchanges help."""
+    monkeypatch.setattr(crossed, "_ENUMERATED", 0)
+    layer, head = (Atom(i, 2, frozenset(), name) for i, name in enumerate(("layers", "heads")))
+    y, z = atom(2, 3), atom(3, 3)
+    rng = np.random.default_rng(4)
+    of_two = np.array(list(itertools.product(itertools.permutations(range(3)), repeat=2)))
+    at = np.arange(3)
+    helped = 0
+    for _ in range(8):
+        profit = rng.normal(size=(2, 2, 3, 3, 3, 3))
+        none, some = (
+            solve_groups(
+                [Term(profit, (layer, head), (y, z))],
+                {y: (layer,), z: (head,)},
+                Exact(search=Search(restarts=0, exchanges=exchanges)),
+            )
+            for exchanges in (0, 500)
+        )
+        # Given those of z, each layer's permutation is an assignment.
+        best = max(
+            sum(
+                linear_sum(sum(profit[i, h][:, at, :, q[h]].sum(0) for h in (0, 1))) for i in (0, 1)
+            )
+            for q in of_two
+        )
+        assert none.status == "stopped at a bound"
+        assert some.status == "local optimum"
+        assert none.value <= some.value <= best + 1e-9
+        helped += some.value > none.value + 1e-9
+    assert helped
 
 
 def test_a_large_crossed_model_is_a_local_optimum():
