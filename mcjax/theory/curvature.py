@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import _check
+from .._compiled import compiled
 from ..path import Path
 
 
@@ -37,14 +38,8 @@ def curvature(path: Path, t: Any) -> tuple[np.ndarray, np.ndarray]:
     _check.interval(t)
     with jax.enable_x64(True):
         path = jax.tree.map(_wide, path)
-
-        def flat(s: Any) -> Any:
-            return ravel_pytree(path.at(s))[0]
-
-        def derivatives(s: Any) -> tuple[Any, Any]:
-            return jax.jvp(lambda r: jax.jvp(flat, (r,), (1.0,))[1], (s,), (1.0,))
-
-        first, second = jax.jit(jax.vmap(derivatives))(jnp.asarray(np.atleast_1d(t), float))
+        ts = jnp.asarray(np.atleast_1d(t), float)
+        first, second = compiled(_derivatives, of=jax.tree.structure(path))(path, ts)
         first, second = np.asarray(first), np.asarray(second)
     speed = np.linalg.norm(first, axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -103,6 +98,19 @@ def chord_bound(curvature: float, chord: float, length: float) -> ChordBound:
     if curvature * length > math.pi:
         return ChordBound(half, formula, "longer than π/κ")
     return ChordBound(formula, formula, "theorem")
+
+
+def _derivatives(path: Path, ts: Any) -> tuple[Any, Any]:
+    """γ′ and γ″, each (T, parameters)."""
+
+    def flat(s: Any) -> Any:
+        return ravel_pytree(path.at(s))[0]
+
+    def both(s: Any) -> tuple[Any, Any]:
+        one = jnp.ones_like(s)
+        return jax.jvp(lambda r: jax.jvp(flat, (r,), (one,))[1], (s,), (one,))
+
+    return jax.vmap(both)(ts)
 
 
 def _wide(leaf: Any) -> Any:

@@ -108,7 +108,10 @@ def connect_minima(a: Sequence[Any], b: Sequence[Any]) -> LinearMinimum:
     logs = tuple(log(w_b @ np.linalg.inv(w_a), f"b[{i}] a[{i}]⁻¹")
                  for i, (w_a, w_b) in enumerate(pairs))  # fmt: skip
     dtype = jnp.result_type(*map(jnp.asarray, (*a, *b)), 0.0)
-    ends = (tuple(jnp.asarray(w, dtype) for w in first), tuple(jnp.asarray(w, dtype) for w in second))
+    ends = (
+        tuple(jnp.asarray(w, dtype) for w in first),
+        tuple(jnp.asarray(w, dtype) for w in second),
+    )
     logs = jax.tree.map(lambda v: v.astype(dtype), logs)
     inverses = tuple(jnp.asarray(np.linalg.inv(w), dtype) for w in first[:-1])
     return LinearMinimum(*ends, logs, inverses, jnp.asarray(_product(first), dtype))
