@@ -131,7 +131,7 @@ def connecting_permutations(a: Sequence[Any], b: Sequence[Any]) -> list[np.ndarr
 
     **Returns:** l − 1 index arrays (h,), the identity or the swap of the first two units.
 
-    **Raises:** `ValueError` as `connect_minima`, and where an odd permutation of one unit is needed.
+    **Raises:** `ValueError` as `connect_minima`, and where one unit needs an odd one.
 
         >>> import numpy as np
         >>> flip = np.diag([-1.0, 1.0])

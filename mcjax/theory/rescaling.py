@@ -40,7 +40,7 @@ def worst_alpha(m: Any, k: float = 1.0) -> Any:
     near = jnp.abs(s) < _NEAR
     safe = jnp.where(near, 1.0, s)
     p, q = jnp.expm1(safe), -jnp.expm1(-k * safe)
-    return jnp.where(near, 0.5 + (k - 1) * -s / 12, (k * p - q) / ((k + 1) * p * q))
+    return jnp.where(near, 0.5 + (k - 1) * s / 12, (k * p - q) / ((k + 1) * p * q))
 
 
 def barrier_height(m: Any, k: float = 1.0) -> Any:
