@@ -168,6 +168,8 @@ CALLS = {
     "independent": lambda n, s: mcjax.merge.independent(n, pair(s))(X),
     "wa_ensemble": lambda n, s: mcjax.merge.wa_ensemble(n, pair(s), X)(X),
     "alignment_bound": lambda n, s: mcjax.theory.alignment_bound(n, *pair(s), (X, Y)),
+    "curvature": lambda n, s: mcjax.theory.curvature(Arc(*pair(s)), [0.25, 0.5]),
+    "connect_minima": lambda n, s: mcjax.theory.connect_minima(*linear_minima(s))(0.5),
     "fit": lambda n, s: mcjax.fit(
         Bezier(three(s)), loss, jnp.ones((4, 5, 40)) * s, OPTIMIZER, key=jax.random.key(s)
     ),
@@ -209,9 +211,20 @@ OTHERS = {
     "time", "compose", "identity", "invert", "random", "absolute_error", "accuracy",
     "cross_entropy", "from_dict", "one_array", "require", "squared_error", "token_accuracy",
     "token_cross_entropy", "check_action", "check_family", "check_path", "check_task", "run",
-    "tatro2020",
+    "tatro2020", "act_between", "approximate_action", "barrier_height", "bounded_barrier",
+    "chord_bound", "component_count", "component_label", "connecting_permutations",
+    "distance_to_hyperbola", "distance_to_orbit", "group_components",
+    "level_set_components_bound", "orbit_components_bound", "permute_linear", "permuted_barrier",
+    "residual_component", "residual_component_count", "scale_for_barrier", "segment_gain",
+    "worst_alpha",
     "birkhoff", "nearest_permutation", "sample_permutations", "solve", "units_of",
 }  # fmt: skip
+
+
+def linear_minima(seed):
+    """Two minima of a linear network in one component."""
+    w, g = np.eye(3) * (seed + 1.0), np.diag([2.0, 3.0, seed + 1.0])
+    return (w, w), (g @ w, w @ np.linalg.inv(g))
 
 
 def again():

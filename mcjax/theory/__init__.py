@@ -1,5 +1,57 @@
-"""Bounds of the papers, computed for real networks."""
+"""Bounds and closed forms of the papers, computed for real networks."""
 
 from .alignment_bound import Bound, alignment_bound
+from .components import group_components, level_set_components_bound, orbit_components_bound
+from .curvature import ChordBound, chord_bound, curvature
+from .curves import ApproximateCurve, GroupCurve, act_between, approximate_action
+from .linear_networks import (
+    LinearMinimum,
+    component_count,
+    component_label,
+    connect_minima,
+    connecting_permutations,
+    permute_linear,
+)
+from .orbits import OrbitDistance, distance_to_hyperbola, distance_to_orbit
+from .permuted_barrier import PermutedBarrier, permuted_barrier
+from .rescaling import (
+    barrier_height,
+    bounded_barrier,
+    scale_for_barrier,
+    segment_gain,
+    worst_alpha,
+)
+from .residual import residual_component, residual_component_count
 
-__all__ = ["Bound", "alignment_bound"]
+__all__ = [
+    "ApproximateCurve",
+    "Bound",
+    "ChordBound",
+    "GroupCurve",
+    "LinearMinimum",
+    "OrbitDistance",
+    "PermutedBarrier",
+    "act_between",
+    "alignment_bound",
+    "approximate_action",
+    "barrier_height",
+    "bounded_barrier",
+    "chord_bound",
+    "component_count",
+    "component_label",
+    "connect_minima",
+    "connecting_permutations",
+    "curvature",
+    "distance_to_hyperbola",
+    "distance_to_orbit",
+    "group_components",
+    "level_set_components_bound",
+    "orbit_components_bound",
+    "permute_linear",
+    "permuted_barrier",
+    "residual_component",
+    "residual_component_count",
+    "scale_for_barrier",
+    "segment_gain",
+    "worst_alpha",
+]
