@@ -17,7 +17,7 @@ from .groups import Group
 from .structure import Structure
 from .symmetry.act import random_element, transform_leaf
 from .symmetry.factors import Factor
-from .wide import Wide, on_host
+from .wide import Wide, on_host, widen
 
 Wrong = tuple[str, Factor]  # of a group, one of its factors
 _DRAWS = 3
@@ -138,6 +138,7 @@ class _Trial:
             def drawn() -> Any:
                 value = draw_leaf(self.leaves[i], self.seed, i)
                 axes = network.leaf_axes[i]
+                value = widen(value) if elements else value  # as if moved before it was rounded
                 for group, factor, element in elements:
                     value = transform_leaf(group, factor, element, i, value, axes)
                 return network.permute_leaf(given, value, axes)

@@ -89,7 +89,8 @@ class _Search:
         roles: Sequence[str],
         rows: Mapping[str, Mapping[Atom, list[dict[Any, Any]]]],
     ) -> None:
-        self.c, self.atom, self.places, self.writes = constraints, atom, places, writes
+        self.c, self.atom, self.places = constraints, atom, places
+        self.writes = writes or set(places)  # what no layer writes (LoRA) is written by all
         self.roles = roles
         self.rows = {name: of.get(atom, []) for name, of in rows.items()}
 
