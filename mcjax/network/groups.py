@@ -6,6 +6,7 @@ import dataclasses
 
 from .axes import Atom
 from .layers import Contraction
+from .symmetry.factors import GroupStructure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,9 @@ class Group:
     - `shape`: `(size,)`, or `(*outer, size)` where the permutation may differ for each index of
       outer axes: `over` names those axes (a group, or None for a fixed axis such as the layers of
       a scan)
-    - `symmetry`: what may be done to the units without changing the function
+    - `structure`: what else may be done to the units without changing the function; `symmetry`:
+      the largest of `"permutation"`, `"signed permutation"`, `"positive monomial"`, `"monomial"`,
+      `"orthogonal"` and `"general linear"` that it contains
     """
 
     name: str
@@ -33,7 +36,11 @@ class Group:
     places: tuple[Place, ...]
     atom: Atom = dataclasses.field(repr=False)
     outer: tuple[Atom, ...] = dataclasses.field(repr=False)
-    symmetry: str = "permutation"
+    structure: GroupStructure = GroupStructure()
+
+    @property
+    def symmetry(self) -> str:
+        return self.structure.symmetry
 
 
 @dataclasses.dataclass(frozen=True)

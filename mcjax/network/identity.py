@@ -37,6 +37,11 @@ class Identity:
     digest: bytes
     others: tuple[Hashable, ...]
 
+    def with_more(self, more: Any) -> Identity:
+        """The identity of the same, and of something more that has a `repr` of its content."""
+        text = self.digest + repr(more).encode()
+        return Identity(hashlib.blake2b(text, digest_size=16).digest(), self.others)
+
     def __hash__(self) -> int:
         return hash(self.digest)
 

@@ -205,7 +205,8 @@ class Network(Structure):
     # -- what was understood ---------------------------------------------------------------
 
     def explain(self) -> str:
-        """A table of every leaf: the groups on its axes, and why what is fixed is fixed."""
+        """Each group's symmetry and what makes it no larger; a table of every leaf: the groups on
+        its axes, and why what is fixed is fixed."""
         width = max((len(n) for n in self.leaf_names), default=0)
         lines = [
             f"{len(self.groups)} groups, {len(self.layers)} layers, "
@@ -221,6 +222,9 @@ class Network(Structure):
                 "belong to the network"
             )
         lines += self.normalisations.describe(self.leaf_names)
+        for group in self.groups.values():
+            limit = f" ({group.structure.limit})" if group.structure.limit else ""
+            lines.append(f"{group.name} {group.shape}: {group.symmetry}{limit}")
         for name, role, axes in zip(self.leaf_names, self.roles, self.leaf_axes, strict=True):
             described = " × ".join(self._describe(e) for e in axes) or "scalar"
             lines.append(f"{name:<{width}}  {role:<8}  {described}")

@@ -28,6 +28,7 @@ from .network import Network
 from .normalisation import normalisations
 from .program import Constant, Program, trace_program
 from .roles import roles
+from .symmetry.discover import with_structures, without
 from .verify import verify
 
 # Endings of leaf names that say "this is the weight": dropped from a layer's name.
@@ -86,7 +87,12 @@ def trace(
             raise
         if not check:
             return network
-        return dataclasses.replace(network, verification=verify(network, params, two))
+        verification, wrong = verify(network, params, two)
+        groups = without(network.groups, wrong) if wrong else network.groups
+        identity = network.identity.with_more(wrong) if wrong else network.identity
+        return dataclasses.replace(
+            network, verification=verification, groups=groups, identity=identity
+        )
 
 
 def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) -> Network:
@@ -113,7 +119,7 @@ def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) ->
     warn_of_state(program, names, len(groups))
     input_types = jax.tree.map(type_of, x)
     described = (treedef, types, *jax.tree.flatten(input_types), sorted(kept), resolved)
-    return Network(
+    network = Network(
         apply_fn=apply_fn,
         analysis=analysis,
         groups=groups,
@@ -127,6 +133,7 @@ def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) ->
         roles=roles(program, len(leaves), normalised),
         identity=identity_of(program, *described),
     )
+    return with_structures(network)
 
 
 def _two(x: Any) -> Any:

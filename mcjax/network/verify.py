@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..symmetry.matrices import CONDITION
 from .draws import draw_inputs, draw_leaf, vocabularies
+from .groups import Group
 from .structure import Structure
-from .wide import Wide, on_host
+from .symmetry.act import random_element, transform_leaf
+from .symmetry.factors import Factor
+from .wide import Wide, on_host, widen
 
+Wrong = tuple[str, Factor]  # of a group, one of its factors
 _DRAWS = 3
 # A wrong group moves the outputs by the order of their size; rounding by far less. What a primitive
 # that takes no float64 is run in decides: bits → deviation relative to the largest output.
@@ -38,19 +44,20 @@ class Verification:
         return f"verified by execution ({self.draws} random draws in float64{where})"
 
 
-def verify(network: Structure, params: Any, x: Any) -> Verification | None:
-    """Run the model as it is and under random permutations of all groups, on random draws.
+def verify(network: Structure, params: Any, x: Any) -> tuple[Verification | None, list[Wrong]]:
+    """Run the model as it is and under random elements of all groups, on random draws.
 
-    Each draw has parameters, inputs and permutations of its own. Zeros, ties and tiny scales,
+    Each draw has parameters, inputs and elements of its own. Zeros, ties and tiny scales,
     which would hide a mistake, are perturbed away. The program runs on the host in float64; leaf
     by leaf, a leaf is perturbed, permuted and widened where it is used.
 
-    **Returns:** None if nothing could be seen: no output was finite on any draw.
+    **Returns:** (None if nothing could be seen: no output was finite on any draw; the factors
+    that change the outputs, of which a warning tells).
 
-    **Raises:** `RuntimeError` naming the groups that change the outputs.
+    **Raises:** `RuntimeError` naming the groups whose permutations change the outputs.
     """
     if not network.groups:
-        return Verification(0)
+        return Verification(0), []
     with on_host():
         leaves, inputs = jax.tree.leaves(params), jax.tree.leaves(x)
         tokens = vocabularies(network.analysis.program, len(leaves))
@@ -58,14 +65,36 @@ def verify(network: Structure, params: Any, x: Any) -> Verification | None:
             _Trial(network, leaves, draw_inputs(inputs, tokens, seed), seed)
             for seed in range(_DRAWS)
         ]
-        found = [trial.deviations(list(network.groups)) for trial in trials]
+        names = list(network.groups)
+        every = [(n, f) for n, g in network.groups.items() for f in _continuous(g)]
+        found, wrong = [trial.deviations(names, every) for trial in trials], []
         if _wrong(found):
-            culprits = [n for n in network.groups if _wrong([t.deviations([n]) for t in trials])]
-            raise RuntimeError(_message(culprits))
+            found = [trial.deviations(names) for trial in trials]
+            if _wrong(found):
+                culprits = [n for n in names if _wrong([t.deviations([n]) for t in trials])]
+                raise RuntimeError(_message(culprits))
+            wrong = [one for one in every if _wrong([t.deviations([], [one]) for t in trials])]
+            left = [one for one in every if one not in wrong]
+            if _wrong([t.deviations(names, left) for t in trials]):
+                wrong = every
+            _warn(wrong)
     seen = [f for f in found if f.seen]
     rounded = {name: dtype for trial in trials for name, dtype in trial.rounded.items()}
     types = tuple(sorted((name, str(np.dtype(dtype))) for name, dtype in rounded.items()))
-    return Verification(len(seen), types) if seen else None
+    return (Verification(len(seen), types) if seen else None), wrong
+
+
+def _continuous(group: Group) -> list[Factor]:
+    return [f for f in group.structure.factors if f.kind != "permutation"]
+
+
+def _warn(wrong: Sequence[Wrong]) -> None:
+    named = ", ".join(f"{name}: {factor.kind}" for name, factor in wrong)
+    warnings.warn(
+        f"mcjax found symmetries that do not leave the function unchanged ({named}); they are left "
+        "out. This is a bug in mcjax: please report it",
+        stacklevel=4,
+    )
 
 
 def _message(culprits: Sequence[str]) -> str:
@@ -99,15 +128,20 @@ class _Trial:
     ) -> None:
         self.network, self.leaves, self.inputs, self.seed = network, leaves, inputs, seed
         self.rounded: dict[str, Any] = {}
-        self.expected = self._outputs({})
+        self.expected = self._outputs({}, ())
 
-    def _outputs(self, given: Mapping[Any, np.ndarray]) -> list[Any]:
-        """The outputs with groups permuted."""
+    def _outputs(self, given: Mapping[Any, np.ndarray], elements: Sequence[Any]) -> list[Any]:
+        """The outputs with groups permuted, and elements of their factors applied."""
+        network = self.network
 
         def leaf(i: int) -> Callable[[], Any]:
             def drawn() -> Any:
                 value = draw_leaf(self.leaves[i], self.seed, i)
-                return self.network.permute_leaf(given, value, self.network.leaf_axes[i])
+                axes = network.leaf_axes[i]
+                value = widen(value) if elements else value  # as if moved before it was rounded
+                for group, factor, element in elements:
+                    value = transform_leaf(group, factor, element, i, value, axes)
+                return network.permute_leaf(given, value, axes)
 
             return drawn
 
@@ -117,16 +151,23 @@ class _Trial:
         self.rounded |= wide.rounded
         return outputs
 
-    def deviations(self, names: Sequence[str]) -> _Found:
-        """How the outputs under random permutations of some groups differ."""
+    def deviations(self, names: Sequence[str], factors: Sequence[Wrong] = ()) -> _Found:
+        """How the outputs under random permutations of some groups, and random elements of some
+        factors, differ."""
         rng = np.random.default_rng(self.seed)
         given = {
             (group := self.network.groups[n]).atom: _permutation(group.shape, rng, not self.seed)
             for n in names
         }
-        actual = self._outputs(given)
+        elements = [
+            (group := self.network.groups[n], f, random_element(f.kind, group.shape, rng))
+            for n, f in factors
+        ]
+        actual = self._outputs(given, elements)
         bits = min((jnp.finfo(t).bits for t in self.rounded.values()), default=64)
         tolerance = next(v for k, v in _TOLERANCE.items() if bits >= k or k == 16)
+        if any(f.kind == "general linear" for _, f in factors):
+            tolerance *= CONDITION
         worst, counts, seen = 0.0, False, False
         for y, z in zip(self.expected, actual, strict=True):
             if y.dtype.kind in "fc":

@@ -53,7 +53,7 @@ def reshape(call: Call) -> list[Axes]:
     if 0 in source:
         return call.fix_all("an empty array")
     out: list[Expr] = [()] * len(target)
-    for first, last, start, stop in _segments(source, target):
+    for first, last, start, stop in segments(source, target):
         stream: Expr = tuple(f for e in axes[first:last] for f in e)
         if not _pour(call.algebra, stream, target, out, start, stop):
             why = "reshape that cuts across units"
@@ -63,7 +63,7 @@ def reshape(call: Call) -> list[Axes]:
     return [tuple(out)]
 
 
-def _segments(source: Sequence[int], target: Sequence[int]):
+def segments(source: Sequence[int], target: Sequence[int]):
     """Runs of source and target axes between common cumulative sizes."""
     i = j = 0
     while i < len(source) or j < len(target):

@@ -1,0 +1,126 @@
+"""A leaf moved by an element of a factor, and random elements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ...symmetry.matrices import general_linear_of, orthogonal_of
+from ..axes import Axes
+from ..blocks import Block, cut, join, plan
+from ..groups import Group
+from ..layout import Layout, followed
+from .factors import Factor, Move
+
+
+def transform_leaf(group: Group, factor: Factor, element: Any, number: int, leaf: Any, axes: Axes):
+    """One leaf with an element of a factor applied, on the host if it is a NumPy array.
+
+    **Arguments:**
+    - `group`: whose units; `factor`: one of `group.structure.factors`, not the permutations
+    - `element`: c, of `group.shape`, or g, (*group.shape, n)
+    - `number`: of the leaf; `axes`: its axes
+    """
+    for move in dict(factor.moves).get(number, ()):
+        leaf = _moved(group, factor, element, move, leaf, axes)
+    return leaf
+
+
+def _moved(group: Group, factor: Factor, element: Any, move: Move, leaf: Any, axes: Axes):
+    how, dims = plan(axes)
+    exponents = move.exponents
+    blocks = cut(leaf, how)
+    if exponents.size == 1:
+        powers: list[Any] = [int(exponents.flat[0])] * len(blocks)
+    else:
+        powers = [_power(k) for k in cut(np.broadcast_to(exponents, np.shape(leaf)), how)]
+    inverse = _inverse(element) if factor.matrices and (exponents == -1).any() else None
+    done = []
+    for block, power, of in zip(blocks, powers, dims, strict=True):
+        for i, dim in enumerate(of):
+            if dim.factor is group.atom and dim.axis == move.axis:
+                if factor.matrices:
+                    block = _multiplied(group, (element, inverse), power, block, of, i)
+                else:
+                    block = _scaled(group, element, power, block, of, i)
+        done.append(block)
+    return join(done, how, np.shape(leaf))
+
+
+def _power(block: np.ndarray) -> Any:
+    first = block.flat[0] if block.size else 0
+    return int(first) if (block == first).all() else block
+
+
+def _own(element: Any, dims: Block, fixed: tuple[int, ...]) -> Any:
+    """The part of an element that a block holds, which may be one index of an outer axis."""
+    for position, d in enumerate(fixed):
+        only = dims[d].only
+        if only is not None:
+            element = element[(*[slice(None)] * position, slice(only, only + 1))]
+    return element
+
+
+def _scaled(group: Group, element: Any, power: Any, block: Any, dims: Block, i: int) -> Any:
+    fixed = followed(dims, i, group.outer)
+    own = _own(element, dims, fixed)
+    order = (*fixed, i)
+    sizes = [1] * len(dims)
+    for d, n in zip(order, own.shape, strict=True):
+        sizes[d] = n
+    by_place = sorted(range(len(order)), key=order.__getitem__)
+    c = own.transpose(by_place).reshape(sizes).astype(_real(block))
+    return block if np.ndim(power) == 0 and power == 0 else block * c**power
+
+
+def _real(block: Any) -> Any:
+    """The type of a block's real and imaginary parts."""
+    return np.zeros((), block.dtype).real.dtype
+
+
+def _multiplied(
+    group: Group, matrices: tuple[Any, Any], power: Any, block: Any, dims: Block, i: int
+) -> Any:
+    fixed = followed(dims, i, group.outer)
+    layout = Layout(np.shape(block), fixed, (i,))
+    rows = layout.matrix(block)
+
+    def apply(matrix: Any) -> Any:
+        own = _own(matrix, dims, fixed)
+        own = own.reshape(-1, *own.shape[-2:]).astype(_real(block))
+        return layout.back(own @ rows)
+
+    if np.ndim(power) == 0:
+        return block if power == 0 else apply(matrices[0 if power == 1 else 1])
+    xp: Any = np if isinstance(block, np.ndarray) else jnp
+    out = xp.where(power == 1, apply(matrices[0]), block)
+    return out if matrices[1] is None else xp.where(power == -1, apply(matrices[1]), out)
+
+
+def _inverse(element: Any) -> Any:
+    xp: Any = np if isinstance(element, np.ndarray) else jnp
+    return xp.swapaxes(xp.linalg.inv(element), -1, -2)
+
+
+def random_element(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """An element drawn on the host: log c ~ N(0, ¼), signs, Haar, or of condition ≤ 10."""
+    n = shape[-1]
+    if kind == "positive":
+        return np.exp(rng.normal(size=shape) / 2)
+    if kind == "sign":
+        return rng.choice([-1.0, 1.0], shape)
+    if kind == "general linear":
+        u, v = (rng.normal(size=(*shape, n)) for _ in range(2))
+        return general_linear_of(u, v, rng.random(shape))
+    fixing = kind == "orthogonal fixing ones"
+    inner = (*shape[:-1], n - fixing, n - fixing)
+    return orthogonal_of(rng.normal(size=inner), fixing_ones=fixing)
+
+
+Elements = Mapping[tuple[str, int], Any]  # (group, number of the factor) → element
+
+
+__all__ = ["Elements", "random_element", "transform_leaf"]
