@@ -72,17 +72,29 @@ class Action:
     # -- making ----------------------------------------------------------------------------
 
     @classmethod
-    def of(cls, network: Network, permutations: Any) -> Self:
-        """The action of permutations; groups that are absent stay.
+    def of(
+        cls,
+        network: Network,
+        permutations: Any = MappingProxyType({}),
+        elements: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> Self:
+        """The action of permutations, then of elements of other factors; what is absent stays.
 
         **Arguments:**
-        - `permutations`: group name → index array of the group's shape, or an `Action`
+        - `permutations`: group name → index array of the group's shape, or an `Action` of
+          permutations alone
+        - `elements`: group name → kind of a factor (see `group.structure`) → its element: of
+          `group.shape` for `"positive"` (c > 0) and `"sign"` (1 or −1), of (*group.shape, n) for
+          `"orthogonal"`, `"orthogonal fixing ones"` and `"general linear"`; a list where the
+          group has several factors of the kind
 
-        **Raises:** `ValueError` for an unknown group, a wrong shape or what is no permutation.
+        **Raises:** `ValueError` for an unknown group, a wrong shape, what is no permutation, and
+        what is no element of the group's symmetry.
         """
         _check_model.network(network, "network")
         given = network.check_permutations(permutations)
-        return cls._of(network, {**network.identity_permutations(), **given})
+        others = of_elements.given_elements(network, elements)
+        return cls._of(network, {**network.identity_permutations(), **given}, others)
 
     @classmethod
     def identity(cls, network: Network) -> Self:
@@ -91,15 +103,23 @@ class Action:
 
     @classmethod
     def random(cls, network: Network, key: jax.Array) -> Self:
-        """Uniformly random permutations of every group (each outer index its own)."""
+        """A random element of the whole group of every unit group.
+
+        Uniform permutations, each outer index its own, log c ~ N(0, ¼), fair signs, orthogonal
+        matrices from the Haar measure, general ones with a condition number of at most 10.
+        """
         _check_model.network(network, "network")
-        return cls._of(network, network.random_permutations(key))
+        with jax.transfer_guard("allow"):  # jax.random transfers bounds
+            first, second = jax.random.split(key)
+        others = of_elements.random_elements(network, second)
+        return cls._of(network, network.random_permutations(first), others)
 
     @classmethod
-    def _of(cls, network: Network, permutations: Mapping[str, Any]) -> Self:
+    def _of(cls, network: Network, permutations: Mapping[str, Any], elements: Elements) -> Self:
         action = object.__new__(cls)
         object.__setattr__(action, "network", network)
         object.__setattr__(action, "_permutations", {n: permutations[n] for n in network.groups})
+        object.__setattr__(action, "_elements", {k: elements[k] for k in sorted(elements)})
         return action
 
     # -- acting ----------------------------------------------------------------------------
