@@ -1,9 +1,9 @@
 """A traced model: its groups, layers, units and actions. `mcjax.trace` makes a `Network`."""
 
-from .action import Action
+from .action import Action, ActionLogarithm
 from .groups import Group, Layer, Place
 from .network import Network
 from .units import Units, units_of
 from .verify import Verification
 
-__all__ = ["Action", "Group", "Layer", "Network", "Place", "Units", "Verification", "units_of"]
+__all__ = ["Action", "ActionLogarithm", "Group", "Layer", "Network", "Place", "Units", "Verification", "units_of"]

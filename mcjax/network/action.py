@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Self
 
 import jax
@@ -10,28 +13,36 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _check_model
+from .._static import pack, unpack
 from .._types import Params
 from ..symmetry.permutation import compose, invert
+from . import elements as of_elements
+from .elements import Elements
 from .network import Network
+from .subgroups import logarithms, powers, split
 
 _SHOWN = 6  # groups in a repr
+_SAME = 1e-4  # rounding of products in float32
 
 
 @jax.tree_util.register_pytree_node_class
 class Action:
-    """An element of the symmetry group of a network: a permutation of every unit group's units.
+    """An element of the symmetry group of a network, which keeps the function that it computes.
 
-    `action(params)` moves parameters and keeps the function that they compute; `action.inverse()`
-    undoes it, and `(a @ b)(params)` is `a(b(params))`. A pytree (its arrays are the permutations,
-    the network is static), so it goes through `jit` and `vmap`, and actions of one network can be
-    stacked.
+    For each unit group: a permutation of the units, then an element of every other factor of
+    `group.structure` (scalings, signs, matrices). `action(params)` moves parameters,
+    `action.inverse()` undoes it, and `(a @ b)(params)` is `a(b(params))`, to rounding (times the
+    condition number of what are general matrices). A pytree (its arrays are data, the network is
+    static), so it goes through `jit` and `vmap`, and actions of one network can be stacked.
 
     - `network`: whose units are moved
     - `permutations`: group name → index array of the group's shape, for every group: unit
       `permutations[group][i]` comes to stand at i
+    - `elements`: (group name, number of the factor in `group.structure.factors`) → its element;
+      factors that are absent do nothing
 
         >>> import jax, jax.numpy as jnp, mcjax
-        >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
         >>> params = {"w1": jnp.arange(6.0).reshape(2, 3), "w2": jnp.ones((3, 1))}
         >>> network = mcjax.trace(f, params, jnp.ones((2, 2)))
         >>> turn = mcjax.Action.of(network, {"w1": jnp.array([1, 2, 0])})
@@ -39,13 +50,18 @@ class Action:
         [[1.0, 2.0, 0.0], [4.0, 5.0, 3.0]]
         >>> (turn @ turn).permutations["w1"].tolist()
         [2, 0, 1]
-        >>> (turn.inverse() @ turn).allclose(mcjax.Action.identity(network))
+        >>> double = mcjax.Action.of(network, elements={"w1": {"positive": 2 * jnp.ones(3)}})
+        >>> double(params)["w2"].tolist()
+        [[0.5], [0.5], [0.5]]
+        >>> moved = double @ turn
+        >>> (moved.inverse() @ moved).allclose(mcjax.Action.identity(network))
         True
     """
 
-    __slots__ = ("_permutations", "network")
+    __slots__ = ("_elements", "_permutations", "network")
     network: Network
     _permutations: dict[str, Any]
+    _elements: dict[of_elements.Key, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError(
@@ -56,17 +72,29 @@ class Action:
     # -- making ----------------------------------------------------------------------------
 
     @classmethod
-    def of(cls, network: Network, permutations: Any) -> Self:
-        """The action of permutations; groups that are absent stay.
+    def of(
+        cls,
+        network: Network,
+        permutations: Any = MappingProxyType({}),
+        elements: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> Self:
+        """The action of permutations, then of elements of other factors; what is absent stays.
 
         **Arguments:**
-        - `permutations`: group name → index array of the group's shape, or an `Action`
+        - `permutations`: group name → index array of the group's shape, or an `Action` of
+          permutations alone
+        - `elements`: group name → kind of a factor (see `group.structure`) → its element: of
+          `group.shape` for `"positive"` (c > 0) and `"sign"` (1 or −1), of (*group.shape, n) for
+          `"orthogonal"`, `"orthogonal fixing ones"` and `"general linear"`; a list where the
+          group has several factors of the kind
 
-        **Raises:** `ValueError` for an unknown group, a wrong shape or what is no permutation.
+        **Raises:** `ValueError` for an unknown group, a wrong shape, what is no permutation, and
+        what is no element of the group's symmetry.
         """
         _check_model.network(network, "network")
         given = network.check_permutations(permutations)
-        return cls._of(network, {**network.identity_permutations(), **given})
+        others = of_elements.given_elements(network, elements)
+        return cls._of(network, {**network.identity_permutations(), **given}, others)
 
     @classmethod
     def identity(cls, network: Network) -> Self:
@@ -75,15 +103,23 @@ class Action:
 
     @classmethod
     def random(cls, network: Network, key: jax.Array) -> Self:
-        """Uniformly random permutations of every group (each outer index its own)."""
+        """A random element of the whole group of every unit group.
+
+        Uniform permutations, each outer index its own, log c ~ N(0, ¼), fair signs, orthogonal
+        matrices from the Haar measure, general ones with a condition number of at most 10.
+        """
         _check_model.network(network, "network")
-        return cls._of(network, network.random_permutations(key))
+        with jax.transfer_guard("allow"):  # jax.random transfers bounds
+            first, second = jax.random.split(key)
+        others = of_elements.random_elements(network, second)
+        return cls._of(network, network.random_permutations(first), others)
 
     @classmethod
-    def _of(cls, network: Network, permutations: Mapping[str, Any]) -> Self:
+    def _of(cls, network: Network, permutations: Mapping[str, Any], elements: Elements) -> Self:
         action = object.__new__(cls)
         object.__setattr__(action, "network", network)
         object.__setattr__(action, "_permutations", {n: permutations[n] for n in network.groups})
+        object.__setattr__(action, "_elements", {k: elements[k] for k in sorted(elements)})
         return action
 
     # -- acting ----------------------------------------------------------------------------
@@ -92,34 +128,93 @@ class Action:
     def permutations(self) -> dict[str, Any]:
         return dict(self._permutations)
 
+    @property
+    def elements(self) -> dict[of_elements.Key, Any]:
+        return dict(self._elements)
+
     def __call__(self, params: Params) -> Params:
         """The parameters with their units moved."""
-        return self.network.permute(self._permutations, params)
+        moved = self.network.permute(self._permutations, params)
+        if not self._elements:
+            return moved
+        packed = pack(moved)
+        done = of_elements.apply(self.network, self._elements, packed)
+        return done if packed is moved else unpack(done)
 
     def inverse(self) -> Self:
         """The action that undoes this one."""
-        return self._of(self.network, invert(self._permutations, self.network.nesting))
+        nesting = self.network.nesting
+        back = invert(self._permutations, nesting)
+        inverse = of_elements.inverted(self.network, self._elements)
+        return self._of(
+            self.network, back, of_elements.passed(self.network, inverse, back, nesting)
+        )
 
     def __matmul__(self, other: Any) -> Self:
         """The action of `other`, then of this one."""
         if not isinstance(other, Action):
             return NotImplemented
         self._same_network(other)
-        nesting = self.network.nesting
-        return self._of(self.network, compose(self._permutations, other._permutations, nesting))
+        network, nesting = self.network, self.network.nesting
+        permutations = compose(self._permutations, other._permutations, nesting)
+        second = of_elements.passed(network, other._elements, self._permutations, nesting)
+        return self._of(
+            network, permutations, of_elements.multiplied(network, self._elements, second)
+        )
+
+    def split(self) -> tuple[Self, Self]:
+        """(connected, discrete) with `connected @ discrete` this action.
+
+        A curve of actions joins the first to the identity: scalings, and matrices of positive
+        determinant. The second holds permutations and signs, and where a matrix has a negative
+        determinant the exchange of two units (the reflection of a single one). Works on the host.
+        """
+        parts = split(self.network, self._permutations, self._elements)
+        connected, discrete = (self._of(self.network, *part) for part in parts)
+        return connected, discrete
+
+    def log(self) -> ActionLogarithm:
+        """What `power(t)` makes the curve t ↦ exp(t log g) of: the identity at 0, this at 1.
+
+        **Raises:** `ValueError` for an action that no curve joins to the identity; `split()` takes
+        what does not apart.
+        """
+        logs = logarithms(self.network, self._permutations, self._elements)
+        return ActionLogarithm(self.network, logs)
 
     def matrices(self) -> dict[str, jax.Array]:
-        """Permutation matrices: P[…, i, p[…, i]] = 1, of shape (*group.shape, size)."""
+        """What moves the units' incoming weights, as matrices of shape (*group.shape, size).
+
+        For permutations P[…, i, p[…, i]] = 1, and beside them M D P.
+        """
         groups = self.network.groups
-        return {n: jax.nn.one_hot(p, groups[n].size) for n, p in self._permutations.items()}
+        found = {n: jax.nn.one_hot(p, groups[n].size) for n, p in self._permutations.items()}
+        for key, value in self._elements.items():
+            factor = of_elements.factor_of(self.network, key)
+            if factor.matrices:
+                found[key[0]] = value @ found[key[0]]
+            elif factor.primary:
+                found[key[0]] = value[..., None] * found[key[0]]
+        return found
 
     def allclose(self, other: Action) -> Any:
-        """Whether two actions of one network are the same (a boolean array under `jit`)."""
+        """Whether two actions of one network are the same (a boolean array under `jit`).
+
+        Permutations exactly, all else to rounding.
+        """
         self._same_network(other)
         pairs = [(p, other._permutations[n]) for n, p in self._permutations.items()]
-        if all(_check.is_concrete(v) for pair in pairs for v in pair):
-            return all(np.array_equal(p, q) for p, q in pairs)
-        return jnp.all(jnp.stack([jnp.all(p == q) for p, q in pairs]))
+        near = []
+        for k in self._elements.keys() | other._elements.keys():
+            nothing = of_elements.identity_element(self.network, k)
+            near.append((self._elements.get(k, nothing), other._elements.get(k, nothing)))
+        if all(_check.is_concrete(v) for pair in (*pairs, *near) for v in pair):
+            return all(np.array_equal(p, q) for p, q in pairs) and all(
+                np.allclose(p, q, rtol=_SAME, atol=_SAME) for p, q in near
+            )
+        same = [jnp.all(p == q) for p, q in pairs]
+        same += [jnp.allclose(p, q, rtol=_SAME, atol=_SAME) for p, q in near]
+        return jnp.all(jnp.stack(same))
 
     def _same_network(self, other: Action) -> None:
         if self.network != other.network:
@@ -129,12 +224,18 @@ class Action:
 
     # -- a value and a pytree --------------------------------------------------------------
 
-    def tree_flatten(self) -> tuple[list[Any], Network]:
-        return [self._permutations[n] for n in self.network.groups], self.network
+    def tree_flatten(self) -> tuple[list[Any], tuple[Network, tuple[of_elements.Key, ...]]]:
+        permutations = [self._permutations[n] for n in self.network.groups]
+        return [*permutations, *self._elements.values()], (self.network, tuple(self._elements))
 
     @classmethod
-    def tree_unflatten(cls, network: Network, children: Any) -> Self:
-        return cls._of(network, dict(zip(network.groups, children, strict=True)))
+    def tree_unflatten(cls, static: Any, children: Any) -> Self:
+        network, keys = static
+        of = [*network.groups, *keys]
+        held = dict(zip(of, children, strict=True))
+        return cls._of(
+            network, {n: held[n] for n in network.groups}, {k: held[k] for k in keys}
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"an action cannot change ({name})")
@@ -163,7 +264,29 @@ class Action:
         if not _check.is_concrete(p) or np.shape(p) != group.shape:
             return f"{name}: {np.shape(p)}"
         moved = int((np.asarray(p) != np.arange(group.size)).sum())
-        return f"{name}: {moved} of {np.size(p)} move"
+        others = [group.structure.factors[k].kind for n, k in self._elements if n == name]
+        return ", ".join([f"{name}: {moved} of {np.size(p)} move", *others])
 
 
-__all__ = ["Action"]
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["logarithms"], meta_fields=["network"]
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class ActionLogarithm:
+    """The curve t ↦ exp(t log g) of actions; made by `Action.log`. A pytree.
+
+    - `network`: whose units are moved
+    - `logarithms`: (group name, number of the factor) → log c, or the `mcjax.symmetry.Logarithm`
+      of matrices
+    """
+
+    network: Network
+    logarithms: Mapping[of_elements.Key, Any]
+
+    def power(self, t: Any) -> Action:
+        """The action at t: the identity at 0, the one that it is of at 1. Works under jit."""
+        stay = self.network.identity_permutations()
+        return Action._of(self.network, stay, powers(self.logarithms, t))
+
+
+__all__ = ["Action", "ActionLogarithm"]

@@ -138,6 +138,11 @@ class Network(Structure):
                     "permutations must be a mcjax.Action, or map names of groups to index arrays; "
                     f"got a {type(permutations).__name__}{hint}"
                 )
+            if getattr(permutations, "elements", None):
+                raise ValueError(
+                    "permutations: this mcjax.Action does more than permute; call it, "
+                    "action(params), or pass its .permutations"
+                )
             permutations = held
         for name, indices in permutations.items():
             if name not in self.groups:

@@ -3,6 +3,7 @@
 from ._base import Combination, Family, Path, static, time
 from .combination import Arc, Bezier, Linear, PolygonalChain
 from .legs import Knots, Legs, Partial
+from .orbit import Orbit
 from .points import Point, Points
 from .swaps import Swaps
 from .transported import Transported
@@ -15,6 +16,7 @@ __all__ = [
     "Knots",
     "Legs",
     "Linear",
+    "Orbit",
     "Partial",
     "Path",
     "Point",

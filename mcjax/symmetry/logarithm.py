@@ -79,7 +79,7 @@ def log(g: Any, name: str = "g") -> Logarithm:
     invertible matrices (apply an odd permutation first; it keeps the function too).
     """
     matrix = np.asarray(g)
-    _require_invertible(matrix, name)
+    require_invertible(matrix, name)
     u, s, vt = np.linalg.svd(matrix.astype(np.float64))
     q = u @ vt
     negative = np.linalg.slogdet(q)[0] < 0
@@ -120,7 +120,8 @@ def _planes(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return z[:, order], np.array(angles + [0.0] * (n // 2 - len(angles)))
 
 
-def _require_invertible(matrix: np.ndarray, name: str) -> None:
+def require_invertible(matrix: np.ndarray, name: str) -> None:
+    """Raise unless matrices (…, n, n) are real, finite and not singular to rounding."""
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise ValueError(f"{name}: expected square matrices (…, n, n), got shape {matrix.shape}")
     if matrix.dtype.kind not in "fiub":
@@ -144,4 +145,4 @@ def _at(where: np.ndarray) -> str:
     return f" at index {tuple(int(i) for i in np.argwhere(where)[0])}"
 
 
-__all__ = ["Logarithm", "log"]
+__all__ = ["Logarithm", "log", "require_invertible"]

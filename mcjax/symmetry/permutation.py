@@ -50,7 +50,7 @@ def compose(first: Indices, second: Indices, nesting: Nesting) -> dict[str, Any]
         >>> compose(turn, turn, {"units": ()})["units"].tolist()
         [2, 0, 1]
     """
-    return {n: _entries(n, first, second[n], nesting) for n in first}
+    return {n: gather(n, first, second[n], nesting) for n in first}
 
 
 def invert(permutations: Indices, nesting: Nesting) -> dict[str, Any]:
@@ -73,7 +73,12 @@ def _xp(array: Any) -> Any:
     return jnp if isinstance(array, jax.Array) else np
 
 
-def _entries(name: str, p: Indices, q: Any, nesting: Nesting) -> Any:
+def gather(name: str, p: Indices, q: Any, nesting: Nesting) -> Any:
+    """What stands at each unit of a group after permutations: of unit p[i], at i.
+
+    **Arguments:**
+    - `q`: (*shape of the index array, …), a value or several for each unit
+    """
     inner = p[name]
     if not nesting[name]:
         return q[inner]
@@ -96,4 +101,4 @@ def _outer(name: str, shape: tuple[int, ...], p: Indices, nesting: Nesting) -> t
     return tuple(out)
 
 
-__all__ = ["compose", "identity", "invert", "random"]
+__all__ = ["compose", "gather", "identity", "invert", "random"]
