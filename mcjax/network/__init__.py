@@ -6,4 +6,14 @@ from .network import Network
 from .units import Units, units_of
 from .verify import Verification
 
-__all__ = ["Action", "ActionLogarithm", "Group", "Layer", "Network", "Place", "Units", "Verification", "units_of"]
+__all__ = [
+    "Action",
+    "ActionLogarithm",
+    "Group",
+    "Layer",
+    "Network",
+    "Place",
+    "Units",
+    "Verification",
+    "units_of",
+]

@@ -233,9 +233,7 @@ class Action:
         network, keys = static
         of = [*network.groups, *keys]
         held = dict(zip(of, children, strict=True))
-        return cls._of(
-            network, {n: held[n] for n in network.groups}, {k: held[k] for k in keys}
-        )
+        return cls._of(network, {n: held[n] for n in network.groups}, {k: held[k] for k in keys})
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"an action cannot change ({name})")
@@ -268,9 +266,7 @@ class Action:
         return ", ".join([f"{name}: {moved} of {np.size(p)} move", *others])
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["logarithms"], meta_fields=["network"]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["logarithms"], meta_fields=["network"])
 @dataclasses.dataclass(frozen=True, eq=False)
 class ActionLogarithm:
     """The curve t ↦ exp(t log g) of actions; made by `Action.log`. A pytree.

@@ -62,9 +62,7 @@ def _oriented(g: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
 
 @_check.on_host
-def logarithms(
-    network: Network, permutations: Permutations, elements: Elements
-) -> dict[Key, Any]:
+def logarithms(network: Network, permutations: Permutations, elements: Elements) -> dict[Key, Any]:
     """Factor → log c, or the `Logarithm` of its matrices.
 
     **Raises:** `ValueError` where no curve joins the identity to the element.

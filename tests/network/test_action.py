@@ -41,7 +41,7 @@ def stream(p, x):
 
 
 TWO_LAYERS = {"w1": (5, D), "b": (D,), "w2": (D, 2)}
-HEADS = {n: (5, H, U) for n in "qkv"} | {"o": (H, U, 2)}
+HEADS = dict.fromkeys("qkv", (5, H, U)) | {"o": (H, U, 2)}
 STREAM = {"in": (5, D), "out": (D, 2)} | {
     f"{n}{k}": s for k in (1, 2) for n, s in (("w", (D, 6)), ("v", (6, D)))
 }
@@ -106,9 +106,7 @@ def test_one_group_by_hand():
     params = drawn(shapes, 4)
     network = mcjax.trace(f, params, jnp.ones((3, 5)))
     p, g = np.array([2, 0, 3, 1]), np.random.default_rng(5).normal(size=(D, D))
-    action = mcjax.Action.of(
-        network, {"w1": p}, {"w1": {"general linear": g.astype(np.float32)}}
-    )
+    action = mcjax.Action.of(network, {"w1": p}, {"w1": {"general linear": g.astype(np.float32)}})
     dense = g @ np.eye(D)[p]
     moved = action(params)
     np.testing.assert_allclose(moved["w1"], params["w1"] @ dense.T, atol=1e-4)
@@ -230,7 +228,7 @@ def test_permute_takes_permutations_alone():
 
 
 def test_heads_of_width_one():
-    shapes = {n: (5, H, 1) for n in "qkv"} | {"o": (H, 1, 2)}
+    shapes = dict.fromkeys("qkv", (5, H, 1)) | {"o": (H, 1, 2)}
     params = drawn(shapes, 0)
     network = mcjax.trace(attention, params, jnp.ones((2, 3, 5)))
     x = np.random.default_rng(1).normal(size=(2, 3, 5)).astype(np.float32)

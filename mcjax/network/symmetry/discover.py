@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..axes import Atom, Axes
+from ..axes import Atom
 from ..groups import Group
 from ..network import Network
 from ..sides import uses

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ..axes import Atom, Axes, Expr, atoms
-from ..blocks import Dim, cut, join, plan
+from ..blocks import Dim, join, plan
 from ..rules.shapes import segments
 from .systems import ANY, NONE, Constraints
 

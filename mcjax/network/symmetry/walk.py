@@ -10,8 +10,8 @@ import numpy as np
 from ..axes import Axes
 from ..frozen import Analysis
 from ..program import Constant, Equation, Operand, Program, scan_counts
-from ..rules.elementwise import elementwise
 from ..rules import RULES
+from ..rules.elementwise import elementwise
 from .contractions import convolution, dot_general
 from .pointwise import extreme, linear, rule_of, zeros
 from .systems import NONE, Constraints
