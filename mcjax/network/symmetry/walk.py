@@ -10,8 +10,8 @@ import numpy as np
 from ..axes import Axes
 from ..frozen import Analysis
 from ..program import Constant, Equation, Operand, Program, scan_counts
-from ..rules.elementwise import elementwise
 from ..rules import RULES
+from ..rules.elementwise import elementwise
 from .contractions import convolution, dot_general
 from .pointwise import extreme, linear, rule_of, zeros
 from .systems import NONE, Constraints
@@ -75,15 +75,15 @@ class Walk:
     def joined(self, value: Value, dims: Sequence[int], rule: Callable | None = None) -> Value:
         """One unknown for all entries along some axes."""
         unknowns = {k: along(value.at(k), dims, rule or self.linear) for k in value.unknowns}
-        zero = None if value.zero is None else value.zero.all(tuple(dims), keepdims=True)
+        zero = (
+            None if value.zero is None else np.asarray(value.zero.all(tuple(dims), keepdims=True))
+        )
         return Value(value.shape, unknowns, zero)
 
     def alike(self, values: Sequence[Value]) -> Value:
         """One value that each of these may be."""
         keys = dict.fromkeys(k for v in values for k in v.unknowns)
-        found = {
-            k: together([v.at(k) for v in values], lambda *a: self.linear(a)) for k in keys
-        }
+        found = {k: together([v.at(k) for v in values], lambda *a: self.linear(a)) for k in keys}
         return Value(values[0].shape, found)
 
 
@@ -112,9 +112,11 @@ def _pointwise(walk: Walk, program: Program, equation: Equation, values: list[Va
         for value in values:
             dropped(walk.constraints, value)
         return [Value(shape)]
-    if name == "convert_element_type" and not np.issubdtype(
-        np.dtype(equation.params["new_dtype"]), np.inexact
-    ) and equation.params["new_dtype"].name != "bfloat16":
+    if (
+        name == "convert_element_type"
+        and not np.issubdtype(np.dtype(equation.params["new_dtype"]), np.inexact)
+        and equation.params["new_dtype"].name != "bfloat16"
+    ):
         name = "floor"
     values = [v if v.rank == len(shape) else _lifted(v, len(shape)) for v in values]
     exponent = equation.params["y"] if name == "integer_pow" else None
@@ -212,7 +214,7 @@ def _pad(walk: Walk, program: Program, equation: Equation, values: list[Value]):
             filled = Value(tuple(opened[0]), {}, None)
             if not zero:
                 value = walk.joined(laid([value, filled], d, value.shape), [d])
-            value = Value(value.shape[:d] + (shape[d],) + value.shape[d + 1 :],
+            value = Value((*value.shape[:d], shape[d], *value.shape[d + 1 :]),
                           value.unknowns, value.zero)  # fmt: skip
             continue
         parts = []
@@ -344,7 +346,9 @@ def _dynamic_update(walk: Walk, program: Program, equation: Equation, values: li
     dims = [d for d in range(value.rank) if value.shape[d] != update.shape[d]]
     for v in (value, update):
         dropped(walk.constraints, v, [k for k in v.unknowns if k[1] in dims])
-    return [Value(value.shape, walk.alike([walk.joined(v, dims) for v in (value, update)]).unknowns)]
+    return [
+        Value(value.shape, walk.alike([walk.joined(v, dims) for v in (value, update)]).unknowns)
+    ]
 
 
 @_handles("gather")
