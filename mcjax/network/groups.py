@@ -36,7 +36,7 @@ class Group:
     places: tuple[Place, ...]
     atom: Atom = dataclasses.field(repr=False)
     outer: tuple[Atom, ...] = dataclasses.field(repr=False)
-    structure: GroupStructure = GroupStructure()
+    structure: GroupStructure = dataclasses.field(default_factory=GroupStructure)
 
     @property
     def symmetry(self) -> str:

@@ -147,7 +147,7 @@ class _Search:
                 if a > NONE:
                     root = system.find(int(a))
                     order[root] = max(order.get(root, (0, 0)), (level, -root))
-        return lambda v: order[v] if v in order else (0, -v)
+        return lambda v: order.get(v) or (0, -v)
 
     def _filled(self, system: System, values: Mapping[Any, int]) -> dict[tuple[int, int], Any]:
         """Exponents in the place of unknowns."""

@@ -201,7 +201,7 @@ class Constraints:
         """The unknown of a power: `sign` is 0 for even, 1 for odd, None for no sign passes."""
         if sign is None:
             self.no_sign(a)
-        if not k == 2:
+        if k != 2:
             self.kill(a)
         key = ("power", a, k, sign)
         if key not in self.made:

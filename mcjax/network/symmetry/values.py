@@ -17,6 +17,9 @@ from ..blocks import Dim, join, plan
 from ..rules.shapes import segments
 from .systems import ANY, NONE, Constraints
 
+# Positions on longer axes are taken to be alike: of what is fused there are never so many parts.
+_FEW = 64
+
 Key = tuple[Atom, int]  # an atom and the axis on which it stands
 
 
@@ -72,7 +75,7 @@ def leaf(constraints: Constraints, axes: Axes) -> Value:
     for d, expr in enumerate(axes):
         for atom in dict.fromkeys(a for a in atoms(expr) if not a.fixed):
             blocks = [_block(constraints, b, atom, d, simple[d]) for b in dims]
-            unknowns[atom, d] = join(blocks, how, sizes)
+            unknowns[atom, d] = np.asarray(join(blocks, how, sizes))
     return Value(shape, unknowns)
 
 
@@ -82,7 +85,7 @@ def _block(
     shape = tuple(d.size for d in dims)
     if not everywhere and not any(d.factor is atom and d.axis == axis for d in dims):
         return np.full(shape, NONE)
-    positions = [isinstance(d.factor, Atom) and d.factor.fixed for d in dims]
+    positions = [isinstance(d.factor, Atom) and d.factor.fixed and d.size <= _FEW for d in dims]
     varied = tuple(n if p else 1 for n, p in zip(shape, positions, strict=True))
     count = int(np.prod(varied, dtype=int))
     made = [constraints.fresh(atom) for _ in range(count)]

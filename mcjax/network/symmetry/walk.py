@@ -75,7 +75,9 @@ class Walk:
     def joined(self, value: Value, dims: Sequence[int], rule: Callable | None = None) -> Value:
         """One unknown for all entries along some axes."""
         unknowns = {k: along(value.at(k), dims, rule or self.linear) for k in value.unknowns}
-        zero = None if value.zero is None else value.zero.all(tuple(dims), keepdims=True)
+        zero = (
+            None if value.zero is None else np.asarray(value.zero.all(tuple(dims), keepdims=True))
+        )
         return Value(value.shape, unknowns, zero)
 
     def alike(self, values: Sequence[Value]) -> Value:
@@ -212,7 +214,7 @@ def _pad(walk: Walk, program: Program, equation: Equation, values: list[Value]):
             filled = Value(tuple(opened[0]), {}, None)
             if not zero:
                 value = walk.joined(laid([value, filled], d, value.shape), [d])
-            value = Value(value.shape[:d] + (shape[d],) + value.shape[d + 1 :],
+            value = Value((*value.shape[:d], shape[d], *value.shape[d + 1 :]),
                           value.unknowns, value.zero)  # fmt: skip
             continue
         parts = []
