@@ -138,3 +138,48 @@ COMPUTED: dict[str, Callable[[], Path]] = {
     "straight-through": straight_through,
     "flow": flow,
 }
+
+
+def orbit() -> Path:
+    """A ReLU network and the same with its units scaled."""
+    params = dict(zip("vu", two_matrices(), strict=True))
+    network = mcjax.trace(lambda p, x: jax.nn.relu(x @ p["v"]) @ p["u"], params, jnp.ones((2, 3)))
+    (name,) = network.groups
+    scaling = {name: {"positive": np.array([0.5, 2.0, 3.0, 1.0], np.float32)}}
+    return mcjax.path.Orbit(mcjax.Action.of(network, elements=scaling), params)
+
+
+def two_matrices() -> tuple[jax.Array, jax.Array]:
+    rng = np.random.default_rng(0)
+    return tuple(jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((3, 4), (4, 2)))  # type: ignore[return-value]
+
+
+def rotation(n: int) -> mcjax.symmetry.Logarithm:
+    q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(n, n)))
+    q[0] *= np.sign(np.linalg.det(q))
+    return mcjax.symmetry.log(q.astype(np.float32))
+
+
+def group_curve() -> Path:
+    u, v = two_matrices()
+    return mcjax.theory.GroupCurve((v, u), rotation(4), mcjax.theory.act_between)
+
+
+def approximate_curve() -> Path:
+    u, v = two_matrices()
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 2)), jnp.float32)
+    return mcjax.theory.ApproximateCurve((v, u), rotation(4), x, jax.nn.sigmoid)
+
+
+def linear_minimum() -> Path:
+    w, g = np.eye(3, dtype=np.float32), np.diag([2.0, 3.0, 1.5]).astype(np.float32)
+    return mcjax.theory.connect_minima((w, w), (g @ w, w @ np.linalg.inv(g)))
+
+
+# name → a path between ends of its own: in float32 only
+OWN: dict[str, Callable[[], Path]] = {
+    "orbit": orbit,
+    "group curve": group_curve,
+    "approximate curve": approximate_curve,
+    "linear minimum": linear_minimum,
+}

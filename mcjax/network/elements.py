@@ -79,7 +79,7 @@ def _too_much(group: Group, kind: str, asked: int, there: int) -> str:
 
 def _checked(group: Group, factor: Factor, value: Any, what: str) -> Any:
     if not hasattr(value, "dtype"):
-        value = np.asarray(value, np.result_type(float) if jax.config.jax_enable_x64 else "f4")
+        value = np.asarray(value)
     shape = (*group.shape, group.size) if factor.matrices else group.shape
     if np.shape(value) != shape:
         raise ValueError(f"{what} has shape {np.shape(value)}, expected {shape}")

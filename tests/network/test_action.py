@@ -102,7 +102,7 @@ def test_group_laws(model):
 
 def test_one_group_by_hand():
     """M D P on a linear bottleneck, against dense float64 matrices."""
-    f, shapes, x, _ = MODELS["bottleneck"]
+    f, shapes, _, _ = MODELS["bottleneck"]
     params = drawn(shapes, 4)
     network = mcjax.trace(f, params, jnp.ones((3, 5)))
     p, g = np.array([2, 0, 3, 1]), np.random.default_rng(5).normal(size=(D, D))
@@ -168,7 +168,7 @@ def test_orbit_stays_at_the_function(model):
 
 
 def test_saved_and_loaded(model, tmp_path):
-    _, shapes, _, network, _ = model
+    _, _, _, network, _ = model
     action = random(network, 1)
     mcjax.save(tmp_path / "action", action)
     again = mcjax.load(tmp_path / "action", like=network)
@@ -207,7 +207,7 @@ def test_what_no_curve_reaches():
     network, params = trace_of("bottleneck")
     g = np.diag([-1.0, 1, 1, 1]).astype(np.float32)
     action = mcjax.Action.of(network, elements={"w1": {"general linear": g}})
-    with pytest.raises(ValueError, match="negative determinant.*odd permutation"):
+    with pytest.raises(ValueError, match=r"negative determinant.*odd permutation"):
         action.log()
     with pytest.raises(ValueError, match="negative determinant"):
         mcjax.path.Orbit(action, params)

@@ -18,7 +18,7 @@ import mcjax.flows
 from mcjax.path import Arc, Bezier, Combination, Linear, Path, PolygonalChain, static
 from mcjax.testing import check_path
 
-from ..paths import COMPUTED, PATHS, mean, tree
+from ..paths import COMPUTED, OWN, PATHS, mean, tree
 
 
 def concrete(kind):
@@ -30,7 +30,7 @@ def concrete(kind):
 
 def test_every_path_is_among_the_paths():
     """A class that nobody put into tests/paths.py fails here."""
-    seen = [make() for make in (*PATHS.values(), *COMPUTED.values())]
+    seen = [make() for make in (*PATHS.values(), *COMPUTED.values(), *OWN.values())]
     kinds = {type(part) for path in seen for part in (path, *path.sections())}
     assert concrete(Path) <= kinds
     assert len(kinds) >= 11
@@ -39,6 +39,12 @@ def test_every_path_is_among_the_paths():
 @pytest.mark.parametrize("name", [*PATHS, *COMPUTED])
 def test_contract(name):
     check_path((PATHS | COMPUTED)[name](), tree(0), tree(1))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_contract_between_ends_of_their_own(name):
+    path = OWN[name]()
+    check_path(path, path(0.0), path(1.0))
 
 
 def test_the_contract_can_be_broken():
