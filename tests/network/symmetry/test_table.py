@@ -277,6 +277,7 @@ def test_elements_keep_the_function(host):
         done = moved(wide, given) if host else jax.jit(moved)(wide, given)
         tokens = TOKENS.astype(np.float64)
         before, after = (attention(jax.tree.unflatten(treedef, v), tokens) for v in (wide, done))
+    done = map(np.asarray, done)
     assert all(np.abs(v - w).max() > 0.1 for v, w in zip(done, wide, strict=True))
     np.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-9)
 
