@@ -30,8 +30,8 @@ def curvature(path: Path, t: Any) -> tuple[np.ndarray, np.ndarray]:
     **Returns:** (κ, speed), each (T,).
 
         >>> import jax.numpy as jnp, mcjax
-        >>> arc = mcjax.path.Bezier({"w": jnp.zeros(2)}, {"w": jnp.array([2.0, 0.0])},
-        ...                         ({"w": jnp.array([1.0, 1.0])},))
+        >>> corners = ([0.0, 0.0], [1.0, 1.0], [2.0, 0.0])
+        >>> arc = mcjax.path.Bezier([{"w": jnp.array(v)} for v in corners])
         >>> curvature(arc, [0.5])[0].tolist()  # ‖γ″‖ / ‖γ′‖² = 4 / 2²
         [1.0]
     """

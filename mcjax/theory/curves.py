@@ -29,8 +29,8 @@ class GroupCurve(Path):
         >>> w = (np.eye(2), np.ones((1, 2)))
         >>> g = mcjax.symmetry.log(np.array([[2.0, 1.0], [0.0, 1.0]]))
         >>> v, u = GroupCurve(w, g, act_between)(1.0)
-        >>> v.round(3).tolist(), (u @ v).round(3).tolist()
-        ([[2.0, 1.0], [0.0, 1.0]], [[1.0, 1.0]])
+        >>> (u @ v).round(3).tolist()
+        [[1.0, 1.0]]
     """
 
     params: Any
