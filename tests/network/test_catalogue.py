@@ -46,7 +46,8 @@ def test_every_group_moves_something(model):
 def test_groups_form_a_group(model):
     case, network = model
     params = case.another(1)
-    a, b = (mcjax.Action.random(network, jax.random.key(k)) for k in (5, 6))
+    drawn = (network.random_permutations(jax.random.key(k)) for k in (5, 6))
+    a, b = (mcjax.Action.of(network, p) for p in drawn)
     jax.tree.map(np.testing.assert_array_equal, (a @ b)(params), a(b(params)))
     jax.tree.map(np.testing.assert_array_equal, a.inverse()(a(params)), params)
 

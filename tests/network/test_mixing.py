@@ -14,7 +14,7 @@ from mcjax.testing.models.catalogue import MLP, linen, vectors
 def test_permutation_matrices_permute(model):
     """On every architecture, dependent groups included."""
     case, network = model
-    action = mcjax.Action.random(network, jax.random.key(2))
+    action = mcjax.Action.of(network, network.random_permutations(jax.random.key(2)))
     moved = jax.jit(network.mix)(action.matrices(), case.params)
     jax.tree.map(np.testing.assert_array_equal, moved, action(case.params))
 

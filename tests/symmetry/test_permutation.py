@@ -119,19 +119,22 @@ def test_arrays_alone():
 # -- actions ---------------------------------------------------------------------------------
 
 
+def close(a, b):
+    """To the rounding of products with matrices of condition 10."""
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
 def test_actions_are_values_and_pytrees(network):
     a, b = (mcjax.Action.random(network, jax.random.key(k)) for k in (0, 1))
     params = random_params(3)
     jitted = jax.jit(lambda a, b, p: ((a @ b.inverse())(p), (a @ b).allclose(b @ a)))
     moved, same = jitted(a, b, params)
-    jax.tree.map(np.testing.assert_array_equal, moved, a(b.inverse()(params)))
+    jax.tree.map(close, moved, a(b.inverse()(params)))
     assert bool(same) == (a @ b).allclose(b @ a)
     stacked = jax.tree.map(lambda *v: jnp.stack(v), a, b)
     every = jax.vmap(lambda action, p: action(p), (0, None))(stacked, params)
     for i, action in enumerate((a, b)):
-        jax.tree.map(
-            lambda v, w, i=i: np.testing.assert_array_equal(v[i], w), every, action(params)
-        )
+        jax.tree.map(lambda v, w, i=i: close(v[i], w), every, action(params))
     inverses = jax.vmap(lambda action: action.inverse())(stacked)
     assert jax.tree.map(lambda v: v[1], inverses).allclose(b.inverse())
     with pytest.raises(AttributeError, match="cannot change"):
