@@ -25,7 +25,6 @@ from ..network import chunks
 from ..network.activations import analysis_for
 from ..network.batch_norm import batch_statistics, normalisations_of
 from ..network.model import Model, replace_leaves
-from ..network.moments import sizes
 from ..network.network import Layer, Network
 from ..network.program import Program, run
 from ..path import Path
@@ -121,7 +120,7 @@ def _parts(x: Inputs) -> Iterator[tuple[Any, int]]:
     """
     for block in x.blocks():
         first = 0
-        for size, number in sizes(length(block), x.chunk):
+        for size, number in chunks.sizes(length(block), x.chunk):
             last = first + size * number
             part = per_example(lambda v, i=first, j=last: v[i:j], block)
             yield jax.tree.map(jnp.asarray, part), size

@@ -12,8 +12,9 @@ from .. import _check, _check_model
 from .._stream import Inputs
 from .._types import Params
 from ..network.axes import Atom
-from ..network.moments import Left, Moments, moments, pools_of
+from ..network.moments import Moments, moments
 from ..network.network import Network
+from ..network.pools import Left, pools_of
 from ..transport.groups import solve_groups
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver

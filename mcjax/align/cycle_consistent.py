@@ -159,18 +159,16 @@ class _FrankWolfe:
         return found, [float(np.ldexp(v, 2 * self.exponent)) for v in history], status
 
     def value(self, permutations: Permuted) -> float:
-        matrices = [self.matrices(p) for p in permutations]
+        matrices = _matrices(self.network, permutations)
         return float(_objective(self.network, self.trees, matrices))
 
     def relax(self, first: Permuted, history: list[float]) -> list[dict[str, Any]]:
         """Matrices of great value; `history` grows by that of each step."""
-        matrices = [self.matrices(p) for p in first]
+        matrices = _matrices(self.network, first)
         for _ in range(self.steps):
             gradient = jax.device_get(_gradient(self.network, self.trees, matrices))
-            towards = [
-                self.matrices({n: self.assigned(g) for n, g in of_one.items()})
-                for of_one in gradient
-            ]
+            assigned = [{n: self.assigned(g) for n, g in of_one.items()} for of_one in gradient]
+            towards = _matrices(self.network, assigned)
             values = np.asarray(_along(self.network, self.trees, matrices, towards))
             best = int(values.argmax())
             if values[best] <= history[-1] + _TOLERANCE * abs(history[-1]):
@@ -189,7 +187,7 @@ class _FrankWolfe:
         **Returns:** (permutations, value, whether none is left that gains)
         """
         for _ in range(self.steps):
-            matrices = [self.matrices(p) for p in found]
+            matrices = _matrices(self.network, found)
             gradient = jax.device_get(_gradient(self.network, self.trees, matrices))
             gains = [
                 (_gain(g, found[i][n], new), i, n, new)
@@ -208,9 +206,6 @@ class _FrankWolfe:
             else:
                 return found, value, True
         return found, value, False
-
-    def matrices(self, permutations: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        return Action.of(self.network, permutations).matrices()
 
     def assigned(self, matrix: Any) -> np.ndarray:
         """argmax ⟨P, M⟩ for each matrix, as index arrays."""
@@ -260,6 +255,11 @@ def _relaxed(network: Network, trees: Sequence[Params], matrices: Sequence[Matri
     moved = _counted(network, [network.mix(m, p, check=False) for m, p in pairs])
     total = linear_combination((1.0,) * len(moved), moved)
     return (squared_norm(total) - sum(squared_norm(m) for m in moved)) / 2
+
+
+@compiled_for("network")
+def _matrices(network: Network, permutations: Any) -> list[dict[str, jax.Array]]:
+    return [Action.of(network, p).matrices() for p in permutations]
 
 
 @compiled_for("network")

@@ -9,8 +9,9 @@ import numpy as np
 
 from .. import _check, _check_model
 from .._types import Params
-from ..network.moments import Moments, moments, pools_of
+from ..network.moments import Moments, moments
 from ..network.network import Network
+from ..network.pools import pools_of
 from .activations import TAPS, checked_inputs, correlations
 
 

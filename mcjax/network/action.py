@@ -19,7 +19,7 @@ from ..symmetry.permutation import compose, invert
 from . import elements as of_elements
 from .elements import Elements
 from .network import Network
-from .subgroups import logarithms, powers, split
+from .subgroups import inverse_powers, logarithms, powers, split
 
 _SHOWN = 6  # groups in a repr
 _SAME = 1e-4  # rounding of products in float32
@@ -283,6 +283,11 @@ class ActionLogarithm:
         """The action at t: the identity at 0, the one that it is of at 1. Works under jit."""
         stay = self.network.identity_permutations()
         return Action._of(self.network, stay, powers(self.logarithms, t))
+
+    def applied(self, t: Any, params: Params) -> Params:
+        """(Packed) parameters moved by `power(t)`: only exponentials and products."""
+        given = powers(self.logarithms, t), params, inverse_powers(self.logarithms, t)
+        return of_elements.apply(self.network, *given)
 
 
 __all__ = ["Action", "ActionLogarithm"]

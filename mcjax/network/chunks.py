@@ -24,6 +24,13 @@ def starts(n: int, chunk: int) -> Callable:
     return start
 
 
+def sizes(n: int, chunk: int) -> list[tuple[int, int]]:
+    """(Examples in a chunk, number of such chunks): all n, in chunks of at most two sizes."""
+    number = -(-n // chunk)
+    small, more = divmod(n, number)
+    return [(size, k) for size, k in ((small + 1, more), (small, number - more)) if k]
+
+
 def types(x: Any, chunk: int) -> Any:
     """The types of a chunk of data."""
     whole = jax.tree.map(type_of, x)

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from .. import _check_model
 from .._static import unpack
 from .program import Constant, Program
 
@@ -57,7 +56,6 @@ def note_if_swapped(apply_fn: Any, params: Any, x: Any, error: Exception) -> Non
     """A note on an error where the function works with the two arguments in the other order."""
     try:
         jax.eval_shape(lambda p, v: apply_fn(unpack(p), v), x, unpack(params))
-        _check_model.function(apply_fn, "apply_fn")
     except Exception:  # then they were not swapped, and the error stands as it is
         return
     error.add_note(

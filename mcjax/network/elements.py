@@ -8,6 +8,7 @@ permuted first, then scaled, then mixed by matrices.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -44,12 +45,7 @@ def given_elements(network: Network, elements: Mapping[str, Mapping[str, Any]]) 
     """Checked elements by factor, of those by group and kind."""
     found: dict[Key, Any] = {}
     for name, of_kinds in elements.items():
-        if name not in network.groups:
-            raise ValueError(
-                f"elements: unknown group {name!r}; the groups are "
-                f"{', '.join(map(repr, network.groups)) or 'none'}"
-            )
-        group = network.groups[name]
+        group = network.group(name, "elements")
         if not isinstance(of_kinds, Mapping):
             raise ValueError(
                 f"elements[{name!r}]: expected a mapping from kinds of factors to arrays, got "
@@ -141,8 +137,13 @@ def identity_element(network: Network, key: Key) -> np.ndarray:
     return np.broadcast_to(np.eye(shape[-1]), (*shape, shape[-1])) if matrices else np.ones(shape)
 
 
-def apply(network: Network, elements: Elements, params: Any) -> Any:
-    """Packed parameters with all elements applied, scalings before matrices."""
+def apply(
+    network: Network, elements: Elements, params: Any, inverses: Elements = MappingProxyType({})
+) -> Any:
+    """Packed parameters with all elements applied, scalings before matrices.
+
+    - `inverses`: of matrices, where they are known
+    """
     order = sorted(elements, key=lambda k: factor_of(network, k).matrices)
     leaves = list(network.flatten(params, "params"))
     for key in order:
@@ -150,7 +151,7 @@ def apply(network: Network, elements: Elements, params: Any) -> Any:
         for number, _ in factor.moves:
             axes = network.leaf_axes[number]
             leaves[number] = transform_leaf(
-                group, factor, elements[key], number, leaves[number], axes
+                group, factor, elements[key], number, leaves[number], axes, inverses.get(key)
             )
     return jax.tree.unflatten(network.treedef, leaves)
 

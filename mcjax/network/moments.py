@@ -21,18 +21,14 @@ from .._inputs import length, type_of
 from .._stream import Inputs
 from .._types import Params
 from . import chunks
-from .activations import analysis_for, axes_of, tapped
+from .activations import analysis_for, axes_of
 from .axes import Atom
-from .blocks import Block, blocks
+from .blocks import blocks
 from .coarse import coarse
-from .frozen import Analysis
 from .network import Network
+from .pools import Piece, Pool, described, kept, pools, pools_of
 from .program import run
 
-# Units of one array that are matched jointly; beyond, their cross moments would not fit. Groups
-# that do not depend on each other are better matched one after the other before that.
-MAX_JOINT = 8192
-MAX_CROSSED = 2048
 # Deviations outside 2^±_PLAIN are held in units of their own, down to 2^-_SMALLEST.
 _PLAIN = 30
 _SMALLEST = 100
@@ -58,126 +54,6 @@ class Moments:
     cross: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class _Piece:
-    """A block of a value: its number, its fixed axes and those of its units, in order."""
-
-    block: int
-    fixed: tuple[int, ...]
-    units: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Pool:
-    """The blocks of a value that hold the same units: one moment.
-
-    - `fixed`: the outer axes that the units follow and that stand in the block
-    - `only`: outer axes of which a block holds one index each; `pieces`: those of each index
-    """
-
-    value: int
-    units: tuple[Atom, ...]
-    fixed: tuple[Atom, ...]
-    only: tuple[Atom, ...]
-    pieces: tuple[tuple[tuple[int, ...], tuple[_Piece, ...]], ...]
-
-    @property
-    def bytes(self) -> int:
-        units, fixed = (math.prod(a.size for a in some) for some in (self.units, self.fixed))
-        return 4 * len(self.pieces) * fixed * units**2
-
-
-@dataclasses.dataclass(frozen=True)
-class Left:
-    """Units that stand on an activation and are not compared there, and why not."""
-
-    units: tuple[Atom, ...]
-    why: str
-
-
-def pools(
-    network: Network, x: Any, size: int, tap: str, settled: Collection[str]
-) -> tuple[list[Pool], list[Left]]:
-    """The moments to compare two networks by on `size` examples, and what they leave out.
-
-    **Arguments:**
-    - `settled`: groups already matched; their units count as samples
-    """
-    analysis, found = analysis_for(network, chunks.types(x, size))
-    keep = _keep(network, settled)
-    out: list[Pool] = []
-    left: list[Left] = []
-    for value in tapped(network, analysis, found, tap):
-        pooled: dict[Any, dict[tuple[int, ...], list[_Piece]]] = {}
-        for number, dims in enumerate(_blocks_of(analysis, value, keep)):
-            here = [i for i, d in enumerate(dims) if _compared(network, d.factor, settled)]
-            units = tuple(network.group_of(dims[i]).atom for i in here)
-            reason = _too_much(network, units)
-            if reason:
-                left.append(Left(units, reason))
-            elif units:
-                key, index, piece = _piece(network, dims, number, here)
-                pooled.setdefault(key, {}).setdefault(index, []).append(piece)
-        for (units, fixed, only), by_index in pooled.items():
-            pieces = tuple((index, tuple(p)) for index, p in sorted(by_index.items()))
-            out.append(Pool(value, units, fixed, only, pieces))
-    return out, left
-
-
-def _keep(network: Network, settled: Collection[str]) -> set[Atom]:
-    groups = [g for g in network.groups.values() if g.name not in settled]
-    return {a for g in groups for a in (g.atom, *g.outer)}
-
-
-def _compared(network: Network, factor: Any, settled: Collection[str]) -> bool:
-    group = network.by_atom.get(factor)
-    return group is not None and group.name not in settled
-
-
-def _blocks_of(analysis: Analysis, value: int, keep: Collection[Atom]) -> list[Block]:
-    axes = coarse(axes_of(analysis, value), keep)
-    shape = [math.prod(f.size for f in e) for e in axes]
-    return [dims for _, dims in blocks(np.broadcast_to(np.zeros(()), shape), axes)]
-
-
-def _too_much(network: Network, units: tuple[Any, ...]) -> str:
-    names = " and ".join(repr(network.by_atom[u].name) for u in dict.fromkeys(units))
-    if len(set(units)) < len(units):
-        return f"an activation holds {names} on several axes at once"
-    most = MAX_JOINT if _nested(network, units) else MAX_CROSSED
-    if math.prod(u.size for u in units) > most:
-        return f"an activation holds more than {most} units of {names} jointly"
-    return ""
-
-
-def _nested(network: Network, units: tuple[Any, ...]) -> bool:
-    """Whether all units depend on one of them."""
-    outer = {u: network.by_atom[u].outer for u in units}
-    return not units or any(all(r is u or r in outer[u] for u in units) for r in units)
-
-
-def _piece(
-    network: Network, dims: Block, number: int, here: list[int]
-) -> tuple[Any, tuple[int, ...], _Piece]:
-    """((units, fixed, only), index along `only`, piece), all in the order of the groups."""
-    order = {g.atom: i for i, g in enumerate(network.groups.values())}
-    units = sorted(here, key=lambda i: order[dims[i].factor])  # type: ignore[index]
-    needed = dict.fromkeys(o for i in units for o in network.group_of(dims[i]).outer)
-    along = [i for o in needed for i, d in enumerate(dims) if d.factor is o and i not in units]
-    fixed = [i for i in along if dims[i].only is None]
-    only = [i for i in along if dims[i].only is not None]
-    key = tuple(tuple(dims[i].factor for i in some) for some in (units, fixed, only))
-    index = tuple(dims[i].only or 0 for i in only)
-    return key, index, _Piece(number, tuple(fixed), tuple(units))
-
-
-def sizes(n: int, chunk: int) -> list[tuple[int, int]]:
-    """(Examples in a chunk, number of such chunks): all n, in chunks of at most two sizes."""
-    number = -(-n // chunk)
-    small, more = divmod(n, number)
-    return [(size, k) for size, k in ((small + 1, more), (small, number - more)) if k]
-
-
 def moments(
     network: Network,
     a: Params,
@@ -200,9 +76,9 @@ def moments(
         mine = [which[k] for k in some]
         total: Any = None
         for block in x.blocks():
-            plan = tuple(sizes(length(block), x.chunk))
+            plan = tuple(chunks.sizes(length(block), x.chunk))
             found = [pools(network, block, size, tap, settled)[0] for size, _ in plan]
-            if any(_described(f) != _described(first) for f in found):
+            if any(described(f) != described(first) for f in found):
                 raise RuntimeError(
                     "the model's activations hold other units for another batch length"
                 )
@@ -214,20 +90,8 @@ def moments(
             yield _assemble(network, first[i], total.pop(0))
 
 
-def pools_of(
-    network: Network, x: Inputs, tap: str, settled: Collection[str]
-) -> tuple[list[Pool], list[Left]]:
-    """The pools of a chunk of inputs."""
-    first = x.first()
-    return pools(network, first, sizes(length(first), x.chunk)[0][0], tap, settled)
-
-
-def _described(found: Sequence[Pool]) -> list[Any]:
-    return [(p.units, p.fixed, p.only, [i for i, _ in p.pieces]) for p in found]
-
-
 def _keep_tuple(network: Network, settled: Collection[str]) -> tuple[Atom, ...]:
-    return tuple(sorted(_keep(network, settled), key=lambda atom: atom.index))
+    return tuple(sorted(kept(network, settled), key=lambda atom: atom.index))
 
 
 def _passes(needed: Sequence[int]) -> Iterator[list[int]]:
@@ -336,7 +200,7 @@ def _chunk_sums(
     ]
 
 
-def _matrix(found: Sequence[Any], pieces: Sequence[_Piece]) -> jax.Array:
+def _matrix(found: Sequence[Any], pieces: Sequence[Piece]) -> jax.Array:
     """Blocks that hold the same units as one array (fixed, samples, units)."""
     out = []
     for piece in pieces:

@@ -145,12 +145,7 @@ class Network(Structure):
                 )
             permutations = held
         for name, indices in permutations.items():
-            if name not in self.groups:
-                raise ValueError(
-                    f"permutations: unknown group {name!r}; the groups are "
-                    f"{', '.join(map(repr, self.groups)) or 'none'}"
-                )
-            group = self.groups[name]
+            group = self.group(name, "permutations")
             if np.shape(indices) != group.shape:
                 raise ValueError(
                     f"permutations[{name!r}] has shape {np.shape(indices)}, expected {group.shape}"

@@ -13,7 +13,7 @@ A frozen normaliser of the raw input has the same algebra and counts as a normal
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .coefficients import (
@@ -37,6 +37,7 @@ from .coefficients import (
     sliced_polynomial,
     times,
 )  # fmt: skip
+from .layers import consumers
 from .program import Constant, Equation, Operand, Program, scan_counts
 
 # What takes a part of an array, or shows it in another shape.
@@ -341,21 +342,32 @@ class _Level:
     def _read_elsewhere(self) -> None:
         """Refuse statistics that something else than their normalisations reads."""
         both = [(n, s) for n in self.found for s in (n.mean, n.variance)]
-        depth = len(self.loops)
+        depth, readers = len(self.loops), consumers(self.program)
         for value in {*self.program.inputs, *self.producers} & set(self.leaves):
             those = [n for n, s in both if s.leaf == self.leaves[value]]
             own = {e.index for n in those if n.loops == self.loops for e in n.inside}
             inner = {n.loops[depth] for n in those if len(n.loops) > depth}
-            ends, reached = {n.output for n in those}, {value}
-            for equation in self.program.equations if those else ():
-                read = reached.intersection(o for o in equation.inputs if isinstance(o, int))
-                if not read or (read == {value} and equation.index in inner):
-                    continue
-                if equation.index not in own:
-                    self.refused[self.leaves[value]] = (
-                        "something besides its normalisation reads it"
-                    )
-                reached.update(o for o in equation.outputs if o not in ends)
+            reached = _reached(readers, value, inner, {n.output for n in those})
+            if those and any(e.index not in own for e in reached):
+                self.refused[self.leaves[value]] = "something besides its normalisation reads it"
+
+
+def _reached(
+    readers: Mapping[int, Sequence[Equation]], value: int, inner: set[int], ends: set[int]
+) -> Iterator[Equation]:
+    """What is computed from a value, as far as the ends; not where `inner` equations read it.
+
+    From reader to reader: a walk over the program for each statistic would be quadratic.
+    """
+    seen, pending = {value}, [value]
+    while pending:
+        read = pending.pop()
+        for equation in readers.get(read, ()):
+            if read == value and equation.index in inner:
+                continue
+            yield equation
+            pending += (new := {*equation.outputs} - ends - seen)
+            seen |= new
 
 
 def _bodies(program: Program, equation: Equation) -> Iterable[tuple[Program, Any, tuple[int, int]]]:

@@ -82,6 +82,15 @@ class Structure:
         """`apply_fn`, compared by what it computes."""
         return Function(self)
 
+    def group(self, name: Any, what: str) -> Group:
+        """The group of a name that came in the argument `what`."""
+        if name not in self.groups:
+            raise ValueError(
+                f"{what}: unknown group {name!r}; the groups are "
+                f"{', '.join(map(repr, self.groups)) or 'none'}"
+            )
+        return self.groups[name]
+
     def group_of(self, dim: Dim) -> Group:
         """The group that a dimension of a block holds."""
         return self.by_atom[dim.factor]  # type: ignore[index]

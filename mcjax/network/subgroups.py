@@ -94,4 +94,9 @@ def powers(logs: Mapping[Key, Any], t: Any) -> dict[Key, Any]:
     return {k: v.power(t) if isinstance(v, Logarithm) else jnp.exp(t * v) for k, v in logs.items()}
 
 
-__all__ = ["logarithms", "powers", "split"]
+def inverse_powers(logs: Mapping[Key, Any], t: Any) -> dict[Key, Any]:
+    """The inverses of `powers`, of matrices alone: nothing is solved."""
+    return {k: v.inverse_power(t) for k, v in logs.items() if isinstance(v, Logarithm)}
+
+
+__all__ = ["inverse_powers", "logarithms", "powers", "split"]

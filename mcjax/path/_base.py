@@ -253,6 +253,14 @@ class Path(Family, abstract=True):
         raise ValueError(f"a {type(self).__name__} path has no free points to fit")
 
 
+def ended(t: Any, start: Params, point: Params, end: Params) -> Params:
+    """A point that is computed to rounding, and exactly the ends at t = 0 and t = 1."""
+    return jax.tree.map(
+        lambda a, p, b: jnp.where(t == 0, a, jnp.where(t == 1, b, p)).astype(a.dtype),
+        start, point, end,
+    )  # fmt: skip
+
+
 def checked_time(t: Any) -> jax.Array:
     """A t that a path may be asked for.
 

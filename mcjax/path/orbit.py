@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from .. import _check_model
 from .._types import Params
 from ..network.action import Action, ActionLogarithm
 from ..network.network import Network
-from ._base import Path, static, time
+from ._base import Path, ended, static, time
 
 
 class Orbit(Path):
@@ -61,13 +58,7 @@ class Orbit(Path):
 
     def at(self, t: Any) -> Params:
         t = time(t)
-        moved = self.curve.power(t)(self.start)
-
-        def exact(start: Any, point: Any, end: Any) -> Any:
-            """Products are exact to rounding only; the ends are what they are."""
-            return jnp.where(t <= 0, start, jnp.where(t >= 1, end, point)).astype(start.dtype)
-
-        return jax.tree.map(exact, self.start, moved, self.end)
+        return ended(t, self.start, self.curve.applied(t, self.start), self.end)
 
     def mixture(self, coordinates: Any) -> None:
         """The points hold their own statistics, which move with the units."""

@@ -15,7 +15,9 @@ import numpy as np
 
 from .. import _check
 from ..path import Path
+from ..path._base import ended
 from ..symmetry import Logarithm, log
+from ..symmetry.logarithm import require_invertible
 
 # Products of the two ends may differ by this fraction: they come from training.
 _TOLERANCE = 1e-4
@@ -74,9 +76,7 @@ class LinearMinimum(Path):
         for w, inverse, g in zip(self.a[:-1], self.inverses, self.logarithms, strict=True):
             hidden.append(g.power(t) @ w)
             last = last @ inverse @ g.inverse_power(t)
-        inside = (*hidden, last)
-        ends = zip(inside, self.a, self.b, strict=True)
-        return tuple(jnp.where(t == 0, a, jnp.where(t == 1, b, w)) for w, a, b in ends)
+        return ended(t, self.a, (*hidden, last), self.b)
 
 
 @_check.on_host
@@ -200,19 +200,11 @@ def _matrices(weights: Sequence[Any], name: str, size: int | None = None) -> lis
     found = []
     for i, w in enumerate(weights):
         matrix = np.asarray(w)
-        if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
-            raise ValueError(
-                f"{name}[{i}]: expected a real matrix, got shape {matrix.shape}, {matrix.dtype}"
-            )
-        size = len(matrix) if size is None else size
+        size = len(np.atleast_1d(matrix)) if size is None else size
         if matrix.shape != (size, size):
             raise ValueError(f"{name}[{i}]: expected shape {(size, size)}, got {matrix.shape}")
-        if not np.isfinite(matrix).all():
-            raise ValueError(f"{name}[{i}] has entries that are not finite")
-        matrix = matrix.astype(np.float64)
-        if np.linalg.matrix_rank(matrix) < size:
-            raise ValueError(f"{name}[{i}] is singular to rounding; the proposition is of GL(h)")
-        found.append(matrix)
+        require_invertible(matrix, f"{name}[{i}]")  # the proposition is of GL(h)
+        found.append(matrix.astype(np.float64))
     return found
 
 

@@ -88,6 +88,12 @@ def test_random_actions_keep_the_function(model):
     close(f(action(params), x), f(params, x))
 
 
+def test_the_contract(model):
+    _, shapes, x, network, _ = model
+    one, other = random(network, 5), random(network, 6)
+    mcjax.testing.check_action(one, drawn(shapes, 1), x, other, tolerance=1e-3)
+
+
 def test_group_laws(model):
     _, shapes, _, network, _ = model
     p, q, r = (random(network, s) for s in range(3))

@@ -16,7 +16,10 @@ import mcjax
 from mcjax._stream import Inputs
 from mcjax.align import match_activations
 from mcjax.network import moments as module
-from mcjax.network.moments import moments, pools, sizes
+from mcjax.network import pools as pooling
+from mcjax.network.chunks import sizes
+from mcjax.network.moments import moments
+from mcjax.network.pools import pools
 
 from ..large import SMALL, Clip, Tower
 
@@ -161,7 +164,7 @@ def test_activations_that_are_not_finite_are_named():
 
 
 def test_units_too_many_to_match_are_said(monkeypatch):
-    monkeypatch.setattr(module, "MAX_JOINT", 5)
+    monkeypatch.setattr(pooling, "MAX_JOINT", 5)
     model = lambda p, x: jnp.tanh(jnp.tanh(x @ p["w"]) @ p["v"]) @ p["o"]
     a = {"w": jnp.eye(4, 6), "v": jnp.ones((6, 3)), "o": jnp.ones((3, 1))}
     x = tokens(5, 1)[:, 0]

@@ -249,9 +249,9 @@ def test_groups(name):
 
 def test_units_too_many_to_match_jointly_are_matched_in_turns(monkeypatch):
     """A mixer's hidden tokens stand beside its channels: these first, then those."""
-    from mcjax.network import moments
+    from mcjax.network import pools
 
-    monkeypatch.setattr(moments, "MAX_CROSSED", 30)  # 8 channels × 5 tokens are more
+    monkeypatch.setattr(pools, "MAX_CROSSED", 30)  # 8 channels × 5 tokens are more
     case = MODELS["mixer"]()
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     a = case.another(1)

@@ -161,12 +161,14 @@ def test_heights_are_those_of_a_network_and_the_print_is_wrong(k):
         )
         m = float(theory.scale_for_barrier(7.0, norm, k))
         assert network_loss(w, z, m, k, range(4), 0.5) > 7
-    # The printed exponent k, for k = 2 and ‖Y‖² = b = 1: (2³ · 2 − 1)² is a scale that does it
-    # too; for k = ½ it is not the solution of Eq. 16.
-    printed = (2**1.5 * 2 - 1) ** 0.5
-    assert 2**-1.5 * (1 + printed**-0.5) != pytest.approx(2)
-    solved = (2**1.5 * 2 - 1) ** (-1 / 0.5)
-    assert 2**-1.5 * (1 + solved**-0.5) == pytest.approx(2)
+
+
+def test_the_printed_exponent_gives_too_low_a_barrier():
+    """Prop. 5.3 for k = ½, b = ‖Y‖² = 1: the loss at the middle is 0.003 with m's exponent k."""
+    k, base = 0.5, 2**1.5 * 2 - 1
+    losses = [(theory.segment_gain(0.5, base**e, k) - 1) ** 2 for e in (k, -1 / k)]
+    assert losses[0] < 0.01
+    assert losses[1] > 1
 
 
 @pytest.mark.parametrize("k", [1.0, 2.0])

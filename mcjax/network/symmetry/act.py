@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,20 +15,27 @@ from ..layout import Layout, followed
 from .factors import Factor, Move
 
 
-def transform_leaf(group: Group, factor: Factor, element: Any, number: int, leaf: Any, axes: Axes):
+def transform_leaf(
+    group: Group, factor: Factor, element: Any, number: int, leaf: Any, axes: Axes,
+    inverse: Any = None,
+) -> Any:  # fmt: skip
     """One leaf with an element of a factor applied, on the host if it is a NumPy array.
 
     **Arguments:**
     - `group`: whose units; `factor`: one of `group.structure.factors`, not the permutations
     - `element`: c, of `group.shape`, or g, (*group.shape, n)
     - `number`: of the leaf; `axes`: its axes
+    - `inverse`: g⁻¹ where it is known, else it is computed if the leaf needs it
     """
     for move in dict(factor.moves).get(number, ()):
-        leaf = _moved(group, factor, element, move, leaf, axes)
+        leaf = _moved(group, factor, (element, inverse), move, leaf, axes)
     return leaf
 
 
-def _moved(group: Group, factor: Factor, element: Any, move: Move, leaf: Any, axes: Axes):
+def _moved(
+    group: Group, factor: Factor, both: tuple[Any, Any], move: Move, leaf: Any, axes: Axes
+) -> Any:
+    element, inverse = both
     how, dims = plan(axes)
     exponents = move.exponents
     blocks = cut(leaf, how)
@@ -37,7 +43,8 @@ def _moved(group: Group, factor: Factor, element: Any, move: Move, leaf: Any, ax
         powers: list[Any] = [int(exponents.flat[0])] * len(blocks)
     else:
         powers = [_power(k) for k in cut(np.broadcast_to(exponents, np.shape(leaf)), how)]
-    inverse = _inverse(element) if factor.matrices and (exponents == -1).any() else None
+    if factor.matrices and (exponents == -1).any():
+        inverse = _transposed(_inverse(element) if inverse is None else inverse)
     done = []
     for block, power, of in zip(blocks, powers, dims, strict=True):
         for i, dim in enumerate(of):
@@ -102,7 +109,11 @@ def _multiplied(
 
 def _inverse(element: Any) -> Any:
     xp: Any = np if isinstance(element, np.ndarray) else jnp
-    return xp.swapaxes(xp.linalg.inv(element), -1, -2)
+    return xp.linalg.inv(element)
+
+
+def _transposed(matrix: Any) -> Any:
+    return matrix.swapaxes(-1, -2)
 
 
 def random_element(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -120,7 +131,4 @@ def random_element(kind: str, shape: tuple[int, ...], rng: np.random.Generator) 
     return orthogonal_of(rng.normal(size=inner), fixing_ones=fixing)
 
 
-Elements = Mapping[tuple[str, int], Any]  # (group, number of the factor) → element
-
-
-__all__ = ["Elements", "random_element", "transform_leaf"]
+__all__ = ["random_element", "transform_leaf"]

@@ -15,6 +15,7 @@ from ..axes import Atom
 from ..groups import Group
 from ..network import Network
 from ..sides import uses
+from . import loops, moving, sums  # noqa: F401  # they register what the walk handles
 from .factors import Factor, GroupStructure, Move
 from .systems import CONSTANT, NONE, Constraints, Solution, System
 from .values import Value

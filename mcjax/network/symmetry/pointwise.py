@@ -56,9 +56,7 @@ def compare(c: Constraints, unknowns: Sequence[int]) -> int:
 
 
 def equal(c: Constraints, unknowns: Sequence[int]) -> int:
-    for a in unknowns:
-        if a > NONE:
-            c.kill(a)
+    finite(c, unknowns)
     linear(c, unknowns)
     return NONE
 
@@ -72,10 +70,7 @@ def odd(c: Constraints, unknowns: Sequence[int]) -> int:
 
 
 def even(c: Constraints, unknowns: Sequence[int]) -> int:
-    (a,) = unknowns
-    if a > NONE:
-        c.kill(a)
-        c.no_scaling(a)
+    odd(c, unknowns)
     return NONE
 
 
@@ -110,10 +105,7 @@ def power(k: Fraction, sign: int | None) -> Rule:
 
 def sign(c: Constraints, unknowns: Sequence[int]) -> int:
     (a,) = unknowns
-    if a <= NONE:
-        return NONE
-    made = c.power(a, 0, 1)
-    return made
+    return c.power(a, 0, 1) if a > NONE else NONE
 
 
 def finite(c: Constraints, unknowns: Sequence[int]) -> int:

@@ -39,17 +39,15 @@ class Value:
     def rank(self) -> int:
         return len(self.shape)
 
+    def copy(self) -> Value:
+        return Value(self.shape, dict(self.unknowns), self.zero)
+
     def at(self, key: Key) -> np.ndarray:
         """The unknowns for a key; `NONE` where the atom does not stand, `ANY` where all is 0."""
         found = self.unknowns.get(key)
         if found is None:
             found = np.full((1,) * self.rank, NONE)
         return found if self.zero is None else np.where(self.zero, ANY, found)
-
-    def used(self) -> Iterable[int]:
-        """All unknowns in it."""
-        for array in self.unknowns.values():
-            yield from (int(a) for a in np.unique(array) if a > NONE)
 
     def moved(
         self, function: Callable[[np.ndarray], np.ndarray], shape: Sequence[int], to=lambda d: d
