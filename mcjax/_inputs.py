@@ -75,5 +75,5 @@ def length(x: Any) -> int:
 
 def type_of(v: Any) -> jax.ShapeDtypeStruct:
     """The type of an array; that of a Python number gives way to others, as in JAX."""
-    weak = getattr(v, "weak_type", None)
+    weak = getattr(v, "weak_type", type(v) in (int, float, complex))
     return jax.ShapeDtypeStruct(np.shape(v), jnp.result_type(v), weak_type=bool(weak))

@@ -25,7 +25,8 @@ from ..path.sharing import saved_work
 # Tracing, lowering and compiling, of a program and of an equation: as measured for MLPs of 6 and 12
 # layers and a ResNet20 (264 equations, 2 s).
 _PROGRAM_SECONDS, _EQUATION_SECONDS = 0.5, 0.006
-# Multiply-adds a second: two cores of a CPU on a ResNet20 of 8 channels, and an accelerator.
+# Multiply-adds a second: measured on two cores of a CPU with a ResNet20 of 8 channels, and guessed
+# for an accelerator: none was at hand.
 _CPU_RATE, _ACCELERATOR_RATE = 2e10, 1e13
 
 
