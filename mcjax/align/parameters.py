@@ -264,8 +264,11 @@ def _uneven(product: np.ndarray) -> bool:
     """Whether some units' products (on the last axis) are so small that squares would vanish."""
     if product.dtype != np.float32 or not product.size:
         return False
+    least = _UNEVEN * max(product.max(), -product.min())
+    if (np.abs(product[:, 0]) >= least).all():  # the usual case: one row tells
+        return False
     sizes = np.maximum(product.max(1), -product.min(1))
-    return bool(((sizes > 0) & (sizes < _UNEVEN * sizes.max())).any())
+    return bool(((sizes > 0) & (sizes < least)).any())
 
 
 def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[_Place | _JointPlace]:

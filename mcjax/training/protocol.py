@@ -115,7 +115,8 @@ class _Halving:
     period: float
 
     def __call__(self, step: Any) -> jax.Array:
-        return self.start * 0.5 ** jnp.floor(step / self.period)
+        # Half a step on: XLA multiplies by 1 / period, and 7800 / 7800 would be below 1.
+        return self.start * 0.5 ** jnp.floor((step + 0.5) / self.period)
 
 
 @lru_cache(maxsize=32)
