@@ -24,7 +24,7 @@ def cases():
         yield pytest.param(mode, name, marks=pytest.mark.slow if slow else ())
 
 
-@pytest.mark.parametrize(("mode", "name"), cases())
+@pytest.mark.parametrize(("mode", "name"), list(cases()))
 def test_modes(mode, name):
     """The same groups; permuted and halfway parameters are those of the ordinary mode."""
     model, network = traced(name)
