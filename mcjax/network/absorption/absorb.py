@@ -81,7 +81,11 @@ class Plan:
             if number in dict(step.factor.moves):
                 scale = read(step.scale)
                 leaf = leaf.astype(jnp.result_type(leaf, scale))
-                leaf = step.apply(self.network, step.element(self.network, scale), number, leaf)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    element = step.element(self.network, scale)
+                    scaled = step.apply(self.network, element, number, leaf)
+                xp: Any = np if isinstance(leaf, np.ndarray) else jnp
+                leaf = xp.where(leaf == 0, leaf, scaled)  # where the scale is zero, too
         return leaf.astype(dtype)
 
     def changes(self, number: int) -> bool:
@@ -101,29 +105,29 @@ def absorb(network: Any, params: Params) -> tuple[Any, Params]:
         return dataclasses.replace(network, absorption=kept), params
     concrete = all(map(_check.is_concrete, leaves))
     xp: Any = np if concrete and jax.default_backend() == "cpu" else jnp
-    if concrete:
-        _check_scales(plan, leaves)
     read = lambda i: xp.asarray(leaves[i])  # noqa: E731
     moved = [
         jax.device_put(plan.leaf(i, read)) if plan.changes(i) else leaf
         for i, leaf in enumerate(leaves)
     ]
+    if concrete:
+        _check_divided(plan, leaves, moved)
     out = jax.tree.unflatten(network.treedef, moved)
     return absorbed, out if pack(params) is params else unpack(out)
 
 
-def _check_scales(plan: Plan, leaves: Sequence[Any]) -> None:
-    """Raise where a leaf would be divided by a scale that is zero."""
+def _check_divided(plan: Plan, leaves: Sequence[Any], moved: Sequence[Any]) -> None:
+    """Raise where a leaf was divided by a scale that is zero."""
     names = plan.network.leaf_names
     for step in plan.steps:
-        divided = [names[i] for i in step.divided if i not in plan.pins]
-        element = np.asarray(step.element(plan.network, np.asarray(leaves[step.scale])))
-        if divided and not element.all():
-            unit = int(np.flatnonzero(element.ravel() == 0)[0])
+        for i in step.divided:
+            if np.isfinite(moved[i]).all() or not np.isfinite(leaves[i]).all():
+                continue
+            element = np.asarray(step.element(plan.network, np.asarray(leaves[step.scale])))
+            unit = int(abs(element).argmin())
             raise ValueError(
-                f"params: leaf {names[step.scale]!r} is 0 at unit {unit}, so {divided[0]!r}, which "
-                "is added after it, cannot be written as added before it (only a layer with a "
-                "bias of its own could take it up); give the unit another scale, or drop it"
+                f"params: leaf {names[step.scale]!r} is {element.flat[unit]:.3g} at unit {unit}, "
+                f"where {names[i]!r} is added to what it scales, and no bias of a layer takes it up"
             )
 
 
@@ -134,7 +138,7 @@ def _planned(network: Any) -> tuple[Plan, Any]:
     """The plan for a network, and the network that it leads to."""
     names, every = network.leaf_names, candidates(network)
     flow = Flow(network)
-    found = {i: steps(network, i, [j for j in every if j != i]) for i in every}
+    found = {i: steps(flow, i, [j for j in every if j != i]) for i in every}
     refused = {i: flow.reason(i) for i in every if not found[i]}
     made: Any = None
     if len(refused) < len(every):

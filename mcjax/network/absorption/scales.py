@@ -8,18 +8,19 @@ absorbs the scale.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 
-from ..axes import atoms
+from ..axes import Atom, atoms
 from ..blocks import cut, plan
 from ..groups import Group
 from ..layout import Layout, followed
 from ..structure import Structure
 from ..symmetry.act import transform_leaf
 from ..symmetry.factors import Factor, Move
+from .flow import Flow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Step:
     """A part of a scale, taken up by other leaves.
 
     - `scale`: number of the leaf
-    - `group`: whose units are scaled by it
+    - `group`: whose units are scaled by it (over the layers of a loop, each by its own)
     - `factor`: the scaling whose element the scale is: exponent −1 on the scale itself
     """
 
@@ -68,29 +69,28 @@ def candidates(network: Structure) -> tuple[int, ...]:
     )
 
 
-def steps(network: Structure, scale: int, others: Collection[int]) -> tuple[Step, ...]:
+def steps(flow: Flow, scale: int, others: Collection[int]) -> tuple[Step, ...]:
     """The steps by which every entry of a scale becomes one; none where there are no such.
 
     **Arguments:**
     - `others`: scales that must not take up anything
     """
+    network = flow.network
     on = {a for e in network.leaf_axes[scale] for a in atoms(e)} & set(network.by_atom)
     groups = sorted((network.by_atom[a] for a in on), key=lambda g: -len(g.shape))
     for group in groups:
-        found = tuple(_of_group(network, group, scale, others))
+        found = tuple(_of_group(flow, group, scale, others))
         covered = [
             np.broadcast_to(abs(dict(s.factor.moves)[scale][0].exponents),
                             network.leaf_types[scale].shape)
             for s in found
         ]  # fmt: skip
-        if found and (sum(covered) == 1).all():
+        if found and (np.sum(covered, 0) == 1).all():
             return found
     return ()
 
 
-def _of_group(
-    network: Structure, group: Group, scale: int, others: Collection[int]
-) -> Iterator[Step]:
+def _of_group(flow: Flow, group: Group, scale: int, others: Collection[int]) -> Iterator[Step]:
     factors = group.structure.factors
     signs = [_parities(f) for f in factors if f.kind == "sign"]
     for factor in factors:
@@ -101,9 +101,31 @@ def _of_group(
             continue
         (move,) = moves[scale]
         present = {int(k) for k in move.values} - {0}
-        if present not in ({1}, {-1}) or len(list(_parts(network, group, move, scale))) != 1:
-            continue
-        yield Step(scale, group, _turned(factor, -present.pop()))
+        layers = _layers(flow, factor)
+        over = group
+        if layers is not None and layers not in group.outer:
+            over = dataclasses.replace(
+                group, shape=(layers.size, *group.shape), outer=(layers, *group.outer)
+            )
+        if present in ({1}, {-1}) and len(list(_parts(flow.network, over, move, scale))) == 1:
+            yield Step(scale, over, _turned(factor, -present.pop()))
+
+
+def _layers(flow: Flow, factor: Factor) -> Atom | None:
+    """The layers of a scan, if each can be scaled by its own: nothing else is moved than what
+    comes in slices."""
+    found = set()
+    for leaf, moves in factor.moves:
+        value, first = flow.program.inputs[leaf], flow.network.leaf_axes[leaf][0]
+        readers, inside = flow.readers.get(value, []), flow.inside.get(value, [])
+        if len(readers) != 1 or len(inside) != 1 or not flow.origins.scanned[inside[0]][1]:
+            return None
+        if any(m.shape[0] > 1 or m.axis == 0 for m in moves):
+            return None
+        found.add((readers[0].index, first))
+    ((_, axis),) = found if len(found) == 1 else (((), ()),)
+    (atom,) = axis if len(axis) == 1 else (None,)
+    return atom if isinstance(atom, Atom) and atom.fixed else None
 
 
 def _parities(factor: Factor) -> Any:
