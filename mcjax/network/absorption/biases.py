@@ -1,4 +1,4 @@
-"""Biases before dense layers, moved into the biases of these layers: W (h + β) + b = W h + (b + W β)."""
+"""Biases before dense layers, moved into their own: W (h + β) + b = W h + (b + W β)."""
 
 from __future__ import annotations
 
