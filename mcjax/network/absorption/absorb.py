@@ -26,6 +26,7 @@ from .pinned import Pinned
 from .scales import Step, candidates, steps
 
 _DRAWS = 2
+_SHOWN = 4  # names in a line
 Read = Callable[[int], Any]
 
 
@@ -50,7 +51,12 @@ class Absorption:
         by: dict[str, list[str]] = {}
         for name, why in self.refused.items():
             by.setdefault(why, []).append(name)
-        return "\n".join([*lines, *(f"not {', '.join(n)}: {why}" for why, n in by.items())])
+        return "\n".join([*lines, *(f"not {_listed(n)}: {why}" for why, n in by.items())])
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
