@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -82,6 +83,8 @@ def trace(
             _check.batched(x, "x")
             two = _two(x)
             network = _traced(apply_fn, params, two, frozen)
+            retrace = functools.partial(trace, frozen=tuple(frozen), check=check)
+            network = dataclasses.replace(network, retrace=retrace)
         except Exception as error:
             note_if_swapped(apply_fn, params, x, error)
             raise
