@@ -45,7 +45,7 @@ def flood(epsilon: float, points: int) -> int:
 def residual_minima(epsilon: float, starts: int, steps: int, seed: int) -> dict[str, Any]:
     """Minima of (1 − W₃(W₂W₁ + ε))² that gradient descent finds, and their components."""
     start = np.random.default_rng(seed).normal(0, 1.5, (starts, 3))
-    w, loss = descend(lambda w: (1 - w[2] * (w[1] * w[0] + epsilon)) ** 2, start, steps, 0.02)
+    w, loss = descend(lambda w, _: (1 - w[2] * (w[1] * w[0] + epsilon)) ** 2, start, steps, 0.02)
     w = np.asarray(w)[loss < 1e-8]
     labels = theory.residual_component(w[:, 0], w[:, 1], epsilon)
     return {"starts": starts, "found": len(w), "weights": w.tolist(), "labels": labels.tolist()}
@@ -56,7 +56,7 @@ def linear_minima(layers: int, width: int, starts: int, steps: int, seed: int) -
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(2, width, width)) + 2 * np.eye(width)
 
-    def loss(weights: Any) -> Any:
+    def loss(weights: Any, _: Any = None) -> Any:
         out = x
         for w in weights:
             out = w @ out

@@ -38,23 +38,27 @@ class Options(Run):
 
 
 def descend(
-    objective: Callable[[Any], jax.Array], start: Any, steps: int, rate: float
-) -> tuple[Any, np.ndarray]:
+    objective: Callable[[Any, Any], jax.Array], start: Any, steps: int, rate: float,
+    given: Any = None,
+) -> tuple[Any, np.ndarray]:  # fmt: skip
     """(parameters, losses) of minima found from many starts side by side.
 
     Adam on all data at once, its rate falling along half a cosine.
 
     **Arguments:**
-    - `objective`: parameters of one network → loss
-    - `start`: parameters with an axis of starts first
+    - `objective`: (parameters of one network, `given`) → loss
+    - `start`: parameters with an axis of starts first; integers stay as they are
     """
     schedule = optax.cosine_decay_schedule(rate, steps)
     trainer = Trainer(
-        lambda params, batch, key, given: objective(params), optax.adam(schedule), several=True
-    )
+        lambda params, batch, key, given: objective(params, given), optax.adam(schedule),
+        several=True,
+    )  # fmt: skip
     starts = len(jax.tree.leaves(start)[0])
-    state, _ = trainer.advance(trainer.init(start), jnp.zeros((steps, starts)), steps)
-    return state.trained, np.asarray(jax.vmap(objective)(state.trained))
+    block = jnp.zeros((steps, starts))
+    state, _ = trainer.advance(trainer.init(start), block, steps, given)
+    losses = jax.jit(jax.vmap(objective, (0, None)))(state.trained, given)
+    return state.trained, np.asarray(losses)
 
 
 @contextlib.contextmanager
