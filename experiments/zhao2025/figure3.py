@@ -108,13 +108,14 @@ def along(examples: int, curves: int, steps: int, points: int, seed: int) -> dic
     params = tuple(np.asarray(w)[0] for w in ended)
     t = np.linspace(0, 1, points)
     losses = jax.jit(jax.vmap(lambda path, s: loss(path.at(s)), (None, 0)))
+    point = jax.jit(lambda path, s: path.at(s))
     rows = []
     for magnitude in MAGNITUDES:
         pairs, lengths = [], []
         for _ in range(curves):
             g = scipy.linalg.expm(magnitude * rng.normal(size=(HIDDEN, HIDDEN)))
             gamma = theory.ApproximateCurve(params, log(g), x, leaky, CUTOFF)
-            ends = gamma.at(0.0), gamma.at(1.0)
+            ends = point(gamma, 0.0), point(gamma, 1.0)
             pairs.append([losses(gamma, t), losses(mcjax.path.Linear(*ends), t)])
             away = [np.linalg.norm(b - a) for a, b in zip(*ends, strict=True)]
             lengths.append(float(np.hypot(*away)))
@@ -159,7 +160,8 @@ def draw(nets: list[dict[str, Any]], both: list[dict[str, Any]], file: Any) -> N
                 title=f"({name}) $g=\\exp M$, $M_{{ij}}\\sim N(0, {row['magnitude']:g}^2)$",
                 xlabel="t", ylabel="$\\|W_2\\sigma(W_1X) - Y\\|$",
             )  # fmt: skip
-            panel.set_ylim(-0.03 * panel.get_ylim()[1])
+            highest = panel.get_ylim()[1]
+            panel.set_ylim(-0.03 * highest, 1.3 * highest)  # room for the legend
         axes[1].legend(fontsize=8.5, loc="upper left", frameon=True)
 
 

@@ -46,7 +46,7 @@ def heads_of(options: Heads) -> tuple[str, list[list[Head]]]:
             )
         return options.heads.name, [_split(*pair) for pair in zip(query, key, strict=True)]
     data = data_of(options)
-    net = train(options, "attention", data, count=2)
+    net = train(options, "attention", data)
     found = []
     for params in net.params:
         attention = params["params"]["attention"]  # kernels are (width, heads, d)
@@ -112,8 +112,10 @@ def draw(own: list[dict[str, Any]], pairs: list[dict[str, Any]], file: Any) -> N
         right.plot(stored, orbit, "o", ms=5, color=ORANGE, label="pairs of heads")
         most = 1.05 * max(stored)
         right.plot([0, most], [0, most], color=GREY, lw=1.2, label="no gain")
-        right.set(title="(b) heads of two networks", xlabel="distance as stored / ‖(Q, K)‖",
-                  ylabel="distance to the orbit / ‖(Q, K)‖", xlim=(0, most), ylim=(0, most))  # fmt: skip
+        right.set(
+            title="(b) heads of two networks", xlabel="distance as stored / ‖(Q, K)‖",
+            ylabel="distance to the orbit / ‖(Q, K)‖", xlim=(0, most), ylim=(0, most),
+        )  # fmt: skip
         right.legend(loc="upper left")
 
 
