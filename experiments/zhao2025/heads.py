@@ -4,7 +4,8 @@ A head sees its queries Q and keys K only through Q Kᵀ, so GL(d) acts on the p
 trained heads: how far the middle between two points of one orbit is from it, and how far the heads
 of one network are from the orbits of another's.
 
-`--heads FILE.npz` takes heads of yours: arrays `query` and `key`, each (networks, heads, width, d).
+`--heads FILE.npz` takes heads of yours: arrays `query` and `key`, each (networks, heads, width, d),
+biases, if there are any, as a last row.
 """
 
 from __future__ import annotations
@@ -120,12 +121,13 @@ def draw(own: list[dict[str, Any]], pairs: list[dict[str, Any]], file: Any) -> N
 
 
 def main(options: Heads) -> None:
-    folder = folder_of(options, "heads")
+    name = f"heads-{options.heads.stem}" if options.heads else "heads"
+    folder = folder_of(options, name)
     source, networks = heads_of(options)
     betas = (1.5, 6.0) if options.smoke else (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     own = middles(networks[0], betas, options.seed)
     pairs = across(networks[0], networks[-1])
-    draw(own, pairs, folder / "heads.png")
+    draw(own, pairs, folder / f"{name}.png")
     width, d = networks[0][0][0].shape
     columns = ["between", "least", "mean", "largest", "stationary"]
     rows = []
@@ -140,11 +142,11 @@ def main(options: Heads) -> None:
         ),
         table(
             "Heads of two networks, relative to ‖(Q, K)‖.", columns,
-            [[name, *summary(pairs, key)]
-             for name, key in (("as stored", "stored"), ("to the orbit", "orbit"))],
+            [[kind, *summary(pairs, key)]
+             for kind, key in (("as stored", "stored"), ("to the orbit", "orbit"))],
         ),
     ]  # fmt: skip
-    finish(options, folder, "heads", {"source": source, "own": own, "pairs": pairs}, tables)
+    finish(options, folder, name, {"source": source, "own": own, "pairs": pairs}, tables)
 
 
 def summary(rows: list[dict[str, Any]], key: str) -> list[str]:
