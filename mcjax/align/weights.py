@@ -10,13 +10,16 @@ import numpy as np
 
 from .. import _check, _check_model
 from .._types import Params, Permutations
+from ..network.action import Action
 from ..network.network import Network
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
 from .descent import MAX_SWEEPS, Descent
 from .matching import Matching
 from .parameters import Arrays, float_arrays
+from .whole_group import descend_whole
 
+SYMMETRIES = ("permutation", "full")
 _ROUNDING = 1e-7
 
 
@@ -28,8 +31,9 @@ def match_weights(
     *,
     key: jax.Array | None = None,
     restarts: int = 1,
-    init: Matching | Permutations | None = None,
+    init: Matching | Action | Permutations | None = None,
     solver: Solver = Exact(),
+    symmetry: str = "permutation",
 ) -> Matching:
     """Permutations P that maximise ⟨θ_A, P θ_B⟩ by coordinate descent (Git Re-Basin, Alg. 1).
 
@@ -70,13 +74,17 @@ def match_weights(
     _check.positive(restarts, "restarts")
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
-    start = None if init is None else _start(network, init)
-    seed = seed_of(key)
+    _check.one_of(symmetry, SYMMETRIES, "symmetry")
+    rng = np.random.default_rng(seed_of(key))
     of_a, of_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
-    return descend(
-        network, of_a, of_b, np.random.default_rng(seed),
-        restarts=restarts, start=start, solver=solver,
-    )  # fmt: skip
+    if symmetry == "full":
+        _real(network, of_a)
+        action = None if init is None else _action(network, init)
+        return descend_whole(
+            network, of_a, of_b, rng, restarts=restarts, start=action, solver=solver
+        )
+    start = None if init is None else _start(network, init)
+    return descend(network, of_a, of_b, rng, restarts=restarts, start=start, solver=solver)
 
 
 def seed_of(key: Any) -> list[int]:
@@ -126,9 +134,34 @@ def descend(
     )
 
 
+def _real(network: Network, arrays: Arrays) -> None:
+    for name, leaf in zip(network.leaf_names, arrays, strict=True):
+        if leaf is not None and np.iscomplexobj(leaf):
+            raise ValueError(
+                f"symmetry='full' is for real parameters, and leaf {name!r} is {leaf.dtype}; "
+                "'permutation' takes complex ones"
+            )
+
+
+def _action(network: Network, init: Any) -> Action:
+    """The action of an `init`."""
+    if isinstance(init, Action):
+        if init.network != network:
+            raise ValueError("init: this mcjax.Action is of another network")
+        return init
+    try:
+        if isinstance(init, Matching):
+            return init.action(network)
+        return Action.of(network, init)
+    except ValueError as error:
+        raise ValueError(f"init: {error}") from None
+
+
 def _start(network: Network, init: Any) -> Permutations:
     """The permutations of an `init`."""
     try:
-        return network.check_permutations(init.permutations if isinstance(init, Matching) else init)
+        if isinstance(init, Matching):
+            init = init.action(network)
+        return network.check_permutations(init)
     except ValueError as error:
         raise ValueError(f"init: {error}") from None
