@@ -90,9 +90,8 @@ class ElementProducts(Products):
             product = times_power(product, self.exponents[place.leaf] - largest)
             parts.append(Part(place.reading.term(product), self.signs[place]))
         atom = self.groups[i][0]
-        if unknown and len(self.groups[i]) == 1 and atom in self.kinds.rotations:
-            if not self.network.by_atom[atom].outer:
-                parts += self._passed_on(b, i, unknown)
+        if unknown and atom in self.kinds.rotations and not self.network.by_atom[atom].outer:
+            parts += self._passed_on(b, i, unknown)
         signs = {t: len(keys) for t, keys in self.kinds.signs.items()}
         return ElementProblem(parts, self.outer[i], signs, self.kinds.fixing)
 
@@ -153,7 +152,7 @@ class ElementProducts(Products):
         if not known:
             return []
         rows = []
-        for of, arrays in ((self.a, self.a), (b, b)):
+        for arrays in (self.a, b):
             flat = [np.concatenate(list(self._matrix(p, arrays)), 1) for p in known]
             rows.append(np.concatenate(flat, 1))
         values = np.linalg.svd(rows[0], compute_uv=False)
