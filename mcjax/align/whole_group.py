@@ -20,6 +20,7 @@ from ..network.network import Network
 from ..network.scalings import Scalings
 from ..network.stands import stands, twice
 from ..symmetry.fitting import nearest_invertible, nearest_scale
+from ..symmetry.matrices import nearest_orthogonal
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
 from .descent import MAX_SWEEPS
@@ -121,6 +122,9 @@ def _by_kind(action: Action) -> dict[str, dict[str, list[np.ndarray]]]:
                     shape = (*group.shape, group.size) if factor.matrices else group.shape
                     one = np.eye(group.size) if factor.matrices else np.ones(())
                     element = np.broadcast_to(one, shape)
+                if factor.kind.startswith("orthogonal"):  # products are orthogonal to rounding
+                    fixing = factor.kind == "orthogonal fixing ones"
+                    element = nearest_orthogonal(np.array(element), fixing_ones=fixing)
                 of = found.setdefault(group.name, {})
                 of.setdefault(factor.kind, []).append(np.asarray(element, np.float64))
     return found
