@@ -60,7 +60,7 @@ class ElementDescent(Descent):
         if not self.kinds.concern(self.groups[i]):
             return super()._match(i, settled, gain, profiles)  # type: ignore[arg-type]
         problem = self.products.problem(self.current, i, settled)
-        if not problem.parts:
+        if not (problem.parts or problem.joints):
             return False
         before, solution = problem.value(), problem.solve(self.solver)
         self.statuses[i] = worst(solution.status, LOCAL if self.twice[i] else OPTIMAL)

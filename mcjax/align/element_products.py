@@ -12,9 +12,10 @@ from ..network.axes import Atom
 from ..network.blocks import cut, plan
 from ..network.elements import Key, factors
 from ..network.network import Network
+from ..transport.element_joints import JointPart
 from ..transport.elements import ElementProblem, Part
 from ..transport.terms import Term
-from .parameters import Arrays, Place, Products, times_power
+from .parameters import Arrays, JointPlace, Place, Products, times_power
 
 # Directions of a rotated group that are passed on by what is not settled, so many times.
 _PASSES = 3
@@ -64,12 +65,12 @@ class ElementProducts(Products):
     ) -> None:
         super().__init__(network, a, groups, exponents)
         self.kinds = kinds
-        self.signs: dict[Place, dict[Atom, int]] = {}
+        self.signs: dict[Place | JointPlace, dict[Atom, int]] = {}
         for i, cluster in enumerate(groups):
             if kinds.concern(cluster):
                 places = [p for whole in self.places[i] for p in self._apart(whole)]
                 self.places[i] = places
-                self.joint_places[i] = []
+                self.joint_places[i] = [p for p in self.joint_places[i] if self._whole(p)]
 
     def problem(  # type: ignore[override]
         self,
@@ -80,11 +81,13 @@ class ElementProducts(Products):
     ) -> Any:
         if not self.kinds.concern(self.groups[i]):
             return super().problem(b, i, settled, profiles)
+        outer = self.outer[i]
         known, unknown, parts = [], [], []
         for place in self.places[i]:
             whole = settled is None or place.others.issubset(settled)
             (known if whole else unknown).append(place)
-        largest = max((self.exponents[p.leaf] for p in known), default=0)
+        beside = [p for p in self.joint_places[i] if settled is None or p.others.issubset(settled)]
+        largest = max((self.exponents[p.leaf] for p in (*known, *beside)), default=0)
         for place in known:
             product = place.times(self._matrix(place, b))
             product = times_power(product, self.exponents[place.leaf] - largest)
@@ -92,8 +95,15 @@ class ElementProducts(Products):
         atom = self.groups[i][0]
         if unknown and atom in self.kinds.rotations and not self.network.by_atom[atom].outer:
             parts += self._passed_on(b, i, unknown)
+        joints = []
+        for place in beside:
+            block_a, block_b = (self._block(place, v) for v in (self.a, b))
+            block_a = times_power(block_a, self.exponents[place.leaf] - largest)
+            joints.append(
+                JointPart(place.reading.joint(block_a, block_b, outer), self.signs[place])
+            )
         signs = {t: len(keys) for t, keys in self.kinds.signs.items()}
-        return ElementProblem(parts, self.outer[i], signs, self.kinds.fixing)
+        return ElementProblem(parts, outer, signs, self.kinds.fixing, joints)
 
     def profiles(self, i: int, settled: Collection[Atom]) -> float:
         if self.kinds.concern(self.groups[i]):
@@ -112,15 +122,26 @@ class ElementProducts(Products):
         for code in np.unique(found).tolist():
             a = place.a if np.ndim(found) == 0 else np.where(found == code, place.a, 0)
             one = Place(place.leaf, place.block, place.reading, place.others, place.alone, a)
-            bits, signs = code, {}
-            for atom in place.reading.units:
-                many = len(self.kinds.signs.get(atom, ()))
-                signs[atom] = bits & (1 << many) - 1
-                bits >>= many
-            self.signs[one] = signs
+            self.signs[one] = self._signs(place, code)
             yield one
 
-    def _codes(self, place: Place) -> Any:
+    def _whole(self, place: JointPlace) -> bool:
+        """Whether a block of groups beside each other can be used: each stands there once, and
+        the same signs act on all entries."""
+        codes, units = np.unique(self._codes(place)), place.reading.units
+        self.signs[place] = self._signs(place, int(codes[0]))
+        return len(codes) == 1 and len(set(units)) == len(units)
+
+    def _signs(self, place: Place | JointPlace, code: int) -> dict[Atom, int]:
+        """A code by atom."""
+        signs: dict[Atom, int] = {}
+        for atom in place.reading.units:
+            many = len(self.kinds.signs.get(atom, ()))
+            signs[atom] = code & (1 << many) - 1
+            code >>= many
+        return signs
+
+    def _codes(self, place: Place | JointPlace) -> Any:
         """For each entry, which signs act on it: a bit for each sign of the place's units."""
         reading, bit, codes = place.reading, 0, 0
         leaf = place.leaf

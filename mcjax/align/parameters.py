@@ -107,7 +107,7 @@ class Products:
         self.outer = [{t: network.by_atom[t].outer for t in cluster} for cluster in groups]
         found = [list(_places(network, a, outer)) for outer in self.outer]
         self.places = [[p for p in of if isinstance(p, Place)] for of in found]
-        self.joint_places = [[p for p in of if isinstance(p, _JointPlace)] for of in found]
+        self.joint_places = [[p for p in of if isinstance(p, JointPlace)] for of in found]
 
     def problem(
         self,
@@ -139,7 +139,7 @@ class Products:
         ]
         outer, joints = self.outer[i], []
         for place in used:
-            if place in unknown or isinstance(place, _JointPlace):
+            if place in unknown or isinstance(place, JointPlace):
                 block_a, block_b = (self._block(place, v) for v in (self.a, b))
                 block_a = times_power(block_a, self.exponents[place.leaf] - largest)
                 free = place.others.difference(settled or ()) if place in unknown else ()
@@ -154,11 +154,11 @@ class Products:
         """Rows over units not settled, for each unit of the cluster's least known group."""
         return self._least(i, [p for p in self._all(i) if not p.others.issubset(settled)], settled)
 
-    def _all(self, i: int) -> list[Place | _JointPlace]:
+    def _all(self, i: int) -> list[Place | JointPlace]:
         return [*self.places[i], *self.joint_places[i]]
 
     def _least(
-        self, i: int, places: Sequence[Place | _JointPlace], settled: Collection[Atom]
+        self, i: int, places: Sequence[Place | JointPlace], settled: Collection[Atom]
     ) -> float:
         known = dict.fromkeys(self.groups[i], 0.0)
         for place in places:
@@ -204,12 +204,12 @@ class Products:
     def _matrix(self, place: Place, b: Arrays) -> np.ndarray:
         return place.reading.layout.matrix(self._block(place, b))
 
-    def _block(self, place: Place | _JointPlace, arrays: Arrays) -> np.ndarray:
+    def _block(self, place: Place | JointPlace, arrays: Arrays) -> np.ndarray:
         return blocks(arrays[place.leaf], self.network.leaf_axes[place.leaf])[place.block][0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _JointPlace:
+class JointPlace:
     """A block of a parameter that holds groups of a cluster that do not depend on each other."""
 
     leaf: int
@@ -277,7 +277,7 @@ def _uneven(product: np.ndarray) -> bool:
     return bool(((sizes > 0) & (sizes < _UNEVEN * sizes.max())).any())
 
 
-def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[Place | _JointPlace]:
+def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[Place | JointPlace]:
     for leaf, (array, axes) in enumerate(zip(a, network.leaf_axes, strict=True)):
         if array is None or not any(t in outer for e in axes for t in atoms(e)):
             continue
@@ -287,7 +287,7 @@ def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[Place | _Join
                 rest = {d.factor for j, d in enumerate(dims) if j not in units}
                 others = rest.intersection(network.by_atom)
                 if nested(outer) and crossed([dims[i].factor for i in units], outer):  # type: ignore[misc]
-                    yield _JointPlace(leaf, k, reading, others)
+                    yield JointPlace(leaf, k, reading, others)
                 else:
                     alone = not rest.intersection(outer)
                     matrix = reading.layout.matrix(block)
