@@ -1,4 +1,7 @@
-"""Weight matching: match units by their parameters (Ainsworth et al. 2023, Algorithm 1)."""
+"""Weight matching: match units by their parameters (Ainsworth et al. 2023, Algorithm 1).
+
+Over permutations, or over the whole symmetry group of the network.
+"""
 
 from __future__ import annotations
 
@@ -47,19 +50,32 @@ def match_weights(
     what it writes) are assigned in turns for each pair of outer units, which may end in a local
     optimum. So no array has more entries than a parameter, or than (units of an axis)².
 
+    With `symmetry="full"`, elements g of the whole group of each unit group (`group.structure`)
+    that minimise ‖θ_A − g θ_B‖². Both networks are first made as short as scalings and invertible
+    matrices can make them; two points of one orbit then differ by permutations, signs and
+    rotations (Kempf and Ness 1979). These are searched as above: a signed assignment (each pair
+    counts with the better signs), an orthogonal Procrustes problem, heads by the best rotation of
+    each pair. Where so far too little is known of a residual stream to tell a rotation, what is
+    known is passed on by W Wᵀ of weights whose other units are not matched yet. Last, scales (the
+    best positive root of their stationarity polynomial) and invertible matrices (Gauss–Newton)
+    are fitted to A as it was given, in turns with all others.
+
     **Arguments:**
     - `a`, `b`: parameters of the traced structure
     - `key`: order of the groups; the same key gives the same result (default `jax.random.key(0)`)
     - `restarts`: at least 1; each further one settles every group anew together with all groups
       it shares parameters with, and keeps what is better
-    - `init`: where to start from, a matching (of activations, say) or permutations of b's units
+    - `init`: where to start from, a matching (of activations, say), an action or permutations of
+      b's units
     - `solver`: of the assignments
+    - `symmetry`: `"permutation"` or `"full"`
 
     **Returns:** a `Matching`. It is `"optimal"` for one group (with those inside it), and where it
-    attains ‖θ_A‖ ‖θ_B‖; else a local optimum, `"stopped at a bound"` after 100 sweeps.
+    attains ‖θ_A‖ ‖θ_B‖, with `"full"` ‖θ_A − g θ_B‖ = 0 to rounding; else a local optimum,
+    `"stopped at a bound"` after 100 sweeps. `matching.action(network)(b)` is b moved.
 
     **Raises:** `ValueError` for parameters that do not fit the network or are not finite, for a
-    `key`, an `init` or a `solver` that are none.
+    `key`, an `init` or a `solver` that are none, and for complex parameters with `"full"`.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -69,6 +85,10 @@ def match_weights(
         >>> network = mcjax.trace(f, a, x)
         >>> mcjax.align.match_weights(network, a, b).permutations["w1"].tolist()
         [3, 2, 1, 0]
+        >>> moved = mcjax.Action.random(network, jax.random.key(0))(b)  # permuted and scaled
+        >>> found = mcjax.align.match_weights(network, a, moved, symmetry="full")
+        >>> bool(jnp.allclose(found.action(network)(moved)["w2"], w2, atol=1e-4))
+        True
     """
     _check_model.network(network)
     _check.positive(restarts, "restarts")

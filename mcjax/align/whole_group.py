@@ -33,7 +33,7 @@ _ROUNDS, _STILL = 60, 1e-6
 _FITS = 100
 _GAIN = 1e-6
 # A distance so much smaller than the networks is rounding.
-_ROUNDING = 1e-9
+_ROUNDING = 1e-12
 
 
 def descend_whole(
