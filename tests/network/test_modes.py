@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 
 import mcjax
-from mcjax.testing.models.catalogue import MODELS, NEAR_TWINS
+from mcjax.testing.models.catalogue import MODELS
 
 from ..conftest import traced
 from ..modes import MODES
 
-# Without jit every operation is compiled by itself.
-EAGERLY = ("mlp", "separable", "gru", "attention-grouped-query")
+# The rest are tried in slow runs. Without jit every operation is compiled by itself.
+QUICK = (
+    "mlp", "vgg-bn", "grouped-convolution", "groupnorm", "transformer", "scan", "lstm",
+    "attention-grouped-query", "experts", "remat-tied-embedding",
+)  # fmt: skip
+EAGERLY = ("mlp", "attention-grouped-query")
 
 
 def cases():
     for mode, name in itertools.product(MODES, MODELS):
-        slow = name in NEAR_TWINS or (mode == "disable_jit" and name not in EAGERLY)
+        slow = name not in (EAGERLY if mode == "disable_jit" else QUICK)
         yield pytest.param(mode, name, marks=pytest.mark.slow if slow else ())
 
 
