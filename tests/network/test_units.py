@@ -10,7 +10,7 @@ import pytest
 import mcjax
 from mcjax.network.units import choose, partition, units_of
 from mcjax.testing.models.cases import by_hand, sequences
-from mcjax.testing.models.catalogue import MLP, linen, vectors
+from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
 
 from ..conftest import PLAIN, traced
 
