@@ -168,7 +168,7 @@ class Network(Structure):
 
     # -- scales of normalisations -------------------------------------------------------------
 
-    def absorbed(self, params: Params) -> tuple[Network, Params]:
+    def absorbed(self, params: Params, *, untie: bool = False) -> tuple[Network, Params]:
         """The same function with scales moved into the weights beside them, so that groups grow.
 
         What y = s ⊙ h + β is for a normalised h (RMSNorm, LayerNorm), and only weights read it,
@@ -183,6 +183,11 @@ class Network(Structure):
         the same outputs to rounding. The new network takes what it moved for the constants that
         it is (`absorption.scales`, `.biases`), whatever parameters it is given. A unit whose scale
         is zero is dead afterwards, too: it is taken out of what reads it.
+
+        **Arguments:**
+        - `untie`: give a layer that reads a scale by a tied weight (an embedding that also
+          classifies) a weight of its own, so that it can take the scale up. The parameters are
+          then `{"params": the tree as it was, "untied": {name: weight}}`: they do not go back
 
         **Returns:** (network, parameters); `network.absorption.summary()` says what was moved,
         what was not, and why. A second call traces nothing.
@@ -201,7 +206,7 @@ class Network(Structure):
             >>> network.groups["in"].symmetry
             'orthogonal'
         """
-        return absorb(self, params)
+        return absorb(self, params, untie)
 
     # -- activations -----------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from .biases import Fold, folds
 from .flow import Flow
 from .pinned import Pinned
 from .scales import Step, candidates, steps
+from .untied import Untied, uses_of
 
 _DRAWS = 2
 _SHOWN = 4  # names in a line
@@ -37,17 +38,21 @@ class Absorption:
     - `scales`: names of the leaves that are 1 in this network, whatever parameters it is given
     - `biases`: of those that are 0
     - `refused`: name of a scale that stays → why
+    - `untied`: weights that have become leaves of their own
     """
 
     scales: tuple[str, ...] = ()
     biases: tuple[str, ...] = ()
     refused: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
+    untied: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """A line on what was absorbed, and one for each reason why something was not."""
         lines = [f"absorbed: {len(self.scales)} scales, {len(self.biases)} biases"]
         if not self.scales:
             lines = ["nothing absorbed" if self.refused else "nothing to absorb: no unit is scaled"]
+        if self.untied:
+            lines.append(f"untied: {_listed(self.untied)}")
         by: dict[str, list[str]] = {}
         for name, why in self.refused.items():
             by.setdefault(why, []).append(name)
@@ -102,9 +107,15 @@ class Plan:
         )
 
 
-def absorb(network: Any, params: Params) -> tuple[Any, Params]:
+def absorb(network: Any, params: Params, untie: bool) -> tuple[Any, Params]:
     """`Network.absorbed`, for a `Network`."""
     leaves = network.flatten(params, "params")
+    if untie and (apart := remembered(_untied, network)) is not None:
+        own = apart.apply_fn.params(pack(params), leaves)
+        absorbed, moved = absorb(apart, own if pack(params) is params else unpack(own), False)
+        names = tuple(use.name for use in apart.apply_fn.uses)
+        absorption = dataclasses.replace(absorbed.absorption, untied=names)
+        return dataclasses.replace(absorbed, absorption=absorption), moved
     plan, absorbed = remembered(_planned, network)
     if not plan.pins:
         kept = network.absorption or plan.absorption
@@ -138,6 +149,23 @@ def _check_divided(plan: Plan, leaves: Sequence[Any], moved: Sequence[Any]) -> N
 
 
 # -- the plan ------------------------------------------------------------------------------
+
+
+def _untied(network: Any) -> Any:
+    """The network with a weight of its own for each layer whose tied weight cannot take up the
+    scale that it reads; None if no more scales are taken up then."""
+    flow, every = Flow(network), candidates(network)
+    stay = [i for i in every if not steps(flow, i, [j for j in every if j != i])]
+    tied = {c.equation.index for i in stay for c in flow.tied(i)}
+    inside = {e.index for e in network.analysis.program.equations}
+    uses = uses_of(flow.layers, network.leaf_names, tied & inside)
+    if not uses:
+        return None
+    apply_fn = Untied(network.apply_fn, tuple(uses))
+    params = apply_fn.params(network.template, network.leaf_types)
+    apart = network.retrace(apply_fn, params, network.input_types)
+    taken = [len(remembered(_planned, n)[0].absorption.scales) for n in (network, apart)]
+    return apart if taken[1] > taken[0] else None
 
 
 def _planned(network: Any) -> tuple[Plan, Any]:

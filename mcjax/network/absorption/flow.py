@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..layers import VIEWS, consumers
+from ..layers import VIEWS, Contraction, consumers
 from ..program import Equation, Operand, Program
 from ..sides import Origins
 from ..structure import Structure
@@ -31,19 +31,24 @@ class Flow:
 
     def reason(self, leaf: int) -> str:
         """Why what reads a scale cannot take it up."""
-        weights, stops = self._read(leaf)
+        stops, tied = self._read(leaf)[1], self.tied(leaf)
         if stops:
             return f"not only weights read it: {'; '.join(dict.fromkeys(stops))}"
-        used = [c.weight for c in self.layers.values()]
-        names = self.network.leaf_names
-        shared = [names[w] for w in dict.fromkeys(weights) if used.count(w) > weights.count(w)]
-        if shared:
-            return f"{', '.join(shared)} reads it, and is used elsewhere too (tied weights)"
+        if tied:
+            names = dict.fromkeys(self.network.leaf_names[c.weight] for c in tied)
+            return f"{', '.join(names)} reads it, and is used elsewhere too (untie=True)"
         return "no scaling of the weights that read it takes it up"
 
-    def _read(self, leaf: int) -> tuple[list[int], list[str]]:
-        """(weights that are applied to what a scale multiplies, what else reads it)."""
-        weights, stops = [], []
+    def tied(self, leaf: int) -> list[Contraction]:
+        """The layers that read a scale by a weight which others use, too, if weights alone do."""
+        read, stops = self._read(leaf)
+        used = [c.weight for c in self.layers.values()]
+        here = [c.weight for c in read]
+        return [c for c in read if used.count(c.weight) > here.count(c.weight) and not stops]
+
+    def _read(self, leaf: int) -> tuple[list[Contraction], list[str]]:
+        """(layers that are applied to what a scale multiplies, what else reads it)."""
+        layers, stops = [], []
         pending, seen = [self.program.inputs[leaf]], set()
         while pending:
             value = pending.pop()
@@ -56,14 +61,14 @@ class Flow:
             for equation in self.readers.get(value, []):
                 layer = self.layers.get(equation.index)
                 if layer is not None and layer.input == value:
-                    weights.append(layer.weight)
+                    layers.append(layer)
                 elif self._passes(equation, value):
                     pending += equation.outputs
                 elif equation.name in _SUMS:
                     stops.append("it is added to other data")
                 elif equation.name != "scan" or value not in self.inside:
                     stops.append(equation.name)
-        return weights, stops
+        return layers, stops
 
     def _passes(self, equation: Equation, value: int) -> bool:
         """Whether an operation keeps a factor of its operand."""

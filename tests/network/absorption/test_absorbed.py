@@ -59,7 +59,7 @@ def wide(f, params, x):
         def up(v):
             return jnp.asarray(np.asarray(v), "f8") if v.dtype == jnp.float32 else v
 
-        return np.asarray(f(jax.tree.map(up, params), up(x)))
+        return np.asarray(jax.jit(f)(jax.tree.map(up, params), up(x)))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -112,12 +112,40 @@ def test_what_stays_and_why():
     absorbed, moved = mcjax.trace(models.tied, params, TOKENS).absorbed(params)
     assert list(absorbed.absorption.refused) == ["s2"]
     assert "table" in absorbed.absorption.refused["s2"]
-    assert "tied" in absorbed.absorption.summary()
-    assert "tied" in absorbed.explain()
+    assert "untie=True" in absorbed.absorption.summary()
+    assert "untie=True" in absorbed.explain()
     assert (moved["s2"] == params["s2"]).all()
     assert (moved["s0"] == 1).all()
     found, expected = wide(models.tied, moved, TOKENS), wide(models.tied, params, TOKENS)
     np.testing.assert_allclose(found, expected, atol=3e-5 * np.abs(expected).max())
+
+
+def test_untied():
+    params = parameters(models.TIED)
+    network = mcjax.trace(models.tied, params, TOKENS)
+    absorbed, moved = network.absorbed(params, untie=True)
+    assert absorbed.absorption.untied == ("table",)
+    assert "untied: table" in absorbed.explain()
+    assert not absorbed.absorption.refused
+    assert set(moved) == {"params", "untied"}
+    np.testing.assert_allclose(moved["untied"]["table"], params["table"] * params["s2"], rtol=1e-5)
+    (stream,) = [g for g in absorbed.groups.values() if g.size == models.WIDTH]
+    assert FIXING in {f.kind for f in stream.structure.factors}
+    expected = wide(models.tied, params, TOKENS)
+    for p in (moved, mcjax.Action.random(absorbed, jax.random.key(3))(moved)):
+        found = wide(absorbed.apply_fn, p, TOKENS)
+        np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+    again, _ = mcjax.trace(models.tied, params, TOKENS).absorbed(params, untie=True)
+    assert again == absorbed
+    longer = jnp.concatenate([TOKENS, TOKENS])  # another number of examples; both uses are trained
+    slopes = jax.jit(jax.grad(lambda p: (absorbed.apply_fn(p, longer) ** 2).sum()))(moved)
+    assert jnp.abs(slopes["params"]["table"]).max() > 0
+    assert jnp.abs(slopes["untied"]["table"]).min() > 0
+
+
+def test_untie_where_nothing_is_tied(traced):
+    _, params, _, network, absorbed, _ = traced("gpt")
+    assert network.absorbed(params, untie=True)[0] == absorbed
 
 
 WHY = {
