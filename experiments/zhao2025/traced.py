@@ -112,7 +112,7 @@ def bounds(net: Trained, examples: Any, points: int, seed: int) -> list[dict[str
         value_and_slope = jax.jit(jax.value_and_grad(loss))
         level = float(loss(ravel_pytree(start)[0]))
         flatten = jax.jit(jax.vmap(lambda path, t: ravel_pytree(path.at(t))[0], (None, 0)))
-        for strength in STRENGTHS[:: len(STRENGTHS) - 1] if points < 10 else STRENGTHS:
+        for strength in STRENGTHS[-1:] if points < 10 else STRENGTHS:
             orbit = Orbit(curve.power(strength), start)
             inside = np.clip(np.linspace(0, 1, points), 1e-6, 1 - 1e-6)
             kappa, speed = theory.curvature(orbit, inside)
@@ -236,8 +236,8 @@ def main(options: Options) -> None:
     nets = [train(options, name, data) for name in (NAMES[:1] if options.smoke else NAMES)]
     test = (data.x_test, data.y_test)
     few = (data.x_train[:FEW], data.y_train[:FEW])
-    points = 5 if options.smoke else 21
-    scales = np.geomspace(1 / 30, 30, 3 if options.smoke else 11)
+    points = 3 if options.smoke else 21
+    scales = np.geomspace(1 / 30, 30, 2 if options.smoke else 11)
     found = {
         "data": data.name,
         "along": [along(net, test, points, options.seed) for net in nets],
