@@ -6,6 +6,7 @@ bound of Prop. 6.1 (zhao2025, Fig. 3a); the loss along its curves beside that on
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -118,7 +119,7 @@ def along(examples: int, curves: int, steps: int, points: int, seed: int) -> dic
             ends = point(gamma, 0.0), point(gamma, 1.0)
             pairs.append([losses(gamma, t), losses(mcjax.path.Linear(*ends), t)])
             away = [np.linalg.norm(b - a) for a, b in zip(*ends, strict=True)]
-            lengths.append(float(np.hypot(*away)))
+            lengths.append(math.hypot(*away))
         found = np.asarray(pairs)  # (curves, γ or segment, points)
         rows.append({
             "magnitude": magnitude, "distance": lengths, "gamma": found[:, 0].tolist(),

@@ -11,6 +11,7 @@ biases, if there are any, as a last row.
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def _split(query: np.ndarray, key: np.ndarray) -> list[Head]:
 
 
 def norm(head: Head) -> float:
-    return float(np.hypot(*map(np.linalg.norm, head)))
+    return math.hypot(*map(np.linalg.norm, head))
 
 
 def middles(heads: list[Head], betas: tuple[float, ...], seed: int) -> list[dict[str, Any]]:
@@ -91,8 +92,8 @@ def across(first: list[Head], second: list[Head]) -> list[dict[str, Any]]:
     for i, a in enumerate(first):
         for j, b in enumerate(second):
             found = theory.distance_to_orbit(b, a)
-            stored = np.hypot(*(np.linalg.norm(x - y) for x, y in zip(a, b, strict=True)))
-            rows.append({"heads": [i, j], "stored": float(stored) / norm(b),
+            stored = math.hypot(*(np.linalg.norm(x - y) for x, y in zip(a, b, strict=True)))
+            rows.append({"heads": [i, j], "stored": stored / norm(b),
                          "orbit": found.distance / norm(b), "status": found.status})  # fmt: skip
     return rows
 
