@@ -1,5 +1,6 @@
 """Aligners: choose the permutations that bring one network to another."""
 
+from .action_path import ActionPath
 from .activations import match_activations
 from .butterflies import match_butterflies
 from .cycle_consistent import Matchings, match_many
@@ -11,6 +12,7 @@ from .straight_through import StraightThroughPath
 from .weights import match_weights
 
 __all__ = [
+    "ActionPath",
     "Matching",
     "Matchings",
     "Objective",
