@@ -15,7 +15,7 @@ from ..path import Path, static
 from ..path.transported import bent
 from . import latent
 
-MARGIN = 0.1
+MARGIN = 1.0
 
 
 class ActionPath(Path):

@@ -62,7 +62,7 @@ def act(network: Network, latents: Latents, margin: float, params: Params) -> Pa
     matrices, even = {}, {}
     for name, x in permuted.items():
         p, s = hard[name]
-        chosen = jax.nn.one_hot(p, network.groups[name].size, dtype=x.dtype) * s[..., None]
+        chosen = jax.nn.one_hot(p, x.shape[-1], dtype=x.dtype) * s[..., None].astype(x.dtype)
         matrices[name] = _straight_through(chosen, x)
         if "sign" in primary_factors(network.groups[name]):
             even[name] = s
@@ -126,18 +126,18 @@ def _straight_through(hard: Any, x: Any) -> Any:
 
 def _assigned(network: Network, latents: Mapping[str, Any], margin: float) -> dict[str, Any]:
     """(p, s) of each group's units."""
-    shapes = {
-        n: (jax.ShapeDtypeStruct(x.shape[:-1], jnp.int32), jax.ShapeDtypeStruct(x.shape[:-1], x.dtype))
-        for n, x in latents.items()
-    }  # fmt: skip
+    whole = {n: jax.ShapeDtypeStruct(x.shape[:-1], jnp.int32) for n, x in latents.items()}
 
     def project(latents: Mapping[str, Any]) -> dict[str, Any]:
         # On the host without JAX: a callback that calls it may wait for itself.
         found = {n: _nearest(network.groups[n], np.asarray(x), margin) for n, x in latents.items()}
-        return {n: (p, s.astype(latents[n].dtype)) for n, (p, s) in found.items()}
+        return {n: (p, s.astype(np.int32)) for n, (p, s) in found.items()}
 
     return jax.pure_callback(
-        project, shapes, jax.lax.stop_gradient(dict(latents)), vmap_method="sequential"
+        project,
+        {n: (v, v) for n, v in whole.items()},
+        jax.lax.stop_gradient(dict(latents)),
+        vmap_method="sequential",
     )
 
 
@@ -179,4 +179,3 @@ def complement(group: Group, factor: Factor) -> Factor:
 
 
 __all__ = ["Latents", "act", "action_of", "mixed", "zeros"]
-

@@ -142,7 +142,11 @@ class Action:
         _check_model.network(network, "network")
         permutations, elements = nearest_elements(network, matrices)
         by_kind = {
-            name: {of_elements.factor_of(network, k).kind: v for k, v in elements.items() if k[0] == name}
+            name: {
+                of_elements.factor_of(network, k).kind: v
+                for k, v in elements.items()
+                if k[0] == name
+            }
             for name, _ in elements
         }
         return cls.of(network, permutations, by_kind)
