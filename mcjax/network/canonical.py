@@ -15,11 +15,12 @@ from .._static import unpack
 from .._tree import is_inexact
 from .._types import Params
 from .action import Action
-from .balance import Leaves, balance, moved
-from .elements import Key, factor_of, factors
-from .frames import Axes, axes_of, matrices_of, order, settled_rows, signs_of, turned
-from .groups import Group
+from .balance import balanced
+from .elements import Key, apply_to, factor_of, factors, multiplied
+from .frames import Axes, Leaves, axes_of, matrices_of, order, seen_of, signs_of, turned
 from .network import Network
+
+_SWEEPS = 2000  # of balancing, at most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +34,6 @@ class Canonical:
     - `degenerate`: group name → units whose eigenvalues coincide; their axes follow from the
       columns that are settled, unless they are among
     - `undetermined`: group name → units whose sign, or axes, nothing determines
-    - `sweeps`: of the balancing
     """
 
     params: Params
@@ -42,11 +42,10 @@ class Canonical:
     ties: Mapping[str, int]
     degenerate: Mapping[str, int]
     undetermined: Mapping[str, int]
-    sweeps: int
 
     def summary(self) -> str:
         """The status, and a line for each group that is not determined."""
-        lines = [f"{self.status} after {self.sweeps} sweeps"]
+        lines = [self.status]
         for what, of in (
             ("units that their lengths do not tell apart", self.ties),
             ("units with equal eigenvalues", self.degenerate),
@@ -96,36 +95,46 @@ def canonicalize(network: Network, params: Params) -> Canonical:
     """
     _check_model.network(network, "network")
     (given,) = network.check_parameters(params=params)
-    leaves: Leaves = [
-        np.asarray(v).astype(np.result_type(v.dtype, np.float64)) if is_inexact(v) else v
-        for v in network.flatten(given, "params")
-    ]
-    balanced = balance(network, leaves)
+    leaves = [np.asarray(v) if is_inexact(v) else None for v in network.flatten(given, "params")]
+    leaves, elements = balanced(network, leaves, _SWEEPS)
+    still = not balanced(network, leaves, 1)[1]
     permutations, ties = {}, {}
     for group in network.groups.values():
         if matrices_of(group) is None:
-            permutations[group.name], ties[group.name] = order(network, group, balanced.leaves)
-    by_atom = {network.groups[n].atom: p for n, p in permutations.items()}
-    pairs = zip(balanced.leaves, network.leaf_axes, strict=True)
-    leaves = [network.permute_leaf(by_atom, v, axes) if is_inexact(v) else v for v, axes in pairs]
+            permutations[group.name], ties[group.name] = order(network, group, leaves)
+    sort = _sorting(network, permutations)
+    by_atom = {network.groups[n].atom: np.asarray(p) for n, p in sort.permutations.items()}
+    leaves = [
+        v if v is None else network.permute_leaf(by_atom, v, axes)
+        for v, axes in zip(leaves, network.leaf_axes, strict=True)
+    ]
     frames = _Frames(network, leaves)
     frames.settle()
-    action = _action(network, permutations) @ _action(network, elements=balanced.elements)
+    action = sort @ _action(network, elements=elements)
     action = frames.action() @ action
     doubts = [
         {n: v for n, v in of.items() if v} for of in (ties, frames.degenerate, frames.missing)
     ]
     done = jax.tree.unflatten(network.treedef, [
-        jax.device_put(np.asarray(v).astype(t.dtype)) if is_inexact(v) else v
-        for v, t in zip(frames.leaves, network.leaf_types, strict=True)
+        old if new is None else jax.device_put(new.astype(old.dtype))
+        for new, old in zip(frames.leaves, network.flatten(given, "params"), strict=True)
     ])  # fmt: skip
     return Canonical(
         done if given is params else unpack(done),
         jax.tree.map(jax.device_put, action),
-        "not converged" if not balanced.converged else "ambiguous" if any(doubts) else "canonical",
+        "not converged" if not still else "ambiguous" if any(doubts) else "canonical",
         *doubts,
-        balanced.sweeps,
     )
+
+
+def _sorting(network: Network, permutations: Mapping[str, np.ndarray]) -> Action:
+    """Orders found with every outer unit where it stands: inner units move first."""
+    action = Action.identity(network)
+    depth = {n: len(network.groups[n].over) for n in permutations}
+    for level in sorted(set(depth.values()), reverse=True):
+        of_level = {n: p for n, p in permutations.items() if depth[n] == level}
+        action = _action(network, of_level) @ action
+    return action
 
 
 class _Frames:
@@ -137,16 +146,18 @@ class _Frames:
         self.degenerate: dict[str, int] = {}
         self.missing: dict[str, int] = {}
         self.axes: dict[str, Axes] = {}
+        self.keys: dict[str, Key] = {}  # of the matrices
         self.settled: dict[str, np.ndarray] = {}
         for name, group in network.groups.items():
             pair = matrices_of(group)
             if pair is not None:
-                found = axes_of(network, group, pair[1], leaves)
-                self.axes[name], self.degenerate[name] = found, found.degenerate
+                found = axes_of(network, *pair, leaves)
+                self.axes[name], self.keys[name] = found, pair[0]
+                self.degenerate[name] = found.degenerate
             signs = any(f.kind == "sign" for _, f in factors(group))
             self.settled[name] = np.full(group.shape, pair is None and not signs)
         for name, found in self.axes.items():
-            self._apply(network.groups[name], {matrices_of(network.groups[name])[0]: found.turn})
+            self._apply({self.keys[name]: found.turn})
 
     def settle(self) -> None:
         """Signs, and rotations that the eigenvalues leave, from what is known to what is not."""
@@ -159,25 +170,20 @@ class _Frames:
 
     def _settle(self, name: str, last: bool) -> None:
         group, done = self.network.groups[name], self.settled[name]
-        found = list(settled_rows(self.network, group, self.leaves, self.settled))
-        pair = matrices_of(group)
-        if pair is not None:
+        found = seen_of(self.network, group, self.leaves, self.settled)
+        new: dict[Key, np.ndarray]
+        if name in self.axes:
             g, now, missing = turned(group, self.axes[name], found, done, last)
-            new = {pair[0]: g}
+            new = {self.keys[name]: g}
         else:
-            new, now, missing = signs_of(self.network, group, self.leaves, found, done, last)
-        self._apply(group, new)
+            new, now, missing = signs_of(group, found, done, last)
+        self._apply(new)
         self.settled[name] = now
         self.missing[name] = self.missing.get(name, 0) + missing
 
-    def _apply(self, group: Group, new: Mapping[Key, np.ndarray]) -> None:
-        for key, element in new.items():
-            factor = factor_of(self.network, key)
-            self.leaves = moved(self.network, group, factor, element, self.leaves)
-            before = self.elements.get(key)
-            if before is not None:
-                element = element @ before if factor.matrices else element * before
-            self.elements[key] = element
+    def _apply(self, new: Mapping[Key, np.ndarray]) -> None:
+        self.leaves = apply_to(self.network, new, self.leaves)
+        self.elements = multiplied(self.network, new, self.elements)
 
     def action(self) -> Action:
         return _action(self.network, elements=self.elements)

@@ -10,20 +10,21 @@ over columns that are settled already, group after group from the inputs and out
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .._tree import is_inexact
 from ..symmetry.matrices import around_ones, beside_ones
-from .balance import Leaves, moved, places
+from .blocks import plan
 from .elements import Key, factors
 from .groups import Group
 from .network import Network
+from .stands import Stand, stands
 from .symmetry.act import transform_leaf
 from .symmetry.factors import Factor
-from .symmetry.rows import grams, rows_of, squares
+
+Leaves = Sequence[Any]  # NumPy arrays by number, None for what is not floating-point
 
 _SAME = 1e-6  # relative difference of lengths, or of eigenvalues, that rounding may exchange
 _NOTHING = 1e-9  # relative to what it is a sum of: it has no sign
@@ -34,10 +35,16 @@ def weight_of(leaf: int) -> float:
     return 1 + (leaf * 0.6180339887498949) % 1
 
 
-def everywhere(group: Group) -> Factor:
-    """Where the units stand."""
-    (found,) = (f for f in group.structure.factors if f.kind == "permutation")
-    return found
+def everywhere(group: Group) -> Key:
+    """The permutations, which move units wherever they stand."""
+    kinds = [f.kind for f in group.structure.factors]
+    return group.name, kinds.index("permutation")
+
+
+def rows_of(network: Network, stand: Stand, leaf: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The rows of a stand, real ones: imaginary parts are columns of their own."""
+    rows = stand.rows(leaf, plan(network.leaf_axes[stand.leaf])[0], shape)
+    return np.concatenate([rows.real, rows.imag], -1) if np.iscomplexobj(rows) else rows
 
 
 def matrices_of(group: Group) -> tuple[Key, Factor] | None:
@@ -49,13 +56,14 @@ def matrices_of(group: Group) -> tuple[Key, Factor] | None:
 
 def order(network: Network, group: Group, leaves: Leaves) -> tuple[np.ndarray, int]:
     """(index array, how many units only their old order tells apart): by length, longest first."""
-    keys = []
-    for number, of in everywhere(group).moves:
-        if is_inexact(leaves[number]):
-            where = [(m, leaves[number], network.leaf_axes[number]) for m in of]
-            keys.append((weight_of(number), squares(group, where)[1]))
-    total = sum((w * v for w, v in keys), np.zeros(group.shape))
-    stack = np.stack([total, *(v for _, v in keys)])
+    by_leaf: dict[int, np.ndarray] = {}
+    for stand in stands(network, everywhere(group)):
+        if leaves[stand.leaf] is not None:
+            rows = rows_of(network, stand, leaves[stand.leaf], group.shape)
+            total = by_leaf.setdefault(stand.leaf, np.zeros(group.shape))
+            total[stand.index] += (rows**2).sum(-1)
+    total = sum((weight_of(k) * v for k, v in by_leaf.items()), np.zeros(group.shape))
+    stack = np.stack([total, *by_leaf.values()])
     found, ties = np.empty(group.shape, int), 0
     for outer in np.ndindex(*group.shape[:-1]):
         found[outer], tied = _sorted(stack[(slice(None), *outer)])
@@ -104,13 +112,14 @@ class Axes:
         return sum(len(run) for _, run, alive in self.clusters if alive and len(run) > 1)
 
 
-def axes_of(network: Network, group: Group, factor: Factor, leaves: Leaves) -> Axes:
+def axes_of(network: Network, key: Key, factor: Factor, leaves: Leaves) -> Axes:
     """The eigenvectors, by falling eigenvalue, and which of them are not determined."""
+    group = network.groups[key[0]]
     gram = np.zeros((*group.shape, group.size))
-    for number, of in factor.moves:
-        where = [(m, leaves[number], network.leaf_axes[number]) for m in of]
-        for k, found in grams(group, where).items():
-            gram += weight_of(number) * abs(k) * found
+    for stand in stands(network, key):
+        rows = rows_of(network, stand, leaves[stand.leaf], group.shape)
+        rows = np.where(stand.exponents == 0, 0, rows) if np.ndim(stand.exponents) else rows
+        gram[stand.index] += weight_of(stand.leaf) * rows @ rows.swapaxes(-1, -2)
     fixing = factor.kind == "orthogonal fixing ones"
     inner = beside_ones(gram) if fixing else gram
     sizes, vectors = np.linalg.eigh(inner)
@@ -130,42 +139,89 @@ def axes_of(network: Network, group: Group, factor: Factor, leaves: Leaves) -> A
 # -- signs -----------------------------------------------------------------------------------
 
 
-def settled_rows(
-    network: Network, group: Group, leaves: Leaves, settled: dict[str, np.ndarray]
-) -> Iterator[tuple[int, Any, Any]]:
-    """(leaf, its rows, 1 where all other units that an entry stands for are settled)."""
-    for number, of in everywhere(group).moves:
-        leaf, axes = leaves[number], network.leaf_axes[number]
-        if not is_inexact(leaf):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Seen:
+    """The rows of a stand, and which of their entries stand for settled units alone.
+
+    - `rows`, `use`: (*outer sizes or 1, n, columns); `use` is 1 where all other units of an entry
+      are settled, else 0
+    - `parity`: the signs of the group that move an entry, as bits; broadcasts to the rows
+    """
+
+    leaf: int
+    index: tuple[slice, ...]
+    rows: np.ndarray
+    use: np.ndarray
+    parity: Any
+
+    def at(self, outer: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+        """(rows, use) of one outer index, if they hold it."""
+        pairs = list(zip(self.index, outer, strict=True))
+        if any(w.start not in (None, k) for w, k in pairs):
+            return None
+        own = tuple(k if w.start is None else 0 for w, k in pairs)
+        return self.rows[own], self.use[own]
+
+    def weights(self, many: int) -> np.ndarray:
+        """A fixed linear function of the columns."""
+        columns = self.rows.shape[-1]
+        return np.random.default_rng([self.leaf, columns]).normal(size=(columns, many))
+
+
+def seen_of(
+    network: Network, group: Group, leaves: Leaves, settled: Mapping[str, np.ndarray]
+) -> list[Seen]:
+    """All rows of a group."""
+    signs = [(bit, f) for bit, (_, f) in enumerate(_signs(group))]
+    found = []
+    for stand in stands(network, everywhere(group)):
+        leaf = leaves[stand.leaf]
+        if leaf is None:
             continue
-        for move in of:
-            known = np.ones(leaf.shape)
-            for other in network.groups.values():
-                where = everywhere(other)
-                if other is group:
-                    kept = [(n, tuple(m for m in o if m.axis != move.axis)) for n, o in where.moves]
-                    where = dataclasses.replace(where, moves=tuple(kept))
-                mask = settled[other.name]
-                if not mask.all() and dict(where.moves).get(number):
-                    pair = matrices_of(other)
-                    if pair and pair[1].kind == "orthogonal fixing ones":  # all units are mixed
-                        mask = np.broadcast_to(mask.all(-1, keepdims=True), mask.shape)
-                    mask = mask.astype(float)
-                    known = transform_leaf(other, where, mask, number, known, axes)
-            pairs = zip(
-                rows_of(group, move, leaf, axes), rows_of(group, move, known, axes), strict=True
-            )
-            for rows, use in pairs:
-                yield number, rows, use.rows
+        known, code = np.ones(leaf.shape), np.zeros(leaf.shape, int)
+        for other in network.groups.values():
+            known = _masked(network, other, other is group, settled[other.name], stand, known)
+        for bit, factor in signs:
+            for move in dict(factor.moves).get(stand.leaf, ()):
+                if move.axis == stand.axis:
+                    code = code + ((move.exponents % 2) << bit)
+        how = plan(network.leaf_axes[stand.leaf])[0]
+        use, parity = (stand.rows(v, how, group.shape) for v in (known, code))
+        if np.iscomplexobj(leaf):
+            use, parity = (np.concatenate([v, v], -1) for v in (use, parity))
+        rows = rows_of(network, stand, leaf, group.shape)
+        found.append(Seen(stand.leaf, stand.index, rows, use, parity))
+    return found
+
+
+def _masked(
+    network: Network, other: Group, itself: bool, done: np.ndarray, stand: Stand, known: np.ndarray
+) -> np.ndarray:
+    """1 where the units of a group on the axes of a leaf are settled, but for the stand's own."""
+    where = other.structure.factors[everywhere(other)[1]]
+    if itself:
+        kept = [(n, tuple(m for m in of if m.axis != stand.axis)) for n, of in where.moves]
+        where = dataclasses.replace(where, moves=tuple(kept))
+    if done.all() or not dict(where.moves).get(stand.leaf):
+        return known
+    pair = matrices_of(other)
+    if pair and pair[1].kind == "orthogonal fixing ones":  # which mixes all units
+        done = np.broadcast_to(done.all(-1, keepdims=True), done.shape)
+    axes = network.leaf_axes[stand.leaf]
+    return transform_leaf(other, where, done.astype(float), stand.leaf, known, axes)
+
+
+def _signs(group: Group) -> list[tuple[Key, Factor]]:
+    return [(k, f) for k, f in factors(group) if f.kind == "sign"]
 
 
 def turned(
-    group: Group, axes: Axes, found: list[tuple[int, Any, Any]], done: np.ndarray, last: bool
+    group: Group, axes: Axes, found: list[Seen], done: np.ndarray, last: bool
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """(g, which units are settled, how many are not determined) of units that rotate.
 
     **Arguments:**
-    - `found`: of `settled_rows`, all; `done`: the units settled so far
+    - `found`: of `seen_of`; `done`: the units settled so far
     - `last`: settle the others, too, as they are
     """
     n = group.size - axes.fixing
@@ -178,16 +234,14 @@ def turned(
         if not alive:
             now[outer][units] = True
             continue
-        seen, whole = np.zeros((len(run), len(run))), 0.0
-        for number, rows, use in _at(found, outer):
-            rows = np.concatenate([rows.real, rows.imag], -1) if np.iscomplexobj(rows) else rows
-            use = np.concatenate([use, use], -1)[..., : rows.shape[-1]]
-            x = _inner(rows, axes.fixing)[run, :]
-            free = use.min(0) if len(use) else use  # a column counts for all units, or for none
-            weights = _weights(number, x.shape[-1], len(run))
-            seen += (x * free) @ weights
-            whole += float((x**2).sum())
-        q, triangle = np.linalg.qr(seen)
+        value, whole = np.zeros((len(run), len(run))), 0.0
+        for seen in found:
+            own = seen.at(outer)
+            if own is not None:
+                x = _inner(own[0], axes.fixing)[list(run)]
+                value += (x * own[1].min(0)) @ seen.weights(len(run))
+                whole += float((x**2).sum())
+        q, triangle = np.linalg.qr(value)
         diagonal = np.diag(triangle)
         clear = np.abs(diagonal).min() > _NOTHING * np.sqrt(whole)
         if clear:
@@ -213,86 +267,35 @@ def _inner(rows: np.ndarray, fixing: bool) -> np.ndarray:
     return (rows - 2 * np.outer(v, v @ rows))[1:]
 
 
-def _at(found: list[tuple[int, Any, Any]], outer: tuple[int, ...]) -> Iterator[Any]:
-    """(leaf, rows, use) of one outer index."""
-    for number, r, use in found:
-        inside = [w == slice(None) or w.start == k for w, k in zip(r.where, outer, strict=True)]
-        if all(inside):
-            own = tuple(
-                k if w == slice(None) else 0 for w, k in zip(r.where, outer, strict=True)
-            )
-            yield number, r.rows[own], use[own]
-
-
-def _weights(leaf: int, columns: int, many: int) -> np.ndarray:
-    """A fixed linear function of so many columns."""
-    return np.random.default_rng([leaf, columns]).normal(size=(columns, many))
-
-
 def signs_of(
-    network: Network, group: Group, leaves: Leaves, found: list[tuple[int, Any, Any]],
-    done: np.ndarray, last: bool,
-) -> tuple[dict[Key, np.ndarray], np.ndarray, int]:  # fmt: skip
-    """(signs by factor, which units are settled, how many are not determined)."""
-    keys = [(k, f) for k, f in factors(group) if f.kind == "sign"]
-    seen, whole = _by_parity(network, group, [f for _, f in keys], leaves, found)
-    signs = {k: np.ones(group.shape) for k, _ in keys}
+    group: Group, found: list[Seen], done: np.ndarray, last: bool
+) -> tuple[dict[Key, np.ndarray], np.ndarray, int]:
+    """(signs by factor, which units are settled, how many are not determined); see `turned`."""
+    value: dict[int, np.ndarray] = {}
+    whole: dict[int, np.ndarray] = {}
+    for seen in found:
+        for code in np.unique(seen.parity).tolist():
+            x = np.where(seen.parity == code, seen.rows, 0)
+            sums = (x * seen.use) @ seen.weights(1)[:, 0], (x**2).sum(-1)
+            for total, one in zip((value, whole), sums, strict=True):
+                total.setdefault(code, np.zeros(group.shape))[seen.index] += one
+    keys = [k for k, _ in _signs(group)]
+    signs = {k: np.ones(group.shape) for k in keys}
     now, missing = done.copy(), 0
     for unit in zip(*np.nonzero(~done), strict=True):
-        there = [c for c in whole if whole[c][unit] > 0]
-        clear = [c for c in there if abs(seen[c][unit]) > _NOTHING * np.sqrt(whole[c][unit])]
+        there = [c for c in sorted(whole) if c and whole[c][unit] > 0]
         system = _Parities()
-        for code in clear:
-            system.add(code, bool(seen[code][unit] < 0))
-        lost = [c for c in there if not system.spans(c)]
+        for code in there:
+            if abs(value[code][unit]) > _NOTHING * np.sqrt(whole[code][unit]):
+                system.add(code, bool(value[code][unit] < 0))
+        lost = not all(map(system.spans, there))
         if lost and not last:
             continue
         now[unit] = True
-        missing += bool(lost)
+        missing += lost
         for bit in system.solution():
-            signs[keys[bit][0]][unit] = -1
+            signs[keys[bit]][unit] = -1
     return signs, now, missing
-
-
-def _by_parity(
-    network: Network, group: Group, signs: list[Factor], leaves: Leaves,
-    found: list[tuple[int, Any, Any]],
-) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:  # fmt: skip
-    """Which signs act, as bits → (a linear function of the settled entries, Σ |all entries|²)."""
-    seen: dict[int, np.ndarray] = {}
-    whole: dict[int, np.ndarray] = {}
-    codes = _codes(network, group, signs, leaves)
-    for (number, r, use), code in zip(found, codes, strict=True):
-        x = r.rows.real + r.rows.imag * 0.7 if np.iscomplexobj(r.rows) else r.rows
-        weights = _weights(number, x.shape[-1], 1)[:, 0]
-        for c in np.unique(code):
-            if not c:
-                continue
-            chosen = np.where(code == c, x, 0)
-            for total, value in (
-                (seen, (chosen * use) @ weights), (whole, (chosen**2).sum(-1))
-            ):  # fmt: skip
-                total.setdefault(int(c), np.zeros(group.shape))[r.where] += value
-    order = sorted(whole)
-    return {c: seen[c] for c in order}, {c: whole[c] for c in order}
-
-
-def _codes(
-    network: Network, group: Group, signs: list[Factor], leaves: Leaves
-) -> Iterator[np.ndarray]:
-    """For the blocks of `settled_rows` in their order, which signs act on each entry."""
-    for number, of in everywhere(group).moves:
-        leaf, axes = leaves[number], network.leaf_axes[number]
-        if not is_inexact(leaf):
-            continue
-        for move in of:
-            code = np.zeros(leaf.shape, int)
-            for bit, factor in enumerate(signs):
-                for own in dict(factor.moves).get(number, ()):
-                    if own.axis == move.axis:
-                        code = code + ((own.exponents % 2) << bit)
-            for rows in rows_of(group, move, code, axes):
-                yield rows.rows
 
 
 class _Parities:
@@ -326,4 +329,14 @@ class _Parities:
         return sorted(found)
 
 
-__all__ = ["Axes", "axes_of", "matrices_of", "order", "settled_rows", "signs_of", "turned"]
+__all__ = [
+    "Axes",
+    "Leaves",
+    "Seen",
+    "axes_of",
+    "matrices_of",
+    "order",
+    "seen_of",
+    "signs_of",
+    "turned",
+]
