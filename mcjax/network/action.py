@@ -107,7 +107,8 @@ class Action:
         """A random element of the whole group of every unit group.
 
         Uniform permutations, each outer index its own, log c ~ N(0, ¼), fair signs, orthogonal
-        matrices from the Haar measure, general ones with a condition number of at most 10.
+        matrices from the Haar measure, general ones with a condition number of at most 10. Scalings
+        and matrices are drawn in JAX's default float type: with x64 others of the same key.
         """
         _check_model.network(network, "network")
         with jax.transfer_guard("allow"):  # jax.random transfers bounds

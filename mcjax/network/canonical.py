@@ -16,11 +16,13 @@ from .._tree import is_inexact
 from .._types import Params
 from .action import Action
 from .balance import balanced
-from .elements import Key, apply_to, factor_of, factors, multiplied
+from .elements import Key, apply_to, factor_of, factors, identity_element, multiplied
 from .frames import Axes, Leaves, axes_of, matrices_of, order, seen_of, signs_of, turned
 from .network import Network
 
-_SWEEPS = 2000  # of balancing, at most
+_ROUNDS = 2000  # of balancing, at most
+_STILL = 1e-11
+_SETTLED = 1e-7  # an element of another round that float32 does not show
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,8 +98,8 @@ def canonicalize(network: Network, params: Params) -> Canonical:
     _check_model.network(network, "network")
     (given,) = network.check_parameters(params=params)
     leaves = [np.asarray(v) if is_inexact(v) else None for v in network.flatten(given, "params")]
-    leaves, elements = balanced(network, leaves, _SWEEPS)
-    still = not balanced(network, leaves, 1)[1]
+    leaves, elements = balanced(network, leaves, rounds=_ROUNDS, still=_STILL)
+    still = _near_identity(network, balanced(network, leaves, rounds=1)[1])
     permutations, ties = {}, {}
     for group in network.groups.values():
         if matrices_of(group) is None:
@@ -125,6 +127,11 @@ def canonicalize(network: Network, params: Params) -> Canonical:
         "not converged" if not still else "ambiguous" if any(doubts) else "canonical",
         *doubts,
     )
+
+
+def _near_identity(network: Network, elements: Mapping[Key, np.ndarray]) -> bool:
+    off = [np.abs(v - identity_element(network, k)).max(initial=0) for k, v in elements.items()]
+    return max(off, default=0.0) <= _SETTLED
 
 
 def _sorting(network: Network, permutations: Mapping[str, np.ndarray]) -> Action:

@@ -146,8 +146,8 @@ def around_ones(inner: Any) -> Any:
     n = inner.shape[-1] + 1
     xp, h = _xp(inner), _reflection(n, inner)
     padding = [(0, 0)] * (inner.ndim - 2) + [(1, 0), (1, 0)]
-    corner = np.zeros((n, n))
-    corner[0, 0] = 1
+    corner = np.zeros((*inner.shape[:-2], n, n))
+    corner[..., 0, 0] = 1
     return h @ (xp.pad(inner, padding) + xp.asarray(corner, inner.dtype)) @ h
 
 
