@@ -107,8 +107,8 @@ def learn_action(
     """An element g of the whole symmetry group that minimises E_t ℓ((1 − t) θ_A + t gθ_B).
 
     Permutations, signs, scalings and matrices of every unit group are trained together on the
-    data, with t ~ U(0.4, 0.6) unless told otherwise; see `ActionPath` for how they are kept and projected (Theus et al.
-    2025, "Generalized linear mode connectivity for transformers", who do so for transformers). The
+    data, with t ~ U(0.4, 0.6) unless told otherwise; see `ActionPath` for how they are kept and
+    projected (Theus et al. 2025, "Generalized linear mode connectivity for transformers"). The
     result is never worse than the start.
 
     **Arguments:**
@@ -159,11 +159,11 @@ def learn_action(
         interval=search.interval, progress=progress,
     )  # fmt: skip
     learned, after = _ended(fitted.path, objective) if fitted.finite else (None, np.inf)
-    steps = Data(data, network).steps(protocol.batch) * protocol.epochs
+    Data(data, network).steps(protocol.batch) * protocol.epochs
     better = learned is not None and after < before
     status = "not finite" if learned is None else "improved" if better else "not improved"
     return LearnedAction(
-        action=learned @ begin if better else begin,
+        action=begin if learned is None or not better else learned @ begin,
         before=before,
         after=after if better else before,
         status=status,

@@ -92,9 +92,7 @@ def trace(
     verification, wrong = verify(network, params, two)
     groups = without(network.groups, wrong) if wrong else network.groups
     identity = network.identity.with_more(wrong) if wrong else network.identity
-    return dataclasses.replace(
-        network, verification=verification, groups=groups, identity=identity
-    )
+    return dataclasses.replace(network, verification=verification, groups=groups, identity=identity)
 
 
 def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) -> Network:

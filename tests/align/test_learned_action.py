@@ -106,7 +106,8 @@ def test_a_planted_element_of_a_transformer_is_found():
     assert distance(found.action(b), a) < 0.8 * distance(start(b), a)
     f = NETS["transformer"][0]
     np.testing.assert_allclose(f(found.action(b), x), y, atol=1e-3)
-    assert found.losses.shape == (30,) and "improved" in found.summary()
+    assert found.losses.shape == (30,)
+    assert "improved" in found.summary()
 
 
 def test_an_exchange_is_found():
@@ -135,7 +136,7 @@ def test_the_end_of_the_path_is_the_action(name):
 def test_gradients_where_nothing_is_assigned(name):
     """Of scalings and matrices, against finite differences in float64."""
     with jax.enable_x64(True):
-        network, a, x, y = net(name)
+        network, a, x, _y = net(name)
         f, x = NETS[name][0], x[:8].astype(jnp.float64)
         a = jax.tree.map(lambda v: v.astype(jnp.float64), a)
         latents = jax.tree.map(
@@ -244,8 +245,10 @@ def test_a_curve_whose_end_moves():
     b = near_identity(network, 7, 0.3)(a)
     still = jax.tree.map(jnp.zeros_like, a)
     path = ActionPath(network, a, b, bump=still)
-    fitted = train_curve(path, network, (x, y), Protocol(10, 64, weight_decay=0.0),
-                         key=jax.random.key(0), task=REGRESSION, optimizer=optax.adam(3e-3))  # fmt: skip
+    fitted = train_curve(
+        path, network, (x, y), Protocol(10, 64, weight_decay=0.0), key=jax.random.key(0),
+        task=REGRESSION, optimizer=optax.adam(3e-3),
+    )  # fmt: skip
     assert fitted.losses[-1] < fitted.losses[0] / 3
     end = fitted.path(1.0)
     assert norm(fitted.path.bump) > 0 < distance(end, b)
@@ -259,9 +262,9 @@ def test_bad_input():
     other = mcjax.Action.identity(net("transformer")[0])
     with pytest.raises(ValueError, match="start is an action of another network"):
         learn_action(network, a, a, (x, y), search, key=key, start=other, task=REGRESSION)
-    with pytest.raises(ValueError, match=r"start must be a mcjax.Action, got a dict"):
+    with pytest.raises(ValueError, match=r"start must be a mcjax\.Action, got a dict"):
         learn_action(network, a, a, (x, y), search, key=key, start={}, task=REGRESSION)
-    with pytest.raises(ValueError, match="search must be a mcjax.align.ActionSearch"):
+    with pytest.raises(ValueError, match=r"search must be a mcjax\.align\.ActionSearch"):
         learn_action(network, a, a, (x, y), Protocol(1), key=key, task=REGRESSION)
     with pytest.raises(ValueError, match="interval must be"):
         ActionSearch(Protocol(1), interval=(0.6, 0.4))

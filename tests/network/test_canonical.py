@@ -12,9 +12,8 @@ from tests.conftest import traced
 
 # More than permutations, of all kinds; the deep ResNet and near twins take long.
 MODELS = (
-    "mlp", "vgg-bn", "separable", "grouped-convolution", "groupnorm", "rmsnorm", "transformer",
-    "linen-scan", "lstm", "attention-fused-reshape", "attention-grouped-query", "experts",
-    "stacked-layers", "remat-tied-embedding", "interleaved-gates", "attention-sink",
+    "mlp", "vgg-bn", "grouped-convolution", "groupnorm", "rmsnorm", "transformer", "lstm",
+    "attention-grouped-query", "experts", "remat-tied-embedding", "interleaved-gates",
 )  # fmt: skip
 
 
@@ -128,7 +127,8 @@ def test_ties_are_said():
     p["w"] = p["w"].at[0, 1].set(-1.0)
     network = mcjax.trace(relu, p, jnp.ones((2, 3)))
     found = mcjax.canonicalize(network, p)
-    assert found.status == "ambiguous" and found.ties == {"w": 4}
+    assert found.status == "ambiguous"
+    assert found.ties == {"w": 4}
     assert "w: 4 units that their lengths do not tell apart" in found.summary()
 
 
