@@ -29,7 +29,7 @@ def balanced(
     The norm is convex along one-parameter subgroups, so that alternating over factors, each in
     closed form, leads to the least point; of two points of one orbit, to two that differ by
     signs, permutations and rotations (Kempf and Ness 1979). Where a factor can only lengthen or
-    shorten, what it moves gets norm 1 for each unit; where one side is 0, it stays.
+    shorten, or one side is 0, what it moves gets norm 1 for each unit.
 
     **Arguments:**
     - `leaves`: NumPy arrays by number (others are not touched), computed with in float64

@@ -31,9 +31,10 @@ def test_balancing_scale_is_the_least_point(powers):
 
 
 def test_balancing_scale_without_a_least_point():
-    assert balancing_scale({1: [0.0, 3.0], -1: [2.0, 0.0]}).tolist() == [1, 1]
+    c = balancing_scale({1: [0.0, 4.0, 0.0], -1: [9.0, 0.0, 0.0]})
+    np.testing.assert_allclose(c, [3, 0.5, 1])  # what there is gets length 1
     c = balancing_scale({1: np.array([2.0]), 2: np.array([3.0])})
-    assert 2 * c[0] ** 2 + 3 * c[0] ** 4 == pytest.approx(1)
+    assert 2 * c[0] ** 2 + 6 * c[0] ** 4 == pytest.approx(1)
 
 
 def test_balancing_matrix_makes_grams_equal():
@@ -43,8 +44,22 @@ def test_balancing_matrix_makes_grams_equal():
     w, r = g @ w, inverse_transpose(g) @ r
     np.testing.assert_allclose(w @ w.swapaxes(1, 2), r @ r.swapaxes(1, 2), atol=1e-10)
     assert (np.linalg.eigvalsh(g) > 0).all()
-    lost = balancing_matrix(np.ones((2, 2)), np.eye(2))  # of rank one
-    assert lost.tolist() == np.eye(2).tolist()
+
+
+def test_balancing_matrices_of_lower_rank():
+    """Both Grams become diagonal in one basis, 1 where the other is 0; in any basis alike."""
+    rng = np.random.default_rng(5)
+    w, r = np.diag([4.0, 9, 2, 0, 0]), np.diag([1.0, 4, 0, 3, 0])
+    h = rng.normal(size=(5, 5))
+    back = np.linalg.inv(h)
+    for one, other in ((w, r), (h @ w @ h.T, back.T @ r @ back)):
+        g = balancing_matrix(one, other)
+        back = np.linalg.inv(g)
+        one, other = g @ one @ g.T, back.T @ other @ back
+        np.testing.assert_allclose(one @ other, other @ one, atol=1e-8)
+        sizes, turn = np.linalg.eigh(one + 2 * other)
+        np.testing.assert_allclose(sizes, [0, 1, 2, 6, 18], atol=1e-8)
+        np.testing.assert_allclose(np.diag(turn.T @ one @ turn), [0, 1, 0, 2, 6], atol=1e-8)
 
 
 @pytest.mark.parametrize("powers", POWERS)
