@@ -10,7 +10,7 @@ import numpy as np
 from ..network.axes import Atom
 from ..network.elements import Key, apply_to, multiplied, passed
 from ..network.network import Network
-from ..transport.elements import ElementSolution
+from ..transport.elements import ElementProblem, ElementSolution
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
 from .descent import NOTHING, Descent
@@ -59,7 +59,7 @@ class ElementDescent(Descent):
     ) -> bool:
         if not self.kinds.concern(self.groups[i]):
             return super()._match(i, settled, gain, profiles)  # type: ignore[arg-type]
-        problem = self.products.problem(self.current, i, settled)
+        problem: ElementProblem = self.products.problem(self.current, i, settled)  # type: ignore[assignment]
         if not (problem.parts or problem.joints):
             return False
         before, solution = problem.value(), problem.solve(self.solver)

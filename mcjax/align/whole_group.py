@@ -29,9 +29,9 @@ from .matching import Matching
 from .parameters import Arrays, move
 
 # Enough for two networks of one orbit to differ by what keeps lengths alone.
-_ROUNDS, _STILL = 60, 1e-6
+_ROUNDS, _STILL = 40, 1e-5
 _FITS = 100
-_GAIN = 1e-6
+_GAIN = 1e-4
 # A distance so much smaller than the networks is rounding.
 _ROUNDING = 1e-12
 
@@ -47,6 +47,7 @@ def descend_whole(
     solver: Solver = Exact(),
 ) -> Matching:
     """As `match_weights` with `symmetry="full"`, on the float leaves of both networks."""
+    kinds = [None if v is None else v.dtype for v in a]
     a, given = ([None if v is None else v.astype(np.float64) for v in of] for of in (a, b))
     before = distance(a, given)
     b = given if start is None else applied(start, given)
@@ -54,7 +55,7 @@ def descend_whole(
     (short_a, of_a), (short_b, of_b) = (
         balanced(network, v, rounds=_ROUNDS, still=_STILL) for v in (a, b)
     )
-    descent = ElementDescent(network, short_a, short_b, outer, solver)
+    descent = ElementDescent(network, _as(short_a, kinds), _as(short_b, kinds), outer, solver)
     if start is None:
         descent.settle()
     sweeps = descent.descend(rng)
@@ -64,7 +65,7 @@ def descend_whole(
     action = _joined(network, of_a, descent, of_b)
     if start is not None:
         action = action @ start
-    fit = _Fit(network, a, applied(action, given), rng, solver)
+    fit = _Fit(network, a, applied(action, given), kinds, rng, solver)
     sweeps += fit.run()
     action = fit.action @ action
     after = distance(a, applied(action, given))
@@ -86,6 +87,11 @@ def descend_whole(
         sweeps=sweeps,
         metadata={"restarts": restarts},
     )
+
+
+def _as(arrays: Arrays, kinds: Sequence[Any]) -> Arrays:
+    """In the precision that the networks came in: products of units are what takes the time."""
+    return [v if v is None else v.astype(k) for v, k in zip(arrays, kinds, strict=True)]
 
 
 def distance(a: Arrays, b: Arrays) -> float:
@@ -134,10 +140,16 @@ class _Fit:
     """Coordinate descent on ‖θ_A − g θ_B‖² from where B is: scales, matrices, then all others."""
 
     def __init__(
-        self, network: Network, a: Arrays, b: Arrays, rng: np.random.Generator, solver: Solver
+        self,
+        network: Network,
+        a: Arrays,
+        b: Arrays,
+        kinds: Sequence[Any],
+        rng: np.random.Generator,
+        solver: Solver,
     ) -> None:
         self.network, self.a, self.current, self.rng = network, a, b, rng
-        self.solver = solver
+        self.solver, self.kinds = solver, kinds
         self.action = Action.identity(network)
         every = [(k, f) for g in network.groups.values() for k, f in factors(g)]
         mixed = {k[0] for k, f in every if f.matrices}
@@ -159,7 +171,10 @@ class _Fit:
             saved = self.current, self.action
             self._scale()
             self._mix()
-            descent = ElementDescent(self.network, self.a, self.current, outer, self.solver)
+            if value - distance(self.a, self.current) <= _GAIN * value:
+                return i + 1  # what is left would be matched as before
+            pair = (_as(v, self.kinds) for v in (self.a, self.current))
+            descent = ElementDescent(self.network, *pair, outer, self.solver)
             descent.descend(self.rng)
             if descent.found or descent.elements:
                 stay = self.network.identity_permutations()
@@ -206,7 +221,7 @@ class _Fit:
         network = self.network
         for key in self.matrices:
             group = network.groups[key[0]]
-            sides: list[list[Any]] = []
+            sides: list[np.ndarray] = []
             for leaves in (self.a, self.current):
                 for exponent in (1, -1):
                     sides.append(_rows(network, key, leaves, exponent))

@@ -95,7 +95,7 @@ def _table(block: np.ndarray, uses: Sequence[tuple[Key, Stand]]) -> _Table:
             exponents = whole
         found.append((key, stand, exponents))
     away = tuple(d for d in range(block.ndim) if d not in kept)
-    return _Table(np.sum(block, away, np.float64, keepdims=True), found)
+    return _Table(np.asarray(np.sum(block, away, np.float64, keepdims=True)), found)
 
 
 __all__ = ["Scalings"]

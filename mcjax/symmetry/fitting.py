@@ -77,8 +77,8 @@ def _positive_roots(powers: list[int], s: np.ndarray, p: np.ndarray) -> np.ndarr
     low = min(shift + min(k, 2 * k) for k in powers)
     coefficients = coefficients[:, low:]
     roots = _roots(coefficients)
-    real = np.abs(roots.imag) <= 1e-5 * np.abs(roots)
-    c = np.where(real & (roots.real > 0), roots.real, 1.0)
+    real = np.abs(np.imag(roots)) <= 1e-5 * np.abs(roots)
+    c = np.where(real & (np.real(roots) > 0), np.real(roots), 1.0)
     n = np.arange(coefficients.shape[1])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for _ in range(_POLISH):

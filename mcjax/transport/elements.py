@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -204,39 +204,52 @@ class ElementProblem:
             g = nearest_orthogonal(profit, fixing_ones=self.rotations[root])
             found = stay({root: ()})
             return ElementSolution(found, {}, {root: g}, float(np.vdot(g, profit)), OPTIMAL)
-        many = self.signs.get(root, 0)
-        status = OPTIMAL if many <= _SIGNS else LOCAL
         if len(self.outer) > 1:
-            return self._pairs(root, _choices(many), solver, status)
+            return self._pairs(root, solver)
+        many, n = self.signs.get(root, 0), root.size
         profits: dict[int, np.ndarray] = {}
         for p in self.parts:
             code = p.signs.get(root, 0)
             profits[code] = profits.get(code, 0.0) + _matrix(p.term)
-        values, chosen = np.full((n, n), -np.inf), np.zeros((n, n), int)
-        for c, signs in enumerate(_choices(many)):
-            total = np.zeros((n, n)) + sum(_sign(signs, k) * v for k, v in profits.items())
-            chosen = np.where(total > values, c, chosen)
-            values = np.maximum(values, total)
+        values, signs_of, status = _signed(profits, n, many)
         p, value, of_solver = solver.assign(values)
-        own = np.array(_choices(many), float)[chosen[np.arange(n), p]].T.reshape(many, n)
+        own = signs_of(np.arange(n), p)
         return ElementSolution({root: p}, {root: own}, {}, value, worst(status, of_solver))
 
-    def _pairs(
-        self, root: Atom, choices: Sequence[Sequence[int]], solver: Solver, status: str
-    ) -> ElementSolution:
-        n = root.size
-        values, best = np.full((n, n), -np.inf), {}
-        for i, j in np.ndindex(n, n):
+    def _pairs(self, root: Atom, solver: Solver) -> ElementSolution:
+        """Groups inside the root's units: one problem for each pair of these and each sign.
+
+        Where nothing but rotations is inside, pairs count with an upper bound until an assignment
+        uses them.
+        """
+        n, many = root.size, self.signs.get(root, 0)
+        choices = _choices(many)
+        values = self._bounds(root) if not many else None
+        best: dict[tuple[int, int], tuple[ElementSolution, Sequence[int]]] = {}
+
+        def solve(i: int, j: int) -> float:
+            most = -np.inf
             for signs in choices:
                 here = self._at(root, i, j, signs)
                 alone = sum(float(p.term.profit.sum()) for p in here.parts if not p.term.units)
                 found = here.solve(solver)
-                if found.value + alone > values[i, j]:
-                    values[i, j], best[i, j] = found.value + alone, (found, signs)
-        p, value, of_solver = solver.assign(values)
+                if found.value + alone > most:
+                    most, best[i, j] = found.value + alone, (found, signs)
+            return most
+
+        if values is None:
+            values = np.array([[solve(i, j) for j in range(n)] for i in range(n)])
+        while True:
+            p, value, of_solver = solver.assign(values)
+            new = [pair for pair in enumerate(p.tolist()) if pair not in best]
+            for i, j in new:
+                values[i, j] = solve(i, j)
+            if not new:
+                break
         each = [best[i, j] for i, j in enumerate(p.tolist())]
         whole = _stacked([e for e, _ in each], root, self.outer)
-        signs = np.array([s for _, s in each], float).T.reshape(self.signs.get(root, 0), n)
+        signs = np.array([s for _, s in each], float).T.reshape(many, n)
+        status = OPTIMAL if many <= _SIGNS else LOCAL
         return dataclasses.replace(
             whole,
             permutations={root: p} | whole.permutations,
@@ -244,6 +257,83 @@ class ElementProblem:
             value=value,
             status=worst(whole.status, status, of_solver),
         )
+
+    def _bounds(self, root: Atom) -> np.ndarray | None:
+        """For each pair of the root's units at least what is inside can be worth; None if that
+        is not known. The trace norm of M is at most √rank ‖M‖.
+        """
+        inside = [a for a in self.outer if a is not root]
+        plain = all(a in self.rotations and self.outer[a] == (root,) for a in inside)
+        if self.joints or not plain:
+            return None
+        own: dict[tuple[Atom, ...], np.ndarray] = {}
+        for p in self.parts:
+            if root in p.term.units and not p.term.fixed:
+                own[p.term.units] = own.get(p.term.units, 0.0) + p.term.profit
+            else:
+                return None
+        total = np.zeros((root.size, root.size))
+        for units, profit in own.items():
+            k = units.index(root)
+            if len(units) > 2:
+                return None
+            if len(units) == 1:
+                total += profit
+                continue
+            away = (1 - k, 3 - k)
+            total += np.sqrt(units[1 - k].size * np.sum(np.square(profit), away, np.float64))
+        return total
+
+
+def _signed(
+    profits: Mapping[int, np.ndarray], n: int, many: int
+) -> tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray], str]:
+    """(value of each pair with its best signs, the signs of pairs as (signs, pairs), status).
+
+    Profits that differ in the signs that act on them count with their absolute values where a
+    sign for each can be chosen by itself, which is so for independent codes.
+    """
+    codes = [c for c in profits if c]
+    whole = np.zeros((n, n)) + profits.get(0, 0.0)
+    pivots = _independent(codes)
+    if pivots is not None:
+        values = whole + sum(np.abs(profits[c]) for c in codes)
+
+        def signs_of(i: np.ndarray, j: np.ndarray) -> np.ndarray:
+            own = np.ones((many, len(i)))
+            for bit, which in pivots:
+                for c in which:
+                    own[bit] *= np.where(profits[c][i, j] < 0, -1, 1)
+            return own
+
+        return values, signs_of, OPTIMAL
+    choices = _choices(many)
+    values, chosen = np.full((n, n), -np.inf), np.zeros((n, n), int)
+    for c, signs in enumerate(choices):
+        total = sum(_sign(signs, k) * v for k, v in profits.items())
+        chosen = np.where(total > values, c, chosen)
+        values = np.maximum(values, total)
+    table = np.array(choices, float)
+    status = OPTIMAL if many <= _SIGNS else LOCAL
+    return values, lambda i, j: table[chosen[i, j]].T.reshape(many, len(i)), status
+
+
+def _independent(codes: Sequence[int]) -> list[tuple[int, list[int]]] | None:
+    """(bit, codes): the sign of each bit is the product of the signs wanted of these codes, all
+    other bits 1; None for codes that depend on each other (over the field of two elements)."""
+    rows = [(c, {c}) for c in codes]
+    done: list[tuple[int, int, set[int]]] = []
+    for value, made in rows:
+        for bit, other, of in done:
+            if value >> bit & 1:
+                value, made = value ^ other, made ^ of
+        if not value:
+            return None
+        bit = value.bit_length() - 1
+        done = [(b, v ^ value, m ^ made) if v >> bit & 1 else (b, v, m) for b, v, m in done]
+        done.append((bit, value, made))
+    # Each row now says what one pivot's sign is where the bits without a pivot are 1.
+    return [(bit, sorted(made)) for bit, _, made in done]
 
 
 def _choices(many: int) -> list[tuple[int, ...]]:

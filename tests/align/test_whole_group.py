@@ -20,10 +20,17 @@ from tests.conftest import traced
 # Between them: scales, signs, matrices; streams, heads, gates, experts, recurrent cells,
 # normalisations of all kinds, groups inside groups and beside each other.
 PLANTED = (
-    "mlp", "scan", "attention-fused-reshape", "attention-grouped-query", "rmsnorm",
-    "remat-tied-embedding", "interleaved-gates", "stacked-layers", "gru", "transformer",
+    "mlp", "scan", "rmsnorm", "remat-tied-embedding", "interleaved-gates", "gru", "transformer",
     "groupnorm", "separable",
 )  # fmt: skip
+# Streams of which inputs and outputs tell too little, or that are settled slowly.
+SLOWER = (
+    "attention-fused-reshape",
+    "stacked-layers",
+    "attention-sink",
+    "densenet",
+    "unet-groupnorm",
+)
 
 
 def length(params):
@@ -37,7 +44,9 @@ def planted(name, seed):
     return case, network, action(b), b
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize(
+    "name", [*PLANTED, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWER)]
+)
 def test_a_random_element_of_the_whole_group_is_found(name):
     case, network, a, b = planted(name, 1)
     found = match_weights(network, a, b, symmetry="full")
@@ -126,7 +135,9 @@ def brute(parts, n, many):
     return best
 
 
-@pytest.mark.parametrize("codes", [(0, 1), (0, 1, 2), (1, 2, 3), (0,)])
+@pytest.mark.parametrize(
+    "codes", [(0, 1), (0, 1, 2), (1, 2, 3), (0,), (3, 5, 6), (3, 6, 4), (7, 1)]
+)
 def test_signed_permutations_are_the_best(codes):
     rng, unit, many = np.random.default_rng(4), Units(4), max(codes).bit_length()
     profits = {c: rng.normal(size=(4, 4)) for c in codes}
