@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate
     from .methods import connect
     from .network import Action, Network
+    from .network.canonical import canonicalize
     from .network.trace import trace
     from .path import Path
     from .saving import load, save
@@ -46,6 +47,7 @@ __all__ = [
     "adjust",
     "align",
     "attacks",
+    "canonicalize",
     "connect",
     "evaluate",
     "evaluation",
@@ -73,6 +75,7 @@ _PLACES = {
     "Path": "path",
     "Shared": "_inputs",
     "Task": "tasks",
+    "canonicalize": "network.canonical",
     "connect": "methods",
     "evaluate": "evaluation",
     "fit": "training",

@@ -20,7 +20,10 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def on_host(function: _F) -> _F:
-    """A function that works on the host, with a sentence for whoever calls it under `jit`."""
+    """A function that works on the host, with a sentence for whoever calls it under `jit`.
+
+    Transfer guards watch over loops, not over what is done once: inside all transfers are allowed.
+    """
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -31,7 +34,8 @@ def on_host(function: _F) -> _F:
                 "vmap or grad): call it outside. What can be traced: paths, actions, "
                 "network.permute and mix, mcjax.evaluation.metrics_at, mcjax.transport.sinkhorn"
             )
-        return function(*args, **kwargs)
+        with jax.transfer_guard("allow"):
+            return function(*args, **kwargs)
 
     return call  # type: ignore[return-value]
 

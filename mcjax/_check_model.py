@@ -102,17 +102,18 @@ def output_types(apply: Any, params: Any, x: Any, name: str = "model") -> Any:
     **Raises:** `ValueError` if it fails, with the shapes of the inputs and what it said, or
     returns what is no pytree of arrays.
     """
-    returned = []
+    ran = []
 
     def checked(params: Any, x: Any) -> Any:
-        returned.append(apply(params, x))
-        outputs(returned[0])
-        return returned[0]
+        returned = apply(params, x)
+        ran.append(True)
+        outputs(returned)
+        return returned
 
     try:
         return jax.eval_shape(checked, params, x)
     except Exception as error:  # anything may go wrong in a user's function
-        if returned:  # it has run: what it returned is named already
+        if ran:  # what it returned is named already
             raise
         found = [f"{n or 'x'} {np.shape(v)}" for n, v in named_leaves(x)]
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""

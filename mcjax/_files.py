@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
+from typing import IO
 
 # Temporary files that are being written: whoever ends the process at once removes them.
 _unfinished: set[Path] = set()
@@ -30,6 +31,24 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         raise
     finally:
         _unfinished.discard(temporary)
+
+
+def held(path: Path) -> IO[bytes] | None:
+    """A file opened and locked until it is closed or the process ends; None if another holds it.
+
+    Where the system or the disk knows no locks, it is only opened.
+    """
+    file = open(path, "ab")  # noqa: SIM115  (whoever asks closes it)
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except (ImportError, OSError):
+        pass
+    return file
 
 
 def remove_unfinished() -> None:

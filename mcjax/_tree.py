@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._types import Params
 
@@ -41,6 +42,12 @@ def is_inexact(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
+def at_least_single(dtype: Any) -> np.dtype:
+    """The type, or float32 if it is of fewer bits or of integers; in JAX's strict promotion too."""
+    wide = jnp.issubdtype(dtype, jnp.inexact)
+    return np.promote_types(dtype, np.float32) if wide else np.dtype(np.float32)
+
+
 def linear_combination(coefficients: Sequence[Any], trees: Sequence[Params]) -> Params:
     """Σ_k c_k θ_k leaf by leaf, in each leaf's dtype (at least float32 inside).
 
@@ -50,7 +57,7 @@ def linear_combination(coefficients: Sequence[Any], trees: Sequence[Params]) -> 
     def combine(*leaves):
         if not is_inexact(leaves[0]):
             return leaves[0]
-        dtype = jnp.promote_types(leaves[0].dtype, jnp.float32)
+        dtype = at_least_single(leaves[0].dtype)
         terms = [jnp.asarray(c, dtype) * x.astype(dtype) for c, x in zip(coefficients, leaves)]
         return sum(terms[1:], terms[0]).astype(leaves[0].dtype)
 
@@ -89,4 +96,4 @@ def squared_distance(a: Params, b: Params) -> jax.Array:
 
 
 def _wide(leaf: Any) -> jax.Array:
-    return jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.float32))
+    return jnp.asarray(leaf, at_least_single(leaf.dtype))

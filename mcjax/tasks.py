@@ -12,7 +12,7 @@ import numpy as np
 
 from ._check import is_concrete
 from ._task import Task, require
-from ._tree import named_leaves
+from ._tree import at_least_single, named_leaves
 
 # Labels of this value are no tokens: they count in no metric of next-token prediction.
 IGNORED = -100
@@ -67,7 +67,7 @@ def _are_classes(labels: Any) -> bool:
 
 def _wide(values: Any) -> Any:
     """In float32 at least: sums of 16-bit numbers lose what is small."""
-    return jnp.asarray(values, jnp.promote_types(jnp.result_type(values), jnp.float32))
+    return jnp.asarray(values, at_least_single(jnp.result_type(values)))
 
 
 def _check_classification(logits: Any, y: Any) -> None:

@@ -31,9 +31,10 @@ def traced(name):
     return _cases[name]
 
 
-@pytest.fixture(
-    params=[pytest.param(m, marks=pytest.mark.slow if m in NEAR_TWINS else ()) for m in MODELS]
-)
+PLAIN = [pytest.param(m, marks=pytest.mark.slow if m in NEAR_TWINS else ()) for m in MODELS]
+
+
+@pytest.fixture(params=PLAIN)
 def model(request):
     """Every model of the catalogue; tests/network has the near twins in quick runs too."""
     return traced(request.param)

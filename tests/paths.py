@@ -118,6 +118,12 @@ def straight_through() -> Path:
     return mcjax.align.StraightThroughPath(network_of(a, jnp.float32), a, b, b, tree(2))
 
 
+def action() -> Path:
+    """To the end by the identity."""
+    a, b = tree(0), tree(1)
+    return mcjax.align.ActionPath(network_of(a, jnp.float32), a, b, tree(2))
+
+
 def flow() -> Path:
     """A flow that was never trained."""
     from mcjax.flows.architecture import arrays_of, build
@@ -136,6 +142,7 @@ def flow() -> Path:
 COMPUTED: dict[str, Callable[[], Path]] = {
     "repaired": repaired,
     "straight-through": straight_through,
+    "action": action,
     "flow": flow,
 }
 

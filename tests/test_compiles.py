@@ -214,7 +214,7 @@ OTHERS = {
     "tatro2020", "act_between", "approximate_action", "barrier_height", "bounded_barrier",
     "chord_bound", "component_count", "component_label", "connecting_permutations",
     "distance_to_hyperbola", "distance_to_orbit", "group_components",
-    "level_set_components_bound", "orbit_components_bound", "permute_linear", "permuted_barrier",
+    "level_set_components_bound", "orbit_components", "permute_linear", "permuted_barrier",
     "residual_component", "residual_component_count", "scale_for_barrier", "segment_gain",
     "worst_alpha",
     "birkhoff", "nearest_permutation", "sample_permutations", "solve", "units_of",

@@ -15,7 +15,14 @@ from experiments.tatro2020 import table1 as curves_table
 from experiments.tatro2020 import table2 as losses_table
 from experiments.tatro2020 import table3 as rates_table
 from experiments.tatro2020.study import Options
+from experiments.zhao2025 import figure1 as components
+from experiments.zhao2025 import figure2 as segments
+from experiments.zhao2025 import figure3 as approximate
+from experiments.zhao2025 import figure4 as rescaled
+from experiments.zhao2025 import heads, traced
+from experiments.zhao2025.study import Options as ZhaoOptions
 
+ZHAO = (components, segments, approximate, rescaled, traced, heads)
 TATRO = (figure1, figure2, figure3, figure4, curves_table, losses_table)
 
 
@@ -42,6 +49,13 @@ def test_smoke_of_tatro2020(module, shared, capsys):
     kind = rates_table.Table3 if module is rates_table else Options
     module.main(kind(smoke=True, out=shared))
     assert_files_said(capsys.readouterr().out, shared)
+
+
+@pytest.mark.parametrize("module", ZHAO, ids=lambda m: m.__name__.split(".")[-1])
+def test_smoke_of_zhao2025(module, shared, capsys):
+    kind = heads.Heads if module is heads else ZhaoOptions
+    module.main(kind(smoke=True, out=shared / "zhao2025"))
+    assert_files_said(capsys.readouterr().out, shared / "zhao2025")
 
 
 def assert_files_said(shown, folder):
@@ -165,3 +179,63 @@ def test_robust_curves_of_tatro2020(tmp_path):
             min(results[kind][k][0]["curves"]["test"]["accuracy"]) for k in ("clean", "robust")
         )
         assert robust < clean
+
+
+# -- zhao2025 ------------------------------------------------------------------------------------
+
+
+def record_of(module, options):
+    module.main(options)
+    name = module.__name__.split(".")[-1]
+    return json.loads((options.out / f"{name}.json").read_text())
+
+
+@pytest.mark.slow
+def test_components_of_zhao2025(tmp_path):
+    found = record_of(components, ZhaoOptions(quick=True, out=tmp_path))
+    assert found["flood"] == {"0.0": 4, "1.0": 3, "-0.5": 3}
+    assert [r["components"] for r in found["linear"]] == [2, 4, 8]
+    for row in found["linear"]:
+        assert row["joined"][0] < row["joined"][1] == row["pairs"]
+        assert row["highest loss on paths"] < 1e-8 * row["norm"]
+    assert set(found["residual"]["labels"]) == {0, 1, -1}
+
+
+@pytest.mark.slow
+def test_barriers_of_zhao2025(tmp_path):
+    found = record_of(rescaled, ZhaoOptions(quick=True, out=tmp_path))["found"]
+    for row in (row for network in found for row in network["rows"]):
+        assert row["highest"] == pytest.approx(row["predicted"], rel=1e-3)
+        assert row["middle"] == pytest.approx(row["predicted_middle"], rel=1e-6)
+        assert row["alpha"] == pytest.approx(row["predicted_alpha"], abs=0.01)
+        assert row["permuted"] <= row["middle"] * (1 + 1e-9)
+    for row in record_of(segments, ZhaoOptions(quick=True, out=tmp_path))["distances"]:
+        assert row["distance"] == pytest.approx(row["predicted"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_approximate_curves_of_zhao2025(tmp_path):
+    found = record_of(approximate, ZhaoOptions(quick=True, out=tmp_path))
+    for row in found["networks"]:
+        assert row["change"] <= row["norm"]
+        assert (row["change"] < 1e-8) == (row["examples"] <= row["hidden"])
+    for row in found["curves"][1]["rows"]:
+        assert max(map(max, row["gamma"])) < min(map(max, row["segment"]))
+
+
+@pytest.mark.slow
+def test_traced_networks_of_zhao2025(tmp_path):
+    options = ZhaoOptions(quick=True, out=tmp_path)
+    found = record_of(traced, options)
+    for row in found["along"]:
+        assert row["off"] < 1e-3 * row["barrier"]
+    for row in found["rescaled"]:
+        assert row["last"]["highest"] == pytest.approx(row["predicted"], rel=1e-3, abs=1e-9)
+        assert row["last"]["loss"] == pytest.approx(row["predicted_loss"], rel=1e-4)
+        bounds = row["permuted"]["lower"], row["permuted"]["upper"], row["predicted"]
+        assert list(bounds) == sorted(bounds) or row["m"] == pytest.approx(1)
+    for row in (row for rows in found["bounds"].values() for row in rows):
+        assert row["distance"] <= row["bound"] * 1.01
+        assert row["off"] <= row["loss bound"] * 1.01
+    for row in record_of(heads, heads.Heads(quick=True, out=tmp_path))["pairs"]:
+        assert row["orbit"] < row["stored"]

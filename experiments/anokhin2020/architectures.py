@@ -32,12 +32,18 @@ from mcjax.evaluation import estimate_batch_norm
 from mcjax.methods import PRESETS, LayerByLayer, WeightAdjustment
 from mcjax.network.batch_norm import statistics_of
 from mcjax.study import machine
-from mcjax.testing.models.catalogue import MODELS, Case, Transformer, linen, tokens
+from mcjax.testing.models.catalogue import MODELS, Case, ResNet, Transformer, images, linen, tokens
 from mcjax.training import TrainingLoss
 
 from ..common import Run, done, write
 
-CASES = {**MODELS, "transformer-64": lambda: linen(Transformer(width=64, heads=4), tokens(), [])}
+CASES = {
+    **MODELS,
+    "transformer-64": lambda: linen(Transformer(width=64, heads=4), tokens(), []),
+    # Three blocks a stage; the catalogue's have two.
+    "resnet-projection": lambda: linen(ResNet(blocks=3), images(), []),
+    "resnet-pad": lambda: linen(ResNet(shortcut="pad", blocks=3), images(), []),
+}
 DEFAULT = ("linear", "ot+butterfly", "linear+wa", "ot+wa")
 
 

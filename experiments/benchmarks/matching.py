@@ -1,4 +1,4 @@
-"""Activation and weight matching of 784-512-512-512-10."""
+"""Activation and weight matching of 784-512-512-512-10; the whole group of a transformer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mcjax.models import MLP
 from mcjax.training import Protocol, train_networks
 
 from .machine import best_of, images, matrix_rate, mlp, multiply_adds, once, random_mlp, scipy_share
+from .tracing import MODELS
 
 SIZES = (784, 512, 512, 512, 10)
 N = 10_000
@@ -62,5 +63,23 @@ def weights() -> dict[str, float]:
     return {"seconds": seconds, "share": share}
 
 
+def group() -> dict[str, float]:
+    """Weight matching over the whole group and over permutations, a 12-layer transformer."""
+    model, inputs = MODELS["transformer"]
+    x = inputs(2)
+    a, b = (model.init(jax.random.key(s), x) for s in (0, 1))
+    network = mcjax.trace(model.apply, a, x)
+    b = jax.tree.map(lambda u, v: 0.5**0.5 * (u + v), a, b)
+    b = mcjax.Action.random(network, jax.random.key(2))(b)
+    a, b = jax.tree.map(np.asarray, (a, b))
+    times = {
+        symmetry: best_of(lambda s=symmetry: match_weights(network, a, b, symmetry=s), 3)
+        for symmetry in ("permutation", "full")
+    }
+    return {"seconds": times["full"], "ratio": times["full"] / times["permutation"]}
+
+
 if __name__ == "__main__":
-    print(json.dumps({"activations": activations, "weights": weights}[sys.argv[1]]()))
+    print(
+        json.dumps({"activations": activations, "weights": weights, "group": group}[sys.argv[1]]())
+    )

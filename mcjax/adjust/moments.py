@@ -20,6 +20,7 @@ from .. import _check
 from .._compiled import compiled_for
 from .._inputs import length, per_example
 from .._stream import Inputs, is_batches
+from .._tree import at_least_single
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
@@ -217,7 +218,7 @@ def _outputs(
 
 
 def _wide(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(at_least_single(x.dtype))
 
 
 def _add(sums: Any, new: Any) -> Any:

@@ -1,9 +1,11 @@
 """Aligners: choose the permutations that bring one network to another."""
 
+from .action_path import ActionPath
 from .activations import match_activations
 from .butterflies import match_butterflies
 from .cycle_consistent import Matchings, match_many
 from .learned import Objective, Search, learn_permutations
+from .learned_action import ActionSearch, LearnedAction, learn_action
 from .matching import Matching
 from .relaxations import Projection, Relaxation, SinkhornRelaxation, StraightThrough
 from .signature import correlation_signature
@@ -11,6 +13,9 @@ from .straight_through import StraightThroughPath
 from .weights import match_weights
 
 __all__ = [
+    "ActionPath",
+    "ActionSearch",
+    "LearnedAction",
     "Matching",
     "Matchings",
     "Objective",
@@ -21,6 +26,7 @@ __all__ = [
     "StraightThrough",
     "StraightThroughPath",
     "correlation_signature",
+    "learn_action",
     "learn_permutations",
     "match_activations",
     "match_butterflies",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ _PROFILES = 4
 # What counts as a gain, relative to the value: above the rounding of sums in float32.
 _GAIN = 1e-6
 # What of the networks' norms a value of zero may be off by.
-_NOTHING = 1e-6
+NOTHING = 1e-6
 
 
 class Descent:
@@ -59,12 +60,15 @@ class Descent:
         )
         self.size = math.sqrt(math.prod(map(sum, norms)))
         self.groups = clusters(outer)
-        self.products = Products(network, self.a, self.groups, self.exponents)
+        self.products = self._products()
         self.neighbours = self.products.neighbours()
         self.twice = [_twice(network, cluster) for cluster in self.groups]
         self.identity = network.identity_permutations()
         self.found: dict[str, np.ndarray] = {}
         self.statuses = [OPTIMAL] * len(self.groups)
+
+    def _products(self) -> Products:
+        return Products(self.network, self.a, self.groups, self.exponents)
 
     @property
     def status(self) -> str:
@@ -164,13 +168,17 @@ class Descent:
         """
         sweeps = 0
         for i in rng.permutation(len(self.groups)).tolist():
-            saved, value = dict(self.found), self.value()
+            saved, value = self.state(), self.value()
             block = {i} | self.neighbours[i]
             self.settle(block, noise=rng)
             sweeps += self.descend(rng, block.union(*(self.neighbours[j] for j in block)))
             if self.value() <= value + _GAIN * abs(value):
                 self.go_to(saved)
         return sweeps
+
+    def state(self) -> Any:
+        """Where the search is, for `go_to`."""
+        return dict(self.found)
 
     def go_to(self, permutations: Mapping[str, np.ndarray]) -> None:
         """Permute b from where it is to these permutations."""
@@ -199,7 +207,7 @@ class Descent:
         proved = not profiles and not self.twice[i]
         self.statuses[i] = worst(solution.status, OPTIMAL if proved else LOCAL)
         least = 0 if self.alone else gain
-        if solution.value - before <= least * (abs(before) + _NOTHING * self.size):
+        if solution.value - before <= least * (abs(before) + NOTHING * self.size):
             return False
         delta = {n: solution.permutations[atom] for n, atom in groups.items()}
         if self.twice[i] and settled is None:

@@ -16,7 +16,10 @@ from ..network.network import Network
 class Matching:
     """Permutations of network b's units that match network a's, and what they gain.
 
-    - `permutations`: group name → index array; `network.permute(permutations, b)` aligns b to a
+    - `permutations`: group name → index array; `network.permute(permutations, b)` aligns b to a,
+      where there are no `elements`
+    - `elements`: group name → kind of a factor → what is done to the units after they are
+      permuted, as in `Action.of`; empty where permutations alone were looked for, or found
     - `before`, `after`: the objective at the identity and at the permutations, per group and
       `"total"`; higher is better unless `minimised`
     - `status`: `"optimal"` (proved: no permutations have a better objective), `"local optimum"`,
@@ -41,6 +44,7 @@ class Matching:
     statuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unmatched: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    elements: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         moved = [
@@ -50,8 +54,8 @@ class Matching:
         return f"Matching({', '.join(moved)}; {self.method}: {self.status})"
 
     def action(self, network: Network) -> Action:
-        """The permutations as an action: `matching.action(network)(b)` aligns b to a."""
-        return Action.of(network, self.permutations)
+        """What was found, as an action: `matching.action(network)(b)` aligns b to a."""
+        return Action.of(network, self.permutations, self.elements)
 
     def summary(self) -> str:
         """The objective before and after, a line a group; what is a local optimum or unmatched."""

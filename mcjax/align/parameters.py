@@ -43,7 +43,7 @@ def scaled(arrays: Arrays) -> tuple[Arrays, list[int]]:
     vanish; leaves of ordinary size are not touched."""
     exponents = [0 if v is None else exponent_of(v) for v in arrays]
     pairs = zip(arrays, exponents, strict=True)
-    return [v if v is None else _times_power(v, -e) for v, e in pairs], exponents
+    return [v if v is None else times_power(v, -e) for v, e in pairs], exponents
 
 
 def exponent_of(array: np.ndarray) -> int:
@@ -67,7 +67,7 @@ def inner_product(a: Arrays, b: Arrays, exponents: Sequence[int] | None = None) 
     return total
 
 
-def _times_power(array: np.ndarray, exponent: int) -> np.ndarray:
+def times_power(array: np.ndarray, exponent: int) -> np.ndarray:
     """array · 2^exponent, without a factor that could overflow itself."""
     if not exponent:
         return array
@@ -106,8 +106,8 @@ class Products:
         self.exponents = exponents or [0] * len(a)  # of the products of each leaf, see `scaled`
         self.outer = [{t: network.by_atom[t].outer for t in cluster} for cluster in groups]
         found = [list(_places(network, a, outer)) for outer in self.outer]
-        self.places = [[p for p in of if isinstance(p, _Place)] for of in found]
-        self.joint_places = [[p for p in of if isinstance(p, _JointPlace)] for of in found]
+        self.places = [[p for p in of if isinstance(p, Place)] for of in found]
+        self.joint_places = [[p for p in of if isinstance(p, JointPlace)] for of in found]
 
     def problem(
         self,
@@ -132,16 +132,16 @@ class Products:
         largest = max((self.exponents[p.leaf] for p in used), default=0)
         terms = [
             p.reading.term(
-                _times_power(p.times(self._matrix(p, b)), self.exponents[p.leaf] - largest)
+                times_power(p.times(self._matrix(p, b)), self.exponents[p.leaf] - largest)
             )
             for p in known
-            if isinstance(p, _Place)
+            if isinstance(p, Place)
         ]
         outer, joints = self.outer[i], []
         for place in used:
-            if place in unknown or isinstance(place, _JointPlace):
+            if place in unknown or isinstance(place, JointPlace):
                 block_a, block_b = (self._block(place, v) for v in (self.a, b))
-                block_a = _times_power(block_a, self.exponents[place.leaf] - largest)
+                block_a = times_power(block_a, self.exponents[place.leaf] - largest)
                 free = place.others.difference(settled or ()) if place in unknown else ()
                 joints.append(place.reading.joint(block_a, block_b, outer, free))
         return GroupProblem(add_up(terms), joints, outer)
@@ -154,11 +154,11 @@ class Products:
         """Rows over units not settled, for each unit of the cluster's least known group."""
         return self._least(i, [p for p in self._all(i) if not p.others.issubset(settled)], settled)
 
-    def _all(self, i: int) -> list[_Place | _JointPlace]:
+    def _all(self, i: int) -> list[Place | JointPlace]:
         return [*self.places[i], *self.joint_places[i]]
 
     def _least(
-        self, i: int, places: Sequence[_Place | _JointPlace], settled: Collection[Atom]
+        self, i: int, places: Sequence[Place | JointPlace], settled: Collection[Atom]
     ) -> float:
         known = dict.fromkeys(self.groups[i], 0.0)
         for place in places:
@@ -186,20 +186,30 @@ class Products:
                 place.product[:, rows] = place.product[:, permutation[rows]]
             else:
                 place.product = None  # it is computed afresh
-        mine = {self.network.groups[n].atom: p for n, p in permutations.items()}
+        self.changed(
+            i,
+            {
+                self.network.groups[n].atom: p != np.arange(p.shape[-1])
+                for n, p in permutations.items()
+            },
+        )
+
+    def changed(self, i: int, units: Mapping[Any, np.ndarray]) -> None:
+        """These units of b (group → flags of the group's shape) are others for the clusters
+        beside i."""
         for j, places in enumerate(self.places):
             for place in places if j != i else ():
-                place.touch(mine)
+                place.touch(units)
 
-    def _matrix(self, place: _Place, b: Arrays) -> np.ndarray:
+    def _matrix(self, place: Place, b: Arrays) -> np.ndarray:
         return place.reading.layout.matrix(self._block(place, b))
 
-    def _block(self, place: _Place | _JointPlace, arrays: Arrays) -> np.ndarray:
+    def _block(self, place: Place | JointPlace, arrays: Arrays) -> np.ndarray:
         return blocks(arrays[place.leaf], self.network.leaf_axes[place.leaf])[place.block][0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _JointPlace:
+class JointPlace:
     """A block of a parameter that holds groups of a cluster that do not depend on each other."""
 
     leaf: int
@@ -208,7 +218,7 @@ class _JointPlace:
     others: set[Any]  # groups on the block's other dimensions
 
 
-class _Place:
+class Place:
     """A block of a parameter that holds a cluster, and its product B Aᵀ for the last B seen.
 
     The product has b's units first, so that permuting them is cheap.
@@ -226,20 +236,19 @@ class _Place:
         self.updates = 0
         self.known = False  # whether float32 is known to hold the products of all units
 
-    def touch(self, permutations: Mapping[Any, np.ndarray]) -> None:
-        """Other groups have been permuted: note which columns of b that changes."""
-        if self.product is None or not self.others.intersection(permutations):
+    def touch(self, units: Mapping[Any, np.ndarray]) -> None:
+        """Units of other groups have changed: note which columns of b do."""
+        if self.product is None or not self.others.intersection(units):
             return
         layout, dims = self.reading.layout, self.reading.dims
         grid = self.stale.reshape(layout.sizes(layout.rest))
         for axis, i in enumerate(layout.rest):
-            permutation = permutations.get(dims[i].factor)
-            if permutation is not None and permutation.ndim == 1 and grid.shape[axis] > 1:
-                moved = np.flatnonzero(permutation != np.arange(len(permutation)))
-                grid[(slice(None),) * axis + (moved,)] = True
-            elif permutation is not None:
+            changed = units.get(dims[i].factor)
+            if changed is not None and changed.ndim == 1 and grid.shape[axis] > 1:
+                grid[(slice(None),) * axis + (changed,)] = True
+            elif changed is not None:
                 grid[...] = True
-        if any(dims[i].factor in permutations for i in layout.fixed):
+        if any(dims[i].factor in units for i in layout.fixed):
             self.product = None
 
     def times(self, b: np.ndarray) -> np.ndarray:
@@ -271,7 +280,7 @@ def _uneven(product: np.ndarray) -> bool:
     return bool(((sizes > 0) & (sizes < least)).any())
 
 
-def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[_Place | _JointPlace]:
+def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[Place | JointPlace]:
     for leaf, (array, axes) in enumerate(zip(a, network.leaf_axes, strict=True)):
         if array is None or not any(t in outer for e in axes for t in atoms(e)):
             continue
@@ -281,11 +290,11 @@ def _places(network: Network, a: Arrays, outer: Outer) -> Iterator[_Place | _Joi
                 rest = {d.factor for j, d in enumerate(dims) if j not in units}
                 others = rest.intersection(network.by_atom)
                 if nested(outer) and crossed([dims[i].factor for i in units], outer):  # type: ignore[misc]
-                    yield _JointPlace(leaf, k, reading, others)
+                    yield JointPlace(leaf, k, reading, others)
                 else:
                     alone = not rest.intersection(outer)
                     matrix = reading.layout.matrix(block)
-                    yield _Place(leaf, k, reading, others, alone, matrix)
+                    yield Place(leaf, k, reading, others, alone, matrix)
 
 
 def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Weight matching: match units by their parameters (Ainsworth et al. 2023, Algorithm 1)."""
+"""Weight matching: match units by their parameters (Ainsworth et al. 2023, Algorithm 1).
+
+Over permutations, or over the whole symmetry group of the network.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,16 @@ import numpy as np
 
 from .. import _check, _check_model
 from .._types import Params, Permutations
+from ..network.action import Action
 from ..network.network import Network
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
 from .descent import MAX_SWEEPS, Descent
 from .matching import Matching
 from .parameters import Arrays, float_arrays
+from .whole_group import descend_whole
 
+SYMMETRIES = ("permutation", "full")
 _ROUNDING = 1e-7
 
 
@@ -28,8 +34,9 @@ def match_weights(
     *,
     key: jax.Array | None = None,
     restarts: int = 1,
-    init: Matching | Permutations | None = None,
+    init: Matching | Action | Permutations | None = None,
     solver: Solver = Exact(),
+    symmetry: str = "permutation",
 ) -> Matching:
     """Permutations P that maximise ⟨θ_A, P θ_B⟩ by coordinate descent (Git Re-Basin, Alg. 1).
 
@@ -43,19 +50,32 @@ def match_weights(
     what it writes) are assigned in turns for each pair of outer units, which may end in a local
     optimum. So no array has more entries than a parameter, or than (units of an axis)².
 
+    With `symmetry="full"`, elements g of the whole group of each unit group (`group.structure`)
+    that minimise ‖θ_A − g θ_B‖². Both networks are first made as short as scalings and invertible
+    matrices can make them; two points of one orbit then differ by permutations, signs and
+    rotations (Kempf and Ness 1979). These are searched as above: a signed assignment (each pair
+    counts with the better signs), an orthogonal Procrustes problem, heads by the best rotation of
+    each pair. Where so far too little is known of a residual stream to tell a rotation, what is
+    known is passed on by W Wᵀ of weights whose other units are not matched yet. Last, scales (the
+    best positive root of their stationarity polynomial) and invertible matrices (Gauss–Newton)
+    are fitted to A as it was given, in turns with all others.
+
     **Arguments:**
     - `a`, `b`: parameters of the traced structure
     - `key`: order of the groups; the same key gives the same result (default `jax.random.key(0)`)
     - `restarts`: at least 1; each further one settles every group anew together with all groups
       it shares parameters with, and keeps what is better
-    - `init`: where to start from, a matching (of activations, say) or permutations of b's units
+    - `init`: where to start from, a matching (of activations, say), an action or permutations of
+      b's units
     - `solver`: of the assignments
+    - `symmetry`: `"permutation"` or `"full"`
 
     **Returns:** a `Matching`. It is `"optimal"` for one group (with those inside it), and where it
-    attains ‖θ_A‖ ‖θ_B‖; else a local optimum, `"stopped at a bound"` after 100 sweeps.
+    attains ‖θ_A‖ ‖θ_B‖, with `"full"` ‖θ_A − g θ_B‖ = 0 to rounding; else a local optimum,
+    `"stopped at a bound"` after 100 sweeps. `matching.action(network)(b)` is b moved.
 
     **Raises:** `ValueError` for parameters that do not fit the network or are not finite, for a
-    `key`, an `init` or a `solver` that are none.
+    `key`, an `init` or a `solver` that are none, and for complex parameters with `"full"`.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -65,18 +85,26 @@ def match_weights(
         >>> network = mcjax.trace(f, a, x)
         >>> mcjax.align.match_weights(network, a, b).permutations["w1"].tolist()
         [3, 2, 1, 0]
+        >>> moved = mcjax.Action.random(network, jax.random.key(0))(b)  # permuted and scaled
+        >>> found = mcjax.align.match_weights(network, a, moved, symmetry="full")
+        >>> bool(jnp.allclose(found.action(network)(moved)["w2"], w2, atol=1e-4))
+        True
     """
     _check_model.network(network)
     _check.positive(restarts, "restarts")
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
-    start = None if init is None else _start(network, init)
-    seed = seed_of(key)
+    _check.one_of(symmetry, SYMMETRIES, "symmetry")
+    rng = np.random.default_rng(seed_of(key))
     of_a, of_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
-    return descend(
-        network, of_a, of_b, np.random.default_rng(seed),
-        restarts=restarts, start=start, solver=solver,
-    )  # fmt: skip
+    if symmetry == "full":
+        _real(network, of_a)
+        action = None if init is None else _action(network, init)
+        return descend_whole(
+            network, of_a, of_b, rng, restarts=restarts, start=action, solver=solver
+        )
+    start = None if init is None else _start(network, init)
+    return descend(network, of_a, of_b, rng, restarts=restarts, start=start, solver=solver)
 
 
 def seed_of(key: Any) -> list[int]:
@@ -126,9 +154,34 @@ def descend(
     )
 
 
+def _real(network: Network, arrays: Arrays) -> None:
+    for name, leaf in zip(network.leaf_names, arrays, strict=True):
+        if leaf is not None and np.iscomplexobj(leaf):
+            raise ValueError(
+                f"symmetry='full' is for real parameters, and leaf {name!r} is {leaf.dtype}; "
+                "'permutation' takes complex ones"
+            )
+
+
+def _action(network: Network, init: Any) -> Action:
+    """The action of an `init`."""
+    if isinstance(init, Action):
+        if init.network != network:
+            raise ValueError("init: this mcjax.Action is of another network")
+        return init
+    try:
+        if isinstance(init, Matching):
+            return init.action(network)
+        return Action.of(network, init)
+    except ValueError as error:
+        raise ValueError(f"init: {error}") from None
+
+
 def _start(network: Network, init: Any) -> Permutations:
     """The permutations of an `init`."""
     try:
-        return network.check_permutations(init.permutations if isinstance(init, Matching) else init)
+        if isinstance(init, Matching):
+            init = init.action(network)
+        return network.check_permutations(init)
     except ValueError as error:
         raise ValueError(f"init: {error}") from None

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import _check
+from .. import _check, _check_model
 from .._compiled import compiled
 from .._inputs import length, per_example
 from .._static import unpack
@@ -34,7 +34,9 @@ from ..path._base import count, first_of, type_at
 from ..path.sharing import shared_part
 
 
-def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int = 500) -> Params:
+def estimate_batch_norm(
+    model: ApplyFn | Network, params: Params, x: Any, *, chunk: int = 500
+) -> Params:
     """The parameters with batch-normalisation statistics estimated from x.
 
     Each batch of `chunk` examples is normalised by its own statistics; mean and (biased) variance
@@ -44,7 +46,7 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
     normalisation in one network and is estimated too.
 
     **Arguments:**
-    - `apply_fn`: the model in evaluation mode
+    - `model`: the model in evaluation mode, a function or a `Network`
     - `x`: inputs batched on axis 0 (memory maps too, which no device holds whole), or an iterable
       of batches of them of any lengths (no list, which is a tree)
 
@@ -61,12 +63,19 @@ def estimate_batch_norm(apply_fn: ApplyFn, params: Params, x: Any, *, chunk: int
         >>> found["mean"].tolist(), found["var"].tolist()
         ([2.0], [1.0])
     """
+    apply_fn = _check_model.apply_fn_of(model)
     packed = _check.parameters(params, "params")
     point, here = Point(packed), jnp.zeros(1)
-    inputs = Inputs(x, _check.positive(chunk, "chunk"))
+    inputs = inputs_of(model, x, chunk)
     require_statistics(point, apply_fn, types_of(inputs), here)
     found = estimate_along(point, apply_fn, inputs, here, {})
     return unpack(replace_leaves(packed, {i: v[0] for i, v in found.items()}))
+
+
+def inputs_of(model: ApplyFn | Network, x: Any, chunk: int, name: str = "x") -> Inputs:
+    """What statistics are estimated from, with the marks that a network knows."""
+    mark = model.inputs if isinstance(model, Network) else lambda x: x
+    return Inputs(x, _check.positive(chunk, "chunk"), mark=mark, name=name)
 
 
 def types_of(x: Inputs) -> Any:

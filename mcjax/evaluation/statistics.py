@@ -26,7 +26,7 @@ from ..network.batch_norm import StatisticLeaves
 from ..network.network import Network
 from ..path import Family, Path
 from ..path._base import count
-from .batch_norm import estimate_along, require_statistics, roles_of, types_of
+from .batch_norm import estimate_along, inputs_of, require_statistics, roles_of, types_of
 from .pieces import Piece, as_coordinates, pieces, t_batch_for, time_grid
 from .worth import Worth
 
@@ -92,7 +92,7 @@ def batch_norm_along(
         [0.0, 0.5, 1.0]
     """
     ts = time_grid(t)
-    here, inputs = as_coordinates(path, ts), _inputs(model, x, _check.positive(chunk, "chunk"))
+    here, inputs = as_coordinates(path, ts), inputs_of(model, x, chunk)
     types = types_of(inputs)
     require_statistics(path, model, types, here)
     batch = t_batch_for(path, here, t_batch)
@@ -198,11 +198,11 @@ def choose(
     if isinstance(statistics, Inputs):
         inputs = statistics
     elif is_batches(statistics):
-        inputs = _inputs(model, statistics, chunk)
+        inputs = inputs_of(model, statistics, chunk, "statistics")
         _check_kind(inputs.first(), x)
     else:
         _check_kind(statistics, x)
-        inputs = _inputs(model, statistics, chunk)
+        inputs = inputs_of(model, statistics, chunk, "statistics")
     roles = roles_of(family, model, types_of(inputs), coordinates)
     if not roles.leaves:
         return Choice("none")
@@ -215,11 +215,6 @@ def choose(
         source, kept, roles.leaves.difference(kept), inputs, _check_model.apply_fn_of(model),
         t_batch, in_sweep and not kept,
     )  # fmt: skip
-
-
-def _inputs(model: ApplyFn | Network, x: Any, chunk: int) -> Inputs:
-    mark = model.inputs if isinstance(model, Network) else lambda x: x
-    return Inputs(x, chunk, mark=mark, name="statistics")
 
 
 def _check_kind(given: Any, x: Any) -> None:

@@ -26,7 +26,7 @@ from ..network.model import Model, replace_leaves
 from ..network.network import Network
 from ..network.normalisation import Normalisations
 from ..path import Family, Path
-from ..path._base import count, first_of, type_at
+from ..path._base import count, first_of, time, type_at
 from ..path.sharing import shared_part
 from ..tasks import CLASSIFICATION, Task, require
 from .pieces import t_batch_for
@@ -175,7 +175,7 @@ def metrics_at(
     coordinates = jax.tree.map(jnp.asarray, coordinates)
     if isinstance(family, Path):
         _check.interval(coordinates)
-        coordinates = coordinates.astype(jnp.promote_types(coordinates.dtype, float))
+        coordinates = time(coordinates)
     check_task(task, family, model, coordinates, x, y)
     plan = Plan(model, task, n, t_batch_for(family, coordinates, None))
     x, y = jax.tree.map(jnp.asarray, (x, y))

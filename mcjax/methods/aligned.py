@@ -9,14 +9,18 @@ from .. import _check
 from .._inputs import per_example
 from ..align import Matching, match_activations, match_weights
 from ..align.activations import STATISTICS, TAPS
+from ..align.weights import SYMMETRIES
 from ..path import Linear as Segment
 from .problem import Connection, Method, Problem
 
 
 def segment_to(problem: Problem, matching: Matching) -> Connection:
-    """The segment from A to B in the order of a matching."""
-    moved = problem.network.permute(matching.permutations, problem.b)
-    return Connection(Segment(problem.a, moved), matching.permutations, matching.status)
+    """The segment from A to B as a matching moves it."""
+    moved = matching.action(problem.network)(problem.b)
+    return Connection(
+        Segment(problem.a, moved), matching.permutations, matching.status,
+        elements=matching.elements,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -26,20 +30,30 @@ class WeightMatching(Method):
     P maximises ⟨θ_A, P θ_B⟩ by coordinate descent; see `mcjax.align.match_weights`.
 
     - `restarts`: at least 1; each further one settles every group anew and keeps what is better
+    - `symmetry`: `"permutation"`, or `"full"` for scales, signs and matrices too, where the
+      network's groups have them (the distance ‖θ_A − g θ_B‖ is made least)
     """
 
     restarts: int = 1
+    symmetry: str = "permutation"
 
-    label = "Weight matching"
     source = "Ainsworth et al. 2023, Alg. 1"
     moves_end = True
 
     def __post_init__(self) -> None:
         _check.positive(self.restarts, "restarts")
+        _check.one_of(self.symmetry, SYMMETRIES, "symmetry")
+
+    @property
+    def label(self) -> str:
+        whole = ", whole group" if self.symmetry == "full" else ""
+        return f"Weight matching{whole}"
 
     def connect(self, problem: Problem) -> Connection:
         p = problem
-        matching = match_weights(p.network, p.a, p.b, key=p.key, restarts=self.restarts)
+        matching = match_weights(
+            p.network, p.a, p.b, key=p.key, restarts=self.restarts, symmetry=self.symmetry
+        )
         return segment_to(p, matching)
 
 

@@ -53,6 +53,8 @@ def connect(
     - `"pam"`, `"pam+alignment"`, `Pam(…)`: permutation and curve in turn (tatro2020, App. E)
     - `"weight-matching"`, `WeightMatching(restarts=…)`: the segment to B aligned by its weights
       (Git Re-Basin)
+    - `"weights-full"`, `WeightMatching(symmetry="full")`: by permutations, scales, signs and
+      matrices, whatever the groups of the network are
     - `"activation-matching"`, `ActivationMatching(statistic=…)`: the segment to B aligned by
       activations (tatro2020, Alg. 1)
     - `Flow(model)`: by a connection model of `mcjax.flows` (anokhin2020, Sec. 3.3)

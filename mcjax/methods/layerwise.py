@@ -205,7 +205,7 @@ class _Builder:
         knots = [solved.leaves[i] for i in readers]
         first, last = ([np.asarray(k[i]) for k in knots] for i in (0, -1))
         legs: list[Path] = [
-            self._partial(now, [(readers, Segment(arrays(now, readers), first))]),
+            self._partial(now, [(readers, Segment(arrays(now, readers), [k[0] for k in knots]))]),
             self._partial(_replace(now, readers, first), [part, (readers, Knots(knots))]),
         ]
         after = _replace(end, readers, last)

@@ -38,6 +38,7 @@ PRESETS: Mapping[str, Method] = MappingProxyType(
         "pam": Pam(_CURVES),
         "pam+alignment": Pam(_CURVES, ActivationMatching()),
         "weight-matching": WeightMatching(),
+        "weights-full": WeightMatching(symmetry="full"),
         "activation-matching": ActivationMatching(),
     }
 )

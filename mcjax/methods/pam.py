@@ -25,7 +25,7 @@ from ..training.curves import train_curve
 from ..training.data import Data
 from ..training.protocol import Protocol
 from .problem import Connection, Method, Problem
-from .trained import CURVES, check_align, check_protocol, order_of
+from .trained import CURVES, check_align, check_protocol, end_of
 
 if TYPE_CHECKING:
     import optax
@@ -105,6 +105,15 @@ class Pam(Method):
         found = self.minimise(problem)
         return Connection(found.path, found.permutations, found.status)
 
+    def _aligned(self, problem: Problem) -> Action:
+        begin = end_of(self.align, problem).action
+        if begin.elements:
+            raise ValueError(
+                f"align: PAM learns permutations, and {self.align!r} scaled, signed or rotated B's "
+                "units too; pass one that only permutes"
+            )
+        return begin
+
     @_check.on_host
     def minimise(
         self,
@@ -146,7 +155,7 @@ class Pam(Method):
         """
         a, b, search = self._begin(problem)
         network, data, folder = problem.network, (problem.x, problem.y), directory
-        begin = Action.of(network, order_of(self.align, problem) if start is None else start)
+        begin = self._aligned(problem) if start is None else Action.of(network, start)
         permutations = begin.permutations
         path = Bezier.between(a, network.permute(permutations, b))
         objective: Any = search.objective

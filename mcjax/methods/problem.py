@@ -57,8 +57,9 @@ class Connection:
     A method of one's own returns `Connection(path)`, or `Connection(path, permutations)` if the
     path ends at B with its units in another order; `mcjax.connect` fills in the rest.
 
-    - `path`: from A to `network.permute(permutations, b)`
+    - `path`: from A to `action(b)`
     - `permutations`: group name → index array; empty: the path ends at B itself
+    - `elements`: what is done to B's units after they are permuted, as in `Action.of`
     - `status`: what is known of the result: `"closed form"` (nothing was searched for),
       `"least squares"` (layers solved, see `legs`), `"trained"`, `"not finite"` (a training loss
       was NaN or infinite), or the status of the matching behind it
@@ -72,6 +73,7 @@ class Connection:
     permutations: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     status: str = "closed form"
     legs: tuple[Leg, ...] = ()
+    elements: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     method: Any = dataclasses.field(default=None, metadata={"saved": "if possible"})
     network: Network | None = dataclasses.field(default=None, repr=False)
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -93,7 +95,7 @@ class Connection:
                 "network is None: an action belongs to a network; connections of mcjax.connect "
                 "have theirs, a loaded one takes it from like="
             )
-        return Action.of(self.network, self.permutations)
+        return Action.of(self.network, self.permutations, self.elements)
 
     @property
     def moved(self) -> dict[str, int]:
@@ -114,6 +116,9 @@ class Connection:
                 f"ends at B with {sum(self.moved.values())} of {units} units in another place "
                 f"({len(self.permutations)} groups)"
             )
+        if self.elements:
+            kinds = dict.fromkeys(kind for of in self.elements.values() for kind in of)
+            lines.append(f"and moved by {len(self.elements)} groups' elements: {', '.join(kinds)}")
         for leg in self.legs:
             for name, states in leg.layers.items():
                 residual = max(s.residual for s in states)

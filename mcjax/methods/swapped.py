@@ -46,6 +46,11 @@ class WithSwaps(Method):
 
     def connect(self, problem: Problem) -> Connection:
         made = self.method.connect(problem)
+        if made.elements:
+            raise ValueError(
+                f"method: swaps lead back what is permuted, and {self.method!r} scaled, signed or "
+                "rotated B's units too; pass one that only permutes"
+            )
         if not made.moved:
             return dataclasses.replace(made, permutations={})
         stage = Swaps(problem.network, problem.b, made.permutations, together=self.together)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .. import _check
 from ..path import Bezier, PolygonalChain
+from ..path import Linear as Segment
 from ..training.curves import train_curve
 from ..training.protocol import Protocol, tatro2020
 from .problem import Connection, Method, Problem, traits_of
@@ -35,9 +34,11 @@ def check_protocol(protocol: Any, name: str = "protocol") -> None:
         )
 
 
-def order_of(align: Any, problem: Problem) -> dict[str, np.ndarray]:
-    """The order of B's units at the end of a curve: that of the method `align`."""
-    return {} if align is None else dict(align.connect(problem).permutations)
+def end_of(align: Any, problem: Problem) -> Connection:
+    """How B is moved to the end of a curve: the connection of the method `align`."""
+    if align is None:
+        return Connection(Segment(problem.a, problem.b), network=problem.network)
+    return dataclasses.replace(align.connect(problem), network=problem.network)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -92,13 +93,14 @@ class TrainedCurve(Method):
 
     def connect(self, problem: Problem) -> Connection:
         p = problem
-        permutations = order_of(self.align, p)
-        start = self.curve.between(p.a, p.network.permute(permutations, p.b), self.bends)
+        end = end_of(self.align, p)
+        start = self.curve.between(p.a, end.action(p.b), self.bends)
         fitted = train_curve(
             start, p.network, (p.x, p.y), self.protocol, key=p.key, task=p.task,
             samples=self.samples,
         )  # fmt: skip
-        return Connection(fitted.path, permutations, "trained" if fitted.finite else "not finite")
+        status = "trained" if fitted.finite else "not finite"
+        return Connection(fitted.path, end.permutations, status, elements=end.elements)
 
 
 # The kinds of connection models and the names that tables show.

@@ -1,5 +1,6 @@
 """A traced model: its groups, layers, units and actions. `mcjax.trace` makes a `Network`."""
 
+from .absorption.absorb import Absorption
 from .action import Action, ActionLogarithm
 from .groups import Group, Layer, Place
 from .network import Network
@@ -7,6 +8,7 @@ from .units import Units, units_of
 from .verify import Verification
 
 __all__ = [
+    "Absorption",
     "Action",
     "ActionLogarithm",
     "Group",

@@ -18,6 +18,7 @@ from .._types import Params
 from ..symmetry.permutation import compose, invert
 from . import elements as of_elements
 from .elements import Elements
+from .nearest import nearest_elements
 from .network import Network
 from .subgroups import inverse_powers, logarithms, powers, split
 
@@ -106,13 +107,50 @@ class Action:
         """A random element of the whole group of every unit group.
 
         Uniform permutations, each outer index its own, log c ~ N(0, ¼), fair signs, orthogonal
-        matrices from the Haar measure, general ones with a condition number of at most 10.
+        matrices from the Haar measure, general ones with a condition number of at most 10. Scalings
+        and matrices are drawn in JAX's default float type: with x64 others of the same key.
         """
         _check_model.network(network, "network")
         with jax.transfer_guard("allow"):  # jax.random transfers bounds
             first, second = jax.random.split(key)
         others = of_elements.random_elements(network, second)
         return cls._of(network, network.random_permutations(first), others)
+
+    @classmethod
+    def nearest(cls, network: Network, matrices: Mapping[str, Any]) -> Self:
+        """The action whose `matrices()` are nearest to any given, in the Frobenius norm.
+
+        Group by group: g of the polar form for orthogonal groups (Procrustes; on the complement
+        of the constant vector where that is fixed), an assignment for permutations, of |M| with
+        signs, of M² with scales, and M itself where every invertible matrix will do. Factors that
+        do not move what writes the units stay. Works on the host.
+
+        **Arguments:**
+        - `matrices`: group name → real matrices (*group.shape, n); absent groups stay
+
+        **Raises:** `ValueError` for an unknown group, a wrong shape, entries that are not finite,
+        and where there is no nearest element: a scale that falls to 0, a matrix that is singular
+        to rounding in a general linear group.
+
+            >>> import jax.numpy as jnp, mcjax
+            >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
+            >>> params = {"w1": jnp.ones((3, 2)), "w2": jnp.ones((2, 1))}
+            >>> network = mcjax.trace(f, params, jnp.ones((2, 3)))
+            >>> near = jnp.array([[0.1, -0.9], [0.8, 0.3]])
+            >>> mcjax.Action.nearest(network, {"w1": near}).matrices()["w1"].tolist()
+            [[0.0, -1.0], [1.0, 0.0]]
+        """
+        _check_model.network(network, "network")
+        permutations, elements = nearest_elements(network, matrices)
+        by_kind = {
+            name: {
+                of_elements.factor_of(network, k).kind: v
+                for k, v in elements.items()
+                if k[0] == name
+            }
+            for name, _ in elements
+        }
+        return cls.of(network, permutations, by_kind)
 
     @classmethod
     def _of(cls, network: Network, permutations: Mapping[str, Any], elements: Elements) -> Self:

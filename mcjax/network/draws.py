@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._lazy import lazily
+from .._tree import at_least_single
 from .program import Constant, Program
 
 special = lazily("scipy.special")
@@ -45,7 +46,7 @@ def draw_leaf(leaf: Any, draw: int, number: int) -> Any:
     if not jnp.issubdtype(leaf.dtype, jnp.inexact) or math.prod(leaf.shape) == 0:
         return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else _host(leaf)
     array = _host(leaf)
-    values = array.astype(_at_least_single(array.dtype))
+    values = array.astype(at_least_single(array.dtype))
     size = max(0.05 * _root_mean_square(values), _scale(values.shape))
     if values.dtype.kind == "f" and values.max() <= 0 and values.min() < 0:
         size = -size
@@ -59,7 +60,7 @@ def _drawn(leaf: jax.ShapeDtypeStruct, draw: int, number: int) -> Any:
         return jnp.broadcast_to(jax.random.key(0), leaf.shape)
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return np.zeros(leaf.shape, leaf.dtype)
-    values = np.empty(leaf.shape, _at_least_single(leaf.dtype))
+    values = np.empty(leaf.shape, at_least_single(leaf.dtype))
     values = _uniform(values, draw, number)
     if len(leaf.shape) > 1:
         values = special.ndtri(values - 0.4) / math.sqrt(math.prod(leaf.shape[:-1]) or 1)
@@ -68,10 +69,6 @@ def _drawn(leaf: jax.ShapeDtypeStruct, draw: int, number: int) -> Any:
 
 def _host(array: Any) -> np.ndarray:
     return np.asarray(jax.device_get(array))
-
-
-def _at_least_single(dtype: Any) -> Any:
-    return np.dtype(jnp.promote_types(dtype, np.float32))
 
 
 def _uniform(like: np.ndarray, draw: int, stream: int) -> np.ndarray:
@@ -125,7 +122,7 @@ def _input(value: Any, vocabulary: int | None, draw: int, rng: np.random.Generat
         low = min(int(array.min(initial=0)), 0) if vocabulary is None else 0
         high = vocabulary or max(int(array.max(initial=0)) + 1, 2)
         return rng.integers(low, high, array.shape).astype(array.dtype)
-    wide = np.promote_types(_at_least_single(array.dtype), np.float64)
+    wide = np.promote_types(at_least_single(array.dtype), np.float64)
     values = array.astype(wide)
     size = _root_mean_square(values) if values.size else 1.0
     size = size if 0 < size < math.inf else 1.0

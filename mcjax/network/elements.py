@@ -7,7 +7,7 @@ permuted first, then scaled, then mixed by matrices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -144,16 +144,24 @@ def apply(
 
     - `inverses`: of matrices, where they are known
     """
-    order = sorted(elements, key=lambda k: factor_of(network, k).matrices)
-    leaves = list(network.flatten(params, "params"))
-    for key in order:
+    leaves = apply_to(network, elements, network.flatten(params, "params"), inverses)
+    return jax.tree.unflatten(network.treedef, leaves)
+
+
+def apply_to(
+    network: Network, elements: Elements, leaves: Sequence[Any],
+    inverses: Elements = MappingProxyType({}),
+) -> list[Any]:  # fmt: skip
+    """`apply`, on leaves by number; NumPy arrays in their own precision."""
+    done = list(leaves)
+    for key in sorted(elements, key=lambda k: factor_of(network, k).matrices):
         group, factor = network.groups[key[0]], factor_of(network, key)
         for number, _ in factor.moves:
             axes = network.leaf_axes[number]
-            leaves[number] = transform_leaf(
-                group, factor, elements[key], number, leaves[number], axes, inverses.get(key)
+            done[number] = transform_leaf(
+                group, factor, elements[key], number, done[number], axes, inverses.get(key)
             )
-    return jax.tree.unflatten(network.treedef, leaves)
+    return done
 
 
 def passed(network: Network, elements: Elements, p: Indices, nesting: Nesting) -> dict[Key, Any]:
@@ -194,6 +202,7 @@ __all__ = [
     "Elements",
     "Key",
     "apply",
+    "apply_to",
     "factor_of",
     "factors",
     "given_elements",

@@ -19,6 +19,7 @@ import numpy as np
 from .._compiled import compiled, compiled_for
 from .._inputs import length, type_of
 from .._stream import Inputs
+from .._tree import at_least_single
 from .._types import Params
 from . import chunks
 from .activations import analysis_for, axes_of
@@ -211,7 +212,7 @@ def _matrix(found: Sequence[Any], pieces: Sequence[Piece]) -> jax.Array:
         moved = jnp.transpose(array, [*piece.fixed, *samples, *piece.units])
         out.append(moved.reshape(n_fixed, -1, n_units))
     joined = jnp.concatenate(out, 1) if len(out) > 1 else out[0]
-    return joined.astype(jnp.promote_types(joined.dtype, jnp.float32))
+    return joined.astype(at_least_single(joined.dtype))
 
 
 def _piece_sums(m_a: jax.Array, m_b: jax.Array) -> tuple:

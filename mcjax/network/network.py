@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from .. import _check
 from .._static import pack, unpack
 from .._types import Params, Permutations
 from ..symmetry.permutation import identity, random
+from .absorption.absorb import Absorption, absorb
 from .activations import group_activations, layer_values
 from .axes import Atom, Concat, Expr, Factor, Family, atoms
 from .groups import Group, Layer, Place
@@ -38,9 +39,16 @@ class Network(Structure):
     - `roles`: what each leaf is for: `"weight"`, `"bias"`, `"scale"`, `"mean"` and `"variance"`
       of batch normalisation, or `"other"`; found from the program, not from names
     - `input_types`: types of the inputs that were traced, marked `mcjax.Shared` where they were
+    - `absorption`: what `absorbed` has moved to make this network of another; None if it was
+      traced
+    - `retrace`: (apply_fn, params, x) → another network, traced with the same options
     """
 
     verification: Verification | None = dataclasses.field(default=None, kw_only=True)
+    absorption: Absorption | None = dataclasses.field(default=None, kw_only=True)
+    retrace: Callable[..., Network] | None = dataclasses.field(
+        default=None, kw_only=True, repr=False
+    )
 
     # -- permutations ----------------------------------------------------------------------
 
@@ -158,6 +166,48 @@ class Network(Structure):
                     )
         return permutations
 
+    # -- scales of normalisations -------------------------------------------------------------
+
+    def absorbed(self, params: Params, *, untie: bool = False) -> tuple[Network, Params]:
+        """The same function with scales moved into the weights beside them, so that groups grow.
+
+        What y = s ⊙ h + β is for a normalised h (RMSNorm, LayerNorm), and only weights read it,
+        W y + b, these take the scale up: W ← W diag(s), s ← 1, and β ← β / s, or b ← b + W β and
+        β ← 0 if every layer that reads β is dense and has a bias. The units of a residual stream
+        can then be rotated: `group.symmetry` becomes `"orthogonal"` where RMSNorm admitted
+        permutations and signs, and where LayerNorm subtracts a mean the group has the rotations
+        that keep the constant vector, a factor `"orthogonal fixing ones"`. A scale that would not
+        make a group larger stays, and so does one that something else reads.
+
+        The leaves keep their places: the new parameters run in `apply_fn` as it was, which gives
+        the same outputs to rounding. The new network takes what it moved for the constants that
+        it is (`absorption.scales`, `.biases`), whatever parameters it is given. A unit whose scale
+        is zero is dead afterwards, too: it is taken out of what reads it.
+
+        **Arguments:**
+        - `untie`: give a layer that reads a scale by a tied weight (an embedding that also
+          classifies) a weight of its own, so that it can take the scale up. The parameters are
+          then `{"params": the tree as it was, "untied": {name: weight}}`: they do not go back
+
+        **Returns:** (network, parameters); `network.absorption.summary()` says what was moved,
+        what was not, and why. A second call traces nothing.
+
+        **Raises:** `ValueError` for parameters of another structure, and where a scale is zero
+        whose β nothing else can take up; `RuntimeError` if the function changed (a bug in mcjax).
+
+            >>> import jax, jax.numpy as jnp, mcjax
+            >>> def f(p, x):
+            ...     h = x @ p["in"]
+            ...     return (h / jnp.sqrt((h**2).mean(-1, keepdims=True) + 1e-6) * p["s"]) @ p["out"]
+            >>> params = {"in": jnp.eye(3), "s": jnp.array([2.0, -1.0, 3.0]), "out": jnp.eye(3)}
+            >>> network, moved = mcjax.trace(f, params, jnp.ones((4, 3))).absorbed(params)
+            >>> moved["out"].diagonal().tolist(), moved["s"].tolist()
+            ([2.0, -1.0, 3.0], [1.0, 1.0, 1.0])
+            >>> network.groups["in"].symmetry
+            'orthogonal'
+        """
+        return absorb(self, params, untie)
+
     # -- activations -----------------------------------------------------------------------
 
     def activations(
@@ -222,6 +272,7 @@ class Network(Structure):
                 "belong to the network"
             )
         lines += self.normalisations.describe(self.leaf_names)
+        lines += self.absorption.summary().splitlines() if self.absorption else []
         for group in self.groups.values():
             limit = f" ({group.structure.limit})" if group.structure.limit else ""
             lines.append(f"{group.name} {group.shape}: {group.symmetry}{limit}")

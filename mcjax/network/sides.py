@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 
 from .axes import Atom
 from .layers import VIEWS, Contraction, units
-from .network import Network
 from .program import Equation, Operand, Program, scan_counts
+from .structure import Structure
 from .taps import observed
 
 # For each dimension of an array, the dimensions of another one that it was made of.
@@ -31,7 +31,7 @@ class Use:
     summed: frozenset[int] | None = None
 
 
-def uses(network: Network) -> dict[int, list[Use]]:
+def uses(network: Structure) -> dict[int, list[Use]]:
     """Leaf by number → its uses."""
     analysis, n = network.analysis, len(network.leaf_types)
     origins = Origins(analysis.program)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -33,10 +34,11 @@ def split(
         if factor.kind == "sign":
             others[key] = value
         elif factor.matrices:
+            kind = jnp.asarray if isinstance(value, jax.Array) else np.asarray
             left, swapped, reflection = _oriented(np.asarray(value), discrete[key[0]])
-            connected[key], discrete[key[0]] = left, swapped
+            connected[key], discrete[key[0]] = kind(left), swapped
             if reflection is not None:
-                others[key] = reflection
+                others[key] = kind(reflection)
         else:
             connected[key] = value
     return (stay, connected), (discrete, others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -76,23 +77,22 @@ def trace(
         5
     """
     _check_model.function(apply_fn, "apply_fn")
-    with jax.transfer_guard("allow"):  # it watches over loops, not over what is done once
-        params = _check.parameters(params, "params", types=True)
-        try:
-            _check.batched(x, "x")
-            two = _two(x)
-            network = _traced(apply_fn, params, two, frozen)
-        except Exception as error:
-            note_if_swapped(apply_fn, params, x, error)
-            raise
-        if not check:
-            return network
-        verification, wrong = verify(network, params, two)
-        groups = without(network.groups, wrong) if wrong else network.groups
-        identity = network.identity.with_more(wrong) if wrong else network.identity
-        return dataclasses.replace(
-            network, verification=verification, groups=groups, identity=identity
-        )
+    params = _check.parameters(params, "params", types=True)
+    try:
+        _check.batched(x, "x")
+        two = _two(x)
+        network = _traced(apply_fn, params, two, frozen)
+        retrace = functools.partial(trace, frozen=tuple(frozen), check=check)
+        network = dataclasses.replace(network, retrace=retrace)
+    except Exception as error:
+        note_if_swapped(apply_fn, params, x, error)
+        raise
+    if not check:
+        return network
+    verification, wrong = verify(network, params, two)
+    groups = without(network.groups, wrong) if wrong else network.groups
+    identity = network.identity.with_more(wrong) if wrong else network.identity
+    return dataclasses.replace(network, verification=verification, groups=groups, identity=identity)
 
 
 def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) -> Network:

@@ -164,14 +164,13 @@ class _Trial:
             for n, f in factors
         ]
         actual = self._outputs(given, elements)
-        bits = min((jnp.finfo(t).bits for t in self.rounded.values()), default=64)
-        tolerance = next(v for k, v in _TOLERANCE.items() if bits >= k or k == 16)
+        tolerance = tolerance_of(self.rounded)
         if any(f.kind == "general linear" for _, f in factors):
             tolerance *= CONDITION
         worst, counts, seen = 0.0, False, False
         for y, z in zip(self.expected, actual, strict=True):
             if y.dtype.kind in "fc":
-                worst = max(worst, _deviation(y, z) / tolerance)
+                worst = max(worst, deviation(y, z) / tolerance)
                 seen |= bool(np.isfinite(y).any())
             elif y.dtype.kind in "biu":
                 counts |= not np.array_equal(y, z)
@@ -187,7 +186,13 @@ def _permutation(shape: tuple[int, ...], rng: np.random.Generator, every: bool) 
     return np.where(still & (every or still.all()), np.roll(identity, 1, -1), drawn)
 
 
-def _deviation(y: np.ndarray, z: np.ndarray) -> float:
+def tolerance_of(rounded: Mapping[str, Any]) -> float:
+    """The deviation allowed where some primitives were run in these types."""
+    bits = min((jnp.finfo(t).bits for t in rounded.values()), default=64)
+    return next(v for k, v in _TOLERANCE.items() if bits >= k or k == 16)
+
+
+def deviation(y: np.ndarray, z: np.ndarray) -> float:
     """The largest deviation relative to the largest entry; infinite where NaN was not expected."""
     finite = np.isfinite(y)
     if not np.array_equal(finite, np.isfinite(z)):

@@ -43,7 +43,8 @@ def static(**options: Any) -> Any:
 
 def time(t: Any) -> jax.Array:
     """t as a float array of the default precision (a float64 t stays one)."""
-    dtype = jnp.promote_types(jnp.result_type(t), jnp.result_type(float))
+    found = jnp.result_type(t)  # no promotion, which JAX's strict mode refuses
+    dtype = found if found == jnp.float64 else jnp.result_type(float)
     if isinstance(t, jax.Array):
         return t.astype(dtype)
     return jax.device_put(np.asarray(t, dtype))  # a transfer that is meant

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import _check
 from .._static import pack
+from .._tree import at_least_single
 from .._types import Params
 from ._base import Combination, Family, Path, count, static, time
 from .points import Points
@@ -69,7 +70,7 @@ class Knots(Path):
             low, high = (jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False) for i in (k, k + 1))
             if not jnp.issubdtype(leaf.dtype, jnp.inexact):
                 return low
-            dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+            dtype = at_least_single(leaf.dtype)
             w = part.astype(dtype)
             return ((1 - w) * low.astype(dtype) + w * high.astype(dtype)).astype(leaf.dtype)
 

@@ -52,6 +52,7 @@ def save(file: str | FilePath, value: Any) -> None:
     tensors.write(file, writer.arrays, {_KEY: header})
 
 
+@_check.on_host
 def load(file: str | FilePath, like: Any = None) -> Any:
     """Read what `mcjax.save` has written, or another program's safetensors file.
 

@@ -48,7 +48,7 @@ def orthogonal_of(gaussian: Any, *, fixing_ones: bool = False) -> Any:
         q, r = xp.linalg.qr(gaussian)
         diagonal = xp.diagonal(r, axis1=-2, axis2=-1)
         q = q * xp.where(diagonal < 0, -1, 1).astype(q.dtype)[..., None, :]
-    return _around_ones(q) if fixing_ones else q
+    return around_ones(q) if fixing_ones else q
 
 
 def random_general_linear(
@@ -92,6 +92,8 @@ def random_signs(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def nearest_orthogonal(matrix: Any, *, fixing_ones: bool = False) -> Any:
     """argmax ⟨g, M⟩ over orthogonal g: U Vᵀ of M = U S Vᵀ (orthogonal Procrustes).
 
+    Differentiable in M wherever it is invertible, also where singular values coincide.
+
     **Arguments:**
     - `matrix`: M, (…, n, n)
     - `fixing_ones`: over those with g 1 = 1
@@ -101,9 +103,27 @@ def nearest_orthogonal(matrix: Any, *, fixing_ones: bool = False) -> Any:
         [[0.0, 1.0], [-1.0, 0.0]]
     """
     if fixing_ones:
-        return _around_ones(nearest_orthogonal(_beside_ones(matrix)))
+        return around_ones(nearest_orthogonal(beside_ones(matrix)))
+    if _xp(matrix) is jnp and matrix.shape[-1] == matrix.shape[-2]:
+        return _polar(matrix)
     u, _, vt = _xp(matrix).linalg.svd(matrix, full_matrices=False)
     return u @ vt
+
+
+@jax.custom_jvp
+def _polar(matrix: jax.Array) -> jax.Array:
+    u, _, vt = jnp.linalg.svd(matrix, full_matrices=False)
+    return u @ vt
+
+
+@_polar.defjvp
+def _polar_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    """dg = U [(Uᵀ dM V − its transpose) / (s_i + s_j)] Vᵀ; that of an SVD has s_i − s_j."""
+    ((matrix,), (change,)) = primals, tangents
+    u, s, vt = jnp.linalg.svd(matrix, full_matrices=False)
+    seen = _transposed(u) @ change @ _transposed(vt)
+    turned = (seen - _transposed(seen)) / (s[..., :, None] + s[..., None, :])
+    return u @ vt, u @ turned @ vt
 
 
 def _normal(key: jax.Array, shape: tuple[int, ...], fixing_ones: bool = False) -> jax.Array:
@@ -121,17 +141,17 @@ def _reflection(n: int, like: Any) -> Any:
     return _xp(like).asarray(np.eye(n) - 2 * np.outer(v, v), like.dtype)
 
 
-def _around_ones(inner: Any) -> Any:
+def around_ones(inner: Any) -> Any:
     """diag(1, inner) in a basis whose first vector is constant."""
     n = inner.shape[-1] + 1
     xp, h = _xp(inner), _reflection(n, inner)
     padding = [(0, 0)] * (inner.ndim - 2) + [(1, 0), (1, 0)]
-    corner = np.zeros((n, n))
-    corner[0, 0] = 1
+    corner = np.zeros((*inner.shape[:-2], n, n))
+    corner[..., 0, 0] = 1
     return h @ (xp.pad(inner, padding) + xp.asarray(corner, inner.dtype)) @ h
 
 
-def _beside_ones(matrix: Any) -> Any:
+def beside_ones(matrix: Any) -> Any:
     """A matrix on the complement of the constant vector."""
     h = _reflection(matrix.shape[-1], matrix)
     return (h @ matrix @ h)[..., 1:, 1:]
@@ -146,6 +166,8 @@ def _xp(array: Any) -> Any:
 
 
 __all__ = [
+    "around_ones",
+    "beside_ones",
     "general_linear_of",
     "nearest_orthogonal",
     "orthogonal_of",

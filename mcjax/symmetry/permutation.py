@@ -32,7 +32,7 @@ def random(shapes: Shapes, key: jax.Array) -> dict[str, jax.Array]:
     with jax.transfer_guard("allow"):  # jax.random transfers bounds
         keys = jax.random.split(key, max(len(shapes), 1))
         return {
-            name: jnp.argsort(jax.random.uniform(k, shape), axis=-1)
+            name: jnp.argsort(jax.random.uniform(k, shape, jnp.float32), axis=-1)
             for (name, shape), k in zip(shapes.items(), keys, strict=False)
         }
 

@@ -1,7 +1,12 @@
 """Bounds and closed forms of the papers, computed for real networks."""
 
 from .alignment_bound import Bound, alignment_bound
-from .components import group_components, level_set_components_bound, orbit_components_bound
+from .components import (
+    OrbitComponents,
+    group_components,
+    level_set_components_bound,
+    orbit_components,
+)
 from .curvature import ChordBound, chord_bound, curvature
 from .curves import ApproximateCurve, GroupCurve, act_between, approximate_action
 from .linear_networks import (
@@ -29,6 +34,7 @@ __all__ = [
     "ChordBound",
     "GroupCurve",
     "LinearMinimum",
+    "OrbitComponents",
     "OrbitDistance",
     "PermutedBarrier",
     "act_between",
@@ -46,7 +52,7 @@ __all__ = [
     "distance_to_orbit",
     "group_components",
     "level_set_components_bound",
-    "orbit_components_bound",
+    "orbit_components",
     "permute_linear",
     "permuted_barrier",
     "residual_component",

@@ -47,7 +47,7 @@ def permuted_barrier(
     **Arguments:**
     - `last`: W_l, (d, n)
     - `pre`: Z = W_{l−1} f, the last hidden pre-activations, (n, N), columns are examples
-    - `activation`: σ on NumPy arrays
+    - `activation`: σ on arrays
     - `m`, `k`: the scale and the degree of σ
     - `alpha`: α in [0, 1]
     - `steps`: of Frank–Wolfe, for more than 8 units
@@ -64,9 +64,9 @@ def permuted_barrier(
     if w.ndim != 2 or z.ndim != 2 or w.shape[1] != len(z):
         raise ValueError(f"last and pre: expected (d, n) and (n, N), got {w.shape} and {z.shape}")
     _check.interval(alpha, "alpha")
-    n, target = len(z), (w @ activation(z)).ravel()
+    n, target = len(z), (w @ np.asarray(activation(z), np.float64)).ravel()
     columns = (1 - alpha) * w.T[:, None] + alpha * m**-k * w.T[None]  # (n, n, d)
-    hidden = activation((1 - alpha) * z[:, None] + alpha * m * z[None])  # (n, n, N)
+    hidden = np.asarray(activation((1 - alpha) * z[:, None] + alpha * m * z[None]))  # (n, n, N)
     parts = (columns[..., None] * hidden[..., None, :]).reshape(n, n, -1)
     if n <= ENUMERATED:
         return _enumerated(parts, target)

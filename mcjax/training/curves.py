@@ -21,7 +21,7 @@ from ..tasks import CLASSIFICATION, Task
 from . import identity
 from .data import Data, Layout
 from .driver import Trainer, run, warn_unless_finite
-from .fit import Fit, PathObjective
+from .fit import Fit, PathObjective, check_interval
 from .loss import TrainingLoss
 from .protocol import Protocol
 from .store import Store
@@ -43,6 +43,7 @@ def train_curve(
     task: Task = CLASSIFICATION,
     optimizer: optax.GradientTransformation | None = None,
     samples: int = 1,
+    interval: tuple[float, float] = (0.0, 1.0),
     directory: str | FilePath | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Fit:
@@ -63,6 +64,7 @@ def train_curve(
     - `optimizer`: in place of the protocol's SGD; the same object for the same steps compiles
       only once
     - `samples`: t's per step (see `mcjax.fit`)
+    - `interval`: t is drawn uniformly between these
     - `directory`: keep the state after each epoch; the same call goes on after the last one and
       gives, bit for bit, what an uninterrupted one gives. So does one with more epochs, unless the
       rate falls over all of them (see `Protocol`)
@@ -87,6 +89,7 @@ def train_curve(
         (3,)
     """
     _check.random_key(key)
+    interval = check_interval(interval)
     apply_fn, whole = _check_model.apply_fn_of(model), Data(data, model)
     steps = whole.steps(protocol.batch)
     point = jax.eval_shape(lambda p: p.at(0.0), path)
@@ -100,13 +103,14 @@ def train_curve(
                 apply_fn, point, whole.x, whole.y, task, protocol, optimizer
             ),
             "path": identity.of_params(path), "key": identity.of_array(key), "samples": samples,
+            **({} if interval == (0, 1) else {"interval": list(interval)}),
         })  # fmt: skip
     if optimizer is None:
         plain = dataclasses.replace(protocol, weight_decay=0.0)
         optimizer = plain.optimizer(steps * protocol.epochs)
     batch = (*whole.example(protocol.batch), key)
     stepwise = slow_in_loops(lambda p, b: loss(unpack(p.at(0.0)), b), path, batch)
-    objective = CurveObjective(PathObjective(loss, _check.positive(samples, "samples")),
+    objective = CurveObjective(PathObjective(loss, _check.positive(samples, "samples"), interval),
                                whole.layout)  # fmt: skip
     trainer = Trainer(objective, optimizer, stepwise=stepwise)
 

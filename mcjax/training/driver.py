@@ -6,6 +6,7 @@ part after part (an epoch, a block of steps), and keeps the state after each par
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterable
@@ -186,11 +187,8 @@ def run(
     - `store`: where the state is kept, after every so many parts and at the end
     - `progress`: called after each part with (its number, the losses of its steps)
     """
-    try:
+    with contextlib.nullcontext() if store is None else store:
         return _run(trainer, state, parts, blocks, given, keys, store, every, progress)
-    finally:
-        if store is not None:
-            store.close()
 
 
 def _run(

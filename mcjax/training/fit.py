@@ -123,16 +123,32 @@ def fit(
     return Fit(path.with_free(ended.trained), losses, (ended.optimizer, ended.key))
 
 
+def check_interval(interval: Any, name: str = "interval") -> tuple[float, float]:
+    """Where t is drawn from.
+
+    **Raises:** `ValueError` for what is no part of [0, 1].
+    """
+    try:
+        low, high = map(float, interval)
+    except (TypeError, ValueError):
+        low = high = float("nan")
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"{name} must be (low, high) with 0 ≤ low < high ≤ 1, got {interval!r}")
+    return low, high
+
+
 @dataclasses.dataclass(frozen=True)
 class PathObjective:
-    """The mean loss at random t, of free points; a path with others is given."""
+    """The mean loss at random t of an interval, of free points; a path with others is given."""
 
     loss_fn: LossFn
     samples: int
+    interval: tuple[float, float] = (0.0, 1.0)
 
     def __call__(self, free: Any, batch: Any, draw: Any, path: Path) -> jax.Array:
         moved = path.with_free(free)
-        ts = jax.random.uniform(draw, (self.samples,))
+        low, high = self.interval
+        ts = jax.random.uniform(draw, (self.samples,), minval=low, maxval=high)
 
         def at(t: Any) -> jax.Array:
             return self.loss_fn(unpack(moved.at(t)), batch)

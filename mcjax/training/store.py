@@ -6,13 +6,13 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._files import write_atomically
+from .._files import held, write_atomically
 from . import identity
 
 _KEPT = 2  # the last checkpoints, in case the newest cannot be read
@@ -135,9 +135,22 @@ class Store:
             force=True,
         )
 
-    def close(self) -> None:
-        """Let go of the folder."""
+    def __enter__(self) -> Self:
+        """Hold the folder, as long as this process lives or until the end of the block.
+
+        **Raises:** `ValueError` if another training holds it.
+        """
+        self._lock = held(self.folder / ".lock")
+        if self._lock is None:
+            raise ValueError(
+                f"directory: another training is writing in {self.folder}. Wait until it has "
+                "ended, or choose another folder"
+            )
+        return self
+
+    def __exit__(self, *_: Any) -> None:
         self._manager.close()
+        self._lock.close()
 
 
 def _data(leaf: Any) -> Any:

@@ -9,6 +9,7 @@ import math
 import warnings
 from typing import Any
 
+import jax
 import numpy as np
 
 from .exact import assignment, linear_program, scale_of, split
@@ -154,8 +155,9 @@ class Sinkhorn(Solver):
         cost = (above / mean if mean > 0 else above).astype(np.float32)
         total = problem.a.sum()
         weights = [(w / total).astype(np.float32) for w in (problem.a, problem.b)]
-        result = _ott(cost, weights, self)
-        coupling = np.asarray(result.matrix, np.float64) * total
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for ott
+            result = _ott(cost, weights, self)
+            coupling = np.asarray(result.matrix, np.float64) * total
         converged = bool(result.converged) and bool(np.isfinite(coupling).all())
         if not converged:
             warnings.warn(

@@ -15,6 +15,7 @@ from mcjax import _stream
 from mcjax.align import match_activations, match_butterflies, match_weights
 
 from .. import streams
+from ..conftest import traced
 from ..streams import KINDS
 
 
@@ -61,11 +62,17 @@ def test_butterflies_recover_a_planted_permutation(model):
     assert matching.after["total"] == pytest.approx(0, abs=1e-4 * matching.before["total"])
 
 
-@pytest.mark.parametrize(
-    ("statistic", "tap"), [("correlation", "post"), ("l2", "pre"), ("inner", "post")]
-)
-def test_activations_recover_a_planted_permutation(model, statistic, tap):
-    case, network = model
+def test_activations_recover_a_planted_permutation(model):
+    activations_recover_a_planted_permutation(*model, "correlation", "post")
+
+
+@pytest.mark.parametrize(("statistic", "tap"), [("l2", "pre"), ("inner", "post")])
+@pytest.mark.parametrize("name", ["convnet", "densenet", "transformer", "lstm", "experts"])
+def test_other_statistics_recover_it_too(name, statistic, tap):
+    activations_recover_a_planted_permutation(*traced(name), statistic, tap)
+
+
+def activations_recover_a_planted_permutation(case, network, statistic, tap):
     a, b, inverse = planted(case, network)
     matching = match_activations(network, a, b, case.inputs(128), statistic, tap)
     for name in network.groups:

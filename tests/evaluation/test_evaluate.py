@@ -16,7 +16,7 @@ import mcjax
 from mcjax.evaluation import barrier, batch_norm_along, estimate_batch_norm
 from mcjax.path import Arc, Bezier, Linear
 from mcjax.tasks import cross_entropy
-from mcjax.testing.models.catalogue import MODELS, ResNet20, linen
+from mcjax.testing.models.catalogue import MODELS, ResNet, linen
 
 from ..paths import PATHS
 
@@ -190,7 +190,7 @@ def test_barriers():
 
 
 def resnet():
-    case = linen(ResNet20((4, 6, 8), blocks=1), jnp.zeros((2, 8, 8, 3)), [])
+    case = linen(ResNet((4, 6, 8), blocks=1), jnp.zeros((2, 8, 8, 3)), [])
     x = case.inputs(96)
     y = np.random.default_rng(0).integers(0, 10, 96)
     return case, x, y

@@ -30,7 +30,7 @@ def quick(name):
 def test_contract_of_a_method(model, method, request):
     """Starts at A, ends at B or at B with its units in another order (the same function)."""
     case, network = model
-    if "+" in method and "resnet20" in request.node.name and method not in TWINS:
+    if "+" in method and "resnet" in request.node.name and method not in TWINS:
         pytest.skip("a minute each: tests/methods/test_layerwise.py has them as slow tests")
     a, b, x = case.another(1), case.another(2), case.inputs(32)
     made = mcjax.connect(network, a, b, quick(method), x=x, key=jax.random.key(0))

@@ -157,6 +157,29 @@ def test_the_action_of_a_connection(pair):
         _ = Connection(made.path, made.permutations).action
 
 
+def test_an_end_moved_by_the_whole_group(pair, tmp_path):
+    case, network, a, b = pair
+    b = mcjax.Action.random(network, jax.random.key(4))(b)
+    made = mcjax.connect(network, a, b, "weights-full")
+    assert list(made.elements) == ["Dense_0"]
+    jax.tree.map(np.testing.assert_array_equal, made.action(b), made.path(1.0))
+    outputs = (case.run(p, case.x) for p in (b, made.path(1.0)))
+    np.testing.assert_allclose(*outputs, rtol=1e-3, atol=1e-4)
+    assert "and moved by 1 groups' elements: positive" in made.summary()
+    mcjax.save(tmp_path / "made.safetensors", made)
+    again = mcjax.load(tmp_path / "made.safetensors", like=network)
+    jax.tree.map(np.testing.assert_array_equal, again.action(b), made.path(1.0))
+    curve = TrainedCurve(protocol=Protocol(1, batch=5), align=WeightMatching(symmetry="full"))
+    x, y = case.inputs(20), np.arange(20) % 4
+    trained = mcjax.connect(network, a, b, curve, x=x, y=y)
+    jax.tree.map(np.testing.assert_array_equal, trained.path(1.0), made.path(1.0))
+    with pytest.raises(ValueError, match="swaps lead back what is permuted"):
+        mcjax.connect(network, a, b, WithSwaps(PRESETS["weights-full"]))
+    pam = Pam(Protocol(1, batch=5), WeightMatching(symmetry="full"))
+    with pytest.raises(ValueError, match="PAM learns permutations"):
+        mcjax.connect(network, a, b, pam, x=x, y=y)
+
+
 @pytest.mark.parametrize("inner", [OT(), WeightMatching(), ONE])
 def test_with_swaps_ends_at_b(pair, inner):
     case, network, a, b = pair

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
 import mcjax
+
+from ..conftest import PLAIN
 
 
 def outputs(case, params, x):
@@ -52,6 +55,7 @@ def test_groups_form_a_group(model):
     jax.tree.map(np.testing.assert_array_equal, a.inverse()(a(params)), params)
 
 
+@pytest.mark.parametrize("model", PLAIN, indirect=True)
 def test_permutations_under_jit_and_vmap(model):
     case, network = model
     params = case.another(1)
@@ -90,7 +94,7 @@ def test_interpreter_equals_the_model(model):
     params, x = case.another(1), case.inputs(4)
     types = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), x)
     program = analysis_for(network, types)[0].program
-    found, _ = run(program, [*jax.tree.leaves(params), *jax.tree.leaves(x)])
+    found, _ = jax.jit(partial(run, program))([*jax.tree.leaves(params), *jax.tree.leaves(x)])
     for y, z in zip(outputs(case, params, x), found, strict=True):
         np.testing.assert_allclose(np.asarray(z, np.float64), y, rtol=1e-4, atol=1e-5)
 

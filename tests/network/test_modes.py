@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
 import mcjax
-from mcjax.testing.models.catalogue import MODELS, NEAR_TWINS
+from mcjax.testing.models.catalogue import MODELS
 
+from ..conftest import traced
 from ..modes import MODES
 
-SLOW = [pytest.param(n, marks=pytest.mark.slow) if n in NEAR_TWINS else n for n in MODELS]
+# The rest are tried in slow runs. Without jit every operation is compiled by itself.
+QUICK = (
+    "mlp", "vgg-bn", "grouped-convolution", "groupnorm", "transformer", "scan", "lstm",
+    "attention-grouped-query", "experts", "remat-tied-embedding",
+)  # fmt: skip
+EAGERLY = ("mlp", "attention-grouped-query")
 
 
-@pytest.fixture(params=SLOW)
-def case(request):
-    from ..conftest import traced
+def cases():
+    for mode, name in itertools.product(MODES, MODELS):
+        slow = name not in (EAGERLY if mode == "disable_jit" else QUICK)
+        yield pytest.param(mode, name, marks=pytest.mark.slow if slow else ())
 
-    return traced(request.param)
 
-
-@pytest.mark.parametrize("mode", MODES)
-def test_modes(case, mode):
+@pytest.mark.parametrize(("mode", "name"), list(cases()))
+def test_modes(mode, name):
     """The same groups; permuted and halfway parameters are those of the ordinary mode."""
-    model, network = case
+    model, network = traced(name)
     other = model.another(3)
     key = jax.random.key(1)
     permutations = network.random_permutations(key)

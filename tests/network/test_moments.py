@@ -124,9 +124,9 @@ def test_pools_do_not_grow_with_positions():
     assert of_length[0] == of_length[1] == ([4 * 6**2] * 2, [1, 1])
 
 
-@pytest.mark.parametrize(("image", "tokens"), [(8, 6), (32, 40), (48, 150)])
+@pytest.mark.parametrize(("image", "tokens"), [(8, 6), (48, 150)])
 def test_a_class_token_adds_no_moments(image, tokens):
-    """5, 65 and 145 positions of an image: the same moments as NumPy would pool by hand."""
+    """5 and 145 positions of an image: the same moments as NumPy would pool by hand."""
     model = Clip(Tower(8, 2, 1), Tower(12, 3, 1), image, 4, tokens, vocabulary=200, joint=5)
     a, x = model.init(0), model.inputs(40)
     network = mcjax.trace(model.__call__, a, x)

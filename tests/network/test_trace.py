@@ -32,10 +32,10 @@ X = jnp.asarray(np.random.default_rng(9).normal(size=(4, 3)), jnp.float32)
 @pytest.mark.filterwarnings("ignore:no unit group")  # outputs of random shapes
 @pytest.mark.parametrize(("first", "steps"), [(0, 9), (10_000, 9), (20_000, 14)])
 def test_fuzz(first, steps):
-    """A hundred random programs: no group found is wrong (thousands are run by hand)."""
-    found = [wrong_groups(seed, steps) for seed in range(first, first + 35)]
+    """75 random programs: no group found is wrong (thousands are run by hand)."""
+    found = [wrong_groups(seed, steps) for seed in range(first, first + 25)]
     assert [w for _, w in found if w and not w.startswith(ROUNDING)] == []
-    assert sum(n for n, _ in found) > 30  # and the tracer is not merely conservative
+    assert sum(n for n, _ in found) > 20  # and the tracer is not merely conservative
 
 
 @pytest.mark.slow

@@ -10,11 +10,9 @@ import pytest
 import mcjax
 from mcjax.network.units import choose, partition, units_of
 from mcjax.testing.models.cases import by_hand, sequences
-from mcjax.testing.models.catalogue import MLP, MODELS, NEAR_TWINS, linen, vectors
+from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
 
-from ..conftest import traced
-
-PLAIN = [n for n in MODELS if n not in NEAR_TWINS]
+from ..conftest import PLAIN, traced
 
 
 def leaves_equal(one, two):

@@ -77,7 +77,7 @@ def test_recursion_in_numpy():
     assert found.layers.shape == (2, 1)
 
 
-@pytest.mark.parametrize("name", ["convnet", "layernorm", "resnet20-pad", "transformer"])
+@pytest.mark.parametrize("name", ["convnet", "layernorm", "resnet-pad", "transformer"])
 def test_other_networks_are_refused(name):
     case, network = traced(name)
     with pytest.raises(ValueError, match="chain of dense layers, and this is none"):

@@ -106,19 +106,6 @@ def test_residual_minima_are_minima():
         theory.residual_component(1.0, -1.0, 1.0)
 
 
-def test_components_of_groups_by_enumeration():
-    for n in (1, 2, 3):
-        assert theory.group_components("permutation", n) == len(
-            list(itertools.permutations(range(n)))
-        )
-    assert theory.orbit_components_bound([2, 3]) == 6
-    assert theory.level_set_components_bound([2, 3]) == 5
-    with pytest.raises(ValueError, match="one of permutation"):
-        theory.group_components("affine", 2)
-    with pytest.raises(ValueError, match=r"orbits\[1\]"):
-        theory.level_set_components_bound([2, 0])
-
-
 @settings(deadline=None)
 @given(st.floats(-3, 3), st.sampled_from([0.5, 1.0, 2.0, 3.0]))
 def test_the_worst_alpha_is_the_worst_on_a_grid(log_m, k):

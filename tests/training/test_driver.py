@@ -226,6 +226,8 @@ def test_sigterm_leaves_a_whole_state(tmp_path):
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+        with pytest.raises(ValueError, match="another training is writing in"):
+            keep(tmp_path / "run")
         process.send_signal(signal.SIGTERM)
         process.wait(30)
     assert process.returncode == -signal.SIGTERM

@@ -46,35 +46,53 @@ class Case:
 
     def inputs(self, n: int, seed: int = 3) -> Any:
         """n inputs of the model's kind."""
-        key, shape = jax.random.key(seed), (n, *self.x.shape[1:])
-        if jnp.issubdtype(self.x.dtype, jnp.floating):
-            return jax.random.normal(key, shape)
-        return jax.random.randint(key, shape, 0, 20)
+        return drawn((n, *self.x.shape[1:]), seed, self.x.dtype)
+
+
+def drawn(shape, seed: int = 1, dtype: Any = np.float32, vocabulary: int = 20) -> jax.Array:
+    """Normal values, or tokens; by NumPy, since JAX compiles a program for each shape."""
+    rng = np.random.default_rng(seed)
+    if jnp.issubdtype(dtype, jnp.floating):
+        return jnp.asarray(rng.normal(size=shape), dtype)
+    return jnp.asarray(rng.integers(0, vocabulary, shape), dtype)
 
 
 def linen(module, x, shapes) -> Case:
-    params = jax.jit(module.init)(jax.random.key(0), x)
+    """A case of a Flax module. Only its parameters' shapes are Flax's: `init` takes seconds."""
+    rng = np.random.default_rng(0)
+
+    def value(path, leaf):
+        kind = path[-1].key
+        if kind in ("bias", "mean"):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        if kind in ("scale", "var"):
+            return jnp.ones(leaf.shape, leaf.dtype)
+        fan_in = leaf.shape[-1] if kind == "embedding" else np.prod(leaf.shape[:-1])
+        return jnp.asarray(rng.normal(size=leaf.shape) / fan_in**0.5, leaf.dtype)
+
+    leaves = jax.eval_shape(module.init, jax.random.key(0), x)
+    params = jax.tree_util.tree_map_with_path(value, leaves)
     return Case(module.apply, params, x, Counter(shapes))
 
 
 def images(n=8, c=3, batch=4):
-    return jax.random.normal(jax.random.key(1), (batch, n, n, c))
+    return drawn((batch, n, n, c))
 
 
 def vectors(d=6, batch=5):
-    return jax.random.normal(jax.random.key(1), (batch, d))
+    return drawn((batch, d))
 
 
 def tokens(length=7, batch=3, vocabulary=20):
-    return jax.random.randint(jax.random.key(1), (batch, length), 0, vocabulary)
+    return drawn((batch, length), dtype=np.int32, vocabulary=vocabulary)
 
 
 def sequences(d=5, length=6, batch=3):
-    return jax.random.normal(jax.random.key(1), (batch, length, d))
+    return drawn((batch, length, d))
 
 
 def by_hand(apply_fn, shapes, x, expected) -> Case:
     leaves, treedef = jax.tree.flatten(shapes, is_leaf=lambda s: isinstance(s, tuple))
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    values = [jax.random.normal(k, s) / (s[0] ** 0.5) for k, s in zip(keys, leaves, strict=True)]
+    rng = np.random.default_rng(2)
+    values = [jnp.asarray(rng.normal(size=s) / s[0] ** 0.5, np.float32) for s in leaves]
     return Case(apply_fn, jax.tree.unflatten(treedef, values), x, Counter(expected))

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from .cases import Case, by_hand, images, linen, tokens, vectors
+from .cases import Case, by_hand, drawn, images, linen, tokens, vectors
 from .idioms import IDIOMS
 
 
@@ -74,10 +74,10 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
-class ResNet20(nn.Module):
+class ResNet(nn.Module):
     widths: tuple[int, ...] = (16, 32, 64)
     shortcut: str = "projection"
-    blocks: int = 3
+    blocks: int = 2
 
     @nn.compact
     def __call__(self, x):
@@ -248,7 +248,7 @@ def fused_attention(how: str) -> Case:
 
     shapes = {"in": (5, 12), "qkv": (12, 72), "o": (24, 12), "out": (12, 3)}
     return by_hand(
-        apply_fn, shapes, jax.random.normal(jax.random.key(1), (3, 6, 5)),
+        apply_fn, shapes, drawn((3, 6, 5)),
         [(12,), (4,), (4, 6), (4, 6)],
     )  # fmt: skip
 
@@ -265,7 +265,7 @@ def grouped_query() -> Case:
         return jnp.einsum("bkgts,bskd->btkgd", s, v).reshape(*h.shape[:2], -1) @ p["o"]
 
     shapes = {"in": (5, 12), "q": (12, 24), "k": (12, 8), "v": (12, 8), "o": (24, 3)}
-    x = jax.random.normal(jax.random.key(1), (3, 6, 5))
+    x = drawn((3, 6, 5))
     return by_hand(apply_fn, shapes, x, [(12,), (2,), (2, 3), (2, 4), (2, 4)])
 
 
@@ -324,13 +324,11 @@ MODELS: dict[str, Callable[[], Case]] = {
     "mlp": lambda: linen(MLP(), vectors(), [(8,), (9,)]),
     "convnet": lambda: linen(ConvNet(), images(), [(6,), (7,), (9,)]),
     "vgg-bn": lambda: linen(VGG(), images(), [(4,), (6,), (8,)]),
-    "resnet20-identity-projection": lambda: linen(
-        ResNet20(), images(), [(16,)] * 4 + [(32,)] * 4 + [(64,)] * 4
-    ),
-    "resnet20-pad": lambda: linen(
-        ResNet20(shortcut="pad"),
+    "resnet-projection": lambda: linen(ResNet(), images(), [(16,)] * 3 + [(32,)] * 3 + [(64,)] * 3),
+    "resnet-pad": lambda: linen(
+        ResNet(shortcut="pad"),
         images(),
-        [(16,)] * 4 + [(32,)] * 3 + [(8,)] * 2 + [(64,)] * 3 + [(16,)] * 2,
+        [(16,)] * 3 + [(32,)] * 2 + [(8,)] * 2 + [(64,)] * 2 + [(16,)] * 2,
     ),
     "inception": lambda: linen(Inception(), images(), [(6,), (3,), (4,), (5,), (2,), (7,)]),
     "densenet": lambda: linen(DenseNet(), images(), [(6,), (3,), (4,), (5,)]),
@@ -345,12 +343,8 @@ MODELS: dict[str, Callable[[], Case]] = {
     "nnx-mlp": nnx_mlp,
     "scan": scanned,
     "linen-scan": lambda: linen(ScanNet(), vectors(), [(6,), (3, 5)]),
-    "gru": lambda: linen(
-        Recurrent(nn.GRUCell), jax.random.normal(jax.random.key(1), (3, 5, 4)), [(6,)]
-    ),
-    "lstm": lambda: linen(
-        Recurrent(nn.OptimizedLSTMCell), jax.random.normal(jax.random.key(1), (3, 5, 4)), [(6,)]
-    ),
+    "gru": lambda: linen(Recurrent(nn.GRUCell), drawn((3, 5, 4)), [(6,)]),
+    "lstm": lambda: linen(Recurrent(nn.OptimizedLSTMCell), drawn((3, 5, 4)), [(6,)]),
     "attention-fused-reshape": lambda: fused_attention("reshape"),
     "attention-fused-split": lambda: fused_attention("split"),
     "attention-fused-heads-first": lambda: fused_attention("heads"),
@@ -364,6 +358,6 @@ MODELS: dict[str, Callable[[], Case]] = {
 # Models that differ from another one in how they are written, not in what mcjax does with them:
 # outside the tracer's tests they are tried in slow runs only.
 NEAR_TWINS = (
-    "resnet20-pad", "equinox-mlp", "linen-scan", "attention-fused-split",
+    "resnet-pad", "equinox-mlp", "linen-scan", "attention-fused-split",
     "attention-fused-heads-first", *(name for name in IDIOMS if name != "unet-groupnorm"),
 )  # fmt: skip

@@ -1,0 +1,249 @@
+"""Weight matching over the whole group of each unit group: scalings and matrices too.
+
+Both networks are made as short as they can be; then they differ by permutations, signs and
+rotations, which keep the distance between them. Scales and invertible matrices are fitted last,
+where the distance is that to A as it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..network.action import Action
+from ..network.balance import balanced
+from ..network.blocks import plan
+from ..network.elements import Key, apply_to, factors
+from ..network.network import Network
+from ..network.scalings import Scalings
+from ..network.stands import stands, twice
+from ..symmetry.fitting import nearest_invertible, nearest_scale
+from ..symmetry.matrices import nearest_orthogonal
+from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
+from ..transport.solvers import Exact, Solver
+from .descent import MAX_SWEEPS
+from .element_descent import ElementDescent
+from .matching import Matching
+from .parameters import Arrays, move
+
+# Enough for two networks of one orbit to differ by what keeps lengths alone.
+_ROUNDS, _STILL = 40, 1e-5
+_FITS = 100
+_GAIN = 1e-4
+# A distance so much smaller than the networks is rounding.
+_ROUNDING = 1e-12
+
+
+def descend_whole(
+    network: Network,
+    a: Arrays,
+    b: Arrays,
+    rng: np.random.Generator,
+    *,
+    restarts: int = 1,
+    start: Action | None = None,
+    solver: Solver = Exact(),
+) -> Matching:
+    """As `match_weights` with `symmetry="full"`, on the float leaves of both networks."""
+    kinds = [None if v is None else v.dtype for v in a]
+    a, given = ([None if v is None else v.astype(np.float64) for v in of] for of in (a, b))
+    before = distance(a, given)
+    b = given if start is None else applied(start, given)
+    outer = {g.atom: g.outer for g in network.groups.values()}
+    (short_a, of_a), (short_b, of_b) = (
+        balanced(network, v, rounds=_ROUNDS, still=_STILL) for v in (a, b)
+    )
+    descent = ElementDescent(network, _as(short_a, kinds), _as(short_b, kinds), outer, solver)
+    if start is None:
+        descent.settle()
+    sweeps = descent.descend(rng)
+    stopped = sweeps >= MAX_SWEEPS
+    for _ in range(restarts - 1):
+        sweeps += descent.block_moves(rng)
+    action = _joined(network, of_a, descent, of_b)
+    if start is not None:
+        action = action @ start
+    fit = _Fit(network, a, applied(action, given), kinds, rng, solver)
+    sweeps += fit.run()
+    action = fit.action @ action
+    after = distance(a, applied(action, given))
+    if after >= before:  # where nothing moves is nearer
+        action, after = Action.identity(network), before
+    size = sum(float(np.vdot(v, v)) for v in a if v is not None)
+    alone = descent.alone and not (of_a or of_b)
+    status = worst(descent.status, BOUND if stopped else OPTIMAL if alone else LOCAL)
+    if after <= _ROUNDING * size:
+        status = OPTIMAL
+    return Matching(
+        permutations={n: np.asarray(p) for n, p in action.permutations.items()},
+        elements=_by_kind(action),
+        before={"total": before},
+        after={"total": after},
+        method="weight matching over the whole group",
+        status=status,
+        minimised=True,
+        sweeps=sweeps,
+        metadata={"restarts": restarts},
+    )
+
+
+def _as(arrays: Arrays, kinds: Sequence[Any]) -> Arrays:
+    """In the precision that the networks came in: products of units are what takes the time."""
+    return [v if v is None else v.astype(k) for v, k in zip(arrays, kinds, strict=True)]
+
+
+def distance(a: Arrays, b: Arrays) -> float:
+    """‖θ_A − θ_B‖² over float parameters."""
+    pairs = zip(a, b, strict=True)
+    return sum(float(np.vdot(x - y, x - y)) for x, y in pairs if x is not None)
+
+
+def applied(action: Action, leaves: Sequence[Any]) -> list[Any]:
+    """Float leaves moved by an action, on the host, in their own precision."""
+    permutations = {n: np.asarray(p) for n, p in action.permutations.items()}
+    elements = {k: np.asarray(v) for k, v in action.elements.items()}
+    return apply_to(action.network, elements, move(action.network, permutations, leaves))
+
+
+def _joined(
+    network: Network, of_a: dict[Key, np.ndarray], descent: ElementDescent, of_b: dict
+) -> Action:
+    """B made short, matched to A made short, and led back to A."""
+    stay = network.identity_permutations()
+    middle = Action._of(network, {**stay, **descent.found}, descent.elements)
+    first, last = (Action._of(network, stay, v) for v in (of_b, of_a))
+    return last.inverse() @ middle @ first
+
+
+def _by_kind(action: Action) -> dict[str, dict[str, list[np.ndarray]]]:
+    """Elements as `Action.of` takes them; the identity where a factor before has one."""
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
+    for group in action.network.groups.values():
+        for key, factor in factors(group):
+            if any(k[0] == group.name for k in action.elements):
+                element = action.elements.get(key)
+                if element is None:
+                    shape = (*group.shape, group.size) if factor.matrices else group.shape
+                    one = np.eye(group.size) if factor.matrices else np.ones(())
+                    element = np.broadcast_to(one, shape)
+                if factor.kind.startswith("orthogonal"):  # products are orthogonal to rounding
+                    fixing = factor.kind == "orthogonal fixing ones"
+                    element = nearest_orthogonal(np.array(element), fixing_ones=fixing)
+                of = found.setdefault(group.name, {})
+                of.setdefault(factor.kind, []).append(np.asarray(element, np.float64))
+    return found
+
+
+class _Fit:
+    """Coordinate descent on ‖θ_A − g θ_B‖² from where B is: scales, matrices, then all others."""
+
+    def __init__(
+        self,
+        network: Network,
+        a: Arrays,
+        b: Arrays,
+        kinds: Sequence[Any],
+        rng: np.random.Generator,
+        solver: Solver,
+    ) -> None:
+        self.network, self.a, self.current, self.rng = network, a, b, rng
+        self.solver, self.kinds = solver, kinds
+        self.action = Action.identity(network)
+        every = [(k, f) for g in network.groups.values() for k, f in factors(g)]
+        mixed = {k[0] for k, f in every if f.matrices}
+        self.scalings = [k for k, f in every if f.kind == "positive" and k[0] not in mixed]
+        self.matrices = [
+            k for k, f in every if f.kind == "general linear" and not twice(network, k)
+        ]
+
+    def run(self) -> int:
+        """Rounds until none improves; how many."""
+        if not (self.scalings or self.matrices):
+            return 0
+        value = distance(self.a, self.current)
+        floor = np.finfo(np.float64).eps ** 2 * sum(
+            float(np.vdot(v, v)) for v in self.a if v is not None
+        )
+        outer = {g.atom: g.outer for g in self.network.groups.values()}
+        for i in range(_FITS):
+            saved = self.current, self.action
+            self._scale()
+            self._mix()
+            if value - distance(self.a, self.current) <= _GAIN * value:
+                return i + 1  # what is left would be matched as before
+            pair = (_as(v, self.kinds) for v in (self.a, self.current))
+            descent = ElementDescent(self.network, *pair, outer, self.solver)
+            descent.descend(self.rng)
+            if descent.found or descent.elements:
+                stay = self.network.identity_permutations()
+                step = Action._of(self.network, {**stay, **descent.found}, descent.elements)
+                self._take(step)
+            reached = distance(self.a, self.current)
+            if not reached < value:
+                self.current, self.action = saved
+                return i
+            if value - reached <= _GAIN * value or reached <= floor:
+                return i + 1
+            value = reached
+        return _FITS
+
+    def _take(self, step: Action) -> None:
+        self.current = applied(step, self.current)
+        self.action = step @ self.action
+
+    def _scale(self) -> None:
+        """Every scaling in turn, each its best."""
+        if not self.scalings:
+            return
+        network, keys = self.network, self.scalings
+        a, b = self.a, self.current
+        lengths = Scalings(network, keys, lambda i: np.abs(b[i]) ** 2, 2)
+        products = Scalings(network, keys, lambda i: np.real(a[i] * np.conj(b[i])), 1)
+        found = {k: np.ones(network.groups[k[0]].shape) for k in keys}
+        for _ in range(_FITS):
+            off = 0.0
+            for key in keys:
+                c, _ = nearest_scale(lengths.sums(key), products.sums(key))
+                if twice(network, key):
+                    c = np.sqrt(c)
+                for table in (lengths, products):
+                    table.scale(key, c)
+                found[key] = found[key] * c
+                off = max(off, float(np.abs(np.log(c)).max(initial=0)))
+            if off <= _GAIN:
+                break
+        self._take(Action._of(network, network.identity_permutations(), found))
+
+    def _mix(self) -> None:
+        """Every invertible matrix in turn, each a local optimum."""
+        network = self.network
+        for key in self.matrices:
+            group = network.groups[key[0]]
+            sides: list[np.ndarray] = []
+            for leaves in (self.a, self.current):
+                for exponent in (1, -1):
+                    sides.append(_rows(network, key, leaves, exponent))
+            aw, ar, bw, br = sides
+            g = nearest_invertible(aw, bw, ar, br)
+            if np.abs(g - np.eye(group.size)).max(initial=0) > 0:
+                stay = network.identity_permutations()
+                self._take(Action._of(network, stay, {key: g}))
+
+
+def _rows(network: Network, key: Key, leaves: Sequence[Any], exponent: int) -> np.ndarray:
+    """All entries of a group's units that have an exponent, (*group.shape, columns)."""
+    shape = network.groups[key[0]].shape
+    found = [np.zeros((*shape, 0))]
+    for stand in stands(network, key):
+        if not np.any(stand.exponents == exponent):
+            continue
+        rows = stand.rows(leaves[stand.leaf], plan(network.leaf_axes[stand.leaf])[0], shape)
+        whole = np.zeros((*shape, rows.shape[-1]))
+        whole[stand.index] = np.where(stand.exponents == exponent, rows, 0)
+        found.append(whole)
+    return np.concatenate(found, -1)
+
+
+__all__ = ["applied", "descend_whole", "distance"]
