@@ -159,7 +159,6 @@ def learn_action(
         interval=search.interval, progress=progress,
     )  # fmt: skip
     learned, after = _ended(fitted.path, objective) if fitted.finite else (None, np.inf)
-    Data(data, network).steps(protocol.batch) * protocol.epochs
     better = learned is not None and after < before
     status = "not finite" if learned is None else "improved" if better else "not improved"
     return LearnedAction(
@@ -168,10 +167,7 @@ def learn_action(
         after=after if better else before,
         status=status,
         losses=fitted.losses,
-        metadata={
-            "ended at": float(after),
-            "steps": Data(data, network).steps(protocol.batch) * protocol.epochs,
-        },
+        metadata={"ended at": float(after)},
     )
 
 
