@@ -18,7 +18,6 @@ from ..network.action import Action
 from ..network.network import Network
 from ..tasks import CLASSIFICATION, Task
 from ..training.curves import train_curve
-from ..training.data import Data
 from ..training.fit import check_interval
 from ..training.protocol import Protocol
 from .action_path import MARGIN, ActionPath
