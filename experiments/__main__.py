@@ -9,9 +9,9 @@ from pathlib import Path
 
 import tyro
 
-PLACES = ("anokhin2020", "tatro2020", "zhao2025")
+PLACES = ("anokhin2020", "symmetry", "tatro2020", "zhao2025")
 # Files of a paper that are no experiments of their own.
-SHARED = ("__init__", "networks", "paper", "study")
+SHARED = ("__init__", "endpoints", "figure", "models", "networks", "paper", "rows", "study")
 
 
 @dataclasses.dataclass

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from mcjax.data import Dataset, load
 from mcjax.figures.curves import COLOURS
+from mcjax.tasks import CLASSIFICATION, Task
 from mcjax.training import Protocol, train_networks
 
 
@@ -88,7 +89,7 @@ def done(*files: Path) -> None:
 
 def trained(
     model: Any, data: tuple[Any, Any], seeds: Sequence[int], protocol: Protocol, *,
-    directory: Path, label: str,
+    directory: Path, label: str, task: Task = CLASSIFICATION,
 ) -> list[Any]:  # fmt: skip
     """Networks from different seeds, with a progress bar, resumed from their last epoch."""
     with tqdm(total=protocol.epochs, desc=label, leave=False) as bar:
@@ -99,7 +100,7 @@ def trained(
 
         return train_networks(
             model.apply, lambda key: model.init(key, data[0][:1]), data, seeds, protocol,
-            directory=directory, progress=progress,
+            task=task, directory=directory, progress=progress,
         )  # fmt: skip
 
 

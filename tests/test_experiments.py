@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.anokhin2020 import architectures, figure5, figure7, table1, table2
+from experiments.symmetry import gpt, vit
 from experiments.tatro2020 import figure1, figure2, figure3, figure4
 from experiments.tatro2020 import table1 as curves_table
 from experiments.tatro2020 import table2 as losses_table
@@ -56,6 +57,21 @@ def test_smoke_of_zhao2025(module, shared, capsys):
     kind = heads.Heads if module is heads else ZhaoOptions
     module.main(kind(smoke=True, out=shared / "zhao2025"))
     assert_files_said(capsys.readouterr().out, shared / "zhao2025")
+
+
+@pytest.mark.parametrize("options", [gpt.GPTOptions, vit.ViTOptions], ids=lambda o: o.__name__)
+def test_smoke_of_symmetry(options, tmp_path, capsys):
+    """Rows without training; the absorbed form is the same function at both ends."""
+    rows = ("segment", "activations", "weights", "absorbed-weights")
+    module = importlib.import_module(options.__module__)
+    module.main(options(smoke=True, out=tmp_path, rows=rows))
+    assert_files_said(capsys.readouterr().out, tmp_path)
+    (file,) = tmp_path.glob("*.json")
+    found = json.loads(file.read_text())["results"]
+    assert list(found) == list(rows)
+    ends = [found["segment"]["curve"]["loss"][i] for i in (0, -1)]
+    for row in found.values():
+        assert [row["curve"]["loss"][i] for i in (0, -1)] == pytest.approx(ends, rel=1e-4)
 
 
 def assert_files_said(shown, folder):

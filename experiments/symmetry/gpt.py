@@ -1,0 +1,23 @@
+"""`python -m experiments.symmetry.gpt`: two small GPTs on Tiny Shakespeare, joined."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tyro
+
+from . import endpoints
+from .study import Options, Study
+
+
+@dataclasses.dataclass
+class GPTOptions(Options):
+    """Barriers between two small GPTs on the characters of Tiny Shakespeare."""
+
+
+def main(options: GPTOptions) -> None:
+    Study(options, endpoints.gpt(options, options.epochs or 8, options.data_dir)).run()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(GPTOptions))
