@@ -23,7 +23,7 @@ _REFINEMENTS = 3
 # Rows over units that are not settled count where there are so many for each settled parameter.
 _PROFILES = 4
 # What counts as a gain, relative to the value: above the rounding of sums in float32.
-_GAIN = 1e-6
+GAIN = 1e-6
 # What of the networks' norms a value of zero may be off by.
 NOTHING = 1e-6
 
@@ -172,7 +172,7 @@ class Descent:
             block = {i} | self.neighbours[i]
             self.settle(block, noise=rng)
             sweeps += self.descend(rng, block.union(*(self.neighbours[j] for j in block)))
-            if self.value() <= value + _GAIN * abs(value):
+            if self.value() <= value + GAIN * abs(value):
                 self.go_to(saved)
         return sweeps
 
@@ -194,7 +194,7 @@ class Descent:
         self,
         i: int,
         settled: set[Atom] | None = None,
-        gain: float = _GAIN,
+        gain: float = GAIN,
         profiles: bool = False,
     ) -> bool:
         """Match a cluster (on settled parameters only, if given): True if that is a gain."""

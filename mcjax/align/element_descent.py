@@ -13,18 +13,23 @@ from ..network.network import Network
 from ..transport.elements import ElementProblem, ElementSolution
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
-from .descent import NOTHING, Descent
+from .descent import GAIN, NOTHING, Descent
 from .element_products import ElementProducts, Kinds
 from .parameters import Arrays, move
 
 _UNMOVED = 1e-12
+# What counts as a gain between networks that are near, relative to their squared distance.
+_FINE = 1e-3
 
 
 class ElementDescent(Descent):
     """As `Descent`, over the compact part of every group: permutations, signs and rotations.
 
     - `elements`: factor → element so far, after the permutations `found`
+    - `fine`: whether gains count that are small for the networks, not for their distance
     """
+
+    fine = False
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class ElementDescent(Descent):
         self,
         i: int,
         settled: Collection[Atom] | None = None,
-        gain: float = 0.0,
+        gain: float = GAIN,
         profiles: bool = False,
     ) -> bool:
         if not self.kinds.concern(self.groups[i]):
@@ -64,8 +69,10 @@ class ElementDescent(Descent):
             return False
         before, solution = problem.value(), problem.solve(self.solver)
         self.statuses[i] = worst(solution.status, LOCAL if self.twice[i] else OPTIMAL)
-        least = 0 if self.alone else gain
-        if solution.value - before <= least * (abs(before) + NOTHING * self.size):
+        least = (0 if self.alone else gain) * (abs(before) + NOTHING * self.size)
+        if self.fine:
+            least = min(least, _FINE * (sum(self.squares) - 2 * self.value()))
+        if solution.value - before <= least:
             return False
         delta, elements = self._delta(i, solution)
         if self.twice[i] and settled is None:

@@ -30,7 +30,9 @@ from .parameters import Arrays, move
 
 # Enough for two networks of one orbit to differ by what keeps lengths alone.
 _ROUNDS, _STILL = 40, 1e-5
-_FITS = 100
+_FITS, _TURNS = 100, 20
+# Networks no farther apart are compared in float64, to the end.
+_NEAR = 1e-2
 _GAIN = 1e-4
 # A distance so much smaller than the networks is rounding.
 _ROUNDING = 1e-12
@@ -160,21 +162,21 @@ class _Fit:
 
     def run(self) -> int:
         """Rounds until none improves; how many."""
-        if not (self.scalings or self.matrices):
-            return 0
         value = distance(self.a, self.current)
-        floor = np.finfo(np.float64).eps ** 2 * sum(
-            float(np.vdot(v, v)) for v in self.a if v is not None
-        )
+        size = sum(float(np.vdot(v, v)) for v in self.a if v is not None)
+        floor = np.finfo(np.float64).eps ** 2 * size
         outer = {g.atom: g.outer for g in self.network.groups.values()}
         for i in range(_FITS):
             saved = self.current, self.action
             self._scale()
             self._mix()
-            if value - distance(self.a, self.current) <= _GAIN * value:
+            reached = distance(self.a, self.current)
+            near = reached <= _NEAR * size
+            if not near and value - reached <= _GAIN * value:
                 return i + 1  # what is left would be matched as before
-            pair = (_as(v, self.kinds) for v in (self.a, self.current))
+            pair = [v if near else _as(v, self.kinds) for v in (self.a, self.current)]
             descent = ElementDescent(self.network, *pair, outer, self.solver)
+            descent.fine = near
             descent.descend(self.rng)
             if descent.found or descent.elements:
                 stay = self.network.identity_permutations()
@@ -202,7 +204,7 @@ class _Fit:
         lengths = Scalings(network, keys, lambda i: np.abs(b[i]) ** 2, 2)
         products = Scalings(network, keys, lambda i: np.real(a[i] * np.conj(b[i])), 1)
         found = {k: np.ones(network.groups[k[0]].shape) for k in keys}
-        for _ in range(_FITS):
+        for _ in range(_TURNS):
             off = 0.0
             for key in keys:
                 c, _ = nearest_scale(lengths.sums(key), products.sums(key))
