@@ -125,6 +125,10 @@ CALLS = {
         mcjax.path.Transported.between(n, *pair(s)), (X, Y), mcjax.align.Search(SHORT),
         key=jax.random.key(s),
     ),
+    "learn_action": lambda n, s: mcjax.align.learn_action(
+        n, *pair(s), (X, Y), mcjax.align.ActionSearch(SHORT), key=jax.random.key(s),
+    ),
+    "canonicalize": lambda n, s: mcjax.canonicalize(n, pair(s)[0]),
     "evaluate: linear": lambda n, s: evaluate(Linear(*pair(s)), n, (X, Y), 5),
     "evaluate: arc": lambda n, s: evaluate(Arc(*pair(s)), n, (X, Y), 5),
     "evaluate: bezier": lambda n, s: evaluate(Bezier(three(s)), n, (X, Y), 5),

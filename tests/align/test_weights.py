@@ -228,10 +228,11 @@ def test_groups_that_always_stand_together():
 
 def test_what_comes_after_corrects_what_has_been_matched():
     """The noise is three times the signal: no layer is matched well by what comes before it."""
-    case = linen(Transformer(4, 32, 4, 50), tokens(), [])
-    network = mcjax.trace(case.apply_fn, case.params, case.x)
+    model, x = Transformer(4, 32, 4, 50), tokens()
+    params = jax.jit(model.init)(jax.random.key(0), x)
+    network = mcjax.trace(model.apply, params, x)
     for seed in range(3):
-        check_planted(network, case.params, 3.0, seed)
+        check_planted(network, params, 3.0, seed)
 
 
 def test_block_moves_leave_local_optima():

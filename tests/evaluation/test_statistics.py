@@ -287,7 +287,7 @@ def test_inputs_that_come_only_once_serve_one_pass(monkeypatch):
     batches = streams.Batches(x, 20)
     batch_norm_along(path, net, batches, 5)
     assert batches.passes == 2
-    with pytest.raises(ValueError, match=r"statistics is an iterator.* in 2 pieces needs 2 passes"):
+    with pytest.raises(ValueError, match=r"x is an iterator.* in 2 pieces needs 2 passes"):
         batch_norm_along(path, net, iter(batches), 5)
     with pytest.raises(ValueError, match="statistics must be inputs such as x, which is an array"):
         mcjax.evaluate(path, net, data(), 5, statistics=iter([{"x": x}]))
