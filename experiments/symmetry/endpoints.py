@@ -77,16 +77,16 @@ def windows(text: bytes, vocabulary: np.ndarray, context: int) -> tuple[np.ndarr
 
 def gpt(run: Run, epochs: int, data_dir: Path | None) -> Problem:
     """A small GPT on the characters of Tiny Shakespeare (smoke and quick: of counting)."""
+    protocol = AdamW(epochs, batch=32, learning_rate=2e-3)
     if run.small:
         texts = counting(400 if run.smoke else 8000)
-        sizes = {"context": 8, "width": 8, "depth": 1, "heads": 2} if run.smoke else {
-            "context": 16, "width": 32}  # fmt: skip
-        protocol = AdamW(1 if run.smoke else 3, batch=32, learning_rate=2e-3)
+        protocol = dataclasses.replace(protocol, epochs=1 if run.smoke else 3)
     else:
-        texts, sizes = shakespeare(data_dir), {}
-        protocol = AdamW(epochs, batch=32, learning_rate=2e-3)
+        texts = shakespeare(data_dir)
     vocabulary = np.unique(np.frombuffer(b"".join(texts), np.uint8))
-    model = GPT(len(vocabulary), **sizes)
+    model = GPT(len(vocabulary))
+    if run.small:
+        model = GPT(len(vocabulary), 8, 8, 1, 2) if run.smoke else GPT(len(vocabulary), 16, 32)
     train, test = (windows(text, vocabulary, model.context) for text in texts)
     name = "gpt-counting" if run.small else "gpt-shakespeare"
     return Problem(name, model, train, test, NEXT_TOKEN, protocol)

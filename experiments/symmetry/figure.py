@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from mcjax.evaluation import Curve
@@ -16,7 +17,7 @@ from mcjax.figures.curves import COLOURS
 from ..common import save_figure
 
 # Barriers below this are drawn as this: axes are logarithmic.
-_LEAST = 1e-3
+_LEAST = 1e-2
 
 
 def draw(records: Sequence[dict[str, Any]], title: str, file: Path) -> None:
@@ -34,9 +35,16 @@ def draw(records: Sequence[dict[str, Any]], title: str, file: Path) -> None:
             left.plot(curve.t, curve.loss, dash, color=colours[record["label"]], lw=1.8)
         ends = Curve.from_dict(records[0]["curve"]).loss[[0, -1]]
         left.plot((0, 1), ends, "o", color="black", ms=4, clip_on=False, zorder=3)
-        left.set(title=title, xlabel="t", ylabel="held-out loss (nats)", yscale="log", xlim=(0, 1))
-        left.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        left.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        left.set(
+            title=title,
+            xlabel="t   (dashed: absorbed)",
+            ylabel="held-out loss (nats)",
+            yscale="log",
+            xlim=(0, 1),
+        )
+        left.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        left.yaxis.set_minor_formatter(ticker.NullFormatter())
         _bars(right, records, colours)
         save_figure(figure, file)
 
