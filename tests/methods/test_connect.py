@@ -28,7 +28,7 @@ def quick(name):
     "method", [pytest.param(m, marks=pytest.mark.slow if m in TWINS else ()) for m in PLAIN]
 )
 def test_contract_of_a_method(model, method, request):
-    """Starts at A, ends at B or at B with its units in another order (the same function)."""
+    """Starts at A, ends at B or at B moved by an action (the same function)."""
     case, network = model
     if "+" in method and "resnet" in request.node.name and method not in TWINS:
         pytest.skip("a minute each: tests/methods/test_layerwise.py has them as slow tests")
@@ -37,7 +37,7 @@ def test_contract_of_a_method(model, method, request):
     path = made.path
     jax.tree.map(np.testing.assert_array_equal, path(0.0), a)
     assert PRESETS[method].moves_end or not made.permutations
-    end = network.permute(made.permutations, b)
+    end = mcjax.Action.of(network, made.permutations, made.elements)(b)
     jax.tree.map(np.testing.assert_array_equal, path(1.0), end)
     for y, z in zip(
         jax.tree.leaves(case.run(path(1.0), x)),
