@@ -137,8 +137,8 @@ class Action:
             >>> params = {"w1": jnp.ones((3, 2)), "w2": jnp.ones((2, 1))}
             >>> network = mcjax.trace(f, params, jnp.ones((2, 3)))
             >>> near = jnp.array([[0.1, -0.9], [0.8, 0.3]])
-            >>> mcjax.Action.nearest(network, {"w1": near}).matrices()["w1"].tolist()
-            [[0.0, -1.0], [1.0, 0.0]]
+            >>> mcjax.Action.nearest(network, {"w1": near}).matrices()["w1"].astype(int).tolist()
+            [[0, -1], [1, 0]]
         """
         _check_model.network(network, "network")
         permutations, elements = nearest_elements(network, matrices)
