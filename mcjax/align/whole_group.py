@@ -174,8 +174,8 @@ class _Fit:
             near = reached <= _NEAR * size
             if not near and value - reached <= _GAIN * value:
                 return i + 1  # what is left would be matched as before
-            pair = [v if near else _as(v, self.kinds) for v in (self.a, self.current)]
-            descent = ElementDescent(self.network, *pair, outer, self.solver)
+            a, b = (v if near else _as(v, self.kinds) for v in (self.a, self.current))
+            descent = ElementDescent(self.network, a, b, outer, self.solver)
             descent.fine = near
             descent.descend(self.rng)
             if descent.found or descent.elements:

@@ -140,12 +140,13 @@ class Store:
 
         **Raises:** `ValueError` if another training holds it.
         """
-        self._lock = held(self.folder / ".lock")
-        if self._lock is None:
+        lock = held(self.folder / ".lock")
+        if lock is None:
             raise ValueError(
                 f"directory: another training is writing in {self.folder}. Wait until it has "
                 "ended, or choose another folder"
             )
+        self._lock = lock
         return self
 
     def __exit__(self, *_: Any) -> None:
