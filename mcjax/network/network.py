@@ -50,6 +50,12 @@ class Network(Structure):
         default=None, kw_only=True, repr=False
     )
 
+    def flatten(self, params: Params, name: str) -> list[Any]:
+        leaves = super().flatten(params, name)
+        if self.absorption is not None:
+            self.absorption.check(dict(zip(self.leaf_names, leaves, strict=True)), name)
+        return leaves
+
     # -- permutations ----------------------------------------------------------------------
 
     def identity_permutations(self) -> dict[str, np.ndarray]:

@@ -27,6 +27,7 @@ from .scales import Step, candidates, steps
 from .untied import Untied, uses_of
 
 _DRAWS = 2
+_OFF = 1e-3  # sums of ones along a path are 1 to rounding
 _SHOWN = 4  # names in a line
 Read = Callable[[int], Any]
 
@@ -45,6 +46,24 @@ class Absorption:
     biases: tuple[str, ...] = ()
     refused: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     untied: tuple[str, ...] = ()
+
+    def check(self, leaves: Mapping[str, Any], name: str) -> None:
+        """Raise unless parameters, by leaf, are absorbed: the network does not read these leaves.
+
+        Tracers are not looked at.
+        """
+        for names, value in ((self.scales, 1.0), (self.biases, 0.0)):
+            for leaf in names:
+                if not _check.is_concrete(leaves[leaf]):
+                    continue
+                with jax.transfer_guard("allow"):
+                    off = np.abs(np.asarray(leaves[leaf], np.float32) - value).max(initial=0)
+                if not off <= _OFF:
+                    raise ValueError(
+                        f"{name}: leaf {leaf!r} is not {value:g} everywhere, and this network, "
+                        "from `absorbed`, does not read it: these parameters are of another function "
+                        "here. Take the parameters that `absorbed` returns, of every network"
+                    )
 
     def summary(self) -> str:
         """A line on what was absorbed, and one for each reason why something was not."""

@@ -249,3 +249,18 @@ def test_other_parameters(traced):
         network.absorbed(params | {"s0": jnp.ones(3)})
     with pytest.raises(ValueError, match="params"):
         network.absorbed({k: v for k, v in params.items() if k != "s0"})
+
+
+def test_parameters_that_are_not_absorbed_are_refused(traced):
+    """One network absorbed and the other not: the other is another function there."""
+    _, params, _, _, absorbed, moved = traced("swiglu")
+    action = mcjax.Action.identity(absorbed)
+    for attempt in (
+        lambda: mcjax.connect(absorbed, moved, params, "linear"),
+        lambda: mcjax.align.match_weights(absorbed, moved, params),
+        lambda: action(params),
+    ):
+        with pytest.raises(ValueError, match=r"'s0' is not 1 everywhere.*does not read it"):
+            attempt()
+    middle = jax.tree.map(lambda u, v: 0.3 * u + 0.7 * v, moved, action(moved))
+    absorbed.check_parameters(params=middle)
