@@ -61,8 +61,8 @@ class Absorption:
                 if not off <= _OFF:
                     raise ValueError(
                         f"{name}: leaf {leaf!r} is not {value:g} everywhere, and this network, "
-                        "from `absorbed`, does not read it: these parameters are of another function "
-                        "here. Take the parameters that `absorbed` returns, of every network"
+                        "from `absorbed`, does not read it: these parameters are of another "
+                        "function here. Take the parameters that `absorbed` returns, of every network"
                     )
 
     def summary(self) -> str:
