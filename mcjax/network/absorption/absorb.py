@@ -62,7 +62,7 @@ class Absorption:
                     raise ValueError(
                         f"{name}: leaf {leaf!r} is not {value:g} everywhere, and this network, "
                         "from `absorbed`, does not read it: these parameters are of another "
-                        "function here. Take the parameters that `absorbed` returns, of every network"
+                        "function here. Take what `absorbed` returns, of every network"
                     )
 
     def summary(self) -> str:
