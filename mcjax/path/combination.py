@@ -169,7 +169,7 @@ class PolygonalChain(_Curve):
     """Straight legs through the points, each of the same length in t (Garipov et al. 2018).
 
     θ(t) = Σ_k max(0, 1 − |n t − k|) θ_k with n legs; anokhin2020's "Garipov (3)" and "(5)" count
-    the points.
+    the points. For a traced t beyond [0, 1], which cannot be refused, the weights go to zero.
 
     **Arguments:**
     - `points`: n + 1 ≥ 2 parameter trees

@@ -225,6 +225,34 @@ def test_pam_is_a_method(pair):
     assert made.status == "trained"
 
 
+@pytest.mark.parametrize("method", [ONE, OT(mcjax.transport.Sinkhorn(0.5))])
+def test_every_mode_at_once(method):
+    """Transfer guards, strict promotion of types and ranks: the same path, evaluated alike."""
+
+    def apply_fn(p, x):
+        return jax.nn.relu(x @ p["u"] + p["b"][None]) @ p["v"]
+
+    def draw(seed):
+        k = jax.random.split(jax.random.key(seed), 3)
+        shapes = {"u": (3, 5), "b": (5,), "v": (5, 2)}
+        return {n: jax.random.normal(key, shapes[n]) for n, key in zip(shapes, k, strict=True)}
+
+    a, b, x = draw(0), draw(1), np.asarray(draw(2)["u"].T.repeat(5, 0))
+    network = mcjax.trace(apply_fn, a, x)
+    y = np.arange(len(x)) % 2
+
+    def losses():
+        made = mcjax.connect(network, a, b, method, x=x)
+        return mcjax.evaluate(made.path, network, (x, y), 5).loss
+
+    expected = losses()
+    with (
+        jax.transfer_guard("disallow"), jax.numpy_rank_promotion("raise"),
+        jax.numpy_dtype_promotion("strict"), jax.debug_nans(True),
+    ):  # fmt: skip
+        np.testing.assert_allclose(losses(), expected, rtol=1e-5)
+
+
 # -- one's own --------------------------------------------------------------------------------
 
 
