@@ -69,12 +69,7 @@ class Pair:
     @cached_property
     def permutations_only(self) -> mcjax.Network:
         """The network with nothing left of its groups but permutations."""
-        groups = {}
-        for name, group in self.network.groups.items():
-            left = tuple(f for f in group.structure.factors if f.kind == "permutation")
-            structure = dataclasses.replace(group.structure, factors=left)
-            groups[name] = dataclasses.replace(group, structure=structure)
-        return dataclasses.replace(self.network, groups=groups)
+        return self.network.restricted()
 
     def permuted(self, permutations: Any) -> Any:
         return self.network.permute(permutations, self.b)

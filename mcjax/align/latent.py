@@ -84,19 +84,16 @@ def action_of(network: Network, latents: Latents, margin: float) -> Action:
     """
     held = jax.tree.map(np.asarray, jax.device_get(dict(latents)))
     permutations: dict[str, np.ndarray] = {}
-    elements: dict[str, dict[str, list[Any]]] = {}
+    elements: dict[of_elements.Key, Any] = {}
     for name, of in held.items():
-        group, found = network.groups[name], {}
+        group = network.groups[name]
         if UNITS in of:
             permutations[name], signs = _nearest(group, of[UNITS], margin)
             if "sign" in primary_factors(group):
-                found[primary_factors(group)["sign"]] = signs
+                elements[primary_factors(group)["sign"]] = signs
         for key, factor in _others(group):
-            found[key] = np.asarray(_element(factor, of[str(key[1])], margin))
-        elements[name] = {}
-        for key in sorted(found):
-            elements[name].setdefault(factor_of(network, key).kind, []).append(found[key])
-    return Action.of(network, permutations, elements)
+            elements[key] = np.asarray(_element(factor, of[str(key[1])], margin))
+    return Action.of(network, permutations, of_elements.by_kind(network, elements))
 
 
 def _others(group: Group) -> list[tuple[of_elements.Key, Factor]]:

@@ -15,7 +15,7 @@ import numpy as np
 from ..network.action import Action
 from ..network.balance import balanced
 from ..network.blocks import plan
-from ..network.elements import Key, apply_to, factors
+from ..network.elements import Key, apply_to, by_kind, factor_of, factors
 from ..network.network import Network
 from ..network.scalings import Scalings
 from ..network.stands import stands, twice
@@ -80,7 +80,7 @@ def descend_whole(
         status = OPTIMAL
     return Matching(
         permutations={n: np.asarray(p) for n, p in action.permutations.items()},
-        elements=_by_kind(action),
+        elements=_elements(action),
         before={"total": before},
         after={"total": after},
         method="weight matching over the whole group",
@@ -119,23 +119,15 @@ def _joined(
     return last.inverse() @ middle @ first
 
 
-def _by_kind(action: Action) -> dict[str, dict[str, list[np.ndarray]]]:
-    """Elements as `Action.of` takes them; the identity where a factor before has one."""
-    found: dict[str, dict[str, list[np.ndarray]]] = {}
-    for group in action.network.groups.values():
-        for key, factor in factors(group):
-            if any(k[0] == group.name for k in action.elements):
-                element = action.elements.get(key)
-                if element is None:
-                    shape = (*group.shape, group.size) if factor.matrices else group.shape
-                    one = np.eye(group.size) if factor.matrices else np.ones(())
-                    element = np.broadcast_to(one, shape)
-                if factor.kind.startswith("orthogonal"):  # products are orthogonal to rounding
-                    fixing = factor.kind == "orthogonal fixing ones"
-                    element = nearest_orthogonal(np.array(element), fixing_ones=fixing)
-                of = found.setdefault(group.name, {})
-                of.setdefault(factor.kind, []).append(np.asarray(element, np.float64))
-    return found
+def _elements(action: Action) -> dict[str, dict[str, list[Any]]]:
+    """The elements of an action as `Action.of` takes them."""
+    found: dict[Key, Any] = {}
+    for key, element in action.elements.items():
+        kind = factor_of(action.network, key).kind
+        if kind.startswith("orthogonal"):  # products are orthogonal to rounding
+            element = nearest_orthogonal(element, fixing_ones=kind == "orthogonal fixing ones")
+        found[key] = np.asarray(element, np.float64)
+    return by_kind(action.network, found)
 
 
 class _Fit:

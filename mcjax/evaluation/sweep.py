@@ -190,6 +190,8 @@ def check_task(
     """Raise unless outputs and labels are the task's; the check of the labels of other blocks."""
     apply = apply_of(model)
     params = type_at(family, coordinates)
+    if isinstance(model, Network) and model.absorption is not None:
+        model.flatten(family.at(first_of(coordinates)), "params")  # some leaves it does not read
     outputs = _check_model.output_types(lambda p, x: apply(unpack(p), unmark(x)), params, x)
     read = jax.eval_shape(task.outputs, outputs)
 

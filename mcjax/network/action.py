@@ -142,15 +142,7 @@ class Action:
         """
         _check_model.network(network, "network")
         permutations, elements = nearest_elements(network, matrices)
-        by_kind = {
-            name: {
-                of_elements.factor_of(network, k).kind: v
-                for k, v in elements.items()
-                if k[0] == name
-            }
-            for name, _ in elements
-        }
-        return cls.of(network, permutations, by_kind)
+        return cls.of(network, permutations, of_elements.by_kind(network, elements))
 
     @classmethod
     def _of(cls, network: Network, permutations: Mapping[str, Any], elements: Elements) -> Self:

@@ -16,7 +16,7 @@ from .._tree import is_inexact
 from .._types import Params
 from .action import Action
 from .balance import balanced
-from .elements import Key, apply_to, factor_of, factors, identity_element, multiplied
+from .elements import Key, apply_to, by_kind, factors, identity_element, multiplied
 from .frames import Axes, Leaves, axes_of, matrices_of, order, seen_of, signs_of, turned
 from .network import Network
 
@@ -201,8 +201,4 @@ def _action(
     elements: Mapping[Key, Any] = MappingProxyType({}),
 ) -> Action:  # fmt: skip
     """An action of arrays on the host, in float64."""
-    by_kind: dict[str, dict[str, list[Any]]] = {}
-    for key in sorted(elements):
-        kind = factor_of(network, key).kind
-        by_kind.setdefault(key[0], {}).setdefault(kind, []).append(elements[key])
-    return Action.of(network, permutations, by_kind)
+    return Action.of(network, permutations, by_kind(network, elements))

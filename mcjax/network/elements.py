@@ -137,6 +137,26 @@ def identity_element(network: Network, key: Key) -> np.ndarray:
     return np.broadcast_to(np.eye(shape[-1]), (*shape, shape[-1])) if matrices else np.ones(shape)
 
 
+def by_kind(network: Network, elements: Elements) -> dict[str, dict[str, list[Any]]]:
+    """Elements as `Action.of` takes them: group → kind → one for each factor of the kind.
+
+    The identity where a later factor of the kind has an element and this one has none.
+    """
+    found: dict[str, dict[str, list[Any]]] = {}
+    for name in dict.fromkeys(k[0] for k in elements):
+        kinds: dict[str, list[Key]] = {}
+        for key, factor in factors(network.groups[name]):
+            kinds.setdefault(factor.kind, []).append(key)
+        for kind, keys in kinds.items():
+            last = max((i for i, k in enumerate(keys) if k in elements), default=-1)
+            if last >= 0:
+                found.setdefault(name, {})[kind] = [
+                    elements[k] if k in elements else identity_element(network, k)
+                    for k in keys[: last + 1]
+                ]
+    return found
+
+
 def apply(
     network: Network, elements: Elements, params: Any, inverses: Elements = MappingProxyType({})
 ) -> Any:
@@ -203,6 +223,7 @@ __all__ = [
     "Key",
     "apply",
     "apply_to",
+    "by_kind",
     "factor_of",
     "factors",
     "given_elements",

@@ -22,6 +22,7 @@ from .mixing import Matrices, check_doubly_stochastic, check_matrices, mix_leaf
 from .permuting import touches
 from .rules.constants import KNOWN
 from .structure import Structure
+from .symmetry.factors import KINDS
 from .verify import Verification
 
 
@@ -173,6 +174,29 @@ class Network(Structure):
         return permutations
 
     # -- scales of normalisations -------------------------------------------------------------
+
+    def restricted(self, *kinds: str) -> Network:
+        """The network with symmetries of these kinds alone, beside permutations.
+
+        **Arguments:**
+        - `kinds`: of factors (`group.structure.factors`) that stay, as `"sign"`; none: permutations
+
+        **Raises:** `ValueError` for a kind that there is not.
+
+            >>> import jax.numpy as jnp, mcjax
+            >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
+            >>> params = {"w1": jnp.ones((3, 2)), "w2": jnp.ones((2, 1))}
+            >>> network = mcjax.trace(f, params, jnp.ones((2, 3)))
+            >>> [n.groups["w1"].symmetry for n in (network, network.restricted())]
+            ['signed permutation', 'permutation']
+        """
+        for kind in kinds:
+            _check.one_of(kind, KINDS, "kinds")
+        kept = {"permutation", *kinds}
+        groups = {n: dataclasses.replace(g, structure=g.structure.only(kept))
+                  for n, g in self.groups.items()}  # fmt: skip
+        identity = self.identity.with_more(("restricted", sorted(kept)))
+        return dataclasses.replace(self, groups=groups, identity=identity)
 
     def absorbed(self, params: Params, *, untie: bool = False) -> tuple[Network, Params]:
         """The same function with scales moved into the weights beside them, so that groups grow.

@@ -8,14 +8,14 @@ rotations are groups without units inside.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..network.axes import Atom
 from ..symmetry.matrices import nearest_orthogonal
 from .element_joints import JointPart
+from .signs import MANY, best_signs, choices_of, product_of
 from .solution import LOCAL, OPTIMAL, worst
 from .solvers import Exact, Solver
 from .terms import Outer, Permutations, Term, at, families, value_of
@@ -24,8 +24,6 @@ from .terms import identity as stay
 # Groups beside each other are matched in so many turns at most.
 _TURNS = 10
 _TOLERANCE = 1e-9
-# So many signs of one unit are tried in all combinations.
-_SIGNS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,7 +118,7 @@ class ElementProblem:
         outer.pop(root, None)
 
         def sign(part: Part | JointPart) -> int:
-            return _sign(signs, part.signs.get(root, 0))
+            return product_of(signs, part.signs.get(root, 0))
 
         here = [p for p in self.parts if root in (*p.term.units, *p.term.fixed)]
         return dataclasses.replace(
@@ -211,7 +209,7 @@ class ElementProblem:
         for p in self.parts:
             code = p.signs.get(root, 0)
             profits[code] = profits.get(code, 0.0) + _matrix(p.term)
-        values, signs_of, status = _signed(profits, n, many)
+        values, signs_of, status = best_signs(profits, n, many)
         p, value, of_solver = solver.assign(values)
         own = signs_of(np.arange(n), p)
         return ElementSolution({root: p}, {root: own}, {}, value, worst(status, of_solver))
@@ -223,7 +221,7 @@ class ElementProblem:
         uses them.
         """
         n, many = root.size, self.signs.get(root, 0)
-        choices = _choices(many)
+        choices = choices_of(many)
         values = self._bounds(root) if not many else None
         best: dict[tuple[int, int], tuple[ElementSolution, Sequence[int]]] = {}
 
@@ -249,13 +247,14 @@ class ElementProblem:
         each = [best[i, j] for i, j in enumerate(p.tolist())]
         whole = _stacked([e for e, _ in each], root, self.outer)
         signs = np.array([s for _, s in each], float).T.reshape(many, n)
-        status = OPTIMAL if many <= _SIGNS else LOCAL
+        of_signs = OPTIMAL if many <= MANY else LOCAL
+        looked_at = worst(*(f.status for f, _ in best.values()))  # chosen or not
         return dataclasses.replace(
             whole,
             permutations={root: p} | whole.permutations,
             signs={root: signs} | whole.signs,
             value=value,
-            status=worst(whole.status, status, of_solver),
+            status=worst(looked_at, of_signs, of_solver),
         )
 
     def _bounds(self, root: Atom) -> np.ndarray | None:
@@ -283,72 +282,6 @@ class ElementProblem:
             away = (1 - k, 3 - k)
             total += np.sqrt(units[1 - k].size * np.sum(np.square(profit), away, np.float64))
         return total
-
-
-def _signed(
-    profits: Mapping[int, np.ndarray], n: int, many: int
-) -> tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray], str]:
-    """(value of each pair with its best signs, the signs of pairs as (signs, pairs), status).
-
-    Profits that differ in the signs that act on them count with their absolute values where a
-    sign for each can be chosen by itself, which is so for independent codes.
-    """
-    codes = [c for c in profits if c]
-    whole = np.zeros((n, n)) + profits.get(0, 0.0)
-    pivots = _independent(codes)
-    if pivots is not None:
-        values = whole + sum(np.abs(profits[c]) for c in codes)
-
-        def signs_of(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-            own = np.ones((many, len(i)))
-            for bit, which in pivots:
-                for c in which:
-                    own[bit] *= np.where(profits[c][i, j] < 0, -1, 1)
-            return own
-
-        return values, signs_of, OPTIMAL
-    choices = _choices(many)
-    values, chosen = np.full((n, n), -np.inf), np.zeros((n, n), int)
-    for c, signs in enumerate(choices):
-        total = sum(_sign(signs, k) * v for k, v in profits.items())
-        chosen = np.where(total > values, c, chosen)
-        values = np.maximum(values, total)
-    table = np.array(choices, float)
-    status = OPTIMAL if many <= _SIGNS else LOCAL
-    return values, lambda i, j: table[chosen[i, j]].T.reshape(many, len(i)), status
-
-
-def _independent(codes: Sequence[int]) -> list[tuple[int, list[int]]] | None:
-    """(bit, codes): the sign of each bit is the product of the signs wanted of these codes, all
-    other bits 1; None for codes that depend on each other (over the field of two elements)."""
-    rows = [(c, {c}) for c in codes]
-    done: list[tuple[int, int, set[int]]] = []
-    for value, made in rows:
-        for bit, other, of in done:
-            if value >> bit & 1:
-                value, made = value ^ other, made ^ of
-        if not value:
-            return None
-        bit = value.bit_length() - 1
-        done = [(b, v ^ value, m ^ made) if v >> bit & 1 else (b, v, m) for b, v, m in done]
-        done.append((bit, value, made))
-    # Each row now says what one pivot's sign is where the bits without a pivot are 1.
-    return [(bit, sorted(made)) for bit, _, made in done]
-
-
-def _choices(many: int) -> list[tuple[int, ...]]:
-    """The signs of a unit that are tried, those of none changed first."""
-    if many <= _SIGNS:
-        return list(itertools.product((1, -1), repeat=many))
-    one = [1] * many
-    return [tuple(one), *((*one[:i], -1, *one[i + 1 :]) for i in range(many))]
-
-
-def _sign(signs: Sequence[int], code: int) -> int:
-    out = 1
-    for bit, s in enumerate(signs):
-        out = out * s if code >> bit & 1 else out
-    return out
 
 
 def _value(part: Part, found: ElementSolution, root: Atom) -> float:

@@ -15,6 +15,7 @@ import pytest
 
 import mcjax
 from mcjax.network.axes import Atom, FrozenAtom
+from tests.conftest import traced
 
 X = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
 
@@ -342,3 +343,14 @@ def test_another_kind_of_numbers_is_refused():
     )
     assert half.permute({}, params(0))["w0"].dtype == np.float32
     assert half.activations(params(0), X[:3])["w0"][0].shape == (3, 8)
+
+
+def test_restricted_is_another_network_with_smaller_groups():
+    _, network = traced("mlp")
+    less = network.restricted()
+    assert less == network.restricted() != network
+    assert {g.symmetry for g in less.groups.values()} == {"permutation"}
+    assert not mcjax.Action.random(less, jax.random.key(0)).elements
+    assert network.restricted("positive").groups == network.groups
+    with pytest.raises(ValueError, match="kinds must be one of"):
+        network.restricted("rotation")

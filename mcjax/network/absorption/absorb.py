@@ -52,18 +52,18 @@ class Absorption:
 
         Tracers are not looked at.
         """
-        for names, value in ((self.scales, 1.0), (self.biases, 0.0)):
-            for leaf in names:
-                if not _check.is_concrete(leaves[leaf]):
-                    continue
-                with jax.transfer_guard("allow"):
-                    off = np.abs(np.asarray(leaves[leaf], np.float32) - value).max(initial=0)
-                if not off <= _OFF:
-                    raise ValueError(
-                        f"{name}: leaf {leaf!r} is not {value:g} everywhere, and this network, "
-                        "from `absorbed`, does not read it: these parameters are of another "
-                        "function here. Take what `absorbed` returns, of every network"
-                    )
+        values = dict.fromkeys(self.scales, 1.0) | dict.fromkeys(self.biases, 0.0)
+        at_hand = {leaf: leaves[leaf] for leaf in values if _check.is_concrete(leaves[leaf])}
+        with jax.transfer_guard("allow"):
+            found = jax.device_get(at_hand)
+        for leaf, array in found.items():
+            off = np.abs(np.asarray(array, np.float32) - values[leaf]).max(initial=0)
+            if not off <= _OFF:
+                raise ValueError(
+                    f"{name}: leaf {leaf!r} is not {values[leaf]:g} everywhere, and this network, "
+                    "from `absorbed`, does not read it: these parameters are of another "
+                    "function here. Take what `absorbed` returns, of every network"
+                )
 
     def summary(self) -> str:
         """A line on what was absorbed, and one for each reason why something was not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
@@ -76,6 +77,13 @@ class GroupStructure:
     """The independent symmetries of a group, permutations first."""
 
     factors: tuple[Factor, ...] = ()
+
+    def only(self, kinds: Collection[str]) -> GroupStructure:
+        """Its factors of some kinds."""
+        kept = [f for f in self.factors if f.kind in kinds]
+        if len(kept) == len(self.factors):
+            return self
+        return GroupStructure(tuple(dataclasses.replace(f, limit="restricted") for f in kept))
 
     @property
     def symmetry(self) -> str:

@@ -253,12 +253,14 @@ def test_other_parameters(traced):
 
 def test_parameters_that_are_not_absorbed_are_refused(traced):
     """One network absorbed and the other not: the other is another function there."""
-    _, params, _, _, absorbed, moved = traced("swiglu")
+    _, params, x, _, absorbed, moved = traced("swiglu")
+    y, task = absorbed.apply_fn(moved, x), mcjax.tasks.REGRESSION
     action = mcjax.Action.identity(absorbed)
     for attempt in (
         lambda: mcjax.connect(absorbed, moved, params, "linear"),
         lambda: mcjax.align.match_weights(absorbed, moved, params),
         lambda: action(params),
+        lambda: mcjax.evaluate(mcjax.path.Linear(params, moved), absorbed, (x, y), task=task),
     ):
         with pytest.raises(ValueError, match=r"'s0' is not 1 everywhere.*does not read it"):
             attempt()
