@@ -327,9 +327,9 @@ def _write(
         name = method.replace(":", "-")
         alone = dataclasses.replace(made, network=None)  # what is loaded needs no model
         save(place / "connections" / f"{name}.safetensors", alone)
-        if made.permutations:
+        if made.permutations or made.elements:
             save(place / f"b-{name}.safetensors", made.path(1.0))
-            files[f"b-{name}.safetensors"] = "network B with its units in A's order"
+            files[f"b-{name}.safetensors"] = "network B as aligned to A: the same function"
     files["connections/*.safetensors"] = "path, permutations and status, for mcjax.load"
     write_atomically(place / "table.md", (comparison.table().markdown() + "\n").encode())
     comparison.plot(place / "curves.png")
