@@ -292,7 +292,7 @@ def first_of(coordinates: Any) -> Any:
 
 def type_at(family: Family, coordinates: Any) -> Params:
     """The types of the parameters at coordinates: nothing is computed."""
-    return jax.eval_shape(lambda family, c: family.at(first_of(c)), family, coordinates)
+    return jax.eval_shape(compiled(_first, of=jax.tree.structure(family)), family, coordinates)
 
 
 def _compiled_at(family: Family) -> Callable:
@@ -302,6 +302,10 @@ def _compiled_at(family: Family) -> Callable:
 
 def _at(family: Family, c: Any) -> Params:
     return family.at(c)
+
+
+def _first(family: Family, coordinates: Any) -> Params:
+    return family.at(first_of(coordinates))
 
 
 def _all(family: Family, coordinates: Any) -> Params:
