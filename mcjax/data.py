@@ -1,4 +1,4 @@
-"""Data sets: scikit-learn's digits, MNIST and CIFAR-10 from TFDS, decoded once and cached."""
+"""Data sets: digits, MNIST and CIFAR-10 (decoded once and cached), and texts, from TFDS."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import jax
 
 NAMES = ("digits", "mnist", "cifar10")
+TEXTS = ("tiny_shakespeare",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,46 @@ class Dataset:
         return dataclasses.replace(
             self, x_train=(self.x_train - mean_) / std_, x_test=(self.x_test - mean_) / std_
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A text in bytes, cut into training, validation and test."""
+
+    name: str
+    train: bytes
+    validation: bytes
+    test: bytes
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{len(getattr(self, part)):,} {part}" for part in ("train", "validation", "test")
+        )
+        return f"Text({self.name}: {counts} bytes, {len(self.vocabulary)} different)"
+
+    @property
+    def vocabulary(self) -> np.ndarray:
+        """The different bytes of the whole text, in order: a token is an index into it."""
+        return np.unique(np.frombuffer(self.train + self.validation + self.test, np.uint8))
+
+    def windows(self, part: str, context: int) -> tuple[np.ndarray, np.ndarray]:
+        """Windows side by side: tokens (N, context) int32 and, as labels, those one further.
+
+        **Raises:** `ValueError` for a part that is not there or is no longer than a window.
+
+            >>> from mcjax.data import Text
+            >>> Text("abc", b"abcabcab", b"", b"").windows("train", 3)[1].tolist()
+            [[1, 2, 0], [1, 2, 0]]
+        """
+        if part not in ("train", "validation", "test"):
+            raise ValueError(f"part: there are train, validation and test, got {part!r}")
+        held: bytes = getattr(self, part)
+        if not 0 < context < len(held):
+            raise ValueError(f"context: {part} has {len(held):,} bytes, got {context}")
+        tokens = np.searchsorted(self.vocabulary, np.frombuffer(held, np.uint8)).astype(np.int32)
+        count = (len(tokens) - 1) // context
+        x, y = (tokens[i : i + count * context].reshape(count, context) for i in (0, 1))
+        return x, y
 
 
 # The mean and standard deviation of ImageNet's channels, which the papers standardise with.
@@ -150,12 +191,35 @@ def load(name: str, data_dir: str | Path | None = None, *, quiet: bool = False) 
         raise ValueError(f"unknown data set {name!r}; there are {', '.join(NAMES)}")
     if name == "digits":
         return _digits()
-    named = data_dir or os.environ.get("MCJAX_DATA_DIR")
-    folder = None if named is None else Path(named).expanduser()
+    folder = _folder(data_dir)
     (x_train, y_train), (x_test, y_test) = (
         _cached(name, split, folder, quiet) for split in ("train", "test")
     )
     return Dataset(name, _floats(x_train), y_train, _floats(x_test), y_test)
+
+
+def load_text(name: str = "tiny_shakespeare", data_dir: str | Path | None = None) -> Text:
+    """A text by name.
+
+    **Arguments:**
+    - `name`: `"tiny_shakespeare"` (a megabyte of Shakespeare's plays)
+    - `data_dir`: the TFDS folder, as of `load`
+
+    **Raises:** `ValueError`, within seconds, as `load` does.
+    """
+    if name not in TEXTS:
+        raise ValueError(f"unknown text {name!r}; there are {', '.join(TEXTS)}")
+    folder = _folder(data_dir)
+    prepared = _prepared(name, folder)
+    if prepared is None:
+        _check_network(name)
+    parts = (_open(name, part, folder, prepared) for part in ("train", "validation", "test"))
+    return Text(name, *(source[0]["text"] for source in parts))
+
+
+def _folder(data_dir: str | Path | None) -> Path | None:
+    named = data_dir or os.environ.get("MCJAX_DATA_DIR")
+    return None if named is None else Path(named).expanduser()
 
 
 def _floats(pixels: np.ndarray) -> np.ndarray:
@@ -201,10 +265,10 @@ def _cached(
     return pixels, labels
 
 
-_REMEDY = (
-    "name a TFDS folder that holds it, with data_dir (--data-dir) or MCJAX_DATA_DIR, or use the "
-    "data set 'digits', which needs no download"
-)
+def _remedy(name: str) -> str:
+    named = "name a TFDS folder that holds it, with data_dir (--data-dir) or MCJAX_DATA_DIR"
+    other = ", or use the data set 'digits', which needs no download"
+    return named if name in TEXTS else named + other
 
 
 def _prepared(name: str, folder: Path | None) -> Path | None:
@@ -218,7 +282,7 @@ def _prepared(name: str, folder: Path | None) -> Path | None:
     if found:
         return found[-1].parent
     if folder is not None:
-        raise ValueError(f"data_dir: {folder} holds no TFDS data set {name!r}: {_REMEDY}")
+        raise ValueError(f"data_dir: {folder} holds no TFDS data set {name!r}: {_remedy(name)}")
     return None
 
 
@@ -227,7 +291,10 @@ def _version(file: Path) -> list[int]:
 
 
 # Where TFDS downloads from.
-_HOSTS = {"mnist": "storage.googleapis.com", "cifar10": "www.cs.toronto.edu"}
+_HOSTS = {
+    "mnist": "storage.googleapis.com", "cifar10": "www.cs.toronto.edu",
+    "tiny_shakespeare": "raw.githubusercontent.com",
+}  # fmt: skip
 
 
 def _check_network(name: str, seconds: float = 5.0) -> None:
@@ -251,25 +318,31 @@ def _check_network(name: str, seconds: float = 5.0) -> None:
     if not reached.is_set():
         raise ValueError(
             f"data set {name!r} is not on this machine and {host} cannot be reached to download "
-            f"it: {_REMEDY}"
+            f"it: {_remedy(name)}"
         )
+
+
+def _open(name: str, split: str, folder: Path | None, prepared: Path | None) -> Any:
+    """A split's records, by their number."""
+    import tensorflow_datasets as tfds
+
+    try:
+        if prepared is None:
+            return tfds.data_source(name, data_dir=folder, split=split)
+        # Without asking the network for news of it.
+        builder: Any = tfds.builder_from_directory(str(prepared))
+        return builder.as_data_source(split)
+    except Exception as error:  # TFDS raises many kinds, down to plain AssertionError
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"TFDS could not open {name!r}: {line}; {_remedy(name)}") from error
 
 
 def _decode(
     name: str, split: str, folder: Path | None, prepared: Path | None, quiet: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    import tensorflow_datasets as tfds
     from tqdm import tqdm
 
-    try:
-        if prepared is None:
-            source: Any = tfds.data_source(name, data_dir=folder, split=split)
-        else:  # without asking the network for news of it
-            builder: Any = tfds.builder_from_directory(str(prepared))
-            source = builder.as_data_source(split)
-    except Exception as error:  # TFDS raises many kinds, down to plain AssertionError
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"TFDS could not open {name!r}: {line}; {_REMEDY}") from error
+    source = _open(name, split, folder, prepared)
     pixels, labels = [], []
     title = f"decoding {name} {split} (once)"
     for i in tqdm(range(len(source)), title, unit=" images", disable=True if quiet else None):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mcjax import data as mcjax_data
-from mcjax.data import load
+from mcjax.data import Text, load, load_text
 
 
 def test_digits():
@@ -54,6 +54,8 @@ def test_a_download_without_network_is_refused_within_seconds(tmp_path, monkeypa
         monkeypatch.setattr(mcjax_data._check_network, "__defaults__", (0.2,))
         with pytest.raises(ValueError, match=r"www.cs.toronto.edu cannot be reached.*--data-dir"):
             load("cifar10")
+        with pytest.raises(ValueError, match=r"cannot be reached.*MCJAX_DATA_DIR$"):
+            load_text("tiny_shakespeare")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     asked = []
 
@@ -73,6 +75,31 @@ def test_the_newest_version_that_is_prepared(tmp_path):
         (tmp_path / "mnist" / version).mkdir(parents=True)
         (tmp_path / "mnist" / version / "dataset_info.json").touch()
     assert mcjax_data._prepared("mnist", tmp_path).name == "3.0.10"
+
+
+def test_windows_of_a_text():
+    text = Text("fruit", b"banana and", b"nab", b"z")
+    letters = b" abdnz"
+    x, y = text.windows("train", 4)
+    assert bytes(letters[i] for i in x.ravel()) == b"banana a"
+    assert bytes(letters[i] for i in y.ravel()) == b"anana an"
+    assert x.shape == y.shape == (2, 4)
+    assert x.dtype == np.int32
+    assert text.windows("validation", 2)[0].shape == (1, 2)
+    with pytest.raises(ValueError, match="part: there are train, validation and test, got 'val'"):
+        text.windows("val", 2)
+    with pytest.raises(ValueError, match="context: validation has 3 bytes, got 3"):
+        text.windows("validation", 3)
+    with pytest.raises(ValueError, match="unknown text 'bible'"):
+        load_text("bible")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_tiny_shakespeare(data_dir):
+    text = load_text(data_dir=data_dir)
+    assert text.train.startswith(b"First Citizen:")
+    assert len(text.vocabulary) == 65
 
 
 @pytest.mark.slow

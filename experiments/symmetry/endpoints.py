@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import numpy as np
 import optax
 
 import mcjax
-from mcjax.data import CIFAR10, Dataset, load
+from mcjax.data import CIFAR10, Dataset, Text, load, load_text
 from mcjax.tasks import CLASSIFICATION, NEXT_TOKEN
 from mcjax.training import Protocol
 
@@ -51,43 +49,26 @@ class Problem:
 # -- characters ----------------------------------------------------------------------------
 
 
-def shakespeare(data_dir: Path | None) -> tuple[bytes, bytes]:
-    """Tiny Shakespeare: the training and the validation text."""
-    import tensorflow_datasets as tfds
-
-    folder = data_dir or os.environ.get("MCJAX_DATA_DIR")
-    source: Any = tfds.data_source("tiny_shakespeare", data_dir=folder)
-    return source["train"][0]["text"], source["validation"][0]["text"]
-
-
-def counting(numbers: int) -> tuple[bytes, bytes]:
+def counting(numbers: int) -> Text:
     """0 1 2 … in words of digits, a text that every machine has; the last tenth is held out."""
     text = " ".join(map(str, range(numbers))).encode()
     cut = len(text) * 9 // 10
-    return text[:cut], text[cut:]
-
-
-def windows(text: bytes, vocabulary: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows side by side: `context` characters each and, as targets, those one further."""
-    tokens = np.searchsorted(vocabulary, np.frombuffer(text, np.uint8)).astype(np.int32)
-    count = (len(tokens) - 1) // context
-    x, y = (tokens[i : i + count * context].reshape(count, context) for i in (0, 1))
-    return x, y
+    return Text("counting", text[:cut], text[cut:], b"")
 
 
 def gpt(run: Run, epochs: int, data_dir: Path | None) -> Problem:
     """A small GPT on the characters of Tiny Shakespeare (smoke and quick: of counting)."""
     protocol = AdamW(epochs, batch=32, learning_rate=2e-3)
     if run.small:
-        texts = counting(400 if run.smoke else 8000)
+        text = counting(400 if run.smoke else 8000)
         protocol = dataclasses.replace(protocol, epochs=1 if run.smoke else 3)
     else:
-        texts = shakespeare(data_dir)
-    vocabulary = np.unique(np.frombuffer(b"".join(texts), np.uint8))
-    model = GPT(len(vocabulary))
+        text = load_text("tiny_shakespeare", data_dir)
+    size = len(text.vocabulary)
+    model = GPT(size)
     if run.small:
-        model = GPT(len(vocabulary), 8, 8, 1, 2) if run.smoke else GPT(len(vocabulary), 16, 32)
-    train, test = (windows(text, vocabulary, model.context) for text in texts)
+        model = GPT(size, 8, 8, 1, 2) if run.smoke else GPT(size, 16, 32)
+    train, test = (text.windows(part, model.context) for part in ("train", "validation"))
     name = "gpt-counting" if run.small else "gpt-shakespeare"
     return Problem(name, model, train, test, NEXT_TOKEN, protocol)
 
