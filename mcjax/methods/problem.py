@@ -141,8 +141,8 @@ class Method(abc.ABC):
     """A way to connect two networks. The methods of `mcjax.methods` are such; yours need not be.
 
     Any object with `connect(problem) -> Connection` works in `mcjax.connect`, in a comparison and
-    on the command line (as `package.module:object`). Of the other attributes these are the
-    defaults:
+    on the command line (as `package.module:object`); `mcjax.testing.check_method` tells what else
+    results rely on. Of the other attributes these are the defaults:
 
     - `label`: the name that a table shows (the name of the class)
     - `source`: paper and section

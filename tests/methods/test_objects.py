@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,12 +49,7 @@ def pair():
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_presets_are_values(name):
     method = PRESETS[name]
-    again = dataclasses.replace(method)
-    assert again == method
-    assert hash(again) == hash(method)
     assert [n for n, m in PRESETS.items() if m == method] == [name]
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        method.label_ = "mine"
     names = {k: v for k, v in vars(mcjax.methods).items() if isinstance(v, type)}
     paths = {"Bezier": Bezier, "PolygonalChain": PolygonalChain, "Protocol": Protocol}
     solvers = vars(mcjax.transport)
