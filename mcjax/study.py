@@ -15,6 +15,7 @@ import numpy as np
 from . import _check, _check_model
 from ._inputs import length, per_example, unmark
 from ._json import plain
+from ._readonly import make_read_only
 from ._types import ApplyFn, Params
 from ._version import versions
 from .adjust.stages import Plan
@@ -57,6 +58,9 @@ class Row:
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     error: str | None = None
 
+    def __post_init__(self) -> None:
+        make_read_only(self, "curves", "seconds")
+
     def worst(self, split: str, metric: str) -> float | None:
         """The worst value of a metric along the path; None where there is no curve."""
         curve = self.curves.get(split)
@@ -79,6 +83,9 @@ class Comparison:
     rows: tuple[Row, ...]
     task: Task
     metadata: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "metadata")
 
     @property
     def connections(self) -> dict[str, Connection]:

@@ -28,6 +28,7 @@ LEVELS = [
         "_check_model",
         "_files",
         "_modules",
+        "_readonly",
         "_stream",
         "_loops",
         "_compiled",

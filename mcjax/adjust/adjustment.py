@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _check_model
+from .._readonly import make_read_only
 from .._static import unpack
 from .._stream import is_batches
 from .._types import Params
@@ -43,6 +44,9 @@ class Adjustment:
 
     params: Params
     layers: Mapping[str, LayerStatus]
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "layers")
 
     def summary(self) -> str:
         """A line a layer."""

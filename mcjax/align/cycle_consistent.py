@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import _check, _check_model
 from .._compiled import compiled_for
+from .._readonly import make_read_only
 from .._tree import is_inexact, linear_combination, squared_norm
 from .._types import Params
 from ..network.action import Action
@@ -43,10 +44,13 @@ class Matchings:
       solver's where that is less
     """
 
-    permutations: tuple[dict[str, np.ndarray], ...]
+    permutations: tuple[Mapping[str, np.ndarray], ...]
     objective: np.ndarray
     status: str
     network: Network = dataclasses.field(repr=False)
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "permutations", "objective")
 
     def __repr__(self) -> str:
         return f"Matchings({len(self.permutations)} networks: {self.status})"

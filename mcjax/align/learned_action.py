@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import _check, _check_model
 from .._lazy import lazily
+from .._readonly import make_read_only
 from .._types import Params
 from ..network.action import Action
 from ..network.network import Network
@@ -80,6 +81,9 @@ class LearnedAction:
     status: str
     losses: np.ndarray
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "losses", "metadata")
 
     def summary(self) -> str:
         """The objective before and after, and what the action is."""

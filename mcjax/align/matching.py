@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._readonly import make_read_only
 from ..network.action import Action
 from ..network.network import Network
 
@@ -45,6 +46,10 @@ class Matching:
     unmatched: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     elements: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "permutations", "before", "after", "dead", "statuses", "unmatched",
+                       "metadata", "elements")  # fmt: skip
 
     def __repr__(self) -> str:
         moved = [

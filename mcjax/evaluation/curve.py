@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._json import numbers, plain, write_json
+from .._readonly import make_read_only
 from ..tasks import CLASSIFICATION, Task, from_dict
 from .barrier import barrier
 
@@ -49,6 +50,7 @@ class Curve:
                 raise ValueError(
                     f"{name}: expected shape ({wanted[name]},) for {n} points, got {shape}"
                 )
+        make_read_only(self, "t", "values", "lengths", "metadata")
 
     def __repr__(self) -> str:
         return f"Curve({len(self.t)} points; {self.task.name}: {', '.join(self.values)})"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._json import numbers, plain, write_json
+from .._readonly import make_read_only
 from ..tasks import CLASSIFICATION, Task, from_dict
 
 
@@ -34,6 +35,7 @@ class Surface:
         for name, array in self.values.items():
             if np.shape(array) != wanted:
                 raise ValueError(f"{name}: expected shape {wanted}, got {np.shape(array)}")
+        make_read_only(self, "x", "y", "values", "corners", "metadata")
 
     def __repr__(self) -> str:
         size = f"{len(self.x)} × {len(self.y)}"

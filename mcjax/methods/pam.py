@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import _check, _check_model
 from .._lazy import lazily
+from .._readonly import make_read_only
 from .._tree import linear_combination, squared_distance
 from .._types import Params, Permutations
 from ..align import Matching
@@ -46,10 +47,13 @@ class PamFit:
     """
 
     path: Bezier
-    permutations: dict[str, np.ndarray]
+    permutations: Mapping[str, np.ndarray]
     objective: np.ndarray
     proximal: np.ndarray
     matchings: tuple[Matching, ...]
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "permutations", "objective", "proximal")
 
     @property
     def status(self) -> str:

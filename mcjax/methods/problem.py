@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._readonly import make_read_only
 from .._types import Params
 from ..adjust.adjustment import LayerStatus
 from ..network.action import Action
@@ -49,6 +50,9 @@ class Leg:
     t: np.ndarray
     layers: Mapping[str, list[LayerStatus]]
 
+    def __post_init__(self) -> None:
+        make_read_only(self, "t", "layers")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Connection:
@@ -77,6 +81,9 @@ class Connection:
     method: Any = dataclasses.field(default=None, metadata={"saved": "if possible"})
     network: Network | None = dataclasses.field(default=None, repr=False)
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "permutations", "elements", "metadata")
 
     def __repr__(self) -> str:
         made = self.metadata.get("label", "made by hand")

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from .. import _check, _check_model
+from .._readonly import make_read_only
 from .._static import unpack
 from .._tree import is_inexact
 from .._types import Params
@@ -44,6 +45,9 @@ class Canonical:
     ties: Mapping[str, int]
     degenerate: Mapping[str, int]
     undetermined: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "ties", "degenerate", "undetermined")
 
     def summary(self) -> str:
         """The status, and a line for each group that is not determined."""

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._readonly import ReadOnly
 from .._static import Static, is_array, pack, unpack
 from .._tree import path_keys
 from ..network.network import Network
@@ -61,7 +62,7 @@ class Writer:
             items = value if isinstance(value, tuple) else sorted(value, key=repr)
             of = [self.record(v, (*at, str(i))) for i, v in enumerate(items)]
             return {"is": type(value).__name__, "of": of}
-        if type(value) in (dict, collections.OrderedDict) or _is_unknown_mapping(value):
+        if type(value) in (dict, collections.OrderedDict, ReadOnly) or _is_unknown_mapping(value):
             kind = "OrderedDict" if type(value) is collections.OrderedDict else "dict"
             of = [[self.record(k), self.record(v, (*at, str(k)))] for k, v in value.items()]
             return {"is": kind, "of": of}

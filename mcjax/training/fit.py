@@ -14,6 +14,7 @@ from .. import _check
 from .._inputs import type_of
 from .._lazy import lazily
 from .._loops import slow_in_loops
+from .._readonly import make_read_only
 from .._static import unpack
 from .._types import LossFn
 from ..path import Path
@@ -43,6 +44,9 @@ class Fit:
     losses: np.ndarray
     state: Any
     unit: str = "step"
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "losses")
 
     @property
     def finite(self) -> bool:
