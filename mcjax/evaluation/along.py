@@ -240,5 +240,6 @@ def evaluated(
     )  # fmt: skip
     if not found.lengths.size or found.lengths.any():
         choice.warn(stacklevel=4)  # evaluate, and what stands around it
-    of = {"statistics": choice.source, "examples": found.examples}
+    of: dict[str, Any] = {"statistics": choice.source, "examples": found.examples}
+    of |= {"form": model.form} if isinstance(model, Network) else {}
     return found, how.metadata() | of | versions()

@@ -24,7 +24,7 @@ class Curve:
     - `lengths`: (T − 1,) distances ‖θ(t_{i+1}) − θ(t_i)‖ in parameter space
     - `task`: says which values are the bad ones
     - `metadata`: what produced it: `"task"`, `"statistics"` (whose statistics of batch
-      normalisation), `"examples"`, versions
+      normalisation), `"examples"`, `"form"` of the network where it was one, versions
 
     **Raises:** `ValueError` for arrays of other shapes.
 
@@ -101,8 +101,8 @@ class Curve:
         examples = self.metadata.get("examples")
         on = f", {examples:,} examples" if isinstance(examples, int) else ""
         lines = [f"{len(self.t)} points, length {self.lengths.sum():.4g}; {self.task.name}{on}"]
-        for name in ("statistics", "attack"):
-            if self.metadata.get(name) and self.metadata[name] != "none":
+        for name in ("form", "statistics", "attack"):
+            if self.metadata.get(name) and self.metadata[name] not in ("plain", "none"):
                 lines.append(f"{name:>10}: {self.metadata[name]}")
         lines += [f"{name:>10}: {self._in_words(name)}" for name in self.values]
         spans = len(self.t) > 1 and self.t[0] == 0 and self.t[-1] == 1

@@ -115,6 +115,7 @@ def connect(
             "label": traits.label,
             "method": repr(chosen),
             "source": traits.source,
+            "form": network.form,
             "task": task.name,
             "examples": None if x is None else length(x),
             "key": np.asarray(_check.key_data(draws)).ravel().tolist(),

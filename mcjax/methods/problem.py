@@ -70,7 +70,8 @@ class Connection:
     - `legs`: rank and residual of every weight adjustment
     - `method`: the object that made it; None after loading if it is of a class that no file can
       hold (`metadata["method"]` describes it)
-    - `metadata`: label and options of the method, task, number of examples, key, seconds, versions
+    - `metadata`: label and options of the method, form of the network (`network.form`), task,
+      number of examples, key, seconds, versions
     """
 
     path: Path
@@ -117,6 +118,8 @@ class Connection:
         """How the path was made, a line for each thing worth knowing."""
         made = self.metadata.get("label", type(self.path).__name__)
         lines = [f"{made}: {self.status}", f"method: {self.method!r}", f"path: {self.path!r}"]
+        if self.metadata.get("form", "plain") != "plain":
+            lines.append(f"form of the networks: {self.metadata['form']}")
         if self.permutations:
             units = sum(np.size(p) for p in self.permutations.values())
             lines.append(

@@ -238,6 +238,12 @@ class Network(Structure):
         """
         return absorb(self, params, untie)
 
+    @property
+    def form(self) -> str:
+        """In which form parameters are, `"plain"` or `"absorbed (…)"`: another one has other
+        segments between the same functions. Results say it."""
+        return "plain" if self.absorption is None else self.absorption.form
+
     # -- activations -----------------------------------------------------------------------
 
     def activations(

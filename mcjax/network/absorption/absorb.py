@@ -65,6 +65,13 @@ class Absorption:
                     "function here. Take what `absorbed` returns, of every network"
                 )
 
+    @property
+    def form(self) -> str:
+        """`"absorbed (so many scales, …)"`, `"plain"` where nothing was."""
+        counts = {"scales": self.scales, "biases": self.biases, "weights untied": self.untied}
+        found = ", ".join(f"{len(of)} {what}" for what, of in counts.items() if of)
+        return f"absorbed ({found})" if found else "plain"
+
     def summary(self) -> str:
         """A line on what was absorbed, and one for each reason why something was not."""
         lines = [f"absorbed: {len(self.scales)} scales, {len(self.biases)} biases"]

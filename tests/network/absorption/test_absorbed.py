@@ -194,6 +194,21 @@ def test_nothing_to_absorb():
     assert network.absorption is None
 
 
+def test_results_say_the_form(traced):
+    f, params, x, network, absorbed, moved = traced("gpt")
+    data = x, jnp.zeros_like(f(params, x))
+    for net, p in ((network, params), (absorbed, moved)):
+        made = mcjax.connect(net, p, p, "linear")
+        curve = mcjax.evaluate(made.path, net, data, 2, task=mcjax.tasks.REGRESSION)
+        for result in (made, curve):
+            assert result.metadata["form"] == net.form
+            assert ("absorbed" in result.summary()) == (net is absorbed)
+    assert network.form == "plain"
+    n = len(absorbed.absorption.scales)
+    assert n
+    assert absorbed.form.startswith(f"absorbed ({n} scales")
+
+
 def test_a_value_as_a_network_is(traced):
     f, params, x, network, absorbed, moved = traced("gpt")
     other = jax.tree.map(lambda v: v + 0.5, params)
