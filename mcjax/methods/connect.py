@@ -115,7 +115,7 @@ def connect(
             "label": traits.label,
             "method": repr(chosen),
             "source": traits.source,
-            "task": task.name,
+            "task": None if y is None else task.name,  # without labels nobody has asked it
             "examples": None if x is None else length(x),
             "key": np.asarray(_check.key_data(draws)).ravel().tolist(),
             "seconds": time.perf_counter() - start,
