@@ -57,8 +57,13 @@ MISTAKES = {
     ),
     "an action learned with another task": (
         lambda: mcjax.align.learn_action(
-            NETWORK, A, B, (X, Y), mcjax.align.ActionSearch(Protocol(1, batch=4)),
-            key=jax.random.key(0), task=mcjax.tasks.REGRESSION,
+            NETWORK,
+            A,
+            B,
+            (X, Y),
+            mcjax.align.ActionSearch(Protocol(1, batch=4)),
+            key=jax.random.key(0),
+            task=mcjax.tasks.REGRESSION,
         ),
         r"regression needs targets of the outputs' shape \(12, 3\), got shape \(12,\)",
     ),
