@@ -45,6 +45,15 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
+def _nested(a: dict[str, Any], b: dict[str, Any], names: tuple[str, str]) -> str:
+    """What is to be said where one tree is a part of the other, under one key."""
+    for inner, outer, whole, part in ((a, b, names[1], names[0]), (b, a, names[0], names[1])):
+        for key in dict.fromkeys(str(n).split("/")[0] for n in outer):
+            if all(f"{key}/{n}" in outer for n in inner):
+                return f": {part} is what {whole} has under {key!r}"
+    return ""
+
+
 def same_structure(a: Params, b: Params, *, names: tuple[str, str] = ("a", "b")) -> None:
     """Raise unless two parameter trees have the same structure, shapes, dtypes and what is no
     array in them."""
@@ -58,6 +67,7 @@ def same_structure(a: Params, b: Params, *, names: tuple[str, str] = ("a", "b"))
             raise ValueError(
                 f"{names[0]} and {names[1]} have different structures: leaf {only[0]!r} is in "
                 f"{here} but not in {there} ({len(only)} such leaves)"
+                f"{_nested(leaves_a, leaves_b, names)}"
             )
     for name, x in leaves_a.items():
         y = leaves_b[name]
@@ -176,6 +186,8 @@ def parameters(tree: Params, name: str, *, types: bool = False) -> Params:
     - `types`: whether `jax.ShapeDtypeStruct`s will do
     """
     if jax.tree_util.all_leaves([tree]) and not is_array(tree):
+        if hasattr(tree, "params"):  # a result, as of `canonicalize`
+            raise ValueError(f"{name} is a {type(tree).__name__}, pass its .params")
         raise ValueError(
             f"{name} is a {type(tree).__name__}, which JAX does not know as a pytree; parameters "
             "must be arrays in dicts, lists or registered classes "

@@ -120,8 +120,17 @@ def output_types(apply: Any, params: Any, x: Any, name: str = "model") -> Any:
         line = (str(error).strip().splitlines() or [""])[0]
         raise ValueError(
             f"{name} fails on inputs of shape {', '.join(found[:_SHOWN])}{more}: "
-            f"{type(error).__name__}: {line}"
+            f"{type(error).__name__}: {line}{_looked_up(error, params)}"
         ) from error
+
+
+def _looked_up(error: Exception, params: Any) -> str:
+    """The names of the parameters' leaves, where a function has looked for another one."""
+    if not isinstance(error, LookupError | AttributeError):
+        return ""
+    names = [repr(n) for n, _ in named_leaves(params)]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f". The leaves of the parameters are {', '.join(names[:_SHOWN])}{more}"
 
 
 def network(value: Any, name: str = "network") -> None:

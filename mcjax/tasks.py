@@ -78,8 +78,8 @@ def _check_classification(logits: Any, y: Any) -> None:
             f"the outputs are {logits.dtype} of shape {shape}, and classification needs logits, "
             "floats of shape (examples, classes) with two classes or more. For numbers to be "
             "predicted pass task=mcjax.tasks.REGRESSION, for logits at every position of a "
-            "sequence NEXT_TOKEN; a single logit for two classes can be "
-            "read as task=mcjax.tasks.CLASSIFICATION.reading(lambda z: "
+            "sequence task=mcjax.tasks.NEXT_TOKEN; a single logit for two classes can be read as "
+            "task=mcjax.tasks.CLASSIFICATION.reading(lambda z: "
             "jnp.concatenate([0 * z, z], -1)) with z of shape (examples, 1)"
         )
     _check_classes(y, shape, "classification")

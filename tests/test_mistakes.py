@@ -35,6 +35,38 @@ NORMALISED = mcjax.path.Linear(
 )
 
 MISTAKES = {
+    "parameters under a key": (
+        lambda: mcjax.connect(NETWORK, {"params": A}, {"params": B}, "linear"),
+        r"the traced parameters is what a has under 'params'",
+    ),
+    "parameters without their key": (
+        lambda: mcjax.path.Linear({"params": A}, B),
+        r"b is what a has under 'params'",
+    ),
+    "parameters of another model": (
+        lambda: mcjax.evaluate(mcjax.path.Linear({"v": A}, {"v": B}), apply_fn, (X, Y)),
+        r"KeyError: 'w1'. The leaves of the parameters are 'v/w1', 'v/w2'",
+    ),
+    "results for parameters": (
+        lambda: mcjax.path.Linear(*(mcjax.canonicalize(NETWORK, p) for p in (A, B))),
+        r"a is a Canonical, pass its \.params",
+    ),
+    "a seed for a key": (
+        lambda: mcjax.Action.random(NETWORK, 0),
+        r"key must be a random key, as jax.random.key\(0\), got 0",
+    ),
+    "an action learned with another task": (
+        lambda: mcjax.align.learn_action(
+            NETWORK,
+            A,
+            B,
+            (X, Y),
+            mcjax.align.ActionSearch(Protocol(1, batch=4)),
+            key=jax.random.key(0),
+            task=mcjax.tasks.REGRESSION,
+        ),
+        r"regression needs targets of the outputs' shape \(12, 3\), got shape \(12,\)",
+    ),
     "inputs of another width": (
         lambda: mcjax.evaluate(LINE, apply_fn, (X[:, :3], Y)),
         r"model fails on inputs of shape x \(12, 3\): TypeError: dot_general",

@@ -202,6 +202,8 @@ class Objective:
     ) -> Objective:
         """The training loss on the first examples, at the middles of `points` equal parts."""
         whole, apply_fn = Data(data, model), _check_model.apply_fn_of(model)
+        if isinstance(model, Network):
+            whole.check(task, apply_fn, model.template, None)
         n = max(1, min(examples, whole.n) // batch)
         key = jax.random.key(0)
         parts = np.arange(n * min(batch, whole.n)).reshape(n, -1)

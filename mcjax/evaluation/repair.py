@@ -110,8 +110,8 @@ class Repaired(Path):
         x = jax.tree.map(jnp.asarray, x)
         if not _layers(network, chunks.types(x, chunk)) and not network.normalisations.found:
             raise ValueError("the network has no hidden layer with a bias that could be repaired")
-        networks = [path(t) for t in (0.0, 1.0)]
-        kept = _kept(network, [pack(n) for n in networks], chunks.types(x, chunk))
+        networks = [pack(path(t)) for t in (0.0, 1.0)]
+        kept = _kept(network, networks, chunks.types(x, chunk))
         ends = [_statistics(network, chunk, frozenset(kept), n, x) for n in networks]
         self._set(
             path=path, x=x, start=ends[0], end=ends[1], kept=kept, network=network, chunk=chunk

@@ -116,7 +116,7 @@ def connect(
             "method": repr(chosen),
             "source": traits.source,
             "form": network.form,
-            "task": task.name,
+            "task": None if y is None else task.name,  # without labels nobody has asked it
             "examples": None if x is None else length(x),
             "key": np.asarray(_check.key_data(draws)).ravel().tolist(),
             "seconds": time.perf_counter() - start,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
@@ -111,6 +112,7 @@ class Action:
         and matrices are drawn in JAX's default float type: with x64 others of the same key.
         """
         _check_model.network(network, "network")
+        key = _check.random_key(key)
         with jax.transfer_guard("allow"):  # jax.random transfers bounds
             first, second = jax.random.split(key)
         others = of_elements.random_elements(network, second)
@@ -292,7 +294,8 @@ class Action:
         if not _check.is_concrete(p) or np.shape(p) != group.shape:
             return f"{name}: {np.shape(p)}"
         moved = int((np.asarray(p) != np.arange(group.size)).sum())
-        others = [group.structure.factors[k].kind for n, k in self._elements if n == name]
+        kinds = Counter(group.structure.factors[k].kind for n, k in self._elements if n == name)
+        others = [kind if n == 1 else f"{n} × {kind}" for kind, n in kinds.items()]
         return ", ".join([f"{name}: {moved} of {np.size(p)} move", *others])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from .._inputs import per_example, type_of, unmark
 from .._static import unpack
 from .program import Constant, Program
 
@@ -52,12 +53,32 @@ def warn_of_state(program: Program, names: Sequence[str], n_groups: int) -> None
         )
 
 
-def note_if_swapped(apply_fn: Any, params: Any, x: Any, error: Exception) -> None:
-    """A note on an error where the function works with the two arguments in the other order."""
-    try:
-        jax.eval_shape(lambda p, v: apply_fn(unpack(p), v), x, unpack(params))
-    except Exception:  # then they were not swapped, and the error stands as it is
-        return
-    error.add_note(
-        "apply_fn works with the two swapped: the order is mcjax.trace(apply_fn, params, x)"
-    )
+def note_on(error: Exception, apply_fn: Any, params: Any, x: Any) -> None:
+    """A note on an error where the function works with the two arguments in the other order, or
+    on a single example."""
+
+    def runs(p: Any, v: Any) -> bool:
+        try:
+            jax.eval_shape(lambda p, v: apply_fn(unpack(p), unmark(v)), p, v)
+        except Exception:  # anything may go wrong in a user's function
+            return False
+        return True
+
+    if runs(x, unpack(params)):
+        error.add_note(
+            "apply_fn works with the two swapped: the order is mcjax.trace(apply_fn, params, x)"
+        )
+    elif not runs(params, x) and runs(params, _single(x)):
+        error.add_note(
+            "apply_fn works on a single example, and mcjax hands it a batch, examples on axis 0: "
+            "trace jax.vmap(apply_fn, in_axes=(None, 0))"
+        )
+
+
+def _single(x: Any) -> Any:
+    """The types of one example, without its batch axis."""
+
+    def first(v: Any) -> Any:
+        return jax.ShapeDtypeStruct(v.shape[1:], v.dtype)
+
+    return per_example(first, jax.tree.map(type_of, x))

@@ -25,6 +25,8 @@ from .structure import Structure
 from .symmetry.factors import KINDS
 from .verify import Verification
 
+_SHOWN = 4
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network(Structure):
@@ -312,10 +314,21 @@ class Network(Structure):
         for group in self.groups.values():
             limit = f" ({group.structure.limit})" if group.structure.limit else ""
             lines.append(f"{group.name} {group.shape}: {group.symmetry}{limit}")
+            lines += self._describe_beside(group)
         for name, role, axes in zip(self.leaf_names, self.roles, self.leaf_axes, strict=True):
             described = " × ".join(self._describe(e) for e in axes) or "scalar"
             lines.append(f"{name:<{width}}  {role:<8}  {described}")
         return "\n".join(lines)
+
+    def _describe_beside(self, group: Group) -> list[str]:
+        """The factors that do not move what writes the units, which `symmetry` leaves out."""
+        lines = []
+        for factor in group.structure.factors:
+            if not factor.primary:
+                moved = [self.leaf_names[number] for number, _ in factor.moves]
+                more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
+                lines.append(f"  and {factor.kind} factors of {', '.join(moved[:_SHOWN])}{more}")
+        return lines
 
     def _describe(self, expr: Expr) -> str:
         return "·".join(self._describe_factor(f) for f in expr) or "1"
@@ -344,7 +357,8 @@ class Network(Structure):
         )
 
     def __repr__(self) -> str:
-        return f"Network({len(self.groups)} groups, {len(self.layers)} layers)"
+        absorbed = ", absorbed" if self.absorption else ""
+        return f"Network({len(self.groups)} groups, {len(self.layers)} layers{absorbed})"
 
 
 __all__ = ["Group", "Layer", "Network", "Place"]

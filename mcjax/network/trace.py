@@ -20,7 +20,7 @@ from .._types import ApplyFn, Params
 from .algebra import Algebra
 from .analysis import analyse
 from .axes import Atom, Axes, Concat, Factor, Family, atoms
-from .doubts import note_if_swapped, warn_of_draws, warn_of_state
+from .doubts import note_on, warn_of_draws, warn_of_state
 from .frozen import Analysis, freeze
 from .groups import Group, Layer, Place
 from .identity import identity_of
@@ -85,7 +85,7 @@ def trace(
         retrace = functools.partial(trace, frozen=tuple(frozen), check=check)
         network = dataclasses.replace(network, retrace=retrace)
     except Exception as error:
-        note_if_swapped(apply_fn, params, x, error)
+        note_on(error, apply_fn, params, x)
         raise
     if not check:
         return network

@@ -180,3 +180,28 @@ def test_groups_beside_each_other_in_turns():
     np.testing.assert_allclose(found.rotations[unit], turn, atol=1e-9)
     assert found.value == pytest.approx(np.vdot(a, a))
     assert found.status == "local optimum"
+
+
+def rotary_scores(p, x):
+    def rotated(u):
+        angle = jnp.arange(u.shape[1])[:, None, None]
+        first, second = u[..., :1], u[..., 1:]
+        c, s = jnp.cos(angle), jnp.sin(angle)
+        return jnp.concatenate([first * c - second * s, first * s + second * c], -1)
+
+    q, k = (rotated(jnp.einsum("btd,dhe->bthe", x, p[n])) for n in "qk")
+    v = jnp.einsum("btd,dh->bth", x, p["v"])
+    return jnp.einsum("bthe,bshe,bsh,hd->btd", q, k, v, p["o"])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_elements_in_float64_keep_the_types_of_half_floats(dtype):
+    """The planes of rotary embeddings have scales of single entries: exponents as an array."""
+    shapes = {"q": (3, 2, 2), "k": (3, 2, 2), "v": (3, 2), "o": (2, 3)}
+    rng = np.random.default_rng(0)
+    a, b = ({n: jnp.asarray(rng.normal(size=s), dtype) for n, s in shapes.items()} for _ in "ab")
+    network = mcjax.trace(rotary_scores, a, jnp.ones((2, 3, 3), dtype), check=False)
+    assert any(f.kind == "positive" for f in network.groups["q"].structure.factors)
+    moved = mcjax.align.match_weights(network, a, b, symmetry="full").action(network)(b)
+    assert {v.dtype for v in jax.tree.leaves(moved)} == {jnp.dtype(dtype)}
+    assert not all(jnp.array_equal(moved[n], b[n]) for n in b)

@@ -232,3 +232,14 @@ def test_units_that_never_vary_are_left_alone():
     path = Repaired(Linear(a, b), network, x, chunk=100)
     assert all(np.isfinite(np.asarray(v)).all() for v in jax.tree.leaves(path(0.5)))
     np.testing.assert_array_equal(path(0.5)[0]["w"][:, 2], 0)
+
+
+def test_parameters_with_leaves_that_are_no_arrays():
+    f = lambda p, x: jax.nn.relu(x @ p["w1"] + p["b1"]) @ p["w2"]
+    x = jax.random.normal(jax.random.key(0), (20, 3))
+    a, b = ({"w1": s * jnp.eye(3), "b1": jnp.zeros(3), "w2": jnp.ones((3, 1))} for s in (1.0, -1.0))
+    plain = Repaired(mcjax.path.Linear(a, b), mcjax.trace(f, a, x, check=False), x)(0.75)
+    a, b = ({**p, "name": "net"} for p in (a, b))
+    named = Repaired(mcjax.path.Linear(a, b), mcjax.trace(f, a, x, check=False), x)(0.75)
+    assert named.pop("name") == "net"
+    assert all(jnp.array_equal(named[n], plain[n]) for n in plain)

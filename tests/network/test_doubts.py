@@ -43,3 +43,11 @@ def test_arguments_that_are_swapped():
     with pytest.raises(ValueError, match="batch") as caught:
         mcjax.trace(f, X, PARAMS)
     assert "order is mcjax.trace(apply_fn, params, x)" in caught.value.__notes__[-1]
+
+
+def test_a_function_of_a_single_example():
+    f = lambda p, x: hidden(p, x) @ p["v"] + jnp.zeros(X.shape[1:]) @ jnp.ones(x.shape)
+    with pytest.raises(TypeError) as caught:
+        mcjax.trace(f, PARAMS, X)
+    assert "jax.vmap(apply_fn, in_axes=(None, 0))" in caught.value.__notes__[-1]
+    mcjax.trace(jax.vmap(f, in_axes=(None, 0)), PARAMS, X, check=False)

@@ -80,7 +80,9 @@ def _scaled(group: Group, element: Any, power: Any, block: Any, dims: Block, i: 
         sizes[d] = n
     by_place = sorted(range(len(order)), key=order.__getitem__)
     c = own.transpose(by_place).reshape(sizes).astype(_real(block))
-    return block if np.ndim(power) == 0 and power == 0 else block * c**power
+    if np.ndim(power) == 0 and power == 0:
+        return block
+    return block * (c**power).astype(c.dtype)  # an array of exponents would widen half floats
 
 
 def _real(block: Any) -> Any:
