@@ -138,15 +138,20 @@ def finite(tree: Params, name: str) -> None:
     for path, leaf in named_leaves(tree):
         if isinstance(leaf, jax.ShapeDtypeStruct) or not is_inexact(leaf) or not is_concrete(leaf):
             continue
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            continue  # spread over hosts: nobody here can look at all of it
-        # On a CPU NumPy looks without compiling; elsewhere only the count leaves the device.
-        xp = np if jax.default_backend() == "cpu" or isinstance(leaf, np.ndarray) else jnp
-        bad = int(np.size(leaf) - xp.isfinite(xp.asarray(leaf)).sum())
+        bad = count_not_finite(leaf)
         if bad:
             raise ValueError(
                 f"{name}: leaf {path!r} holds {bad} NaN or infinite values of {np.size(leaf)}"
             )
+
+
+def count_not_finite(leaf: Any) -> int:
+    """How many values of a concrete array are NaN or infinite."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return 0  # spread over hosts: nobody here can look at all of it
+    # On a CPU NumPy looks without compiling; elsewhere only the count leaves the device.
+    xp = np if jax.default_backend() == "cpu" or isinstance(leaf, np.ndarray) else jnp
+    return int(np.size(leaf) - xp.isfinite(xp.asarray(leaf)).sum())
 
 
 def no_nan(tree: Any, name: str) -> None:

@@ -51,6 +51,11 @@ LAYERS = "methods/test_layerwise.py -k 'not resnet and not garipov'"
 TRAINING = "training/test_driver.py training/test_fit.py"
 STATISTICS = "evaluation/test_statistics.py"
 IDENTITY = "network/test_values.py training/test_identity.py"
+ACTION = "network/test_action.py"
+CANONICAL = "network/test_canonical.py"
+WHOLE = "align/test_whole_group.py"
+LEARNED = "align/test_learned_action.py"
+THEORY = "theory"
 MUTATIONS = [
     # -- evaluation
     M("sweep: examples in two chunks count once", "evaluation/sweep.py",
@@ -259,8 +264,8 @@ MUTATIONS = [
       "period = self.halve_every * steps / self.epochs", "period = self.halve_every * steps",
       "training/test_identity.py"),
     M("PAM: the start", "methods/pam.py",
-      "order_of(self.align, problem) if start is None else start",
-      "order_of(self.align, problem)", "methods/test_pam.py"),
+      "self._aligned(problem) if start is None else Action.of(network, start)",
+      "self._aligned(problem)", "methods/test_pam.py"),
     M("run's identity: task", "training/identity.py",
       '        "task": describe(task),\n', "", "training/test_identity.py"),
     M("PGD: the ball", "attacks/pgd.py",
@@ -289,6 +294,60 @@ MUTATIONS = [
       "    check_like(value, like, name)\n", "", "saving"),
     M("load: a newer file", "saving/file.py",
       "    if version != _VERSION:", "    if False:", "saving"),
+    # -- the whole group
+    M("elements: columns of matrices move too", "network/elements.py",
+      "    return xp.take_along_axis(moved, columns, axis=-1)\n", "    return moved\n", ACTION),
+    M("elements: the order of a product", "network/elements.py",
+      "first[k] @ second[k] if matrices", "second[k] @ first[k] if matrices", ACTION),
+    M("elements: rows sum to 1", "network/elements.py",
+      'if factor.kind == "orthogonal fixing ones" and off > allowed:', "if False:", ACTION),
+    M("action: matrices of scalings", "network/action.py",
+      "            elif factor.primary:\n", "            else:\n", f"{ACTION} {LEARNED}"),
+    M("action: absent elements are the identity", "network/action.py",
+      "for k in self._elements.keys() | other._elements.keys():",
+      "for k in self._elements.keys() & other._elements.keys():", ACTION),
+    M("split: the reflection of one unit", "network/subgroups.py",
+      "sign = np.where(negative, -1, 1)", "sign = np.where(negative, 1, 1)", ACTION),
+    M("logarithm: -1s are paired", "symmetry/logarithm.py",
+      "angles += [np.pi] * (len(minus) // 2)", "angles += [0.0] * (len(minus) // 2)", "symmetry"),
+    M("logarithm: the inverse", "symmetry/logarithm.py",
+      "@ self._rotation(-t)", "@ self._rotation(t)", f"symmetry {ACTION}"),
+    M("orbit: what comes first", "path/orbit.py",
+      "start = before(params)", "before(params)", f"{ACTION} {CONTRACT}"),
+    M("orbit: leaves that stay", "path/orbit.py",
+      "- moved", "- set()", f"{ACTION} {CONTRACT} evaluation/test_evaluate.py"),
+    M("nearest: scales that fall to 0", "network/nearest.py",
+      "    if (c == 0).any():", "    if False:", f"{ACTION} {LEARNED}"),
+    M("balance: leaves that move twice", "network/balance.py",
+      "if twice(network, key) else g", "if False else g", f"{CANONICAL} {WHOLE}"),
+    M("canonical: which scales have settled", "network/canonical.py",
+      "return max(off, default=0.0) <= _SETTLED", "return True", CANONICAL),
+    M("canonical: eigenvalues that coincide", "network/frames.py",
+      "return sum(len(run) for _, run, alive in self.clusters if alive and len(run) > 1)",
+      "return 0", CANONICAL),
+    M("whole group: nothing farther than it was", "align/whole_group.py",
+      "    if after >= before:", "    if False:", WHOLE),
+    M("whole group: twice scaled", "align/whole_group.py",
+      "                c = np.sqrt(c)\n", "                c = c\n", WHOLE),
+    M("signs: dependent codes", "transport/signs.py",
+      "        if not value:\n            return None\n",
+      "        if not value:\n            continue\n", f"transport {WHOLE}"),
+    M("learned action: B is moved first", "align/learned_action.py",
+      "learned @ begin", "learned", LEARNED),
+    M("learned action: never worse", "align/learned_action.py",
+      "better = learned is not None and after < before", "better = learned is not None", LEARNED),
+    M("learned action: signs of even powers", "align/latent.py",
+      "    moved = _even(network, even, moved)\n", "", LEARNED),
+    M("learned action: straight through", "align/latent.py",
+      "return hard + (x - jax.lax.stop_gradient(x))", "return hard + 0 * x", LEARNED),
+    M("absorbed: signs of a scale", "network/absorption/scales.py",
+      " or _parities(factor) not in signs", "", "network/absorption"),
+    M("components: each outer unit has its own", "theory/components.py",
+      "return signs * one**outer, signs", "return signs * one, signs", THEORY),
+    M("rescaling: the highest point", "theory/rescaling.py",
+      "0.5 + (k - 1) * s / 12", "0.5 + (k - 1) * s / 6", THEORY),
+    M("chords: curves longer than half a circle", "theory/curvature.py",
+      "if curvature * length > math.pi:", "if False:", THEORY),
 ]  # fmt: skip
 
 

@@ -189,7 +189,9 @@ class ElementProducts(Products):
             moved = list(rows)
             for _ in range(_PASSES):
                 moved = [g @ x for g, x in zip(maps, moved, strict=True)]
-                scale = max(float(np.linalg.norm(moved[0])), np.finfo(float).tiny)
+                scale = float(np.linalg.norm(moved[0]))
+                if not scale:
+                    return []  # nothing is passed on
                 moved = [x / scale for x in moved]
                 profit = profit + moved[0] @ moved[1].T
         weight = float(np.vdot(rows[0], rows[0]))

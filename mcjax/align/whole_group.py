@@ -146,8 +146,7 @@ class _Fit:
         self.solver, self.kinds = solver, kinds
         self.action = Action.identity(network)
         every = [(k, f) for g in network.groups.values() for k, f in factors(g)]
-        mixed = {k[0] for k, f in every if f.matrices}
-        self.scalings = [k for k, f in every if f.kind == "positive" and k[0] not in mixed]
+        self.scalings = [k for k, f in every if f.kind == "positive"]
         self.matrices = [
             k for k, f in every if f.kind == "general linear" and not twice(network, k)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 
 from .. import _check, _check_model
 from .._static import pack, unpack
+from .._tree import is_inexact
 from .._types import Params
 from ..symmetry.permutation import compose, invert
 from . import elements as of_elements
@@ -165,13 +167,36 @@ class Action:
         return dict(self._elements)
 
     def __call__(self, params: Params) -> Params:
-        """The parameters with their units moved."""
+        """The parameters with their units moved.
+
+        Products are taken in float32 at least, and come back in each leaf's type; where they do not
+        fit it, a warning says so.
+        """
         moved = self.network.permute(self._permutations, params)
         if not self._elements:
             return moved
         packed = pack(moved)
-        done = of_elements.apply(self.network, self._elements, packed)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # said below
+            done = of_elements.apply(self.network, self._elements, packed)
+        self._warn_of_overflow(packed, done)
         return done if packed is moved else unpack(done)
+
+    def _warn_of_overflow(self, before: Params, after: Params) -> None:
+        """Say which leaves were finite, and are not any more; nothing under `jit`."""
+        names, flat = self.network.leaf_names, self.network.flatten
+        found = [
+            f"{name!r} ({new.dtype})"
+            for name, old, new in zip(names, flat(before, "params"), flat(after, ""), strict=True)
+            if new is not old and is_inexact(new) and _check.is_concrete(new)
+            and _check.count_not_finite(new) and not _check.count_not_finite(old)
+        ]  # fmt: skip
+        if found:
+            warnings.warn(
+                f"action: leaves were finite, and are not once they are moved: {', '.join(found)}. "
+                "Move the parameters in a type of more bits, or by an action nearer to the "
+                "identity",
+                stacklevel=3,
+            )
 
     def inverse(self) -> Self:
         """The action that undoes this one."""

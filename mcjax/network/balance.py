@@ -40,10 +40,8 @@ def balanced(
     """
     leaves = [_wide(v) for v in leaves]
     every = [(k, f) for g in network.groups.values() for k, f in factors(g)]
-    mixed = {k[0] for k, f in every if f.matrices}
     matrices = [k for k, f in every if f.kind == "general linear"]
-    # Of what stands beside a matrix, the matrix alone: they do not commute.
-    scalings = [k for k, f in every if f.kind == "positive" and k[0] not in mixed]
+    scalings = [k for k, f in every if f.kind == "positive"]
     found: dict[Key, np.ndarray] = {}
     for _ in range(rounds if matrices else 1):
         steps, off = {}, 0.0

@@ -68,8 +68,9 @@ def canonicalize(network: Network, params: Params) -> Canonical:
 
     - scales and general matrices: those of the shortest parameters, min ‖g · θ‖² (every unit is
       as long in what writes it as in what reads it, lengths weighted by the degree; writers and
-      readers of linear units have the same Gram matrix). A unit, or a direction, that nothing
-      writes or nothing reads gets length 1 on the other side
+      readers of linear units have the same Gram matrix). A unit that nothing writes or
+      nothing reads gets length 1 on the other side, a direction of linear units the geometric mean
+      of the others'
     - rotations, what is left of general matrices among them: to the eigenvectors of the units'
       Gram matrix, by falling eigenvalue
     - permutations: by falling length of the units' rows; rows of equal length by those in each leaf

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._tree import at_least_single
 from ..symmetry import matrices as of_matrices
 from ..symmetry.logarithm import require_invertible
 from ..symmetry.permutation import Indices, Nesting, gather
@@ -83,7 +84,7 @@ def _checked(group: Group, factor: Factor, value: Any, what: str) -> Any:
         raise ValueError(f"{what} is of {value.dtype}, expected real floats")
     if _check.is_concrete(value):
         _check_value(factor, np.asarray(value, np.float64), value.dtype, what)
-    return value
+    return value.astype(at_least_single(value.dtype))  # what LAPACK inverts
 
 
 def _check_value(factor: Factor, value: np.ndarray, dtype: Any, what: str) -> None:
@@ -91,6 +92,12 @@ def _check_value(factor: Factor, value: np.ndarray, dtype: Any, what: str) -> No
         raise ValueError(f"{what} has entries that are not finite")
     if factor.kind == "positive" and not (value > 0).all():
         raise ValueError(f"{what} must be positive, its smallest entry is {value.min():.3g}")
+    least = float(jnp.finfo(at_least_single(dtype)).tiny)
+    if factor.kind == "positive" and not (value >= least).all():
+        raise ValueError(
+            f"{what} must be at least {least:.3g}, or its inverse is infinite; its smallest entry "
+            f"is {value.min():.3g}"
+        )
     if factor.kind == "sign" and not (np.abs(value) == 1).all():
         raise ValueError(f"{what} must be 1 or -1 everywhere")
     if factor.kind == "general linear":

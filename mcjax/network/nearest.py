@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
@@ -31,7 +32,7 @@ def nearest_elements(
     elements: dict[Key, np.ndarray] = {}
     for name, matrix in matrices.items():
         matrix, group = np.asarray(jax.device_get(matrix)), network.groups[name]
-        if matrix.dtype.kind not in "fiub":
+        if matrix.dtype.kind not in "iub" and not jnp.issubdtype(matrix.dtype, jnp.floating):
             raise ValueError(f"matrices[{name!r}] is of {matrix.dtype}, expected real numbers")
         matrix = matrix.astype(np.result_type(matrix.dtype, np.float32))
         if not np.isfinite(matrix).all():

@@ -6,7 +6,9 @@ point over c > 0; with an invertible matrix in the place of c, one up to rotatio
 and rotations alone.
 
 What is 0 on one side has no least point: a unit that nothing writes, or nothing reads, gets length
-1 on the other side, and so do directions of linear units that nothing reads, or nothing writes.
+1 on the other side. Directions of linear units that nothing reads, or nothing writes, become as
+long as the others are in the geometric mean (1 if there are no others): so no representative of an
+orbit needs matrices that are singular to rounding.
 """
 
 from __future__ import annotations
@@ -70,9 +72,9 @@ def _log_side(side: Mapping[int, np.ndarray], u: np.ndarray) -> tuple[np.ndarray
 def balancing_matrix(written: Any, read: Any) -> np.ndarray:
     """The symmetric g > 0 that minimises tr(g W gᵀ) + tr(g⁻ᵀ R g⁻¹): there both Grams are equal.
 
-    g² = T⁻ᵀ T⁻¹ for a basis T in which both are diagonal: equal where neither is 0, and 1 where the
-    other is 0 (balanced realisations that are not minimal: Zhou, Doyle and Glover 1996, Theorem
-    3.22). For regular ones it is the geometric mean of W⁻¹ and R.
+    g² = T⁻ᵀ T⁻¹ for a basis T in which both are diagonal: equal where neither is 0, and where the
+    other is 0 the geometric mean of these, or 1 (balanced realisations that are not minimal: Zhou,
+    Doyle and Glover 1996, Theorem 3.22). For regular ones it is the geometric mean of W⁻¹ and R.
 
     **Arguments:**
     - `written`, `read`: Gram matrices W and R of the units' incoming and outgoing weights,
@@ -84,7 +86,7 @@ def balancing_matrix(written: Any, read: Any) -> np.ndarray:
         >>> from mcjax.symmetry.balancing import balancing_matrix
         >>> g = balancing_matrix(np.diag([1.0, 4.0, 4.0]), np.diag([16.0, 4.0, 0.0]))
         >>> g.round(9).tolist()
-        [[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.5]]
+        [[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     w, r = (np.asarray(m, np.float64) for m in (written, read))
     n = w.shape[-1]
@@ -101,11 +103,12 @@ def _balancing(w: np.ndarray, r: np.ndarray) -> np.ndarray:
     both = squared > _RANK * squared.max(initial=0)
     strength = np.sqrt(squared[both])
     paired = root @ v[:, both] / np.sqrt(strength)
-    only = root @ v[:, ~both]  # written, not read
+    usual = np.exp(np.log(strength).mean()) if strength.size else 1.0
+    only = root @ v[:, ~both] / np.sqrt(usual)  # written, not read
     rest = vectors[:, ~kept]  # not written
     rest = rest - paired @ ((paired.T @ r @ rest) / strength[:, None])
     left, turn = np.linalg.eigh(rest.T @ r @ rest)
-    left = np.where(left > _RANK * np.linalg.eigvalsh(r).max(initial=0), left, 1.0)
+    left = np.where(left > _RANK * np.linalg.eigvalsh(r).max(initial=0), left / usual, 1.0)
     inverse = np.linalg.inv(np.concatenate([paired, only, rest @ turn / np.sqrt(left)], 1))
     return inverse.T @ inverse
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._tree import at_least_single
 
 
 @jax.tree_util.register_dataclass
@@ -71,7 +72,8 @@ def log(g: Any, name: str = "g") -> Logarithm:
     """The logarithms of the factors of the polar form g = Q S.
 
     **Arguments:**
-    - `g`: (…, n, n), real, det g > 0; computed in float64, kept in its own precision
+    - `g`: (…, n, n), real, det g > 0; computed in float64, kept in its own precision (at least
+      float32)
     - `name`: of the argument, for errors
 
     **Raises:** `ValueError` for matrices that are not square, complex, not finite, singular to
@@ -79,6 +81,8 @@ def log(g: Any, name: str = "g") -> Logarithm:
     invertible matrices (apply an odd permutation first; it keeps the function too).
     """
     matrix = np.asarray(g)
+    if jnp.issubdtype(matrix.dtype, jnp.floating):
+        matrix = matrix.astype(at_least_single(matrix.dtype))
     require_invertible(matrix, name)
     u, s, vt = np.linalg.svd(matrix.astype(np.float64))
     q = u @ vt
@@ -131,6 +135,7 @@ def require_invertible(matrix: np.ndarray, name: str) -> None:
     s = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
     rounding = np.finfo(matrix.dtype if matrix.dtype.kind == "f" else float).eps
     singular = s[..., -1] <= matrix.shape[-1] * rounding * s[..., 0]
+    singular |= s[..., -1] < np.finfo(matrix.dtype if matrix.dtype.kind == "f" else float).tiny
     if singular.any():
         raise ValueError(
             f"{name} is singular to rounding{_at(singular)}: its singular values go from "

@@ -25,31 +25,63 @@ class Store:
     - `directory`: made if it is not there
     - `run`: what the run is, in JSON's types (`identity`)
 
-    **Raises:** `ValueError` if the folder cannot be written to, or holds another run's states.
+    Nothing is written, or looked at, but inside `with store:`.
     """
 
     def __init__(self, directory: str | Path, run: dict[str, Any]) -> None:
         self.folder = Path(directory).absolute()
+        self.run = json.loads(json.dumps(run))
+
+    def __enter__(self) -> Self:
+        """Hold the folder, as long as this process lives or until the end of the block.
+
+        **Raises:** `ValueError` if another training holds it, if it cannot be written to, or holds
+        another run's states.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = held(self.folder / ".lock")
+        except OSError as error:
+            raise self._not_writable(error) from None
+        if lock is None:
+            raise ValueError(
+                f"directory: another training is writing in {self.folder}. Wait until it has "
+                "ended, or choose another folder"
+            )
+        self._lock = lock
+        try:
+            self._open()
+        except BaseException:
+            lock.close()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._manager.close()
+        self._lock.close()
+
+    def _open(self) -> None:
+        """Say of which run the states are; orbax removes what other processes left half written."""
         record = self.folder / "run.json"
-        run = json.loads(json.dumps(run))
         if self._states():
-            found = identity.differences(self._read_run(record), run)
+            found = identity.differences(self._read_run(record), self.run)
             if found:
                 raise ValueError(
                     f"directory: the checkpoints in {self.folder} are of another run: "
                     f"{'; '.join(found)}. Choose another folder"
                 )
         try:
-            write_atomically(record, json.dumps(run, indent=1).encode())
+            write_atomically(record, json.dumps(self.run, indent=1).encode())
         except OSError as error:
-            raise ValueError(
-                f"directory: cannot write in {self.folder}: {error.strerror or error}"
-            ) from None
+            raise self._not_writable(error) from None
         import orbax.checkpoint as ocp  # it takes a second
 
         self._args = ocp.args
         options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def _not_writable(self, error: OSError) -> ValueError:
+        return ValueError(f"directory: cannot write in {self.folder}: {error.strerror or error}")
 
     def _states(self) -> list[int]:
         """The numbers of the states there are, the newest first."""
@@ -134,24 +166,6 @@ class Store:
             ),
             force=True,
         )
-
-    def __enter__(self) -> Self:
-        """Hold the folder, as long as this process lives or until the end of the block.
-
-        **Raises:** `ValueError` if another training holds it.
-        """
-        lock = held(self.folder / ".lock")
-        if lock is None:
-            raise ValueError(
-                f"directory: another training is writing in {self.folder}. Wait until it has "
-                "ended, or choose another folder"
-            )
-        self._lock = lock
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._manager.close()
-        self._lock.close()
 
 
 def _data(leaf: Any) -> Any:

@@ -44,6 +44,18 @@ def planted(name, seed):
     return case, network, action(b), b
 
 
+def test_nothing_is_nearest_to_nothing():
+    """All elements are as far from zeros: of rotations, too, none is better."""
+    case, network = traced("rmsnorm")
+    b = case.another(1)
+    for zero in (0.0, 1e-40):
+        a = jax.tree.map(lambda v: np.asarray(v) * np.float32(zero), b)
+        found = match_weights(network, a, b, symmetry="full")
+        assert np.isfinite(found.after["total"])
+        assert found.after["total"] <= found.before["total"]
+        assert all(np.isfinite(v).all() for v in jax.tree.leaves(found.action(network)(b)))
+
+
 @pytest.mark.parametrize(
     "name", [*PLANTED, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWER)]
 )

@@ -192,6 +192,7 @@ def trace_of(name):
     [
         ("relu", {"w1": {"positive": np.array([1.0, 0, 1, 1])}}, "must be positive"),
         ("relu", {"w1": {"positive": np.array([1.0, np.inf, 1, 1])}}, "not finite"),
+        ("relu", {"w1": {"positive": np.array([1, 1e-45, 1, 1], "f")}}, "its inverse is infinite"),
         ("relu", {"w1": {"sign": np.ones(4)}}, "symmetry is 'positive monomial'"),
         ("relu", {"w1": {"orthogonal": np.eye(4)}}, "no factor of this kind"),
         ("relu", {"w1": {"positive": np.ones(3)}}, r"shape \(3,\), expected \(4,\)"),
@@ -201,6 +202,9 @@ def trace_of(name):
         ("tanh", {"w1": {"sign": np.array([1.0, 2, 1, 1])}}, "1 or -1"),
         ("stream", {"in": {"orthogonal": 2 * np.eye(D)}}, "not orthogonal"),
         ("bottleneck", {"w1": {"general linear": np.ones((D, D))}}, "singular to rounding"),
+        ("bottleneck", {"w1": {"general linear": np.eye(D) * 1j}}, "expected real floats"),
+        ("bottleneck", {"w1": {"general linear": np.eye(D, dtype="f") * 1e-40}}, "singular"),
+        ("bottleneck", {"w1": {"general linear": np.diag([1, 1, 1, 3e-7]).astype("f")}}, "e-07"),
     ],
 )
 def test_no_element(name, elements, words):
@@ -225,6 +229,34 @@ def test_what_no_curve_reaches():
         action.log()
     with pytest.raises(ValueError, match="permutes its units"):
         mcjax.Action.of(network, {"w1": np.array([1, 0, 2, 3])}).log()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_elements_of_half_precision(dtype):
+    network, params = trace_of("bottleneck")
+    g = np.diag([2.0, 1, 0.5, 4]).astype(np.float32)
+    whole = mcjax.Action.of(network, elements={"w1": {"general linear": g}})
+    half = mcjax.Action.of(network, elements={"w1": {"general linear": jnp.asarray(g, dtype)}})
+    close(half(params), whole(params))
+    close(half.inverse()(half(params)), params)
+    close(mcjax.path.Orbit(half, params)(0.5), mcjax.path.Orbit(whole, params)(0.5))
+    assert mcjax.symmetry.log(jnp.asarray(g, dtype)).angles.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("kind", [np, jnp])
+def test_what_overflows_is_said(kind):
+    """Half-precision parameters are moved in float32, and it is said where the result does not
+    fit."""
+    network, params = trace_of("relu")
+    half = {n: kind.asarray(v, np.float16) for n, v in params.items()}
+    small = mcjax.Action.of(network, elements={"w1": {"positive": np.full(D, 1e-3, np.float32)}})
+    moved = small(half)
+    assert all(v.dtype == np.float16 for v in moved.values())
+    expected = np.float32(half["w2"]) * np.float32(1000)
+    np.testing.assert_array_equal(moved["w2"], expected.astype(np.float16))
+    big = mcjax.Action.of(network, elements={"w1": {"positive": np.full(D, 1e6, np.float32)}})
+    with pytest.warns(UserWarning, match=r"'b' \(float16\), 'w1' \(float16\)\. Move"):
+        big(half)
 
 
 def test_permute_takes_permutations_alone():

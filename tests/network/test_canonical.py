@@ -122,6 +122,20 @@ def test_directions_that_nothing_reads():
     np.testing.assert_allclose(vector(form), vector(found.params), atol=1e-4)
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_directions_that_nothing_reads_in_any_unit(unit):
+    """They are as long as the others, so no matrix is singular to rounding."""
+    p = {n: np.asarray(v) for n, v in drawn(w=(5, 4), o=(4, 2)).items()}
+    network = mcjax.trace(lambda p, x: x @ p["w"] @ p["o"], p, jnp.ones((2, 5)))
+    tiny = {n: v * np.float32(unit) for n, v in p.items()}
+    form, plain = (mcjax.canonicalize(network, v) for v in (tiny, p))
+    assert form.status == plain.status
+    for n, v in plain.params.items():
+        np.testing.assert_allclose(form.params[n] / np.float32(unit), v, rtol=1e-3, atol=1e-3)
+    found = mcjax.align.match_weights(network, tiny, tiny, symmetry="full")
+    assert found.status == "optimal"
+
+
 def test_ties_are_said():
     p = {"w": jnp.ones((3, 4)), "b": jnp.ones(4), "o": jnp.ones((4, 2))}
     p["w"] = p["w"].at[0, 1].set(-1.0)

@@ -47,7 +47,8 @@ def test_balancing_matrix_makes_grams_equal():
 
 
 def test_balancing_matrices_of_lower_rank():
-    """Both Grams become diagonal in one basis, 1 where the other is 0; in any basis alike."""
+    """Both Grams become diagonal in one basis, as long as the others are where one is 0; in any
+    basis alike, and in any unit of length."""
     rng = np.random.default_rng(5)
     w, r = np.diag([4.0, 9, 2, 0, 0]), np.diag([1.0, 4, 0, 3, 0])
     h = rng.normal(size=(5, 5))
@@ -58,8 +59,13 @@ def test_balancing_matrices_of_lower_rank():
         one, other = g @ one @ g.T, back.T @ other @ back
         np.testing.assert_allclose(one @ other, other @ one, atol=1e-8)
         sizes, turn = np.linalg.eigh(one + 2 * other)
-        np.testing.assert_allclose(sizes, [0, 1, 2, 6, 18], atol=1e-8)
-        np.testing.assert_allclose(np.diag(turn.T @ one @ turn), [0, 1, 0, 2, 6], atol=1e-8)
+        mean = np.sqrt(2.0 * 6)
+        np.testing.assert_allclose(sizes, [0, mean, 6, 2 * mean, 18], atol=1e-8)
+        np.testing.assert_allclose(np.diag(turn.T @ one @ turn), [0, mean, 2, 0, 6], atol=1e-8)
+    for unit in (1e-60, 1e60):
+        np.testing.assert_allclose(
+            balancing_matrix(unit * w, unit * r), balancing_matrix(w, r), rtol=1e-9
+        )
 
 
 @pytest.mark.parametrize("powers", POWERS)

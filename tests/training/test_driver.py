@@ -234,6 +234,15 @@ def test_sigterm_leaves_a_whole_state(tmp_path):
     same(keep(tmp_path / "run"), keep(tmp_path / "whole"))
 
 
+def test_a_training_that_is_refused_leaves_no_trace(tmp_path):
+    """Before the first state is kept, too, a second training does not say that it is its own."""
+    with store.Store(tmp_path, {"run": 1}):
+        record = (tmp_path / "run.json").read_text()
+        with pytest.raises(ValueError, match="another training is writing in"):
+            store.Store(tmp_path, {"run": 2}).__enter__()
+        assert (tmp_path / "run.json").read_text() == record
+
+
 # -- data ----------------------------------------------------------------------------------
 
 

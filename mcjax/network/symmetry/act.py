@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ..._tree import at_least_single
 from ...symmetry.matrices import general_linear_of, orthogonal_of
 from ..axes import Axes
 from ..blocks import Block, cut, join, plan
@@ -79,15 +80,16 @@ def _scaled(group: Group, element: Any, power: Any, block: Any, dims: Block, i: 
     for d, n in zip(order, own.shape, strict=True):
         sizes[d] = n
     by_place = sorted(range(len(order)), key=order.__getitem__)
-    c = own.transpose(by_place).reshape(sizes).astype(_real(block))
     if np.ndim(power) == 0 and power == 0:
         return block
-    return block * (c**power).astype(c.dtype)  # an array of exponents would widen half floats
+    wide = at_least_single(block.dtype)
+    c = own.transpose(by_place).reshape(sizes).astype(_real(wide))
+    return (block.astype(wide) * c**power).astype(block.dtype)
 
 
-def _real(block: Any) -> Any:
-    """The type of a block's real and imaginary parts."""
-    return np.zeros((), block.dtype).real.dtype
+def _real(dtype: Any) -> Any:
+    """The type of real and imaginary parts."""
+    return np.zeros((), dtype).real.dtype
 
 
 def _multiplied(
@@ -95,12 +97,13 @@ def _multiplied(
 ) -> Any:
     fixed = followed(dims, i, group.outer)
     layout = Layout(np.shape(block), fixed, (i,))
-    rows = layout.matrix(block)
+    wide = at_least_single(block.dtype)
+    rows = layout.matrix(block).astype(wide)
 
     def apply(matrix: Any) -> Any:
         own = _own(matrix, dims, fixed)
-        own = own.reshape(-1, *own.shape[-2:]).astype(_real(block))
-        return layout.back(own @ rows)
+        own = own.reshape(-1, *own.shape[-2:]).astype(_real(wide))
+        return layout.back((own @ rows).astype(block.dtype))
 
     if np.ndim(power) == 0:
         return block if power == 0 else apply(matrices[0 if power == 1 else 1])

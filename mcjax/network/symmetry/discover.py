@@ -99,8 +99,9 @@ class _Search:
         """`outer`: whether other units are inside these, which no matrix can mix."""
         matrices = self.matrices(outer)
         kind = matrices.kind if matrices else ""
-        scalings = [] if kind == "general linear" else self.scalings("positive")
-        signs = [] if kind in ("general linear", "orthogonal") else self.scalings("sign")
+        # Nothing beside matrices: it would not commute with them.
+        scalings = [] if matrices else self.scalings("positive")
+        signs = [] if matrices else self.scalings("sign")
         permuted = {place: np.where(a > NONE, 1, 0) for place, a in self.places.items()}
         limits = [] if kind == "general linear" else [self._limit(kind, scalings, signs)]
         permutation = self._factor("permutation", permuted, "; ".join(filter(None, limits)))
