@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from importlib.metadata import version
 
@@ -31,7 +32,27 @@ def traced(name):
     return _cases[name]
 
 
-PLAIN = [pytest.param(m, marks=pytest.mark.slow if m in NEAR_TWINS else ()) for m in MODELS]
+# Together they hold every primitive and every kind of group of the models that are no near twins
+# (tests/network/test_catalogue.py). Contracts of what computes with groups that were found, and
+# would compile for every model anew, run on these; on the others in slow runs.
+COVERING = (
+    "mlp", "vgg-bn", "grouped-convolution", "transformer", "scan", "lstm", "experts",
+    "remat-tied-embedding", "unet-groupnorm",
+)  # fmt: skip
+
+
+def models(quick):
+    """Parameters of `model`: those not among `quick` are tried in slow runs only."""
+    return [pytest.param(m, marks=() if m in quick else pytest.mark.slow) for m in MODELS]
+
+
+PLAIN = models([m for m in MODELS if m not in NEAR_TWINS])
+
+
+def pytest_collection_finish():
+    """Garbage collections pass over all that was imported and collected: 5 % of the tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=PLAIN)

@@ -153,7 +153,7 @@ def test_import_is_light():
     """Whatever is asked of mcjax (but flows), other packages are loaded when they are used."""
     heavy = [
         "tensorflow_datasets", "matplotlib", "ott", "flowjax", "sklearn", "orbax", "flax",
-        "equinox", "optax", "safetensors", "scipy", "threadpoolctl", "rich", "tyro",
+        "equinox", "optax", "safetensors", "scipy", "threadpoolctl", "rich", "tyro", "jax.extend",
     ]  # fmt: skip
     code = f"""
 import sys, mcjax

@@ -10,16 +10,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
-from jax.extend import core as jex
 
 from .. import _check_model
 from .._inputs import type_of, unmark
+from .._lazy import lazily
 from .._static import unpack
+
+if TYPE_CHECKING:
+    from jax.extend import core as jex
+else:
+    jex = lazily("jax.extend.core")  # its package imports Pallas
 
 # Calls that only wrap a jaxpr: inlined. The parameter that holds the jaxpr varies.
 _CALLS = {

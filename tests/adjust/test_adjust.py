@@ -18,7 +18,7 @@ from mcjax.adjust.solve import Normal, solve
 from mcjax.evaluation import estimate_batch_norm
 from mcjax.path import Linear, Partial
 
-from ..conftest import traced
+from ..conftest import COVERING, models, traced
 from ..streams import KINDS, inputs
 
 
@@ -94,6 +94,7 @@ def solvable(network):
 
 
 @pytest.mark.filterwarnings("ignore:.* samples for the")
+@pytest.mark.parametrize("model", models(COVERING), indirect=True)
 def test_gradient_vanishes_on_every_architecture(model):
     """The derivative of the squared error by the solved weights, from autodiff, is zero."""
     case, network = model

@@ -15,7 +15,7 @@ from mcjax import _stream
 from mcjax.align import match_activations, match_butterflies, match_weights
 
 from .. import streams
-from ..conftest import traced
+from ..conftest import COVERING, models, traced
 from ..streams import KINDS
 
 
@@ -62,6 +62,7 @@ def test_butterflies_recover_a_planted_permutation(model):
     assert matching.after["total"] == pytest.approx(0, abs=1e-4 * matching.before["total"])
 
 
+@pytest.mark.parametrize("model", models(COVERING), indirect=True)
 def test_activations_recover_a_planted_permutation(model):
     activations_recover_a_planted_permutation(*model, "correlation", "post")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,14 @@ import pytest
 
 import mcjax
 from mcjax.methods import PRESETS, LayerByLayer, WeightAdjustment
-from mcjax.testing.models.catalogue import MLP, linen, vectors
+from mcjax.testing.models.catalogue import MLP, MODELS, NEAR_TWINS, linen, vectors
+
+from ..conftest import COVERING
 
 # Layer-by-layer methods that share all their code with another one are tried in slow runs only.
 TWINS = ("linear+wa", "arc+wa", "linear+butterfly", "ot+butterfly")
+# The model's layers, its activations or the rows of its whole group are compiled for these.
+COMPILING = ("arc+butterfly", "ot+wa", "weights-full", "activation-matching")
 PLAIN = [m for m, method in PRESETS.items() if not method.needs_labels]
 
 
@@ -24,14 +30,20 @@ def quick(name):
     return method
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param(m, marks=pytest.mark.slow if m in TWINS else ()) for m in PLAIN]
-)
-def test_contract_of_a_method(model, method, request):
+def contracts():
+    """Every method on every model; quickly, what compiles much on models that hold all there is."""
+    for name, method in itertools.product(MODELS, PLAIN):
+        if "+" in method and "resnet" in name and method not in TWINS:
+            continue  # a minute each: tests/methods/test_layerwise.py has them as slow tests
+        tried = name in COVERING if method in COMPILING else name not in NEAR_TWINS
+        slow = method in TWINS or not tried
+        yield pytest.param(name, method, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize(("model", "method"), list(contracts()), indirect=["model"])
+def test_contract_of_a_method(model, method):
     """Starts at A, ends at B or at B moved by an action (the same function)."""
     case, network = model
-    if "+" in method and "resnet" in request.node.name and method not in TWINS:
-        pytest.skip("a minute each: tests/methods/test_layerwise.py has them as slow tests")
     a, b, x = case.another(1), case.another(2), case.inputs(32)
     made = mcjax.connect(network, a, b, quick(method), x=x, key=jax.random.key(0))
     path = made.path

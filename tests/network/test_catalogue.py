@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import mcjax
+from mcjax.testing.models.catalogue import MODELS, NEAR_TWINS
 
-from ..conftest import PLAIN
+from ..conftest import COVERING, models, traced
 
 
 def outputs(case, params, x):
@@ -55,7 +56,7 @@ def test_groups_form_a_group(model):
     jax.tree.map(np.testing.assert_array_equal, a.inverse()(a(params)), params)
 
 
-@pytest.mark.parametrize("model", PLAIN, indirect=True)
+@pytest.mark.parametrize("model", models(COVERING), indirect=True)
 def test_permutations_under_jit_and_vmap(model):
     case, network = model
     params = case.another(1)
@@ -63,6 +64,17 @@ def test_permutations_under_jit_and_vmap(model):
     stacked = jax.jit(jax.vmap(lambda k: network.permute(network.random_permutations(k), params)))
     expected = network.permute(network.random_permutations(keys[1]), params)
     jax.tree.map(lambda s, e: np.testing.assert_array_equal(s[1], e), stacked(keys), expected)
+
+
+def holds(network):
+    """Primitives, and kinds of groups: their symmetry and what they depend on."""
+    kinds = {(g.symmetry, tuple(o is None for o in g.over)) for g in network.groups.values()}
+    return kinds | {e.name for e in network.analysis.program.all_equations()}
+
+
+@pytest.mark.parametrize("model", [m for m in MODELS if m not in NEAR_TWINS], indirect=True)
+def test_covering_models_hold_what_the_others_do(model):
+    assert holds(model[1]) <= set().union(*(holds(traced(name)[1]) for name in COVERING))
 
 
 def test_layers(model):

@@ -10,7 +10,10 @@ import pytest
 import mcjax
 from mcjax.testing.models.catalogue import MLP, linen, vectors
 
+from ..conftest import PLAIN
 
+
+@pytest.mark.parametrize("model", PLAIN, indirect=True)
 def test_permutation_matrices_permute(model):
     """On every architecture, dependent groups included."""
     case, network = model

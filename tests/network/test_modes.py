@@ -11,20 +11,16 @@ import pytest
 import mcjax
 from mcjax.testing.models.catalogue import MODELS
 
-from ..conftest import traced
+from ..conftest import COVERING, traced
 from ..modes import MODES
 
 # The rest are tried in slow runs. Without jit every operation is compiled by itself.
-QUICK = (
-    "mlp", "vgg-bn", "grouped-convolution", "groupnorm", "transformer", "scan", "lstm",
-    "attention-grouped-query", "experts", "remat-tied-embedding",
-)  # fmt: skip
 EAGERLY = ("mlp", "attention-grouped-query")
 
 
 def cases():
     for mode, name in itertools.product(MODES, MODELS):
-        slow = name not in (EAGERLY if mode == "disable_jit" else QUICK)
+        slow = name not in (EAGERLY if mode == "disable_jit" else COVERING)
         yield pytest.param(mode, name, marks=pytest.mark.slow if slow else ())
 
 
