@@ -89,14 +89,13 @@ class ElementProducts(Products):
             (known if whole else unknown).append(place)
         beside = [p for p in self.joint_places[i] if settled is None or p.others.issubset(settled)]
         largest = max((self.exponents[p.leaf] for p in (*known, *beside)), default=0)
-        told = 0.0
-        for place in known:
-            product = place.times(self._matrix(place, b))
-            told = told + product.sum(0)
+        products = [place.times(self._matrix(place, b)) for place in known]
+        for place, product in zip(known, products, strict=True):
             product = times_power(product, self.exponents[place.leaf] - largest)
             parts.append(Part(place.reading.term(product), self.signs[place]))
         atom = self.groups[i][0]
         if known and unknown and atom in self.kinds.rotations and not outer[atom]:
+            told = np.sum([product.sum(0) for product in products], 0)
             parts += self._passed_on(b, atom, told, known, unknown)
         joints = []
         for place in beside:
