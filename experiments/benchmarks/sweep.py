@@ -46,5 +46,24 @@ def measure(sizes: tuple[int, ...]) -> dict[str, float]:
             "floor": least / matrix_rate(), "memory": memory}  # fmt: skip
 
 
+def orbit() -> dict[str, float]:
+    """A sweep along the orbit of 784-512-512-512-10 and along the segment to its end."""
+    x, y = images(N)
+    params = random_mlp((784, 512, 512, 512, 10), 0)
+    network = mcjax.trace(mlp, params, x[:2])
+    action, _ = mcjax.Action.random(network, jax.random.key(1)).split()
+    construct = once(lambda: mcjax.path.Orbit(action, params).curve)
+    paths = mcjax.path.Orbit(action, params), mcjax.path.Linear(params, action(params))
+    # In turns: what else the machine does slows down both.
+    times = [
+        [once(lambda p=p: mcjax.evaluate(p, mlp, (x, y), T).loss) for p in paths] for _ in range(4)
+    ]
+    seconds, linear = (min(of) for of in zip(*times[1:], strict=True))
+    return {"seconds": seconds, "linear": linear, "construct": construct}
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(tuple(map(int, sys.argv[1].split("-"))))))
+    if sys.argv[1] == "orbit":
+        print(json.dumps(orbit()))
+    else:
+        print(json.dumps(measure(tuple(map(int, sys.argv[1].split("-"))))))

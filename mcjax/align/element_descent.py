@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._threads import one_if_small
 from ..network.axes import Atom
 from ..network.elements import Key, apply_to, multiplied, passed
 from ..network.network import Network
@@ -67,7 +68,9 @@ class ElementDescent(Descent):
         problem: ElementProblem = self.products.problem(self.current, i, settled)  # type: ignore[assignment]
         if not (problem.parts or problem.joints):
             return False
-        before, solution = problem.value(), problem.solve(self.solver)
+        before = problem.value()
+        with one_if_small(max(atom.size for atom in self.groups[i])):
+            solution = problem.solve(self.solver)
         self.statuses[i] = worst(solution.status, LOCAL if self.twice[i] else OPTIMAL)
         least = (0 if self.alone else gain) * (abs(before) + NOTHING * self.size)
         if self.fine:

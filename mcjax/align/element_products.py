@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._threads import one_if_small
 from ..network.axes import Atom
 from ..network.blocks import cut, plan
 from ..network.elements import Key, factors
@@ -88,13 +89,14 @@ class ElementProducts(Products):
             (known if whole else unknown).append(place)
         beside = [p for p in self.joint_places[i] if settled is None or p.others.issubset(settled)]
         largest = max((self.exponents[p.leaf] for p in (*known, *beside)), default=0)
-        for place in known:
-            product = place.times(self._matrix(place, b))
+        products = [place.times(self._matrix(place, b)) for place in known]
+        for place, product in zip(known, products, strict=True):
             product = times_power(product, self.exponents[place.leaf] - largest)
             parts.append(Part(place.reading.term(product), self.signs[place]))
         atom = self.groups[i][0]
-        if unknown and atom in self.kinds.rotations and not self.network.by_atom[atom].outer:
-            parts += self._passed_on(b, i, unknown)
+        if known and unknown and atom in self.kinds.rotations and not outer[atom]:
+            told = np.sum([product.sum(0) for product in products], 0)
+            parts += self._passed_on(b, atom, told, known, unknown)
         joints = []
         for place in beside:
             block_a, block_b = (self._block(place, v) for v in (self.a, b))
@@ -162,41 +164,49 @@ class ElementProducts(Products):
                 bit += 1
         return codes
 
-    def _passed_on(self, b: Arrays, i: int, unknown: Sequence[Place]) -> list[Part]:
+    def _passed_on(
+        self,
+        b: Arrays,
+        atom: Atom,
+        told: np.ndarray,
+        known: Sequence[Place],
+        unknown: Sequence[Place],
+    ) -> list[Part]:
         """Known directions x of a rotated group, passed on by what is not settled.
 
         Whatever is done to the other units of M, M Mᵀ x is rotated as x is; so where the known
         directions are too few to tell a rotation they become more.
+
+        **Arguments:**
+        - `told`: X_A X_Bᵀ of the known directions X of both networks
         """
-        known = [p for p in self.places[i] if p not in unknown]
-        n = self.groups[i][0].size
-        if not known:
+        own = self._gram(self.a, known)
+        with one_if_small(atom.size):
+            values = np.linalg.eigvalsh(own)
+        if (values > _FULL**2 * values.max(initial=0)).sum() >= atom.size:
             return []
-        rows = []
-        for arrays in (self.a, b):
-            flat = [np.concatenate(list(self._matrix(p, arrays)), 1) for p in known]
-            rows.append(np.concatenate(flat, 1))
-        values = np.linalg.svd(rows[0], compute_uv=False)
-        if (values > _FULL * values.max(initial=0)).sum() >= n:
-            return []
-        profit = 0.0
+        profit, tiny = 0.0, np.finfo(float).tiny
         for place in unknown:
-            maps = []
-            for arrays in (self.a, b):
-                m = np.concatenate(list(self._matrix(place, arrays)), 1)
-                gram = m @ m.T
-                maps.append(gram / max(float(np.trace(gram)), np.finfo(float).tiny))
-            moved = list(rows)
+            maps = [self._gram(arrays, [place]) for arrays in (self.a, b)]
+            first, last = (m / max(float(np.trace(m)), tiny) for m in maps)
+            seen, between = own, told
             for _ in range(_PASSES):
-                moved = [g @ x for g, x in zip(maps, moved, strict=True)]
-                scale = float(np.linalg.norm(moved[0]))
+                seen, between = first @ seen @ first, first @ between @ last
+                scale = float(np.trace(seen))  # the squared length of what A's become
                 if not scale:
                     return []  # nothing is passed on
-                moved = [x / scale for x in moved]
-                profit = profit + moved[0] @ moved[1].T
-        weight = float(np.vdot(rows[0], rows[0]))
-        atom = self.groups[i][0]
-        return [Part(Term(np.asarray(profit) * weight, (), (atom,)), {atom: 0})]
+                seen, between = seen / scale, between / scale
+                profit = profit + between
+        return [Part(Term(np.asarray(profit) * np.trace(own), (), (atom,)), {atom: 0})]
+
+    def _gram(self, arrays: Arrays, places: Sequence[Place]) -> np.ndarray:
+        """Σ M Mᵀ in float64: the squares of small directions must not be lost."""
+        total = 0.0
+        for place in places:
+            for m in self._matrix(place, arrays):
+                m = m.astype(np.float64)
+                total = total + m @ m.T
+        return np.asarray(total)
 
 
 __all__ = ["ElementProducts", "Kinds"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._threads import one_if_small
 from ..network.action import Action
 from ..network.balance import balanced
 from ..network.blocks import plan
@@ -34,6 +35,8 @@ _FITS, _TURNS = 100, 20
 # Networks no farther apart are compared in float64, to the end.
 _NEAR = 1e-2
 _GAIN = 1e-4
+# Of one matrix: below what ends the rounds.
+_LAST = 1e-8
 # A distance so much smaller than the networks is rounding.
 _ROUNDING = 1e-12
 
@@ -73,7 +76,7 @@ def descend_whole(
     after = distance(a, applied(action, given))
     if after >= before:  # where nothing moves is nearer
         action, after = Action.identity(network), before
-    size = sum(float(np.vdot(v, v)) for v in a if v is not None)
+    size = sum(_squared(v) for v in a if v is not None)
     alone = descent.alone and not (of_a or of_b)
     status = worst(descent.status, BOUND if stopped else OPTIMAL if alone else LOCAL)
     if after <= _ROUNDING * size:
@@ -99,12 +102,20 @@ def _as(arrays: Arrays, kinds: Sequence[Any]) -> Arrays:
 def distance(a: Arrays, b: Arrays) -> float:
     """‖θ_A − θ_B‖² over float parameters."""
     pairs = zip(a, b, strict=True)
-    return sum(float(np.vdot(x - y, x - y)) for x, y in pairs if x is not None)
+    return sum(_squared(x - y) for x, y in pairs if x is not None)
+
+
+def _squared(v: np.ndarray) -> float:
+    """Its squared length, without BLAS, whose threads only wait for the memory."""
+    flat = v.ravel()
+    return float(np.einsum("i,i->", flat, flat))
 
 
 def applied(action: Action, leaves: Sequence[Any]) -> list[Any]:
     """Float leaves moved by an action, on the host, in their own precision."""
-    permutations = {n: np.asarray(p) for n, p in action.permutations.items()}
+    still = action.network.identity_permutations()
+    every = {n: np.asarray(p) for n, p in action.permutations.items()}
+    permutations = {n: p for n, p in every.items() if (p != still[n]).any()}
     elements = {k: np.asarray(v) for k, v in action.elements.items()}
     return apply_to(action.network, elements, move(action.network, permutations, leaves))
 
@@ -154,7 +165,7 @@ class _Fit:
     def run(self) -> int:
         """Rounds until none improves; how many."""
         value = distance(self.a, self.current)
-        size = sum(float(np.vdot(v, v)) for v in self.a if v is not None)
+        size = sum(_squared(v) for v in self.a if v is not None)
         floor = np.finfo(np.float64).eps ** 2 * size
         outer = {g.atom: g.outer for g in self.network.groups.values()}
         for i in range(_FITS):
@@ -214,12 +225,13 @@ class _Fit:
         network = self.network
         for key in self.matrices:
             group = network.groups[key[0]]
-            sides: list[np.ndarray] = []
-            for leaves in (self.a, self.current):
-                for exponent in (1, -1):
-                    sides.append(_rows(network, key, leaves, exponent))
-            aw, ar, bw, br = sides
-            g = nearest_invertible(aw, bw, ar, br)
+            aw, ar, bw, br = (
+                _rows(network, key, leaves, exponent)
+                for leaves in (self.a, self.current)
+                for exponent in (1, -1)
+            )
+            with one_if_small(group.size):
+                g = nearest_invertible(aw, bw, ar, br, gain=_LAST)
             if np.abs(g - np.eye(group.size)).max(initial=0) > 0:
                 stay = network.identity_permutations()
                 self._take(Action._of(network, stay, {key: g}))

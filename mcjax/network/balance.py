@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._threads import one_if_small
 from ..symmetry.balancing import balancing_matrix, balancing_scale
 from .elements import Key, apply_to, factors, multiplied
 from .network import Network
@@ -66,7 +67,8 @@ def _matrix(network: Network, key: Key, leaves: Sequence[Any]) -> np.ndarray:
     group = network.groups[key[0]]
     nothing = np.zeros((*group.shape, group.size))
     sums = grams(network, key, leaves, leaves)
-    g = balancing_matrix(sums.get(1, nothing), sums.get(-1, nothing))
+    with one_if_small(group.size):
+        g = balancing_matrix(sums.get(1, nothing), sums.get(-1, nothing))
     return (g + np.eye(group.size)) / 2 if twice(network, key) else g
 
 

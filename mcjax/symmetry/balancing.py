@@ -90,11 +90,25 @@ def balancing_matrix(written: Any, read: Any) -> np.ndarray:
     """
     w, r = (np.asarray(m, np.float64) for m in (written, read))
     n = w.shape[-1]
-    pairs = zip(w.reshape(-1, n, n), r.reshape(-1, n, n), strict=True)
-    return np.array([_root(_balancing(*pair)) for pair in pairs]).reshape(w.shape)
+    return _root(_squares(w.reshape(-1, n, n), r.reshape(-1, n, n))).reshape(w.shape)
 
 
-def _balancing(w: np.ndarray, r: np.ndarray) -> np.ndarray:
+def _squares(w: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """g² of stacks of Gram matrices; those that are regular at once."""
+    sizes, vectors = np.linalg.eigh(w)
+    regular = (sizes > _RANK * sizes.max(-1, keepdims=True, initial=0)).all(-1)
+    sizes = np.where(regular[:, None], sizes, 1.0)[:, None]
+    root, inverse = vectors * np.sqrt(sizes), vectors / np.sqrt(sizes)
+    squared, v = np.linalg.eigh(root.swapaxes(1, 2) @ r @ root)
+    regular &= (squared > _RANK * squared.max(-1, keepdims=True, initial=0)).all(-1)
+    half = inverse @ (v * np.where(regular[:, None], squared, 1.0)[:, None] ** 0.25)
+    out = half @ half.swapaxes(1, 2)
+    for i in np.flatnonzero(~regular):
+        out[i] = _of_lower_rank(w[i], r[i])
+    return out
+
+
+def _of_lower_rank(w: np.ndarray, r: np.ndarray) -> np.ndarray:
     """g² of two Gram matrices."""
     sizes, vectors = np.linalg.eigh(w)
     kept = sizes > _RANK * sizes.max(initial=0)
@@ -113,9 +127,10 @@ def _balancing(w: np.ndarray, r: np.ndarray) -> np.ndarray:
     return inverse.T @ inverse
 
 
-def _root(matrix: np.ndarray) -> np.ndarray:
-    sizes, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    return (vectors * np.sqrt(np.maximum(sizes, np.finfo(np.float64).tiny))) @ vectors.T
+def _root(matrices: np.ndarray) -> np.ndarray:
+    sizes, vectors = np.linalg.eigh((matrices + matrices.swapaxes(-1, -2)) / 2)
+    roots = np.sqrt(np.maximum(sizes, np.finfo(np.float64).tiny))[..., None, :]
+    return (vectors * roots) @ vectors.swapaxes(-1, -2)
 
 
 __all__ = ["balancing_matrix", "balancing_scale"]

@@ -14,6 +14,7 @@ import numpy as np
 _POLISH = 3
 _STEPS = 30
 _HALVINGS = 30
+_LEAST = 1e-15
 
 
 def nearest_scale(
@@ -107,7 +108,9 @@ def _roots(coefficients: np.ndarray) -> np.ndarray:
     return out
 
 
-def nearest_invertible(a_written: Any, b_written: Any, a_read: Any, b_read: Any) -> np.ndarray:
+def nearest_invertible(
+    a_written: Any, b_written: Any, a_read: Any, b_read: Any, *, gain: float = _LEAST
+) -> np.ndarray:
     """A local minimum of ‖A_w − g B_w‖² + ‖A_r − g⁻ᵀ B_r‖² over invertible g, from g = 1.
 
     Gauss–Newton: with g = 1 + X the step solves (B_r B_rᵀ) X + X (B_w B_wᵀ) = (A_w − B_w) B_wᵀ −
@@ -116,6 +119,7 @@ def nearest_invertible(a_written: Any, b_written: Any, a_read: Any, b_read: Any)
     **Arguments:**
     - `a_written`, `b_written`: (…, n, columns), incoming weights of the units
     - `a_read`, `b_read`: (…, n, other columns), outgoing weights
+    - `gain`: a step that makes the distance smaller by no more than this part of it is the last
 
     **Returns:** g, (…, n, n)
 
@@ -128,36 +132,64 @@ def nearest_invertible(a_written: Any, b_written: Any, a_read: Any, b_read: Any)
     """
     parts = [np.asarray(v, np.float64) for v in (a_written, b_written, a_read, b_read)]
     n, outer = parts[0].shape[-2], parts[0].shape[:-2]
-    flat = [v.reshape(-1, n, v.shape[-1]) for v in parts]
-    found = [_invertible(*of) for of in zip(*flat, strict=True)]
-    return np.array(found).reshape(*outer, n, n)
-
-
-def _invertible(aw: np.ndarray, bw: np.ndarray, ar: np.ndarray, br: np.ndarray) -> np.ndarray:
-    g, one = np.eye(len(bw)), np.eye(len(bw))
-    value = np.vdot(aw - bw, aw - bw) + np.vdot(ar - br, ar - br)
+    aw, bw, ar, br = (v.reshape(-1, n, v.shape[-1]) for v in parts)
+    (aw, bw), (ar, br) = _few_columns(aw, bw), _few_columns(ar, br)
+    g = np.broadcast_to(np.eye(n), (len(aw), n, n)).copy()
+    value = _squared(aw - bw) + _squared(ar - br)
+    todo = np.arange(len(g))
     for _ in range(_STEPS):
-        p, u = np.linalg.eigh(br @ br.T)
-        q, v = np.linalg.eigh(bw @ bw.T)
-        right = (aw - bw) @ bw.T - br @ (ar - br).T
-        both = np.maximum(p, 0)[:, None] + np.maximum(q, 0)
-        both = np.maximum(both, np.finfo(float).eps * max(both.max(), np.finfo(float).tiny))
-        x = u @ ((u.T @ right @ v) / both) @ v.T
+        x = _step(aw[todo], bw[todo], ar[todo], br[todo])
+        left = np.arange(len(todo))
+        moved = np.zeros(len(todo), bool)
         for _ in range(_HALVINGS):
-            turn = one + x
-            if np.abs(x).max() < 0.9 or np.linalg.cond(turn) < 1e6:
-                w, r = turn @ bw, np.linalg.solve(turn.T, br)
-                reached = np.vdot(aw - w, aw - w) + np.vdot(ar - r, ar - r)
-                if reached <= value:
-                    break
-            x = x / 2
-        else:
-            return g
-        gain, value = value - reached, reached
-        bw, br, g = w, r, turn @ g
-        if gain <= 1e-15 * value or np.abs(x).max() < 1e-15:
+            at, turn = todo[left], np.eye(n) + x[left]
+            w, r = turn @ bw[at], np.linalg.solve(turn.swapaxes(1, 2), br[at])
+            reached = _squared(aw[at] - w) + _squared(ar[at] - r)
+            good = (reached <= value[at]) & _safe(x[left])
+            moved[left[good]] = reached[good] < (1 - gain) * value[at[good]]
+            at, turn = at[good], turn[good]
+            bw[at], br[at], value[at], g[at] = w[good], r[good], reached[good], turn @ g[at]
+            left = left[~good]
+            if not len(left):
+                break
+            x[left] /= 2
+        todo = todo[moved & (np.abs(x).max((1, 2), initial=0) >= _LEAST)]
+        if not len(todo):
             break
-    return g
+    return g.reshape(*outer, n, n)
+
+
+def _few_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the same inner products, in no more columns than there are rows of both."""
+    n = a.shape[1]
+    both = np.concatenate([a, b], 1)
+    if both.shape[2] > 2 * n:
+        both = np.linalg.qr(both.swapaxes(1, 2), mode="r").swapaxes(1, 2)
+    return both[:, :n], both[:, n:].copy()
+
+
+def _squared(v: np.ndarray) -> np.ndarray:
+    return np.einsum("...ij,...ij->...", v, v)
+
+
+def _safe(x: np.ndarray) -> np.ndarray:
+    """Whether 1 + x is far from singular."""
+    safe = np.abs(x).max((1, 2), initial=0) < 0.9
+    if not safe.all():
+        safe[~safe] = np.linalg.cond(np.eye(x.shape[-1]) + x[~safe]) < 1e6
+    return safe
+
+
+def _step(aw: np.ndarray, bw: np.ndarray, ar: np.ndarray, br: np.ndarray) -> np.ndarray:
+    """The step X of each problem, a Sylvester equation with symmetric sides."""
+    to = bw.swapaxes(1, 2)
+    p, u = np.linalg.eigh(br @ br.swapaxes(1, 2))
+    q, v = np.linalg.eigh(bw @ to)
+    right = (aw - bw) @ to - br @ (ar - br).swapaxes(1, 2)
+    both = np.maximum(p, 0)[:, :, None] + np.maximum(q, 0)[:, None, :]
+    eps, tiny = np.finfo(float).eps, np.finfo(float).tiny
+    both = np.maximum(both, eps * np.maximum(both.max((1, 2), keepdims=True, initial=0), tiny))
+    return u @ ((u.swapaxes(1, 2) @ right @ v) / both) @ v.swapaxes(1, 2)
 
 
 __all__ = ["nearest_invertible", "nearest_scale"]
