@@ -40,6 +40,7 @@ PRESETS: Mapping[str, Method] = MappingProxyType(
         "weight-matching": WeightMatching(),
         "weights-full": WeightMatching(symmetry="full"),
         "activation-matching": ActivationMatching(),
+        "activations-full": ActivationMatching(symmetry="full"),
     }
 )
 """Name → method, with the options of the paper that it comes from."""
