@@ -241,18 +241,41 @@ class _Whole:
                     "match_weights(symmetry='full') matches it by weights"
                 )  # fmt: skip
                 continue
-            seen = [answers for answers in self.answers if any(answers.get(k) for k in answers)]
-            hidden = [
-                f.kind for k, f in factors(group)
-                if not any(answers.get(k) for answers in seen)
-                and (f.matrices or group.atom not in self.kinds.rotations)
-            ]  # fmt: skip
+            hidden = self._hidden(name)
             if hidden:
                 out[name] = (
-                    f"no activation compared shows its factors {', '.join(hidden)}; "
+                    f"no activation compared shows all of {' and '.join(map(repr, hidden))}; "
                     "match_weights(symmetry='full', init=…) goes on from here by weights"
                 )
         return out
+
+    def _hidden(self, name: str) -> list[str]:
+        """Kinds of a group's factors of which some element moves no activation compared."""
+        group = self.network.groups[name]
+        mixed = group.atom in self.kinds.rotations
+        of_kind: dict[str, list[Key]] = {}
+        for key, factor in factors(group):
+            if factor.matrices or not mixed:
+                of_kind.setdefault(factor.kind, []).append(key)
+        hidden = []
+        for kind, keys in of_kind.items():
+            rows = [[answers.get(k) or 0 for k in keys] for answers in self.answers]
+            rank = _rank_of_signs(rows) if kind == "sign" else np.linalg.matrix_rank(rows)
+            if rank < len(keys):
+                hidden.append(kind)
+        return hidden
+
+
+def _rank_of_signs(rows: Sequence[Sequence[int]]) -> int:
+    """The rank over the field of two elements."""
+    basis: list[int] = []
+    for row in rows:
+        code = sum((k & 1) << bit for bit, k in enumerate(row))
+        for other in basis:
+            code = min(code, code ^ other)
+        if code:
+            basis.append(code)
+    return len(basis)
 
 
 def _inside(network: Network, units: Sequence[Atom]) -> bool:
@@ -269,7 +292,7 @@ def _letters(m: Moments) -> tuple[str, str, str]:
 
 
 def _gram(m: Moments, atom: Atom, outer: Sequence[Atom]) -> np.ndarray:
-    """Second moments of a group's units, (*group.shape, n), summed over all else that stands there."""
+    """Second moments of a group's units, (*group.shape, n), summed over all others there."""
     fixed, of_a, of_b = _letters(m)
     k = m.units.index(atom)
     names = dict(zip((*m.fixed, *m.units), fixed + of_a, strict=True))

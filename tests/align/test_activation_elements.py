@@ -60,7 +60,8 @@ def test_a_random_element_of_the_whole_group_is_found(network, tap):
     moved = found.action(network)(b)
     assert off(a, b) > 0.5
     assert off(a, moved) < 1e-3  # float32, of covariances
-    assert found.status == "optimal" and not found.unmatched
+    assert found.status == "optimal"
+    assert not found.unmatched
     np.testing.assert_allclose(model(moved, X), model(b, X), rtol=1e-2, atol=1e-3)
 
 
@@ -82,7 +83,7 @@ def test_between_two_networks_deviations_become_the_same(network):
 
 
 def test_what_activations_do_not_show_is_said_and_found_by_weights():
-    """A scale of BatchNorm undoes what is done to the weights before it."""
+    """The scale of a norm takes back the sign of what is written: its tanh does not change."""
 
     def f(p, x):
         return jnp.tanh(norm(x @ p["w"]) * p["scale"]) @ p["out"]
@@ -95,7 +96,7 @@ def test_what_activations_do_not_show_is_said_and_found_by_weights():
     a = mcjax.Action.random(network, jax.random.key(1))(b)
     first = match_activations(network, a, b, x, symmetry="full")
     assert first.status == "incomplete"
-    assert "shows its factors sign" in first.unmatched["w"]
+    assert "shows all of 'sign'" in first.unmatched["w"]
     np.testing.assert_allclose(f(first.action(network)(b), x), f(b, x), rtol=1e-3, atol=1e-4)
     second = match_weights(network, a, b, init=first, symmetry="full")
     assert off(a, second.action(network)(b)) < 1e-4
