@@ -14,6 +14,7 @@ from .problem import Connection, Method, Problem
 from .trained import check_align, check_protocol, end_of
 
 _PROTOCOL = Protocol(epochs=10)
+_WEIGHTS = WeightMatching(symmetry="full")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -30,7 +31,7 @@ class ActionLearning(Method):
     """
 
     protocol: Protocol = _PROTOCOL
-    align: Any = WeightMatching(symmetry="full")
+    align: Any = _WEIGHTS
     interval: tuple[float, float] = (0.4, 0.6)
     optimizer: Any = None
 

@@ -188,6 +188,7 @@ def test_methods_by_activations_and_by_the_loss_move_by_the_whole_group(pair):
     seen = mcjax.connect(network, a, b, "activations-full", x=x)
     learned = with_epochs(PRESETS["learned-full"], 1)
     assert learned.protocol.epochs == 1
+    learned = ActionLearning(Protocol(1, batch=5))
     learned = mcjax.connect(network, a, b, learned, x=x, y=y)
     for made in (seen, learned):
         jax.tree.map(np.testing.assert_array_equal, made.action(b), made.path(1.0))
