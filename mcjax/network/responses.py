@@ -116,7 +116,7 @@ def _moved(
     every = list(range(len(names)))
     if not matrices:
         return np.einsum(element**k, [*own, here], array, every, every)
-    g = element if k == 1 else np.linalg.inv(element).swapaxes(-1, -2)
+    g: Any = element if k == 1 else np.linalg.inv(element).swapaxes(-1, -2)
     result = [there if i == here else i for i in every]
     return np.einsum(g, [*own, there, here], array, every, result)
 
