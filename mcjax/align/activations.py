@@ -19,7 +19,9 @@ from ..transport.groups import solve_groups
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
 from ..transport.terms import Term, add_up, clusters, value_of
+from .activation_elements import match_whole
 from .matching import Matching
+from .whole_group import SYMMETRIES, check_real
 
 STATISTICS = ("correlation", "l2", "inner")
 TAPS = ("post", "pre")
@@ -42,6 +44,7 @@ def match_activations(
     *,
     chunk: int = 500,
     solver: Solver = Exact(),
+    symmetry: str = "permutation",
 ) -> Matching:
     """Permutations that match b's units to a's by their activations (tatro2020, Eq. 2, Alg. 1).
 
@@ -69,6 +72,21 @@ def match_activations(
     positions and blocks; those beyond 1 GiB go into further passes over the data. Profits take
     8 f u² bytes for each distinct set of units that are matched jointly, one set after another.
 
+    With `symmetry="full"`, elements of the whole group of each unit group (`group.structure`), of
+    what activations show of them, by correlation:
+
+    - permutations and signs: the assignment of greatest correlation, each pair with its best signs
+    - scalings: σ_b becomes σ_a on the values that the scale moves (least squares over log σ)
+    - rotations: of greatest Σ ⟨z^a, g z^b⟩ (orthogonal Procrustes), of heads pair by pair
+    - invertible matrices: g = W_a⁻¹ O W_b, where W_a and W_b balance the covariances of what g and
+      what g⁻ᵀ moves in each network (whitening, where only one of them is seen) and O is the
+      rotation of greatest correlation. No least squares: g would shrink with the correlation and
+      become singular. Directions below 1e-6 of the largest variance do not count as shown
+
+    How an activation answers each factor is found by running the model on random parameters near
+    `a`. Values of groups beside each other are left out; `Matching.unmatched` also names what no
+    activation shows, which `match_weights(…, init=matching, symmetry="full")` matches by weights.
+
     **Arguments:**
     - `a`, `b`: parameters of the traced structure
     - `x`: inputs batched on axis 0 (memory maps too, which no device holds whole), or an iterable
@@ -77,11 +95,15 @@ def match_activations(
       applied)
     - `chunk`: examples at a time, at most; every example counts once
     - `solver`: of the assignments; its `search` is of groups that stand beside each other
+    - `symmetry`: `"permutation"` or `"full"`, which is for the correlation alone (the others change
+      with the scales that a group admits) and takes two more passes over the data where groups
+      have invertible matrices
 
     **Returns:** a `Matching`.
 
     **Raises:** `ValueError` for parameters that do not fit the network, inputs or activations that
-    are NaN or infinite, an empty batch or an unknown statistic or tap.
+    are NaN or infinite, an empty batch or an unknown statistic, tap or symmetry; with `"full"` for
+    another statistic and complex parameters.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -95,9 +117,18 @@ def match_activations(
     _check_model.network(network)
     _check.one_of(statistic, STATISTICS, "statistic")
     _check.one_of(tap, TAPS, "tap")
+    _check.one_of(symmetry, SYMMETRIES, "symmetry")
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
     x = checked_inputs(network, x, chunk)
+    if symmetry == "full":
+        if statistic != "correlation":
+            raise ValueError(
+                f"statistic must be 'correlation' with symmetry='full', got {statistic!r}: others "
+                "change with the scales that a group admits"
+            )
+        check_real(network, network.flatten(a, "a"))
+        return match_whole(network, a, b, x, tap, solver)
     state = _State(network, statistic, solver, dict(network.identity_permutations()))
     while state.match(a, b, x, tap):
         pass  # once, unless groups stand only on arrays too large to be matched jointly

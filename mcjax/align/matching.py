@@ -25,12 +25,12 @@ class Matching:
       `"total"`; higher is better unless `minimised`
     - `status`: `"optimal"` (proved: no permutations have a better objective), `"local optimum"`,
       `"stopped at a bound"` (of work), `"entropic"` or `"not converged"` (Sinkhorn's plans,
-      rounded), `"heuristic"` (by a solver that proves nothing), `"incomplete"` (some groups have
-      not been matched)
+      rounded), `"heuristic"` (by a solver that proves nothing), `"incomplete"` (some groups, or
+      factors of theirs, have not been matched)
     - `statuses`: where groups are solved one by one, group name → one of these, `"unmatched"`
       instead of `"incomplete"`
     - `sweeps`: of coordinate descent
-    - `unmatched`: groups that stay as they are → why
+    - `unmatched`: groups that stay as they are, or of which factors do → why
     - `dead`: group name → number of units that never vary in a or b
     """
 

@@ -20,9 +20,8 @@ from ..transport.solvers import Exact, Solver, as_solver
 from .descent import MAX_SWEEPS, Descent
 from .matching import Matching
 from .parameters import Arrays, float_arrays
-from .whole_group import descend_whole
+from .whole_group import SYMMETRIES, check_real, descend_whole
 
-SYMMETRIES = ("permutation", "full")
 _ROUNDING = 1e-7
 
 
@@ -98,7 +97,7 @@ def match_weights(
     rng = np.random.default_rng(seed_of(key))
     of_a, of_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
     if symmetry == "full":
-        _real(network, of_a)
+        check_real(network, of_a)
         action = None if init is None else _action(network, init)
         return descend_whole(
             network, of_a, of_b, rng, restarts=restarts, start=action, solver=solver
@@ -152,15 +151,6 @@ def descend(
         sweeps=sweeps,
         metadata={"restarts": restarts},
     )
-
-
-def _real(network: Network, arrays: Arrays) -> None:
-    for name, leaf in zip(network.leaf_names, arrays, strict=True):
-        if leaf is not None and np.iscomplexobj(leaf):
-            raise ValueError(
-                f"symmetry='full' is for real parameters, and leaf {name!r} is {leaf.dtype}; "
-                "'permutation' takes complex ones"
-            )
 
 
 def _action(network: Network, init: Any) -> Action:

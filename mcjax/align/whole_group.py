@@ -29,6 +29,7 @@ from .element_descent import ElementDescent
 from .matching import Matching
 from .parameters import Arrays, move
 
+SYMMETRIES = ("permutation", "full")
 # Enough for two networks of one orbit to differ by what keeps lengths alone.
 _ROUNDS, _STILL = 40, 1e-5
 _FITS, _TURNS = 100, 20
@@ -92,6 +93,16 @@ def descend_whole(
         sweeps=sweeps,
         metadata={"restarts": restarts},
     )
+
+
+def check_real(network: Network, leaves: Sequence[Any]) -> None:
+    """Raise for complex parameters: elements of larger groups are of real ones."""
+    for name, leaf in zip(network.leaf_names, leaves, strict=True):
+        if leaf is not None and np.iscomplexobj(leaf):
+            raise ValueError(
+                f"symmetry='full' is for real parameters, and leaf {name!r} is {leaf.dtype}; "
+                "'permutation' takes complex ones"
+            )
 
 
 def _as(arrays: Arrays, kinds: Sequence[Any]) -> Arrays:
@@ -251,4 +262,4 @@ def _rows(network: Network, key: Key, leaves: Sequence[Any], exponent: int) -> n
     return np.concatenate(found, -1)
 
 
-__all__ = ["applied", "descend_whole", "distance"]
+__all__ = ["SYMMETRIES", "applied", "check_real", "descend_whole", "distance"]

@@ -3,6 +3,7 @@
 from .aligned import ActivationMatching, WeightMatching
 from .connect import connect
 from .layerwise import Butterfly, LayerByLayer, WeightAdjustment
+from .learned import ActionLearning
 from .motions import OT, Arc, Linear, Motion
 from .named import PRESETS, method_of, with_epochs, with_protocol
 from .pam import Pam, PamFit
@@ -14,6 +15,7 @@ __all__ = [
     "FLOWS",
     "OT",
     "PRESETS",
+    "ActionLearning",
     "ActivationMatching",
     "Arc",
     "Butterfly",

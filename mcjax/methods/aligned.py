@@ -9,7 +9,7 @@ from .. import _check
 from .._inputs import per_example
 from ..align import Matching, match_activations, match_weights
 from ..align.activations import STATISTICS, TAPS
-from ..align.weights import SYMMETRIES
+from ..align.whole_group import SYMMETRIES
 from ..path import Linear as Segment
 from .problem import Connection, Method, Problem
 
@@ -67,13 +67,15 @@ class ActivationMatching(Method):
     - `tap`: `"post"` or `"pre"` activations
     - `examples`: the first so many of x are looked at, None for all (tatro2020 aligns on 10,000
       training images)
+    - `symmetry`: `"permutation"`, or `"full"` for scales, signs and matrices too, as far as
+      activations show them
     """
 
     statistic: str = "correlation"
     tap: str = "post"
     examples: int | None = 10_000
+    symmetry: str = "permutation"
 
-    label = "Activation matching"
     source = "tatro2020, Alg. 1"
     needs_inputs = "sample"
     moves_end = True
@@ -81,13 +83,21 @@ class ActivationMatching(Method):
     def __post_init__(self) -> None:
         _check.one_of(self.statistic, STATISTICS, "statistic")
         _check.one_of(self.tap, TAPS, "tap")
+        _check.one_of(self.symmetry, SYMMETRIES, "symmetry")
         if self.examples is not None:
             _check.positive(self.examples, "examples")
+
+    @property
+    def label(self) -> str:
+        whole = ", whole group" if self.symmetry == "full" else ""
+        return f"Activation matching{whole}"
 
     def connect(self, problem: Problem) -> Connection:
         p = problem
         some: Any = per_example(lambda v: v[: self.examples], p.x)
-        matching = match_activations(p.network, p.a, p.b, some, self.statistic, self.tap)
+        matching = match_activations(
+            p.network, p.a, p.b, some, self.statistic, self.tap, symmetry=self.symmetry
+        )
         return segment_to(p, matching)
 
 

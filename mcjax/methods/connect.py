@@ -57,6 +57,10 @@ def connect(
       matrices, whatever the groups of the network are
     - `"activation-matching"`, `ActivationMatching(statistic=…)`: the segment to B aligned by
       activations (tatro2020, Alg. 1)
+    - `"activations-full"`, `ActivationMatching(symmetry="full")`: by all that activations show of
+      the groups
+    - `"learned-full"`, `ActionLearning(align=…)`: the segment to B moved by an element of the whole
+      group that the loss has taught, from `"weights-full"` on
     - `Flow(model)`: by a connection model of `mcjax.flows` (anokhin2020, Sec. 3.3)
     - `WithSwaps(method)`: the path of a method that permutes B's units, led back to B itself
     - any object with `connect(problem) -> Connection`: see `mcjax.methods.Method`

@@ -13,6 +13,7 @@ from ..path import Bezier, PolygonalChain
 from ..training.protocol import Protocol, tatro2020
 from .aligned import ActivationMatching, WeightMatching
 from .layerwise import Butterfly, LayerByLayer, WeightAdjustment
+from .learned import ActionLearning
 from .motions import OT, Arc, Linear
 from .pam import Pam
 from .problem import Method, traits_of
@@ -40,6 +41,8 @@ PRESETS: Mapping[str, Method] = MappingProxyType(
         "weight-matching": WeightMatching(),
         "weights-full": WeightMatching(symmetry="full"),
         "activation-matching": ActivationMatching(),
+        "activations-full": ActivationMatching(symmetry="full"),
+        "learned-full": ActionLearning(),
     }
 )
 """Name → method, with the options of the paper that it comes from."""

@@ -23,6 +23,7 @@ from .permuting import touches
 from .rules.constants import KNOWN
 from .structure import Structure
 from .symmetry.factors import KINDS
+from .taps import multiplies_data
 from .verify import Verification
 
 _SHOWN = 4
@@ -315,6 +316,11 @@ class Network(Structure):
             limit = f" ({group.structure.limit})" if group.structure.limit else ""
             lines.append(f"{group.name} {group.shape}: {group.symmetry}{limit}")
             lines += self._describe_beside(group)
+        if self.groups and multiplies_data(self.analysis.program, len(self.leaf_types)):
+            lines.append(
+                "not searched for: queries and keys under rotary embeddings also keep a rotation "
+                "of each rotated plane"
+            )
         for name, role, axes in zip(self.leaf_names, self.roles, self.leaf_axes, strict=True):
             described = " × ".join(self._describe(e) for e in axes) or "scalar"
             lines.append(f"{name:<{width}}  {role:<8}  {described}")

@@ -53,6 +53,15 @@ def observed(program: Program, n_leaves: int) -> Observed:
     return Observed(values, found, data)
 
 
+def multiplies_data(program: Program, n_leaves: int) -> bool:
+    """Whether values that depend on the data are contracted with each other, as in attention."""
+    data = observed(program, n_leaves).data
+    return any(
+        e.name == "dot_general" and all(o in data for o in e.inputs)
+        for e in program.all_equations()
+    )
+
+
 def _spread(program: Program, data: set[int]) -> None:
     """Add everything that depends on what is in `data`."""
     for equation in program.equations:

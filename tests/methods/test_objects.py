@@ -11,6 +11,7 @@ import mcjax
 from mcjax.methods import (
     OT,
     PRESETS,
+    ActionLearning,
     ActivationMatching,
     Arc,
     Butterfly,
@@ -171,6 +172,28 @@ def test_an_end_moved_by_the_whole_group(pair, tmp_path):
     pam = Pam(Protocol(1, batch=5), WeightMatching(symmetry="full"))
     with pytest.raises(ValueError, match="PAM learns permutations"):
         mcjax.connect(network, a, b, pam, x=x, y=y)
+
+
+def test_methods_by_activations_and_by_the_loss_move_by_the_whole_group(pair):
+    case, network, a, b = pair
+    b = mcjax.Action.random(network, jax.random.key(4))(b)
+    x, y = case.inputs(20), np.arange(20) % 4
+    seen = mcjax.connect(network, a, b, "activations-full", x=x)
+    learned = with_epochs(PRESETS["learned-full"], 1)
+    assert learned.protocol.epochs == 1
+    learned = ActionLearning(Protocol(1, batch=5))
+    learned = mcjax.connect(network, a, b, learned, x=x, y=y)
+    for made in (seen, learned):
+        jax.tree.map(np.testing.assert_array_equal, made.action(b), made.path(1.0))
+        outputs = (case.run(p, case.x) for p in (b, made.path(1.0)))
+        np.testing.assert_allclose(*outputs, rtol=1e-3, atol=1e-4)
+        assert "positive" in made.elements["Dense_0"]
+    assert learned.status in ("improved", "not improved")
+    assert learned.metadata["objective after"] <= learned.metadata["objective before"]
+    with pytest.raises(ValueError, match="align must be a method that brings"):
+        ActionLearning(align=PRESETS["linear"])
+    with pytest.raises(ValueError, match="symmetry must be"):
+        ActivationMatching(symmetry="all")
 
 
 @pytest.mark.parametrize("inner", [OT(), WeightMatching(), ONE])
