@@ -52,7 +52,7 @@ class Bypassed:
 
     def path(self, pair: int) -> PolygonalChain:
         """The chain of a pair, as a path of inputs."""
-        return PolygonalChain(list(self.points[pair]))
+        return PolygonalChain(tuple(self.points[pair]))
 
     def summary(self) -> str:
         """How many pairs are joined, by how many points, and from which height to which."""

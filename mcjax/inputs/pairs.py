@@ -38,8 +38,7 @@ def checked_pairs(pairs: Any) -> tuple[Any, Any]:
             f"pairs: x_c is {c.dtype} of shape {c.shape}, expected {a.dtype} of shape {a.shape} "
             "as x_a"
         )
-    axes = tuple(range(1, a.ndim))
-    same = np.flatnonzero(np.all(np.asarray(a == c), axis=axes)) if axes else ()
+    same = np.flatnonzero(np.all(np.asarray(a == c).reshape(len(a), -1), axis=1))
     if len(same):
         raise ValueError(f"pairs: A = C in pair {same[0]} ({len(same)} of {len(a)}): no path")
     return a, c
