@@ -43,7 +43,7 @@ LEVELS = [
     {"transport", "path", "attacks"},
     {"evaluation", "adjust", "training"},
     {"flows", "align"},
-    {"methods", "merge", "theory"},
+    {"methods", "merge", "theory", "inputs"},
     {
         "data",
         "models",

@@ -59,11 +59,11 @@ def draw_curves(
     apart = given is None and len(kinds) > 1 and len(curves) > _CROWDED
     rows = [(kind,) for kind in kinds] if apart else [tuple(kinds)]
     columns = len(names) if apart else _columns(len(names))
-    with _style(given is None):
+    with house_style(given is None):
         panels, figure = (
             (given, given[0].figure)
             if given is not None
-            else _panels(len(names) * len(rows), columns)
+            else new_panels(len(names) * len(rows), columns)
         )
         styles = {s: _STYLES.get(s, "-") if len(rows[0]) > 1 else "-" for s in kinds}
         places = [(splits, name) for splits in rows for name in names]
@@ -105,7 +105,7 @@ def _metrics(every: Sequence[Any], asked: Sequence[str] | None) -> list[str]:
     return names
 
 
-def _style(own: bool) -> Any:
+def house_style(own: bool) -> Any:
     import matplotlib
 
     style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
@@ -117,7 +117,7 @@ def _columns(n: int) -> int:
     return n if n <= _COLUMNS else min(_COLUMNS, -(-n // 2))
 
 
-def _panels(n: int, columns: int) -> tuple[np.ndarray, Any]:
+def new_panels(n: int, columns: int) -> tuple[np.ndarray, Any]:
     from matplotlib.figure import Figure
 
     rows = -(-n // columns)

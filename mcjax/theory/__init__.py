@@ -18,6 +18,14 @@ from .linear_networks import (
     permute_linear,
 )
 from .orbits import OrbitDistance, distance_to_hyperbola, distance_to_orbit
+from .percolation import (
+    Percolation,
+    cell_side,
+    infinite_cluster,
+    lipschitz_bound,
+    outside_infinite_cluster,
+    percolate,
+)
 from .permuted_barrier import PermutedBarrier, permuted_barrier
 from .rescaling import (
     barrier_height,
@@ -36,12 +44,14 @@ __all__ = [
     "LinearMinimum",
     "OrbitComponents",
     "OrbitDistance",
+    "Percolation",
     "PermutedBarrier",
     "act_between",
     "alignment_bound",
     "approximate_action",
     "barrier_height",
     "bounded_barrier",
+    "cell_side",
     "chord_bound",
     "component_count",
     "component_label",
@@ -51,8 +61,12 @@ __all__ = [
     "distance_to_hyperbola",
     "distance_to_orbit",
     "group_components",
+    "infinite_cluster",
     "level_set_components_bound",
+    "lipschitz_bound",
     "orbit_components",
+    "outside_infinite_cluster",
+    "percolate",
     "permute_linear",
     "permuted_barrier",
     "residual_component",

@@ -1,0 +1,178 @@
+"""Barriers that are planted: a hill with a way around, a wall without one."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mcjax
+from mcjax.inputs import Bypass, bypass, interpolate
+from mcjax.inputs.around import Descent, Fixed, _objective, lead_around
+from mcjax.tasks import REGRESSION
+
+AT = np.array([0.0, -0.2, 0.1], np.float32)
+HILL = {"at": AT, "steep": np.float32(4)}
+QUICK = Bypass(0.05, points=41, steps=96, block=8, learning_rate=0.05)
+RNG = np.random.default_rng(0)
+N = 11
+A, C = ((np.array([s, 0, 0]) + 0.05 * RNG.normal(size=(N, 3))).astype(np.float32) for s in (-1, 1))
+Y = np.zeros((N, 1), np.float32)
+
+
+def hill(params, x):
+    return jnp.exp(-params["steep"] * jnp.sum((x - params["at"]) ** 2, -1, keepdims=True))
+
+
+def wall(params, x):
+    """As high everywhere on x₁ = 0: in the hyperplane nothing falls."""
+    return jnp.exp(-params["steep"] * x[:, :1] ** 2)
+
+
+def losses_in_numpy(x):
+    return np.exp(-8 * np.sum((x.astype(np.float64) - AT) ** 2, -1))
+
+
+def test_the_hill_is_bypassed():
+    made = bypass(hill, HILL, (A, C), Y, QUICK, task=REGRESSION)
+    assert made.status.tolist() == ["below delta"] * N
+    assert (made.direct.height > 0.3).all()
+    for i, points in enumerate(made.points):
+        np.testing.assert_array_equal(points[[0, -1]], [A[i], C[i]])
+        t = np.linspace(0, 1, 200)[:, None]
+        fine = [(1 - t) * a + t * c for a, c in itertools.pairwise(points)]
+        highest = losses_in_numpy(np.concatenate(fine)).max()
+        assert highest <= 0.05 * 1.02
+        assert highest == pytest.approx(made.height[i], rel=0.02)
+    assert "11 below delta" in made.summary()
+    middle = made.path(0)(0.5)
+    if len(made.points[0]) == 3:
+        np.testing.assert_allclose(middle, made.points[0][1], rtol=1e-6)
+
+
+def test_a_lower_delta_needs_more_rounds_and_they_are_bounded():
+    deep = Bypass(0.005, 5, 31, 41, 300, 10, 0.5, 0.05)
+    made = bypass(hill, HILL, (A[:2], C[:2]), Y[:2], deep, task=REGRESSION)
+    assert made.status.tolist() == ["below delta"] * 2
+    assert max(map(len, made.points)) > 3
+    for bound in ({"depth": 1}, {"inserted": 1}):
+        shallow = Bypass(
+            0.005, points=41, steps=300, block=10, margin=0.5, learning_rate=0.05, **bound
+        )
+        made = bypass(hill, HILL, (A[:2], C[:2]), Y[:2], shallow, task=REGRESSION)
+        assert [len(p) for p in made.points] == [3, 3]
+        assert made.status.tolist() == ["budget spent"] * 2
+        assert (made.height > 0.005).all()
+
+
+def test_what_cannot_be_bypassed_is_said():
+    a, c = np.float32([[-1, 0, 0]]), np.float32([[1, 0, 0]])
+    made = bypass(wall, HILL, (a, c), Y[:1], QUICK, task=REGRESSION)
+    assert made.status.tolist() == ["stuck"]
+    np.testing.assert_allclose(made.points[0][1], 0, atol=1e-6)
+    inside = np.concatenate([A[:1], AT[None]])
+    made = bypass(hill, HILL, (inside, C[:2]), Y[:2], QUICK, task=REGRESSION)
+    assert made.status.tolist() == ["below delta", "ends above delta"]
+    assert len(made.points[1]) == 2
+    holes = lambda p, x: jnp.where(x[:, :1] > 0.5, jnp.nan, hill(p, x))
+    made = bypass(holes, HILL, (A[:1], C[:1]), Y[:1], QUICK, task=REGRESSION)
+    assert made.status.tolist() == ["not finite"]
+    assert np.isnan(made.height[0])
+
+
+def fixed_of(rows):
+    a, c = A[rows], C[rows]
+    normal = (c - a) / np.linalg.norm(c - a, axis=1, keepdims=True)
+    return Fixed((a + c) / 2, normal, (Y[rows],))
+
+
+def test_the_steps_are_adams_projected_and_stay_in_the_hyperplane():
+    """Against Adam in float64 by hand, with the gradient of the hill in closed form."""
+    how = Bypass(1e-9, steps=7, block=3, learning_rate=0.05, deviation=0.3)
+    fixed = fixed_of(np.arange(4))
+    found = lead_around(Descent(hill, REGRESSION, how, 64), HILL, fixed)
+    start, normal = (np.asarray(v, np.float64) for v in (fixed.start, fixed.normal))
+    b, m, v = start, 0.0, 0.0
+    for k in range(1, 8):
+        slope = -16 * (b - AT) * losses_in_numpy(b)[:, None] + 0.3 * 2 * (b - start) / 3
+        m, v = 0.9 * m + 0.1 * slope, 0.999 * v + 0.001 * slope**2
+        update = -0.05 * (m / (1 - 0.9**k)) / (np.sqrt(v / (1 - 0.999**k)) + 1e-8)
+        b = b + update - (update * normal).sum(1, keepdims=True) * normal
+    np.testing.assert_allclose(found, b, atol=1e-5)
+    assert np.abs(((found - start) * normal).sum(1)).max() < 1e-6
+    assert np.abs(found - start).max() > 0.1
+
+
+def test_together_is_one_by_one_whatever_the_batch():
+    apart = [
+        lead_around(Descent(hill, REGRESSION, QUICK, 64), HILL, fixed_of([i])) for i in range(N)
+    ]
+    for chunk in (64, 3):
+        found = lead_around(Descent(hill, REGRESSION, QUICK, chunk), HILL, fixed_of(np.arange(N)))
+        np.testing.assert_allclose(found, np.concatenate(apart), atol=1e-5)
+
+
+def test_pixel_differences_are_summed_and_the_deviation_is_a_mean():
+    """On a flat loss the objective is the penalties."""
+    image = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
+    moved = RNG.normal(size=image.shape).astype(np.float32)
+    how = Bypass(deviation=0.7, roughness=0.01)
+    flat = lambda p, x: 0 * x.reshape(len(x), -1)[:, :1] + p["at"][0]
+    fixed = Fixed(image, image, (Y[:2],))
+    found = _objective(Descent(flat, REGRESSION, how, 2), HILL, fixed, jnp.asarray(image + moved))
+    rough = np.abs(moved[:, 1:] - moved[:, :-1]).sum() + np.abs(np.diff(moved, axis=2)).sum()
+    expected = sum(0.7 * (m**2).mean() for m in moved) + 0.01 * rough
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_convolutional_classifier():
+    """Steps from the host, where loops are slow for convolutions."""
+
+    def apply(p, x):
+        x = jax.lax.conv_general_dilated(
+            x, p["k"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jnp.maximum(x, 0).mean((1, 2)) * 3
+
+    params = {"k": RNG.normal(size=(3, 3, 1, 4)).astype(np.float32)}
+    x = RNG.normal(size=(40, 5, 5, 1)).astype(np.float32) * 2
+    y = np.asarray(jnp.argmax(apply(params, x), -1))
+    label = int(np.bincount(y).argmax())
+    x = x[y == label][:6]
+    labels = np.full(3, label)
+    direct = interpolate(apply, params, (x[:3], x[3:]), labels, 21)
+    delta = float(np.maximum(direct.loss[:, 0], direct.loss[:, -1]).max() * 1.01)
+    how = Bypass(delta, points=21, steps=20, block=8, learning_rate=0.05)
+    made = bypass(apply, params, (x[:3], x[3:]), labels, how)
+    np.testing.assert_allclose(made.direct.loss, direct.loss, atol=1e-6)
+    assert set(made.status) <= {"below delta", "budget spent", "stuck"}
+    again = [interpolate(apply, params, (p[:-1], p[1:]), np.full(len(p) - 1, label), 21)
+             for p in made.points]  # fmt: skip
+    np.testing.assert_allclose(made.height, [v.height.max() for v in again], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delta": 0.0}, "delta must be positive and finite"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive"),
+        ({"depth": 0}, "depth must be a positive integer"),
+        ({"points": 2}, "points must be 3 or more"),
+        ({"margin": 2.0}, r"margin must lie in \(0, 1\]"),
+        ({"deviation": -1.0}, "deviation must be ≥ 0"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        Bypass(**options)
+
+
+def test_bad_pairs():
+    with pytest.raises(ValueError, match="A = C in pair 0"):
+        bypass(hill, HILL, (A, A), Y, task=REGRESSION)
+    with pytest.raises(ValueError, match=r"how must be a mcjax\.inputs\.Bypass"):
+        bypass(hill, HILL, (A, C), Y, 0.1, task=REGRESSION)  # type: ignore[arg-type]
+    assert isinstance(mcjax.inputs.Bypass(), Bypass)
