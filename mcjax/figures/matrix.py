@@ -53,7 +53,7 @@ def draw_matrix(
         panel.set(xlabel="network", ylabel="network")
         for i, j in zip(*np.nonzero(~np.ma.getmaskarray(shown)), strict=True):
             if n <= _WRITTEN:
-                dark = image.norm(shown[i, j]) > 0.5
+                dark = float(image.norm(float(shown[i, j]))) > 0.5  # type: ignore[arg-type]
                 colour = "white" if dark else "black"
                 panel.text(j, i, f"{shown[i, j]:.2g}", ha="center", va="center", color=colour)
         if path is not None:
