@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._inputs import length
 from .._stream import is_batches
 from .._types import Params
 from ..network.network import Network
@@ -53,11 +54,11 @@ def second_moments(
     wanted = [Wanted(k, 0) for k in layers]
     found = [matrix_form(network.analysis.program, network.layers[k],
                          network.layers[k].contraction) for k in layers]  # fmt: skip
-    inputs = inputs_of(network, x, wanted, chunk)
+    inputs, examples = inputs_of(network, x, wanted, chunk), length(network.inputs(x))
     (of_layers,) = moments_along(network, Linear(params, params), [0.0], wanted, [params], inputs)
     out = []
     for k, form, normals in zip(layers, found, of_layers, strict=True):
-        samples = inputs.n * samples_per_example(network, network.layers[k], form)
+        samples = examples * samples_per_example(network, network.layers[k], form)
         out.append(LayerMoment(k, form, np.stack([n.gram for n in normals]) / samples))
     return out
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from .. import _check
 from .._compiled import compiled
 from .._static import pack, unpack
-from .._tree import squared_distance
+from .._tree import squared_distance, stack
 from .._types import ApplyFn, Params
 from ..network.network import Network
-from ..path import Linear, Segments
+from ..path import Family, Linear, Segments
 from ..path.segments import checked_networks
 from ..tasks import CLASSIFICATION, Task
 from .along import Settings, evaluated
@@ -71,59 +73,57 @@ def evaluate_pairs(
     if isinstance(statistics, Statistics):
         raise ValueError("statistics: Statistics are of one path; pass inputs to estimate from")
     ts, how = time_grid(t), Settings(task, statistics, mesh=mesh, chunk=chunk, t_batch=t_batch)
-    if align is None:
-        values, metadata = _at_once(trees, model, data, ts, how)
-        distance = compiled(_distance)
-        distances = [distance(trees[i], trees[j]) for i, j in _pairs(len(trees))]
-    else:
-        values, metadata, distances = _one_by_one(trees, align, model, data, ts, how)
+    rows: list[dict[str, np.ndarray]] = []
+    distances: list[float] = []
+    metadata: dict[str, Any] = {}
+    for part in _at_once(trees, ts) if align is None else _one_by_one(trees, align, ts):
+        found, metadata = evaluated(
+            part.family, model, data, part.coordinates, how, where=part.where
+        )  # fmt: skip
+        rows.append({k: v.reshape(-1, len(ts)) for k, v in found.values.items()})
+        distances += part.distances
+    values = {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+    if align is not None:
         metadata = {**metadata, "aligned": getattr(align, "__name__", type(align).__name__)}
-    return PairwiseCurves(
-        len(trees), ts, values, np.asarray(distances, np.float64), task, metadata
-    )  # fmt: skip
+    return PairwiseCurves(len(trees), ts, values, np.array(distances), task, metadata)
 
 
-def _pairs(n: int) -> np.ndarray:
-    return np.stack(np.triu_indices(n, 1), -1)
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Some of the pairs, as one family; `where` names its points, `distances` are the pairs'."""
+
+    family: Family
+    coordinates: Any
+    where: Callable[[int], str]
+    distances: list[float]
 
 
-def _at_once(
-    trees: list[Params], model: ApplyFn | Network, data: Any, ts: np.ndarray, how: Settings
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Metric → (pairs, T) of all segments in one sweep, and what it is of."""
-    pairs = _pairs(len(trees))
+def _at_once(trees: list[Params], ts: np.ndarray) -> Iterator[_Part]:
+    """All segments as one family."""
+    pairs = np.stack(np.triu_indices(len(trees), 1), -1)
     i, j = (np.repeat(v, len(ts)) for v in pairs.T)
-    t = np.tile(ts, len(pairs)).astype(np.float32)
-    found, metadata = evaluated(
-        Segments.between(trees), model, data, (i, j, t), how,
-        where=lambda k: f"t = {t[k]:g} from network {i[k]} to {j[k]}",
+    t = np.tile(ts, len(pairs)).astype(jnp.result_type(float))
+    yield _Part(
+        Segments(stack(trees)), (i, j, t), lambda k: f"t = {t[k]:g} from network {i[k]} to {j[k]}",
+        [_distance(trees[i], trees[j]) for i, j in pairs],
     )  # fmt: skip
-    return {k: v.reshape(len(pairs), len(ts)) for k, v in found.values.items()}, metadata
 
 
 def _one_by_one(
-    trees: list[Params], align: Callable[[Params, Params], Params], model: ApplyFn | Network,
-    data: Any, ts: np.ndarray, how: Settings,
-) -> tuple[dict[str, np.ndarray], dict[str, Any], list[Any]]:  # fmt: skip
-    """The same pair by pair, of networks that are aligned for each, with their distances."""
-    rows: list[Any] = []
-    metadata: dict[str, Any] = {}
-    distances = []
-    for i, j in _pairs(len(trees)).tolist():
-        first = unpack(trees[i])
-        moved = align(first, unpack(trees[j]))
-        path = Linear(first, moved)
-        found, metadata = evaluated(
-            path, model, data, ts, how,
-            where=lambda k, i=i, j=j: f"t = {ts[k]:g} from network {i} to {j}",
+    trees: list[Params], align: Callable[[Params, Params], Params], ts: np.ndarray
+) -> Iterator[_Part]:
+    """One segment after the other, to a network that is aligned for it."""
+    for i, j in zip(*np.triu_indices(len(trees), 1), strict=True):
+        moved = align(unpack(trees[i]), unpack(trees[j]))
+        yield _Part(
+            Linear(unpack(trees[i]), moved), ts,
+            lambda k, i=i, j=j: f"t = {ts[k]:g} from network {i} to {j}",
+            [_distance(trees[i], pack(moved))],
         )  # fmt: skip
-        rows.append(found.values)
-        distances.append(compiled(_distance)(trees[i], pack(moved)))
-    return {k: np.stack([r[k] for r in rows]) for k in rows[0]}, metadata, distances
 
 
-def _distance(a: Params, b: Params) -> Any:
-    return squared_distance(a, b) ** 0.5
+def _distance(a: Params, b: Params) -> float:
+    return float(np.sqrt(compiled(squared_distance)(a, b)))
 
 
 __all__ = ["evaluate_pairs"]

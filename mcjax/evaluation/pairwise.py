@@ -106,7 +106,7 @@ class PairwiseCurves:
         out[np.arange(n), np.arange(n)] = [*first[:1], *last[: n - 1]]
         return out
 
-    def mean(
+    def mean_barrier(
         self, convention: str = "chord", metric: str | None = None, level: float = 0.95
     ) -> PairMean:
         """The mean of the barriers over pairs, with an interval over networks.
@@ -136,7 +136,7 @@ class PairwiseCurves:
         spans = len(self.t) > 1 and self.t[0] == 0 and self.t[-1] == 1
         for convention, words in (("chord", "above the chord"), ("endpoint", "above the ends")):
             if spans and self.task.loss in self.values:
-                lines.append(f"   barrier: {self.mean(convention)} {words}")
+                lines.append(f"   barrier: {self.mean_barrier(convention)} {words}")
         for name in self.task.worse:
             worst = [c.worst(name) for c in self._curves()]
             lines.append(f"{name:>10}: worst {np.mean(worst):.4f} on average over pairs")

@@ -65,7 +65,8 @@ def wasserstein(
     from scipy.spatial.distance import cdist
 
     scale = max(float(np.abs(v).max()) for v in points) or 1.0  # no square overflows or vanishes
-    found = solve(Problem(cdist(*(v / scale for v in points)) ** p, a, b), solver)
+    distances = cdist(points[0] / scale, points[1] / scale)
+    found = solve(Problem(distances**p, a, b), solver)
     least = max(found.value, 0.0)
     with np.errstate(over="ignore", under="ignore"):
         value = float(np.float64(scale) ** p * least)

@@ -45,6 +45,9 @@ def test_all_pairs_are_one_evaluation_a_pair(options):
                 expected = alone.barrier(convention)
                 assert found.barriers(convention)[i, j] == pytest.approx(expected, rel=1e-4)
     matrix = found.barriers()
+    mean = found.mean_barrier()
+    assert mean.mean == pytest.approx(matrix[np.triu_indices(4, 1)].mean())
+    assert mean.low < mean.mean < mean.high
     np.testing.assert_array_equal(matrix, matrix.T)
     middle = found.at_middle()
     assert middle[1, 2] == found.curve(1, 2).loss[2]
@@ -100,8 +103,9 @@ def test_statistics_are_the_two_networks_own():
         {"w": jnp.asarray(rng.normal(size=(40, 3)), jnp.float32), "mean": jnp.full(3, float(k)),
          "var": jnp.full(3, k + 1.0)} for k in range(3)
     ]  # fmt: skip
-    with pytest.warns(mcjax.evaluation.StatisticsWarning):
+    with pytest.warns(mcjax.evaluation.StatisticsWarning) as warned:
         found = evaluate_pairs(some, g, data(), 3)
+    assert warned[0].filename == __file__
     with pytest.warns(mcjax.evaluation.StatisticsWarning):
         alone = mcjax.evaluate(mcjax.path.Linear(some[1], some[2]), g, data(), 3)
     np.testing.assert_allclose(found.curve(1, 2).loss, alone.loss, rtol=1e-5)
