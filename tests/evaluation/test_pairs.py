@@ -17,17 +17,20 @@ def f(p, x):
 
 
 def networks(n, width=5, seed=0):
+    """The network whose labels `data` has, its units in other orders, and some noise."""
     rng = np.random.default_rng(seed)
-    shapes = {"b": (width,), "w1": (40, width), "w2": (width, 3)}
-    return [
-        {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
-        for _ in range(n)
-    ]
+    w1, b, w2 = (rng.normal(size=s) for s in ((40, width), width, (width, 3)))
+    found = []
+    for p in [rng.permutation(width) for _ in range(n)]:
+        one = {"w1": w1[:, p], "b": b[p], "w2": w2[p]}
+        found.append({k: jnp.asarray(v + 0.1 * rng.normal(size=v.shape), jnp.float32)
+                      for k, v in one.items()})  # fmt: skip
+    return found
 
 
 def data(n=23, seed=9):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, 40)).astype(np.float32), rng.integers(0, 3, n)
+    x = np.random.default_rng(seed).normal(size=(n, 40)).astype(np.float32)
+    return x, np.asarray(f(networks(1)[0], x).argmax(-1))
 
 
 @pytest.mark.parametrize("options", [{}, {"chunk": 7}, {"t_batch": 4}])
@@ -45,6 +48,7 @@ def test_all_pairs_are_one_evaluation_a_pair(options):
                 expected = alone.barrier(convention)
                 assert found.barriers(convention)[i, j] == pytest.approx(expected, rel=1e-4)
     matrix = found.barriers()
+    assert matrix[np.triu_indices(4, 1)].min() > 0.1
     mean = found.mean_barrier()
     assert mean.mean == pytest.approx(matrix[np.triu_indices(4, 1)].mean())
     assert mean.low < mean.mean < mean.high
