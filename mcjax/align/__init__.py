@@ -4,6 +4,7 @@ from .action_path import ActionPath
 from .activations import match_activations
 from .butterflies import match_butterflies
 from .cycle_consistent import Matchings, match_many
+from .incoming import match_incoming
 from .learned import Objective, Search, learn_permutations
 from .learned_action import ActionSearch, LearnedAction, learn_action
 from .matching import Matching
@@ -30,6 +31,7 @@ __all__ = [
     "learn_permutations",
     "match_activations",
     "match_butterflies",
+    "match_incoming",
     "match_many",
     "match_weights",
 ]

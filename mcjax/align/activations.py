@@ -23,7 +23,7 @@ from .activation_elements import match_whole
 from .matching import Matching
 from .whole_group import SYMMETRIES, check_real
 
-STATISTICS = ("correlation", "l2", "inner")
+STATISTICS = ("correlation", "covariance", "l2", "inner")
 TAPS = ("post", "pre")
 # Variance (relative to the mean square) below which a unit counts as dead, tatro2020's ε.
 _EPSILON = 1e-5
@@ -52,6 +52,7 @@ def match_activations(
 
     - `"correlation"`: E[(z^a − µ^a)(z^b − µ^b)] / (σ^a σ^b) (Eq. 3); a unit that never varies
       has correlation 0 with every other;
+    - `"covariance"`: E[(z^a − µ^a)(z^b − µ^b)], as ferbach2023: units count by how much they vary;
     - `"inner"`: E[z^a z^b];
     - `"l2"`: −E[(z^a − z^b)²], the Wasserstein-2 cost of Appendix C.
 
@@ -259,6 +260,8 @@ class _State:
 def _profit(m: Moments, statistic: str) -> np.ndarray:
     if statistic == "correlation":
         return correlations(m)
+    if statistic == "covariance":
+        return m.cross
     inner = m.cross + np.real(_of_a(m, m.mean_a) * _of_b(m, m.mean_b.conj()))
     if statistic == "inner":
         return inner

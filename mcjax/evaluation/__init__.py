@@ -4,6 +4,9 @@ from .along import evaluate, evaluate_points
 from .barrier import barrier
 from .batch_norm import estimate_batch_norm
 from .curve import Curve
+from .over_networks import PairMean, mean_over_pairs
+from .pairs import evaluate_pairs
+from .pairwise import PairwiseCurves
 from .plane import Plane, evaluate_plane
 from .repair import Repaired
 from .statistics import Statistics, StatisticsWarning, batch_norm_along
@@ -12,6 +15,8 @@ from .sweep import metrics_at
 
 __all__ = [
     "Curve",
+    "PairMean",
+    "PairwiseCurves",
     "Plane",
     "Repaired",
     "Statistics",
@@ -21,7 +26,9 @@ __all__ = [
     "batch_norm_along",
     "estimate_batch_norm",
     "evaluate",
+    "evaluate_pairs",
     "evaluate_plane",
     "evaluate_points",
+    "mean_over_pairs",
     "metrics_at",
 ]

@@ -63,7 +63,7 @@ class ActivationMatching(Method):
 
     See `mcjax.align.match_activations`.
 
-    - `statistic`: `"correlation"`, `"l2"` or `"inner"`
+    - `statistic`: `"correlation"`, `"covariance"`, `"l2"` or `"inner"`
     - `tap`: `"post"` or `"pre"` activations
     - `examples`: the first so many of x are looked at, None for all (tatro2020 aligns on 10,000
       training images)

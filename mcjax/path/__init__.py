@@ -5,6 +5,7 @@ from .combination import Arc, Bezier, Linear, PolygonalChain
 from .legs import Knots, Legs, Partial
 from .orbit import Orbit
 from .points import Point, Points
+from .segments import Segments
 from .swaps import Swaps
 from .transported import Transported
 
@@ -22,6 +23,7 @@ __all__ = [
     "Point",
     "Points",
     "PolygonalChain",
+    "Segments",
     "Swaps",
     "Transported",
     "static",

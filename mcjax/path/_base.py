@@ -61,11 +61,31 @@ class Combination:
     - `coefficients`: c → (a_0(c), a_1(c), …), scalars
     - `leaves`: numbers, in the order of `jax.tree.leaves`, of the leaves that are combined so, of
       which the θ_k are then lists; None: all, and the θ_k are parameter trees
+    - `which`: c → numbers of the few θ_k that `coefficients(c)` are of, where there are many:
+      `points` is then their stack, one tree with a leading axis; None: all, in order
     """
 
-    points: Sequence[Params]
+    points: Sequence[Params] | Params
     coefficients: Callable[[Any], Sequence[jax.Array]]
     leaves: tuple[int, ...] | None = None
+    which: Callable[[Any], Sequence[jax.Array]] | None = None
+
+    def __len__(self) -> int:
+        """How many θ_k there are."""
+        return len(self.points) if self.which is None else count(self.points)
+
+    def at(self, c: Any) -> Params:
+        """Σ_k a_k(c) θ_k."""
+        if self.which is None:
+            return linear_combination(self.coefficients(c), self.points)
+        few = [jax.tree.map(lambda v, k=k: v[k], self.points) for k in self.which(c)]
+        return linear_combination(self.coefficients(c), few)
+
+    def stacked(self, k: int) -> jax.Array:
+        """The k-th leaf of all θ_k."""
+        if self.which is not None:
+            return jax.tree.leaves(self.points)[k]
+        return jnp.stack([jax.tree.leaves(p)[k] for p in self.points])
 
 
 @dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static,))
@@ -116,7 +136,7 @@ class Family:
         """Parameters at coordinates c, which are not checked; what is no array is packed."""
         made = self.linear()
         assert made is not None
-        return linear_combination(made.coefficients(c), made.points)
+        return made.at(c)
 
     def __call__(self, c: Any) -> Params:
         """Parameters at coordinates c."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,7 +138,7 @@ class Partial(Path):
         for numbers, part in zip(self.moved, self.parts, strict=True):
             found = part.linear()
             if found is not None and found.leaves is None:
-                return Combination(found.points, found.coefficients, numbers)
+                return dataclasses.replace(found, leaves=numbers)
         return None
 
     def fixed(self) -> frozenset[int]:

@@ -59,8 +59,13 @@ class Shared:
         out = dict(once)
         if self.linear is not None and self.combination is not None:
             coefficients = self.combination.coefficients(c)
+            which = self.combination.which
+            numbers = range(len(coefficients)) if which is None else which(c)
             for name, value in zip(self.linear.frontier, linear, strict=True):
-                terms = [jnp.asarray(a, value.dtype) * value[k] for k, a in enumerate(coefficients)]
+                terms = [
+                    jnp.asarray(a, value.dtype) * value[k]
+                    for k, a in zip(numbers, coefficients, strict=True)
+                ]
                 out[name] = sum(terms[1:], terms[0])
         return out
 
@@ -80,9 +85,8 @@ def shared_part(family: Family, model: Model, replaced: Collection[int], c: Any)
     leaves = types if once is None and part is None else jax.tree.leaves(family.at(c))
     stacked = {}
     if part is not None and combination is not None:
-        points = [dict(zip(numbers, jax.tree.leaves(p), strict=True)) for p in combination.points]
         read = linear.intersection(leaves_of(part.program, model.n_leaves))
-        stacked = {i: jnp.stack([p[i] for p in points]) for i in sorted(read)}
+        stacked = {i: combination.stacked(k) for k, i in enumerate(numbers) if i in read}
     return Shared(model, leaves, once, part, combination, stacked)
 
 
@@ -95,7 +99,7 @@ def saved_work(family: Family, model: Model, replaced: Collection[int], coordina
     points, combination = count(coordinates), family.linear()
     types = jax.tree.leaves(type_at(family, coordinates))
     _, once, part = _parts(family, model, replaced, types, _combined(model, combination))
-    fixed = 0 if combination is None else len(combination.points)
+    fixed = 0 if combination is None else len(combination)
     return (points - 1) * work(once) + (points - fixed) * work(part, once)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._static import pack
-from .._tree import is_inexact, linear_combination
+from .._tree import is_inexact
 from ..path import Family, Path
 from ._require import require, require_error, require_same
 
@@ -103,11 +103,11 @@ def _check_what_it_tells(family: Family, coordinates: Any, points: list[Any], cl
     if found is not None:
         for k, point in enumerate(leaves):
             c = jax.tree.map(lambda v, k=k: v[k], coordinates)
-            made = jax.tree.leaves(linear_combination(found.coefficients(c), found.points))
+            made = jax.tree.leaves(found.at(c))
             numbers = range(len(point)) if found.leaves is None else found.leaves
             require_same(made, [point[i] for i in numbers], "linear()", close)
     seen: list[int] = []
-    for which, piece, where in family.pieces(np.asarray(coordinates)):
+    for which, piece, where in family.pieces(jax.tree.map(np.asarray, coordinates)):
         seen += map(int, which)
         for k, i in enumerate(which):
             c = jax.tree.map(lambda v, k=k: jnp.asarray(v[k]), where)

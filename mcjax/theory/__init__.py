@@ -9,6 +9,7 @@ from .components import (
 )
 from .curvature import ChordBound, chord_bound, curvature
 from .curves import ApproximateCurve, GroupCurve, act_between, approximate_action
+from .dimension import LayerDimension, effective_dimension, layer_dimensions
 from .linear_networks import (
     LinearMinimum,
     component_count,
@@ -35,17 +36,31 @@ from .rescaling import (
     worst_alpha,
 )
 from .residual import residual_component, residual_component_count
+from .transport import (
+    Rate,
+    Wasserstein,
+    fit_rate,
+    gaussian_exponent,
+    layer_errors,
+    sufficient_width,
+    two_layer_bound,
+    wasserstein,
+    worst_case_exponent,
+)
 
 __all__ = [
     "ApproximateCurve",
     "Bound",
     "ChordBound",
     "GroupCurve",
+    "LayerDimension",
     "LinearMinimum",
     "OrbitComponents",
     "OrbitDistance",
     "Percolation",
     "PermutedBarrier",
+    "Rate",
+    "Wasserstein",
     "act_between",
     "alignment_bound",
     "approximate_action",
@@ -60,8 +75,13 @@ __all__ = [
     "curvature",
     "distance_to_hyperbola",
     "distance_to_orbit",
+    "effective_dimension",
+    "fit_rate",
+    "gaussian_exponent",
     "group_components",
     "infinite_cluster",
+    "layer_dimensions",
+    "layer_errors",
     "level_set_components_bound",
     "lipschitz_bound",
     "orbit_components",
@@ -73,5 +93,9 @@ __all__ = [
     "residual_component_count",
     "scale_for_barrier",
     "segment_gain",
+    "sufficient_width",
+    "two_layer_bound",
+    "wasserstein",
     "worst_alpha",
+    "worst_case_exponent",
 ]

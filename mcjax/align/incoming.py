@@ -1,0 +1,171 @@
+"""Layers matched one after the other by what comes into their units (ferbach2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .. import _check, _check_model
+from .._types import Params
+from ..adjust.second_moments import second_moments
+from ..network.network import Layer, Network
+from ..network.units import choose
+from ..transport.solution import LOCAL, OPTIMAL, worst
+from ..transport.solvers import Exact, Solver, as_solver
+from ..transport.terms import clusters
+from .butterflies import match_butterflies
+from .matching import Matching
+
+_NONE = "no layer writes it that reads only what is matched before"
+
+
+@_check.on_host
+def match_incoming(
+    network: Network,
+    a: Params,
+    b: Params,
+    x: Any = None,
+    *,
+    solver: Solver = Exact(),
+    chunk: int | None = None,
+) -> Matching:
+    """Permutations of each layer's units by their incoming weights, layers in order.
+
+    P_ℓ = argmin Σ_i (w_i^A − w_{P(i)}^B)ᵀ Σ (w_i^A − w_{P(i)}^B), that is argmax ⟨W_A Σ, P W_B⟩,
+    with B's inputs in the order that the layers before have been matched to, and
+
+    - Σ = 1 without `x`: the naive weight matching of ferbach2023;
+    - Σ = E[z zᵀ] with `x`: the uncentred second moment of what the layer reads in network A, so
+      that weights count as far as data uses them.
+
+    Biases and outgoing weights do not count. A group that several layers write is matched on all of
+    those whose inputs are matched before it.
+
+    **Arguments:**
+    - `a`, `b`: parameters of the traced structure
+    - `x`: inputs batched on axis 0; one pass where moments fit in 1 GiB
+    - `solver`: of the assignments
+    - `chunk`: examples at a time; default: as many as fit in 128 MiB
+
+    **Returns:** a `Matching`; `before` and `after` are for each group W₂² between the two networks'
+    incoming weights in the metric Σ (the mean over units), the layers before it matched. Its
+    `statuses` say whether a group's coupling is optimal given those before it; the whole is no
+    optimum of anything but for one group.
+
+    **Raises:** `ValueError` for parameters that do not fit or are not finite, for inputs that are
+    empty or not finite, and with `x` for layers that have no second moment (inside loops, look-ups,
+    shared weights).
+
+        >>> import jax, jax.numpy as jnp, numpy as np, mcjax
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+        >>> w1, w2 = (jnp.asarray(np.random.default_rng(i).normal(size=(4, 4))) for i in range(2))
+        >>> a, b = {"w1": w1, "w2": w2}, {"w1": w1[:, ::-1], "w2": w2[::-1]}
+        >>> x = jnp.asarray(np.random.default_rng(2).normal(size=(50, 4)))
+        >>> network = mcjax.trace(f, a, x)
+        >>> mcjax.align.match_incoming(network, a, b, x).permutations["w1"].tolist()
+        [3, 2, 1, 0]
+    """
+    _check_model.network(network)
+    solver = as_solver(solver)
+    a, b = network.check_parameters(a=a, b=b)
+    order, left = _order(network)
+    metric = _Metric(network, a, x, [k for _, layers in order for k in layers], chunk)
+    found = dict(network.identity_permutations())
+    before, after, statuses = {}, {}, dict.fromkeys(left, "unmatched")
+    moved = b
+    for names, layers in order:
+        leaves = sorted({metric.leaf(k) for k in layers})
+        label = "+".join(names)
+        size = max(int(np.prod(network.groups[n].shape)) for n in names)
+        before[label] = metric.distance(a, moved, names, leaves) / size
+        step = match_butterflies(
+            network, metric.times(a), moved, solver=solver, groups=names, leaves=leaves
+        )
+        chosen = {n: np.asarray(step.permutations[n]) for n in names}
+        moved, found = network.permute(chosen, moved), found | chosen
+        after[label] = metric.distance(a, moved, names, leaves) / size
+        statuses.update(dict.fromkeys(names, step.status))
+    for of in (before, after):
+        of["total"] = sum(of.values())
+    one = worst(*(s for s in statuses.values() if s != "unmatched"), OPTIMAL)
+    return Matching(
+        permutations=found,
+        before=before,
+        after=after,
+        method="incoming weights" + ("" if x is None else " in the metric of the inputs"),
+        status="incomplete" if left else one if len(order) < 2 else worst(one, LOCAL),
+        minimised=True,
+        statuses=statuses,
+        unmatched=dict.fromkeys(left, _NONE),
+    )
+
+
+def _order(network: Network) -> tuple[list[tuple[list[str], list[int]]], list[str]]:
+    """(groups matched together, numbers of the layers to match them by) in order, and the rest."""
+    together = [
+        [network.by_atom[atom].name for atom in cluster]
+        for cluster in clusters({g.atom: g.outer for g in network.groups.values()})
+    ]
+    order, matched = [], set()
+    while True:
+        ready = [
+            (min(layers), names, layers)
+            for names in together
+            if (layers := _written(network.layers, set(names), matched)) and names[0] not in matched
+        ]
+        if not ready:
+            return order, [n for n in network.groups if n not in matched]
+        _, names, layers = min(ready, key=lambda r: r[0])
+        order.append((names, layers))
+        matched.update(names)
+
+
+def _written(layers: Sequence[Layer], names: set[str], matched: set[str]) -> list[int]:
+    """Layers that write units of these groups and read only units that are matched."""
+    return [
+        k for k, layer in enumerate(layers)
+        if names.intersection(layer.groups_out) and matched.issuperset(layer.groups_in)
+    ]  # fmt: skip
+
+
+class _Metric:
+    """Inner products of incoming weights in the metric of what layers read in network A."""
+
+    def __init__(
+        self, network: Network, a: Params, x: Any, layers: Sequence[int], chunk: int | None
+    ) -> None:
+        self.network = network
+        found = [] if x is None else second_moments(network, a, x, sorted(set(layers)), chunk)
+        self.moments = {self.leaf(m.layer): m for m in found}
+
+    def leaf(self, layer: int) -> int:
+        """The number of a layer's weight."""
+        return self.network.layers[layer].contraction.weight
+
+    def times(self, params: Params) -> Params:
+        """The parameters with Σ W in the place of every weight W."""
+        leaves, treedef = jax.tree.flatten(params)
+        for i, found in self.moments.items():
+            weights = found.moment @ found.weights(leaves[i])
+            leaves[i] = found.form.place(leaves[i], weights)
+        return jax.tree.unflatten(treedef, leaves)
+
+    def distance(self, a: Params, b: Params, names: Sequence[str], leaves: Sequence[int]) -> float:
+        """Σ ‖w^A − w^B‖²_Σ over the entries of these leaves that hold units of these groups."""
+        of_a, of_b = (jax.tree.leaves(p) for p in (a, b))
+        total = 0.0
+        for i in leaves:
+            apart = np.asarray(of_a[i], np.float64) - np.asarray(of_b[i], np.float64)
+            apart = choose(self.network, i, names, apart, np.zeros_like(apart))
+            metric = apart
+            if i in self.moments:
+                found = self.moments[i]
+                metric = found.form.place(apart, found.moment @ found.weights(apart))
+            total += float(np.vdot(apart, metric))
+        return total
+
+
+__all__ = ["match_incoming"]

@@ -1,0 +1,106 @@
+"""Layers matched by incoming weights, and by covariances: against SciPy's assignments in NumPy."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+import mcjax
+from mcjax.align import match_activations, match_incoming
+from tests.conftest import traced
+
+SIZES = (5, 6, 7, 3)
+
+
+def mlp(p, x):
+    for k in range(3):
+        x = x @ p[f"w{k}"] + p[f"b{k}"]
+        x = jax.nn.relu(x) if k < 2 else x
+    return x
+
+
+def drawn(seed):
+    rng = np.random.default_rng(seed)
+    shapes = {f"w{k}": SIZES[k : k + 2] for k in range(3)} | {
+        f"b{k}": SIZES[k + 1 : k + 2] for k in range(3)
+    }
+    return {n: jnp.asarray(rng.normal(size=s), jnp.float32) for n, s in shapes.items()}
+
+
+def inputs(n=200):
+    rng = np.random.default_rng(9)
+    return (rng.normal(size=(n, 5)) @ np.diag([4, 1, 1, 0.1, 0.0]) + 1).astype(np.float32)
+
+
+def hidden(p, x):
+    """What each layer reads, in float64."""
+    p, found = {k: np.asarray(v, np.float64) for k, v in p.items()}, [np.asarray(x, np.float64)]
+    for k in range(2):
+        found.append(np.maximum(found[-1] @ p[f"w{k}"] + p[f"b{k}"], 0))
+    return found
+
+
+@pytest.mark.parametrize("metric", ["weights", "inputs"])
+def test_each_layer_is_the_assignment_after_the_one_before(metric):
+    a, b, x = drawn(0), drawn(1), inputs()
+    network = mcjax.trace(mlp, a, x)
+    found = match_incoming(network, a, b, x if metric == "inputs" else None)
+    before, rows = np.arange(5), {}
+    for k, z in enumerate(hidden(a, x)[:2]):
+        sigma = z.T @ z / len(z) if metric == "inputs" else np.eye(z.shape[1])
+        w_a, w_b = (np.asarray(p[f"w{k}"], np.float64) for p in (a, b))
+        w_b = w_b[before]
+        apart = w_a[:, :, None] - w_b[:, None, :]
+        cost = np.einsum("iuv,ij,juv->uv", apart, sigma, apart)
+        before = linear_sum_assignment(cost)[1]
+        name = network.layers[k].groups_out[0]
+        rows[name] = (cost.trace() / len(cost), cost[range(len(cost)), before].mean())
+        np.testing.assert_array_equal(found.permutations[name], before)
+    for name, (start, end) in rows.items():
+        assert found.before[name] == pytest.approx(start, rel=1e-4)
+        assert found.after[name] == pytest.approx(end, rel=1e-4)
+        assert found.statuses[name] == "optimal"
+    assert found.status == "local optimum"
+    assert found.minimised
+
+
+@pytest.mark.parametrize("name", ["convnet", "inception"])
+@pytest.mark.parametrize("data", [False, True])
+def test_planted_permutations(name, data):
+    case, network = traced(name)
+    b = network.permute(network.random_permutations(jax.random.key(3)), case.params)
+    found = match_incoming(network, case.params, b, case.x if data else None)
+    assert found.after["total"] < 1e-6 * max(found.before["total"], 1e-6)
+    aligned = network.permute(found.permutations, b)
+    for v, w in zip(jax.tree.leaves(aligned), jax.tree.leaves(case.params), strict=True):
+        np.testing.assert_allclose(v, w, atol=1e-6)
+
+
+def test_the_covariance_of_activations():
+    a, b, x = drawn(0), drawn(1), inputs()
+    network = mcjax.trace(mlp, a, x)
+    found = match_activations(network, a, b, x, "covariance")
+    for k in (1, 2):
+        z_a, z_b = (hidden(p, x)[k] for p in (a, b))
+        profit = (z_a - z_a.mean(0)).T @ (z_b - z_b.mean(0)) / len(x)
+        name = network.layers[k - 1].groups_out[0]
+        best = linear_sum_assignment(profit, maximize=True)[1]
+        np.testing.assert_array_equal(found.permutations[name], best)
+        assert found.after[name] == pytest.approx(profit[range(len(best)), best].sum(), rel=1e-4)
+
+
+def test_mistakes():
+    a, x = drawn(0), inputs()
+    network = mcjax.trace(mlp, a, x)
+    for bad, words in (
+        (np.full_like(x, np.nan), "NaN"),
+        (x[:0], "empty|at least one"),
+        (iter([x]), "batched on axis 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            match_incoming(network, a, a, bad)
+    with pytest.raises(ValueError, match="w1"):
+        match_incoming(network, a, {**a, "w1": a["w1"][:, :6]})

@@ -1,0 +1,128 @@
+"""Distances of neuron measures and their rates: against enumeration, closed forms, simulation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import wasserstein_distance
+
+from mcjax import theory
+
+
+def test_equal_sizes_by_enumeration():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 6, 3))
+    for p in (1, 2, 3):
+        costs = np.linalg.norm(x[:, None] - y, axis=-1) ** p
+        best = min(costs[range(6), s].mean() for s in map(list, itertools.permutations(range(6))))
+        found = theory.wasserstein(x, y, p=p)
+        assert found.distance == pytest.approx(best ** (1 / p), rel=1e-12)
+        assert found.solution.value == pytest.approx(best, rel=1e-12)
+        assert found.solution.status == "optimal"
+
+
+def test_different_sizes_and_weights_on_a_line():
+    rng = np.random.default_rng(1)
+    x, y, a = rng.normal(size=7), rng.normal(size=5), rng.dirichlet(np.ones(7))
+    for weights in (None, a):
+        found = theory.wasserstein(x[:, None], y[:, None], a=weights, p=1)
+        assert found.distance == pytest.approx(wasserstein_distance(x, y, weights), rel=1e-9)
+        uniform = np.full(7, 1 / 7) if weights is None else weights
+        np.testing.assert_allclose(found.solution.coupling.sum(1), uniform, atol=1e-9)
+        np.testing.assert_allclose(found.solution.coupling.sum(0), 1 / 5, atol=1e-9)
+
+
+def test_a_shift_and_huge_numbers():
+    x, shift = np.random.default_rng(2).normal(size=(4, 2)), np.array([3.0, 4.0])
+    for size in (1.0, 1e200, 1e-200):
+        found = theory.wasserstein(size * x, size * (x + shift))
+        assert found.distance == pytest.approx(5 * size)
+    assert theory.wasserstein(x, x[::-1]).distance == 0
+
+
+def test_mistakes_in_measures():
+    x = np.ones((3, 2))
+    for arguments, options, words in (
+        ((x, np.ones((3, 3))), {}, "one dimension, got points of 2 and 3"),
+        ((np.ones((0, 2)), x), {}, r"x must be points \(m, d\)"),
+        ((x, np.full((2, 2), np.nan)), {}, "y holds 4 NaN"),
+        ((x, x), {"a": np.ones(3)}, "a must sum to one, got 3"),
+        ((x, x), {"a": np.ones(2) / 2}, r"a has shape \(2,\)"),
+        ((x, x), {"p": 0.5}, "p must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            theory.wasserstein(*arguments, **options)
+    assert theory.wasserstein([[1.0]], [[3.0]]).distance == 2  # one unit each
+
+
+def test_a_planted_rate_is_covered_as_often_as_said():
+    rng, m = np.random.default_rng(0), 2 ** np.arange(3, 9)
+    hits = 0
+    for _ in range(300):
+        values = 2 * m[:, None] ** -0.3 * np.exp(0.2 * rng.normal(size=(6, 3)))
+        found = theory.fit_rate(m, values, 0.9)
+        hits += found.low < -0.3 < found.high
+    assert 0.85 < hits / 300 < 0.95
+    assert theory.fit_rate(m, 2 * m**-0.3).constant == pytest.approx(2)
+
+
+def test_gaussian_neurons_on_a_line_come_together_as_the_root():
+    rng = np.random.default_rng(3)
+    m = 2 ** np.arange(4, 10)
+    values = [[np.sqrt(np.mean((np.sort(rng.normal(size=k)) - np.sort(rng.normal(size=k))) ** 2))
+               for _ in range(20)] for k in m]  # fmt: skip
+    found = theory.fit_rate(m, values)
+    assert abs(found.exponent - theory.gaussian_exponent(1)) < 0.08
+    assert found.exponent < theory.worst_case_exponent(1)
+    assert [theory.worst_case_exponent(d) for d in (4, 5)] == [-1 / 4, -1 / 5]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "values", "words"),
+    [
+        ([1, 2], [1.0, 2.0, 3.0], "expected"),
+        ([1, 2], [1.0, 2.0], "three values"),
+        ([2, 2, 2], [1.0, 2.0, 3.0], "two sizes"),
+        ([1, 2, 3], [1.0, 0.0, 3.0], "values must be positive"),
+        ([1, 2, 3], [1.0, np.nan, 3.0], "values holds 1 NaN"),
+    ],
+)
+def test_mistakes_in_rates(sizes, values, words):
+    with pytest.raises(ValueError, match=words):
+        theory.fit_rate(sizes, values)
+
+
+def test_two_layers_stay_below_the_bound():
+    """Units g(x; w) = tanh(w · x) with |x| = 1: L = 1, and H = max |tanh''|."""
+    rng = np.random.default_rng(4)
+    z = np.linspace(-3, 3, 10_001)
+    smooth = np.abs(2 * np.tanh(z) / np.cosh(z) ** 2).max()
+    x = rng.normal(size=(200, 3))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    for near in (0.05, 1.0):
+        a = rng.normal(size=(30, 3))
+        b = (a + near * rng.normal(size=a.shape))[rng.permutation(30)]
+        found = theory.wasserstein(a, b)
+        moved = b[found.solution.permutation]
+        for t in (0.0, 0.3, 0.5):
+            of = [np.tanh(x @ w.T).mean(1) for w in (a, moved, (1 - t) * a + t * moved)]
+            error = np.abs((1 - t) * of[0] + t * of[1] - of[2]).max()
+            for constants in ({"lipschitz": 1.0}, {"smoothness": float(smooth)}):
+                assert error <= theory.two_layer_bound(found.distance, t=t, **constants) + 1e-15
+    with pytest.raises(ValueError, match="one of lipschitz and smoothness"):
+        theory.two_layer_bound(0.1)
+    with pytest.raises(ValueError, match="distance must be at least 0"):
+        theory.two_layer_bound(-0.1, lipschitz=1.0)
+
+
+def test_shapes_of_the_deep_statements():
+    errors = theory.layer_errors([0.1, 0.1, 0.1], [1, 1, 1], c1=0.5, c2=1.0)
+    np.testing.assert_allclose(errors, [0, 0.1, 0.3, 0.7])  # 0.1 (2^l − 1)
+    assert theory.sufficient_width(0.05, 4) == pytest.approx(2**4 * theory.sufficient_width(0.1, 4))
+    assert theory.sufficient_width(1e-3, 512) == np.inf
+    with pytest.raises(ValueError, match="got 1 and 2"):
+        theory.layer_errors([0.1], [1, 2], 1, 1)
+    with pytest.raises(ValueError, match="error must be positive"):
+        theory.sufficient_width(0, 2)
