@@ -201,6 +201,12 @@ CALLS = {
     },
     "nearest_orthogonal": lambda n, s: symmetry.nearest_orthogonal(jnp.asarray(matrix(s))),
     "log": lambda n, s: symmetry.log(matrix(s)).power(0.25),
+    "interpolate": lambda n, s: mcjax.inputs.interpolate(
+        n, params(s), (X[:6] + s, X[6:12]), Y[:6], 5, chunk=10
+    ),
+    "bypass": lambda n, s: mcjax.inputs.bypass(
+        n, params(s), (X[:1] + s, X[1:2]), Y[:1], mcjax.inputs.Bypass(steps=4, block=4, points=5)
+    ),
     "project": lambda n, s: mcjax.transport.project(jnp.eye(5) * s),
     **{
         f"connect: {name}": lambda n, s, m=with_protocol(method, SHORT): mcjax.connect(
@@ -221,6 +227,7 @@ OTHERS = {
     "level_set_components_bound", "orbit_components", "permute_linear", "permuted_barrier",
     "residual_component", "residual_component_count", "scale_for_barrier", "segment_gain",
     "worst_alpha",
+    "percolate", "infinite_cluster", "outside_infinite_cluster", "lipschitz_bound", "cell_side",
     "birkhoff", "nearest_permutation", "sample_permutations", "solve", "units_of",
 }  # fmt: skip
 

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._compiled import compiled
 from .._loops import slow_in_loops
 from .._static import unpack
 from .._types import ApplyFn, Params
+from ..network import Network
 from ..tasks import Task
 
 
@@ -82,7 +83,7 @@ class Bypass:
 class Descent:
     """What the steps are compiled for; `chunk`: points that move together, at most."""
 
-    apply: ApplyFn
+    model: ApplyFn | Network
     task: Task
     how: Bypass
     chunk: int
@@ -152,14 +153,10 @@ def _take(tree: Any, rows: np.ndarray) -> Any:
     return jax.tree.map(lambda v: v[rows] if jnp.ndim(v) else v, tree)  # the count of steps is one
 
 
-def label_losses(apply: ApplyFn, task: Task, params: Params, x: Any, labels: Any) -> Any:
-    """(n,): the least loss to any of the labels."""
-    outputs = apply(unpack(params), x)
-    return jnp.min(jnp.stack([task.losses(outputs, y) for y in labels]), 0)
-
-
 def _losses(plan: Descent, params: Params, x: Any, labels: Any) -> Any:
-    return label_losses(plan.apply, plan.task, params, x, labels)
+    """(n,): the least loss to any of the labels."""
+    outputs = _check_model.apply_fn_of(plan.model)(unpack(params), x)
+    return jnp.min(jnp.stack([plan.task.losses(outputs, y) for y in labels]), 0)
 
 
 def _objective(plan: Descent, params: Params, fixed: Fixed, b: Any) -> Any:
@@ -195,4 +192,4 @@ def project(update: Any, normal: Any) -> Any:
     return update - along * normal
 
 
-__all__ = ["Bypass", "Descent", "Fixed", "label_losses", "lead_around", "project"]
+__all__ = ["Bypass", "Descent", "Fixed", "lead_around", "project"]

@@ -106,8 +106,8 @@ def bypass(
         raise ValueError(f"how must be a mcjax.inputs.Bypass, got {how!r}")
     a, c = (np.asarray(v) for v in checked_pairs(pairs))
     labels = checked_labels(y, len(a))
-    apply, packed = checked_model(model, params, a, labels, task)
-    search = _Search(apply, task, how, chunk, packed, labels)
+    packed = checked_model(model, params, a, labels, task)
+    search = _Search(model, task, how, chunk, packed, labels)
     values = search.values(a, c, np.arange(len(a)))
     metadata = {"pairs": len(a), "path": "Linear", "task": task.name}
     direct = Interpolation(search.t, values, task, metadata)
@@ -135,7 +135,7 @@ class _Segment:
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
-    apply: ApplyFn
+    model: ApplyFn | Network
     task: Task
     how: Bypass
     chunk: int
@@ -150,7 +150,7 @@ class _Search:
         return jax.tree.map(lambda v: np.asarray(v)[pairs], self.labels)
 
     def values(self, a: np.ndarray, c: np.ndarray, pairs: np.ndarray) -> dict[str, np.ndarray]:
-        plan = Sweep(self.apply, self.task, Linear, self.chunk)
+        plan = Sweep(self.model, self.task, Linear, self.chunk)
         return swept(plan, self.params, a, c, self.labels_of(pairs), self.t)
 
     def split(self, chains: list[list[_Segment]]) -> bool:
@@ -165,7 +165,7 @@ class _Search:
         along = (c - a).reshape(len(a), -1)
         normal = (along / np.linalg.norm(along, axis=1, keepdims=True)).reshape(a.shape)
         fixed = Fixed((1 - t) * a + t * c, normal, self.labels_of(pairs))
-        descent = Descent(self.apply, self.task, self.how, self.chunk)
+        descent = Descent(self.model, self.task, self.how, self.chunk)
         b = lead_around(descent, self.params, fixed)
         ends = np.concatenate([a, b]), np.concatenate([b, c])
         losses = self.values(*ends, np.r_[pairs, pairs])[self.task.loss]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
+from .. import _check, _check_model
 from .._compiled import compiled
 from .._static import unpack
 from .._types import ApplyFn, Params
@@ -161,8 +161,8 @@ def interpolate(
     task, chunk = require(task), _check.positive(chunk, "chunk")
     a, c = checked_pairs(pairs)
     labels, ts = checked_labels(y, len(a)), checked_grid(t)
-    apply, packed = checked_model(model, params, a, labels, task)
-    values = swept(Sweep(apply, task, path, chunk), packed, a, c, labels, ts)
+    packed = checked_model(model, params, a, labels, task)
+    values = swept(Sweep(model, task, path, chunk), packed, a, c, labels, ts)
     name = getattr(path, "__name__", type(path).__name__)
     metadata = {"pairs": len(a), "path": name, "task": task.name}
     return Interpolation(ts, values, task, metadata)
@@ -172,7 +172,7 @@ def interpolate(
 class Sweep:
     """What the losses between inputs are compiled for."""
 
-    apply: ApplyFn
+    model: ApplyFn | Network
     task: Task
     path: Callable[[Any, Any], Path]
     chunk: int
@@ -219,7 +219,8 @@ def _block(plan: Sweep, params: Params, ts: jax.Array, a: Any, c: Any, labels: A
     paths = jax.vmap(plan.path)(a, c)
     x = jax.vmap(lambda path: jax.vmap(path.at)(ts))(paths)
     shape = x.shape[:2]
-    outputs = plan.apply(unpack(params), x.reshape(-1, *x.shape[2:]))
+    apply = _check_model.apply_fn_of(plan.model)
+    outputs = apply(unpack(params), x.reshape(-1, *x.shape[2:]))
     found = []
     for y in labels:
         each = jax.tree.map(lambda v: jnp.repeat(v, shape[1], 0), y)

@@ -72,14 +72,13 @@ def checked_labels(y: Any, pairs: int) -> tuple[Any, ...]:
 
 def checked_model(
     model: ApplyFn | Network, params: Params, x: Any, labels: tuple[Any, ...], task: Task
-) -> tuple[ApplyFn, Params]:
-    """(function of packed parameters, these); raise unless outputs and labels are the task's."""
+) -> Params:
+    """The parameters, packed; raise unless outputs and labels are the task's."""
     apply, packed = _check_model.apply_fn_of(model), _check.parameters(params, "params")
-    # One example for each label, so that the task may compare lengths.
     outputs = _check_model.output_types(lambda p, x: apply(unpack(p), x), packed, x)
     for y in labels:
         task.check(jax.eval_shape(task.outputs, outputs), y)
-    return apply, packed
+    return packed
 
 
 __all__ = ["checked_grid", "checked_labels", "checked_model", "checked_pairs"]
