@@ -164,7 +164,7 @@ def _few_columns(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n = a.shape[1]
     both = np.concatenate([a, b], 1)
     if both.shape[2] > 2 * n:
-        both = np.linalg.qr(both.swapaxes(1, 2), mode="r").swapaxes(1, 2)
+        both = np.asarray(np.linalg.qr(both.swapaxes(1, 2), mode="r")).swapaxes(1, 2)
     return both[:, :n], both[:, n:].copy()
 
 
