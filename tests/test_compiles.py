@@ -117,6 +117,7 @@ CALLS = {
     "Network.activations": lambda n, s: n.activations(params(s), X[:13]),
     "Action": actions,
     "match_activations": lambda n, s: mcjax.align.match_activations(n, *pair(s), X),
+    "match_incoming": lambda n, s: mcjax.align.match_incoming(n, *pair(s), X),
     "match_weights": lambda n, s: mcjax.align.match_weights(n, *pair(s)),
     "match_butterflies": lambda n, s: mcjax.align.match_butterflies(n, *pair(s)),
     "match_many": lambda n, s: mcjax.align.match_many(n, three(s)),
@@ -155,6 +156,7 @@ CALLS = {
     "evaluate_points": lambda n, s: evaluation.evaluate_points(
         Linear(*pair(s)), n, (X, Y), TS[::-1]
     ),
+    "evaluate_pairs": lambda n, s: evaluation.evaluate_pairs(three(s), n, (X, Y), 3),
     "evaluate_plane": lambda n, s: evaluation.evaluate_plane(
         evaluation.Plane.through(*three(s)), n, (X, Y), 3
     ),
@@ -172,6 +174,7 @@ CALLS = {
     "independent": lambda n, s: mcjax.merge.independent(n, pair(s))(X),
     "wa_ensemble": lambda n, s: mcjax.merge.wa_ensemble(n, pair(s), X)(X),
     "alignment_bound": lambda n, s: mcjax.theory.alignment_bound(n, *pair(s), (X, Y)),
+    "layer_dimensions": lambda n, s: mcjax.theory.layer_dimensions(n, params(s), X),
     "curvature": lambda n, s: mcjax.theory.curvature(Arc(*pair(s)), [0.25, 0.5]),
     "connect_minima": lambda n, s: mcjax.theory.connect_minima(*linear_minima(s))(0.5),
     "fit": lambda n, s: mcjax.fit(
@@ -228,7 +231,10 @@ OTHERS = {
     "residual_component", "residual_component_count", "scale_for_barrier", "segment_gain",
     "worst_alpha",
     "percolate", "infinite_cluster", "outside_infinite_cluster", "lipschitz_bound", "cell_side",
-    "birkhoff", "nearest_permutation", "sample_permutations", "solve", "units_of",
+    "check_method", "mean_over_pairs", "effective_dimension", "wasserstein", "fit_rate",
+    "worst_case_exponent", "gaussian_exponent", "two_layer_bound", "layer_errors",
+    "sufficient_width", "birkhoff", "nearest_permutation", "sample_permutations",
+    "solve", "units_of",
 }  # fmt: skip
 
 

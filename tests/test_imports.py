@@ -31,6 +31,7 @@ LEVELS = [
         "_readonly",
         "_stream",
         "_loops",
+        "_threads",
         "_compiled",
         "_lazy",
         "_version",

@@ -46,7 +46,7 @@ class WeightMatching(Method):
 
     @property
     def label(self) -> str:
-        whole = ", whole group" if self.symmetry == "full" else ""
+        whole = ", full" if self.symmetry == "full" else ""
         return f"Weight matching{whole}"
 
     def connect(self, problem: Problem) -> Connection:
@@ -89,7 +89,7 @@ class ActivationMatching(Method):
 
     @property
     def label(self) -> str:
-        whole = ", whole group" if self.symmetry == "full" else ""
+        whole = ", full" if self.symmetry == "full" else ""
         return f"Activation matching{whole}"
 
     def connect(self, problem: Problem) -> Connection:

@@ -35,7 +35,7 @@ class ActionLearning(Method):
     interval: tuple[float, float] = (0.4, 0.6)
     optimizer: Any = None
 
-    label = "Learned, whole group"
+    label = "Learned, full"
     source = "Theus et al. 2025"
     needs_inputs = "all"
     needs_labels = True

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from .._inputs import per_example, type_of, unmark
-from .._static import unpack
+from .._static import is_array, unpack
 from .program import Constant, Program
 
 _DRAWS = {"random_bits", "threefry2x32"}
@@ -68,11 +68,15 @@ def note_on(error: Exception, apply_fn: Any, params: Any, x: Any) -> None:
         error.add_note(
             "apply_fn works with the two swapped: the order is mcjax.trace(apply_fn, params, x)"
         )
-    elif not runs(params, x) and runs(params, _single(x)):
+    elif _arrays(x) and not runs(params, x) and runs(params, _single(x)):
         error.add_note(
             "apply_fn works on a single example, and mcjax hands it a batch, examples on axis 0: "
             "trace jax.vmap(apply_fn, in_axes=(None, 0))"
         )
+
+
+def _arrays(x: Any) -> bool:
+    return all(is_array(v) for v in jax.tree.leaves(unmark(x)))
 
 
 def _single(x: Any) -> Any:

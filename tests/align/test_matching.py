@@ -276,7 +276,10 @@ def test_a_large_mean_does_not_drown_the_correlation():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"statistic": "cosine"}, "statistic must be one of 'correlation', 'l2', 'inner'"),
+        (
+            {"statistic": "cosine"},
+            "statistic must be one of 'correlation', 'covariance', 'l2', 'inner'",
+        ),
         ({"tap": "middle"}, "tap must be one of 'post', 'pre', got 'middle'"),
         ({"x": np.zeros((0, 6), np.float32)}, "x is an empty batch"),
         ({"chunk": 0}, "chunk must be a positive integer, got 0"),
