@@ -295,7 +295,10 @@ def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> N
         comparison = compare(**study, t=command.points, progress=progress)
         bar.set_description_str("connecting")
     comparison = dataclasses.replace(comparison, metadata={**comparison.metadata, **metadata})
-    place, files = _write(out, comparison, study, trained=not command.networks)
+    own = ["results.json", "table.md", "curves.png", "connections", "b-*.safetensors"]
+    trained = not command.networks
+    with given.fresh(out, own + ["a.safetensors", "b.safetensors"] * trained) as place:
+        files = _write(place, comparison, study, trained)
     if not command.quiet:
         from rich.console import Console
 
@@ -308,16 +311,12 @@ def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> N
         print(f"  {name:<{width}}  {what}")
 
 
-def _write(
-    out: Path, comparison: Any, study: dict[str, Any], trained: bool
-) -> tuple[Path, dict[str, str]]:
-    """(the folder, file → what it is): every result, in a folder that has none yet."""
+def _write(place: Path, comparison: Any, study: dict[str, Any], trained: bool) -> dict[str, str]:
+    """File → what it is: every result, in a folder that has none yet."""
     from .._files import write_atomically
     from .._json import write_json
     from ..saving import save
 
-    names = ["results.json", "table.md", "curves.png", "connections", "b-*.safetensors"]
-    place = given.fresh(out, names + ["a.safetensors", "b.safetensors"] * trained)
     files: dict[str, str] = {}
     if trained:
         for network in ("a", "b"):
@@ -335,4 +334,4 @@ def _write(
     comparison.plot(place / "curves.png")
     write_json(place / "results.json", comparison.to_dict())
     files |= {"table.md": "the table", "results.json": "every number", "curves.png": "the figure"}
-    return place, files
+    return files

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .. import _check, _check_model
-from .._files import check_writable
+from .._files import check_writable, held
 from ..tasks import Task
 
 # Parameters of a network in training: values, momentum, gradients, and what XLA makes besides.
@@ -126,13 +127,40 @@ def folder(text: str) -> Path:
     return path
 
 
-def fresh(out: Path, names: Iterable[str]) -> Path:
-    """`out`, or where it holds a file of one of the names (patterns), `out/run-2` and so on."""
-    number, place = 1, out
-    while any(any(place.glob(name)) for name in names):
-        number += 1
-        place = out / f"run-{number}"
-    return place
+@contextlib.contextmanager
+def fresh(out: Path, names: Sequence[str]) -> Iterator[Path]:
+    """`out`, or where it holds a file of one of the names (patterns), `out/run-2` and so on.
+
+    It is held until the end of the block: another command takes the next.
+    """
+
+    numbered = (out / f"run-{n}" for n in itertools.count(2))
+    for place in itertools.chain([out], numbered):
+        lock = _claimed(place, names)
+        if lock is None:
+            continue
+        try:
+            yield place
+        finally:
+            (place / ".lock").unlink(missing_ok=True)
+            lock.close()
+        return
+
+
+def _claimed(place: Path, names: Sequence[str]) -> IO[bytes] | None:
+    """A lock on a folder that holds no file of these names; None if it does, or another has it."""
+
+    def used() -> bool:
+        return any(any(place.glob(name)) for name in names)
+
+    if used():
+        return None
+    place.mkdir(parents=True, exist_ok=True)
+    lock = held(place / ".lock")
+    if lock is not None and used():  # filled just before it was held
+        lock.close()
+        return None
+    return lock
 
 
 def _is_whole(file: Path) -> bool:

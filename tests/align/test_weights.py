@@ -194,7 +194,7 @@ def check_unet(case, network, level):
         np.testing.assert_allclose(run(aligned, case.x), run(a, case.x), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("level", [0.0, 0.3])
+@pytest.mark.parametrize("level", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_a_diffusion_unet_is_recovered(small_unet, level):
     check_unet(*small_unet, level)
 

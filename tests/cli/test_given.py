@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import mcjax
+from mcjax.cli import given
 from mcjax.cli.command import run
 
 from .own import OWN, own
@@ -130,3 +131,14 @@ def test_a_folder_of_the_home_and_names_with_spaces(here, monkeypatch, tmp_path)
     arguments[1] = "~/näme of a.safetensors"
     assert run(arguments) == 0
     assert (tmp_path / "in häuser" / "curves.png").is_file()
+
+
+def test_two_commands_at_once_write_into_two_folders(tmp_path):
+    out = tmp_path / "results"
+    with given.fresh(out, ["table.md"]) as first:
+        with given.fresh(out, ["table.md"]) as second:
+            assert (first, second) == (out, out / "run-2")
+        (first / "table.md").touch()
+    with given.fresh(out, ["table.md"]) as third:  # what holds no result is free again
+        assert third == second
+    assert not list(out.rglob(".lock"))

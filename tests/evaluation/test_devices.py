@@ -68,7 +68,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_eight_devices(processes):
     port = free_port()
     running = [start(processes, rank, port, 8 // processes) for rank in range(processes)]

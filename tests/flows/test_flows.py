@@ -101,6 +101,7 @@ def test_rows_are_butterflies_and_go_back():
         np.testing.assert_array_equal(u, v if i in rows.leaves else 0 * v)
 
 
+@pytest.mark.slow
 def test_heads_and_concatenations_are_modelled(tmp_path):
     """Queries, keys and values of 4 heads beside each other: 24 neurons each, one ν a group."""
     case, network = traced("attention-fused-split")

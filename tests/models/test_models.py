@@ -109,6 +109,7 @@ def test_a_network_with_auxiliary_classifiers_serves_one_without():
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_an_aligned_residual_network_keeps_its_ends_along_the_whole_pipeline():
     """t = 0 and t = 1 of the aligned, trained, evaluated, repaired curve are the end points."""
     model = ResNet(blocks=1, widths=(8, 12))
