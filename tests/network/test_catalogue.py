@@ -74,7 +74,8 @@ def holds(network):
 
 @pytest.mark.parametrize("model", [m for m in MODELS if m not in NEAR_TWINS], indirect=True)
 def test_covering_models_hold_what_the_others_do(model):
-    assert holds(model[1]) <= set().union(*(holds(traced(name)[1]) for name in COVERING))
+    new = {"unstack"}  # of JAX 0.11; before it, slices, which others have
+    assert holds(model[1]) - new <= set().union(*(holds(traced(name)[1]) for name in COVERING))
 
 
 def test_layers(model):
