@@ -17,6 +17,7 @@ from ..symmetry.permutation import identity, random
 from .absorption.absorb import Absorption, absorb
 from .activations import group_activations, layer_values
 from .axes import Atom, Concat, Expr, Factor, Family, atoms
+from .doubts import normalised_by_batch, say_of_batch
 from .groups import Group, Layer, Place
 from .mixing import Matrices, check_doubly_stochastic, check_matrices, mix_leaf
 from .permuting import touches
@@ -311,6 +312,7 @@ class Network(Structure):
                 "belong to the network"
             )
         lines += self.normalisations.describe(self.leaf_names)
+        lines += say_of_batch(normalised_by_batch(self.analysis, self.layers))
         lines += self.absorption.summary().splitlines() if self.absorption else []
         for group in self.groups.values():
             limit = f" ({group.structure.limit})" if group.structure.limit else ""

@@ -20,7 +20,7 @@ from .._types import ApplyFn, Params
 from .algebra import Algebra
 from .analysis import analyse
 from .axes import Atom, Axes, Concat, Factor, Family, atoms
-from .doubts import note_on, warn_of_draws, warn_of_state
+from .doubts import BATCH, normalised_by_batch, note_on, warn_of_batch, warn_of_draws, warn_of_state
 from .frozen import Analysis, freeze
 from .groups import Group, Layer, Place
 from .identity import identity_of
@@ -116,7 +116,10 @@ def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) ->
     layer_names = _unique([_layer_name(names[c.weight]) for c in found])
     groups = _groups(analysis, resolved, names, found, layer_names)
     layers = _layers(analysis, resolved, names, found, layer_names, groups)
-    warn_of_state(program, names, len(groups))
+    of_batch = normalised_by_batch(analysis, layers)
+    warn_of_batch(of_batch)
+    if not of_batch:  # in training mode both would say the same
+        warn_of_state(program, names, len(groups))
     input_types = jax.tree.map(type_of, x)
     described = (treedef, types, *jax.tree.flatten(input_types), sorted(kept), resolved)
     network = Network(
@@ -234,7 +237,7 @@ def _leaf_axes(algebra: Algebra, leaf: jax.ShapeDtypeStruct, frozen: bool) -> Ax
 def _input_axes(algebra: Algebra, x: Any) -> list[Axes]:
     out = []
     for v in jax.tree.leaves(x, is_leaf=is_shared):
-        first = "axis 0 of an input" if is_shared(v) else "batch"
+        first = "axis 0 of an input" if is_shared(v) else BATCH
         for leaf in jax.tree.leaves(v):
             names = [first, *(f"axis {d} of an input" for d in range(1, np.ndim(leaf)))]
             axes = zip(np.shape(leaf), names)

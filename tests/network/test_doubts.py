@@ -38,6 +38,76 @@ def test_statistics_that_are_returned():
         assert not mcjax.trace(f, PARAMS, X).groups
 
 
+NORMALISED = {"first": {"kernel": jnp.ones((3, 5))}, "scale": jnp.ones(5), "v": jnp.ones((5, 4))}
+
+
+def by_variance(h, p, axes=0):
+    return p["scale"] * (h - h.mean(axes, keepdims=True)) / jnp.sqrt(h.var(axes, keepdims=True) + 1)
+
+
+def by_square(h, p):
+    """flax's way: E[h²] - E[h]²."""
+    mean = h.mean(0)
+    return (h - mean) * (jax.lax.rsqrt((h * h).mean(0) - mean**2 + 1) * p["scale"])
+
+
+def over_an_axis(h, p):
+    """equinox's way: means over the axis of a vmap."""
+
+    def one(h):
+        mean = jax.lax.pmean(h, "batch")
+        return (h - mean) / jnp.sqrt(jax.lax.pmean((h - mean) ** 2, "batch") + 1) * p["scale"]
+
+    return jax.vmap(one, axis_name="batch")(h)
+
+
+def in_a_loop(h, p):
+    return jax.lax.scan(lambda h, s: (by_variance(h, {"scale": s}), None), h, p["scale"][None])[0]
+
+
+@pytest.mark.parametrize("norm", [by_variance, by_square, over_an_axis, in_a_loop])
+def test_normalised_by_the_batch(norm):
+    f = lambda p, x: jax.nn.relu(norm(x @ p["first"]["kernel"], p)) @ p["v"]
+    with pytest.warns(
+        UserWarning, match="mean and variance after 'first'.*evaluation mode"
+    ) as seen:
+        network = mcjax.trace(f, NORMALISED, X, check=False)
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    assert "batch's own mean and variance after 'first'" in network.explain()
+
+
+def test_inputs_normalised_by_the_batch():
+    f = lambda p, x: by_variance(x, {"scale": 1.0}) @ p["first"]["kernel"]
+    with pytest.warns(UserWarning, match="mean and variance after the inputs"):
+        mcjax.trace(f, NORMALISED, X, check=False)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda h, p: by_variance(h, p, 1),
+        lambda h, p: by_variance(h.reshape(-1, 1, 5), p, (1, 2)).reshape(-1, 5),
+        lambda h, p: (h - p["scale"]) / jnp.sqrt(p["scale"] ** 2 + 1),
+        lambda h, p: h / h.shape[0] ** 0.5,
+    ],
+)
+def test_other_normalisations_say_nothing(norm):
+    f = lambda p, x: norm(x @ p["first"]["kernel"], p) @ p["v"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        network = mcjax.trace(f, NORMALISED, X, check=False)
+    assert "batch's own" not in network.explain()
+
+
+def test_a_mean_of_the_batch_that_is_an_output_says_nothing():
+    """A loss beside the outputs, as mixtures of experts have it: no example depends on it."""
+    f = lambda p, x: ((h := hidden(p, x)) @ p["v"], jnp.sqrt((h.mean(0) ** 2).sum()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mcjax.trace(f, PARAMS, X, check=False)
+
+
 def test_arguments_that_are_swapped():
     f = lambda p, x: hidden(p, x) @ p["v"]
     with pytest.raises(ValueError, match="batch") as caught:
