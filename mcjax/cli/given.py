@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,14 @@ from ..tasks import Task
 _COPIES = 6
 # Correlations or costs of all pairs of units, and what a solver makes of them.
 _MATRICES = 3
+# What the library says (a regular expression) → how the command says it.
+_SAID = {
+    r"task=mcjax\.tasks\.REGRESSION": "--task regression",
+    r"task=mcjax\.tasks\.NEXT_TOKEN": "--task next-token",
+    r"a single logit for two classes .*": "for two classes let the function of --model return two "
+    "logits, 0 and the one that it has: jnp.concatenate([0 * z, z], -1)",
+    r"Say which part counts: .*(out\S+)\)": r"Let the function of --model return \1 alone",
+}
 
 
 def arrays(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
@@ -107,9 +116,8 @@ def check_task(task: Task, apply_fn: Any, params: Any, data: dict[str, Any], fil
             task.check(task.outputs(out), data[y])
         except ValueError as error:
             said = str(error)
-            for name in ("regression", "next-token"):  # what the library calls them → the option
-                constant = name.upper().replace("-", "_")
-                said = said.replace(f"task=mcjax.tasks.{constant}", f"--task {name}")
+            for of_library, of_command in _SAID.items():
+                said = re.sub(of_library, of_command, said)
             raise ValueError(f"--model and --inputs ({x}, {y}): {said}") from None
 
 
@@ -179,16 +187,18 @@ def parameters(file: Path) -> Any:
 
     **Raises:** `ValueError` for a file that holds something else.
     """
-    from ..saving.classes import fields_of
-    from ..saving.file import load, nested
+    from ..saving.file import class_in, load, nested
 
+    held = class_in(file)
+    if held is not None:
+        raise ValueError(
+            f"{file} holds a {held}, expected parameters of one network: give the file of a "
+            "network that was connected, or b-METHOD.safetensors beside the results, B as aligned"
+        )
     try:
-        value = load(file)
+        return load(file)
     except ValueError:
-        value = nested(file)
-    if fields_of(value) is not None and not isinstance(value, tuple):
-        raise ValueError(f"{file} holds a {type(value).__name__}, expected parameters")
-    return value
+        return nested(file)
 
 
 def check_memory(sizes: tuple[int, ...], networks: int, matching: bool) -> None:

@@ -104,6 +104,17 @@ def _check_file(file: Any, call: str) -> None:
         )
 
 
+def class_in(file: str | FilePath) -> str | None:
+    """The name of mcjax's class that a file holds a value of; None for parameters and all else.
+
+    **Raises:** `ValueError` for a missing, cut-off or foreign file.
+    """
+    metadata = tensors.read(file)[1]
+    record = _record(metadata[_KEY], file) if _KEY in metadata else None
+    name = record.get("class") if isinstance(record, dict) else None
+    return name if record is not None and name and _is_own(record) else None
+
+
 def nested(file: str | FilePath) -> Any:
     """The arrays of any safetensors file in nested dicts of NumPy arrays, as other programs see it.
 
@@ -146,11 +157,16 @@ def _parameters(record: Any) -> dict[tuple[str, ...], Any] | None:
         if kind == "tree":
             return all(walk(v, (*at, *keys)) for keys, v in record["leaves"])
         if kind == "object":
-            own = record["class"].startswith("mcjax.")
-            return not own and all(walk(v, (*at, k)) for k, v in record["fields"].items())
+            fields = record["fields"].items()
+            return not _is_own(record) and all(walk(v, (*at, k)) for k, v in fields)
         return kind in ("static", "left out", "float", "complex")
 
     return leaves if walk(record, ()) and leaves else None
+
+
+def _is_own(record: Any) -> bool:
+    """Whether a record is one of an object of mcjax's."""
+    return record["is"] == "object" and record["class"].startswith("mcjax.")
 
 
 def _foreign(arrays: dict[str, np.ndarray], like: Any, file: Any) -> Any:

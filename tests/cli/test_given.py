@@ -7,6 +7,7 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -48,6 +49,14 @@ def mistakes(name):
         "wrong points": (["connect", "--points", "1"], "--points must be at least 2"),
         "empty file": (["connect", "empty.safetensors", OWN[1], *model, *data], "no whole safe"),
         "a path": (["connect", "line.safetensors", OWN[1], *model, *data], "expected parameters"),
+        "a connection": (
+            ["connect", "joined.safetensors", OWN[1], *model, *data],
+            "joined.safetensors holds a mcjax.methods.Connection, expected parameters",
+        ),
+        "a connection to explain": (
+            ["explain", "joined.safetensors", *model, *data],
+            "joined.safetensors holds a mcjax.methods.Connection, expected parameters",
+        ),
         "a folder": (["connect", ".", OWN[1], *model, *data], "is a folder"),
         "empty data": ([*own, *model, "--inputs", "empty.npz"], "is no whole .npz file"),
         "cut data": ([*own, *model, "--inputs", "cut.npz"], "is no whole .npz file"),
@@ -63,14 +72,14 @@ def mistakes(name):
         "floats": ([*own, *model, "--inputs", "floats.npz"], "cast them to integers"),
         "too large": ([*own, *model, "--inputs", "too-large.npz"], "labels lie in [1, 3]"),
         "other x": ([*own, *model, "--inputs", "other-x.npz"], "inputs of shape (40, "),
-        "dict": ([*own, "--model", f"{name}:in_dict", *data], "apply_fn returns a dict (logits:"),
+        "dict": ([*own, "--model", f"{name}:in_dict", *data], "return out['logits'] alone"),
         "module": ([*own, "--model", f"{name}:module", *data], "pass its method .apply"),
         "regression": ([*own, *model, "--inputs", "targets.npz"], "pass --task regression"),
         "own class": (
             ["connect", "module.safetensors", OWN[1], *model, *data],
             "module.safetensors and inputs of shape (40, 6)",
         ),
-        "one number": ([*own, "--model", f"{name}:one_number", *data], "two classes or more"),
+        "one number": ([*own, "--model", f"{name}:one_number", *data], "--model return two logits"),
         "stops": ([*own, "--model", f"{name}:stops", *data], "the function fails"),
         "raises": ([*own, "--model", f"{name}_raises:f", *data], "ZeroDivisionError"),
         "exits": ([*own, "--model", f"{name}_exits:f", *data], "SystemExit"),
@@ -91,6 +100,7 @@ def mistakes(name):
 
 WRITTEN_HERE = {
     "module.safetensors",
+    "joined.safetensors",
     "tfds",
     "p.safetensors",
     "p.npz",
@@ -111,6 +121,10 @@ def test_mistakes_are_one_line_and_status_2(here, which, capsys, monkeypatch, tm
     with open("p.npz", "wb") as file:
         pickle.dump({"w": 1}, file)
     np.savez("x.npz", x=np.zeros((4, 6), np.float32))
+    a, b = map(mcjax.load, OWN)
+    dense = lambda p, x: jnp.tanh(x @ p["w1"] + p["b1"]) @ p["w2"]
+    network = mcjax.trace(dense, a, np.ones((2, 6), np.float32))
+    mcjax.save("joined.safetensors", mcjax.connect(network, a, b, "linear"))  # network and all
     mcjax.save("module.safetensors", eqx.nn.Linear(6, 3, key=jax.random.key(0)))
     mcjax.save("c.safetensors", {"w1": np.ones((6, 9), np.float32),
                                        "b1": np.ones(9, np.float32), 
@@ -121,6 +135,7 @@ def test_mistakes_are_one_line_and_status_2(here, which, capsys, monkeypatch, tm
     assert error.startswith("mcjax: error: ")
     assert message in error
     assert "Traceback" not in error
+    assert "task=" not in error  # Python, of the library
     assert {f.name for f in tmp_path.iterdir()} - {f.name for f in before} <= WRITTEN_HERE
 
 
