@@ -61,7 +61,8 @@ def evaluate(
       whole), or an iterable of such batches of any lengths, gone through once for as many points as
       fit in 1 GiB (a path of one leg: once); scalars and what is marked `mcjax.Shared` (an
       attention mask) belong to all examples
-    - `t`: a number of evenly spaced points ≥ 1, or an array of points in [0, 1] that do not fall
+    - `t`: a number of evenly spaced points ≥ 2, or an array of points in [0, 1] that do not fall
+      (`[1.0]`: one)
     - `task`: metrics, and what labels go with the outputs; default: classification, for outputs
       that are logits
     - `statistics`: of batch normalisation, wherever the model normalises by stored statistics,

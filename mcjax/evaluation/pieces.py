@@ -20,10 +20,13 @@ _T_BATCH_BYTES = 2 << 30
 
 
 def time_grid(t: int | Any) -> np.ndarray:
-    """t as an array of points: a number n ≥ 2 gives n evenly spaced ones, 1 gives t = 0."""
+    """t as an array of points: a number n ≥ 2 gives n evenly spaced ones, both ends included."""
     if isinstance(t, int | np.integer) and not isinstance(t, bool):
-        if t < 1:
-            raise ValueError(f"t: a number of points must be at least 1, got {t}")
+        if t < 2:
+            raise ValueError(
+                f"t: a number of points, both ends included, must be at least 2, got {t}; for the "
+                "network at one t pass an array, t=[1.0]"
+            )
         return np.linspace(0.0, 1.0, int(t))
     try:
         if t is None or isinstance(t, bool):

@@ -328,7 +328,7 @@ def test_what_is_compiled_is_let_go(monkeypatch):
     for i in range(12):
         f = closure(i)
         kept.append(weakref.ref(f))
-        mcjax.evaluate(path, f, (x, y), 1)
+        mcjax.evaluate(path, f, (x, y), [0.0])
         del f
     gc.collect()
     assert sum(r() is not None for r in kept) <= 4

@@ -115,7 +115,9 @@ def test_own_metrics_and_trees_as_inputs():
 
 def test_one_t_and_given_ts():
     path, d = KINDS["linear"](), data()
-    assert mcjax.evaluate(path, mlp, d, t=1).t.tolist() == [0.0]
+    assert mcjax.evaluate(path, mlp, d, t=[1.0]).t.tolist() == [1.0]
+    with pytest.raises(ValueError, match=r"at least 2, got 1; .* t=\[1.0\]"):
+        mcjax.evaluate(path, mlp, d, t=1)
     curve = mcjax.evaluate(path, mlp, d, t=[0.25])
     assert curve.loss.shape == (1,)
     assert curve.mean() == pytest.approx(curve.loss[0])

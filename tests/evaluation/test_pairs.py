@@ -55,7 +55,7 @@ def test_all_pairs_are_one_evaluation_a_pair(options):
     np.testing.assert_array_equal(matrix, matrix.T)
     middle = found.at_middle()
     assert middle[1, 2] == found.curve(1, 2).loss[2]
-    own = [mcjax.evaluate(mcjax.path.Linear(p, p), f, data(), 1).loss[0] for p in some]
+    own = [mcjax.evaluate(mcjax.path.Linear(p, p), f, data(), [0.0]).loss[0] for p in some]
     np.testing.assert_allclose(np.diag(middle), own, rtol=1e-5)
 
 
