@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -135,23 +135,31 @@ def has_values(tree: Params, name: str) -> None:
 
 def finite(tree: Params, name: str) -> None:
     """Raise if a floating-point leaf holds NaN or infinity (not while tracing, nor in types)."""
-    for path, leaf in named_leaves(tree):
-        if isinstance(leaf, jax.ShapeDtypeStruct) or not is_inexact(leaf) or not is_concrete(leaf):
-            continue
-        bad = count_not_finite(leaf)
+    leaves = [
+        (path, leaf)
+        for path, leaf in named_leaves(tree)
+        if not isinstance(leaf, jax.ShapeDtypeStruct) and is_inexact(leaf) and is_concrete(leaf)
+    ]
+    counts = count_not_finite([leaf for _, leaf in leaves])
+    for (path, leaf), bad in zip(leaves, counts, strict=True):
         if bad:
             raise ValueError(
                 f"{name}: leaf {path!r} holds {bad} NaN or infinite values of {np.size(leaf)}"
             )
 
 
-def count_not_finite(leaf: Any) -> int:
-    """How many values of a concrete array are NaN or infinite."""
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        return 0  # spread over hosts: nobody here can look at all of it
-    # On a CPU NumPy looks without compiling; elsewhere only the count leaves the device.
-    xp = np if jax.default_backend() == "cpu" or isinstance(leaf, np.ndarray) else jnp
-    return int(np.size(leaf) - xp.isfinite(xp.asarray(leaf)).sum())
+def count_not_finite(leaves: Sequence[Any]) -> list[int]:
+    """How many values of each of some concrete arrays are NaN or infinite: the device is waited
+    for once."""
+
+    def count(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return 0  # spread over hosts: nobody here can look at all of it
+        # On a CPU NumPy looks without compiling; elsewhere only the count leaves the device.
+        xp = np if jax.default_backend() == "cpu" or isinstance(leaf, np.ndarray) else jnp
+        return np.size(leaf) - xp.isfinite(xp.asarray(leaf)).sum()
+
+    return [int(n) for n in jax.device_get([count(leaf) for leaf in leaves])]
 
 
 def no_nan(tree: Any, name: str) -> None:

@@ -184,12 +184,19 @@ class Action:
     def _warn_of_overflow(self, before: Params, after: Params) -> None:
         """Say which leaves were finite, and are not any more; nothing under `jit`."""
         names, flat = self.network.leaf_names, self.network.flatten
-        found = [
-            f"{name!r} ({new.dtype})"
+        moved = [
+            (name, old, new)
             for name, old, new in zip(names, flat(before, "params"), flat(after, ""), strict=True)
             if new is not old and is_inexact(new) and _check.is_concrete(new)
-            and _check.count_not_finite(new) and not _check.count_not_finite(old)
-        ]  # fmt: skip
+        ]
+        counts = _check.count_not_finite([new for *_, new in moved])
+        odd = [leaf for leaf, n in zip(moved, counts, strict=True) if n]
+        before_that = _check.count_not_finite([old for _, old, _ in odd])
+        found = [
+            f"{name!r} ({new.dtype})"
+            for (name, _, new), n in zip(odd, before_that, strict=True)
+            if not n
+        ]
         if found:
             warnings.warn(
                 f"action: leaves were finite, and are not once they are moved: {', '.join(found)}. "
@@ -224,7 +231,7 @@ class Action:
 
         A curve of actions joins the first to the identity: scalings, and matrices of positive
         determinant. The second holds permutations and signs, and where a matrix has a negative
-        determinant the exchange of two units (the reflection of a single one). Works on the host.
+        determinant the exchange of two units. Works on the host.
         """
         parts = split(self.network, self._permutations, self._elements)
         connected, discrete = (self._of(self.network, *part) for part in parts)

@@ -35,32 +35,28 @@ def split(
             others[key] = value
         elif factor.matrices:
             kind = jnp.asarray if isinstance(value, jax.Array) else np.asarray
-            left, swapped, reflection = _oriented(np.asarray(value), discrete[key[0]])
-            connected[key], discrete[key[0]] = kind(left), swapped
-            if reflection is not None:
-                others[key] = kind(reflection)
+            left, discrete[key[0]] = _oriented(np.asarray(value), discrete[key[0]])
+            connected[key] = kind(left)
         else:
             connected[key] = value
     return (stay, connected), (discrete, others)
 
 
-def _oriented(g: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """g P as (g′, p′, reflections or None), with det g′ > 0.
+def _oriented(g: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """g P as (g′, p′) with det g′ > 0.
 
-    Where det g < 0 two units are exchanged, g′ = g T and P′ = T P; a single unit is reflected.
+    Where det g < 0 two units are exchanged, g′ = g T and P′ = T P (no group is of a single one: an
+    axis of length 1 has no units).
     """
     negative = np.linalg.slogdet(g)[0] < 0
     if not negative.any():
-        return g, p, None
+        return g, p
     n = g.shape[-1]
-    if n == 1:
-        sign = np.where(negative, -1, 1).astype(g.dtype)[..., None, None]
-        return g * sign, p, sign
     exchanged = np.arange(n)
     exchanged[:2] = 1, 0
     columns = np.where(negative[..., None], exchanged, np.arange(n))
     left = np.take_along_axis(g, np.broadcast_to(columns[..., None, :], g.shape), -1)
-    return left, np.take_along_axis(p, columns, -1), None
+    return left, np.take_along_axis(p, columns, -1)
 
 
 @_check.on_host

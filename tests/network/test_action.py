@@ -272,3 +272,19 @@ def test_heads_of_width_one():
     x = np.random.default_rng(1).normal(size=(2, 3, 5)).astype(np.float32)
     action = random(network, 2)
     close(attention(action(params), x), attention(params, x))
+
+
+def test_overflow_is_looked_for_with_one_wait(monkeypatch):
+    """As on an accelerator: however many leaves are moved, the host waits for all of them once."""
+    f = lambda p, x: jax.nn.relu(x @ p["w1"] + p["b1"]) @ p["w2"]
+    params = {"b1": jnp.ones(4), "w1": jnp.ones((3, 4)), "w2": jnp.ones((4, 2))}
+    network = mcjax.trace(f, params, jnp.ones((2, 3)))
+    action = mcjax.Action.of(network, elements={"w1": {"positive": jnp.full(4, 2.0)}})
+    large = jax.tree.map(lambda v: v * 3e38, params)
+    waits, get = [], jax.device_get
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "device_get", lambda v: waits.append(v) or get(v))
+    action(params)
+    assert len(waits) == 1
+    with pytest.warns(UserWarning, match=r": 'b1' \(float32\), 'w1' \(float32\)\. Move"):
+        action(large)
