@@ -144,6 +144,37 @@ def test_constant_costs_and_one_unit():
         assert solve([[2.0]], solver).coupling.tolist() == [[1.0]]
 
 
+@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 5), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_weights_that_are_zero_and_costs_that_are_equal(seed, n, m, equal):
+    """A single row or column, units without weight, costs that leave every coupling optimal."""
+    rng = np.random.default_rng(seed)
+    cost = np.full((n, m), rng.normal()) if equal else rng.integers(-2, 3, (n, m)).astype(float)
+    a, b = (np.where(rng.random(size) < 0.5, rng.random(size), 0) for size in (n, m))
+    a[rng.integers(n)], b[rng.integers(m)] = 0.3, 0.4
+    b *= a.sum() / b.sum()
+    solution = solve(cost, a=a, b=b)
+    assert solution.value == pytest.approx(least_cost(cost, a, b), abs=1e-7)
+    assert solution.status == "optimal"
+    check_coupling(solution, cost, a, b, 1e-7)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (3, 5)])
+def test_entropic_couplings_of_degenerate_problems(shape):
+    """A single row has one coupling; of equal costs the entropic optimum is the product of the
+    weights, whichever of them are zero."""
+    n, m = shape
+    a, b = np.arange(n) / max(1, n * (n - 1) / 2), np.arange(m) / max(1, m * (m - 1) / 2)
+    a, b = (np.ones(1) if len(w) == 1 else w for w in (a, b))
+    for cost in (np.full(shape, 7.0), np.zeros(shape)):
+        solution = solve(cost, Sinkhorn(), a=a, b=b)
+        assert solution.status == "entropic"
+        np.testing.assert_allclose(solution.coupling, np.outer(a, b), atol=1e-6)
+    if 1 in shape:
+        solution = solve(costs(0, n, m), Sinkhorn(), a=a, b=b)
+        np.testing.assert_allclose(solution.coupling, np.outer(a, b), atol=1e-6)
+
+
 def test_units_far_smaller_than_others_are_assigned():
     """Their profits are lost in the rounding of the others', and found again, in any order."""
     rng = np.random.default_rng(5)
@@ -267,6 +298,7 @@ def test_solvers_are_values():
     [
         ((np.zeros(3),), r"cost must be a matrix \(n, m\) with n, m ≥ 1, got shape \(3,\)"),
         ((np.zeros((0, 3)),), r"got shape \(0, 3\)"),
+        ((np.zeros((3, 0)), Sinkhorn()), r"n, m ≥ 1, got shape \(3, 0\)"),
         (
             ([[0.0, np.nan]],),
             r"cost holds 1 NaN or infinite values of 2; the first is nan at \(0, 1\)",
