@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from importlib.metadata import version
 
 # More than half of the tests' time would be XLA's compiler. Before JAX is imported, and for
@@ -30,6 +31,18 @@ def traced(name):
         case = MODELS[name]()
         _cases[name] = case, mcjax.trace(case.apply_fn, case.params, case.x)
     return _cases[name]
+
+
+def alive(references, bound):
+    """How many of the objects still live. A collection that another thread has begun (and that
+    lets go of the interpreter for a moment) makes ours return at once: it is asked for again."""
+    for _ in range(50):
+        gc.collect()
+        living = sum(r() is not None for r in references)
+        if living <= bound:
+            break
+        time.sleep(0.1)
+    return living
 
 
 # Together they hold every primitive and every kind of group of the models that are no near twins

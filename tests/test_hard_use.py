@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import pickle
 import weakref
 
@@ -18,6 +17,8 @@ from mcjax.evaluation import evaluate_points, metrics_at
 from mcjax.network import activations
 from mcjax.tasks import CLASSIFICATION, cross_entropy
 from mcjax.training import Protocol, train_networks
+
+from .conftest import alive
 
 
 def model(p, x):
@@ -132,15 +133,14 @@ USES = {
 @pytest.mark.parametrize("use", USES)
 def test_networks_are_let_go(use, monkeypatch):
     monkeypatch.setattr(_compiled, "KEPT", 2)
-    alive = []
+    functions = []
     for i in range(6):
         network = mcjax.trace(lambda p, x, i=i: model(p, x) + i, A, X[:2])
         USES[use](network, A)
-        alive.append(weakref.ref(network.apply_fn))
+        functions.append(weakref.ref(network.apply_fn))
         del network
     activations._analysis.cache_clear()  # bounded by itself: programs for other batch lengths
-    gc.collect()
-    assert sum(ref() is not None for ref in alive) <= 3
+    assert alive(functions, 3) <= 3
 
 
 def test_matrices_that_are_not_square():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import weakref
 
@@ -16,6 +15,7 @@ from mcjax import _compiled, _stream
 from mcjax.evaluation import along, evaluate_points, metrics_at
 from mcjax.path import Bezier, Knots, Legs, Linear, Path, Points
 
+from ..conftest import alive
 from ..test_compiles import Compiled
 from .test_evaluate import data, mlp, oracle, params
 
@@ -330,8 +330,7 @@ def test_what_is_compiled_is_let_go(monkeypatch):
         kept.append(weakref.ref(f))
         mcjax.evaluate(path, f, (x, y), [0.0])
         del f
-    gc.collect()
-    assert sum(r() is not None for r in kept) <= 4
+    assert alive(kept, 4) <= 4
 
 
 def test_equal_static_arguments_are_compiled_once():
