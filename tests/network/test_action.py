@@ -285,6 +285,6 @@ def test_overflow_is_looked_for_with_one_wait(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "device_get", lambda v: waits.append(v) or get(v))
     action(params)
-    assert len(waits) == 1
+    assert [len(v) for v in waits if v] == [3]
     with pytest.warns(UserWarning, match=r": 'b1' \(float32\), 'w1' \(float32\)\. Move"):
         action(large)
