@@ -116,16 +116,20 @@ def estimate_along(
     """
     at_once, done = chunks.at_once(t_batch, count(coordinates)), 0
     mean: dict[int, jax.Array] = {}
-    for some, size in _in_batches(x):
+    for some, size in in_batches(x):
         step = compiled(_estimate, apply_fn, size, at_once, of=jax.tree.structure(family))
         new = step(family, coordinates, dict(given), jax.tree.map(jnp.asarray, some))
         done += length(some)
-        share = length(some) / done
-        mean = {i: mean[i] + share * (v - mean[i]) for i, v in new.items()} if mean else new
+        mean = running_mean(mean, new, length(some) / done) if mean else new
     return mean
 
 
-def _in_batches(x: Inputs) -> Iterator[tuple[Any, int]]:
+def running_mean(mean: Any, new: Any, share: float) -> Any:
+    """The mean of what was seen and of what is new, which is this share of all."""
+    return jax.tree.map(lambda m, v: m + share * (v - m), mean, new)
+
+
+def in_batches(x: Inputs) -> Iterator[tuple[Any, int]]:
     """(Examples, how many of them are a batch): full batches, and what is left as one."""
     for block in x.blocks():
         n = length(block)

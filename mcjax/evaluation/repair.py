@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check, _check_model
+from .. import _check_model
 from .._compiled import compiled_for
 from .._inputs import length, per_example
-from .._static import pack
+from .._static import pack, unpack
+from .._stream import Inputs, is_batches
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
@@ -31,6 +32,8 @@ from ..network.normalisation import Normalisations, normalisations
 from ..network.sides import Origins, contraction_dims, weight_position
 from ..network.units import choose, partition
 from ..path import Path, static, time
+from ..path._base import checked_time, type_at
+from .batch_norm import in_batches, inputs_of, running_mean
 
 # A unit that varies less than this part of what it should is left as it is.
 _EPSILON = 1e-6
@@ -73,13 +76,20 @@ class Repaired(Path):
     **Arguments:**
     - `path`: any path between two networks
     - `network`: traced
-    - `x`: inputs to estimate statistics from
+    - `x`: inputs to estimate statistics from, or an iterable of batches of them of any lengths
+      (no list, which is a tree)
     - `chunk`: examples at a time; statistics are averaged over them, each batch by its size
+
+    Of inputs on the host, memory maps too, a device holds at most 64 MiB at a time. Where they are
+    more, or come in batches, the points that are asked for (`path(t)`, `path.all_at(ts)`, those of
+    `mcjax.evaluate`) are computed by a loop on the host, in one pass over the inputs, and not under
+    `jit`.
 
     Statistics of a normaliser of the raw inputs that are the same in both networks are no batch
     normalisation and stay.
 
-    **Raises:** `ValueError` for an empty batch or a network without a layer to repair.
+    **Raises:** `ValueError` for an empty batch, an iterator, whose batches come only once, or a
+    network without a layer to repair.
 
         >>> import jax, jax.numpy as jnp, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"] + p["b1"]) @ p["w2"]
@@ -101,29 +111,66 @@ class Repaired(Path):
     kept: dict[int, jax.Array]
     network: Network = static()
     chunk: int = static()
+    batches: Any = static()
 
     def __init__(self, path: Path, network: Network, x: Any, *, chunk: int = 500) -> None:
         _check_model.network(network)
-        x = network.inputs(x)
-        n = _check.batched(x, "x")
-        chunk = min(_check.positive(chunk, "chunk"), n)
-        x = jax.tree.map(jnp.asarray, x)
-        if not _layers(network, chunks.types(x, chunk)) and not network.normalisations.found:
+        inputs = inputs_of(network, x, chunk)
+        inputs.passes(2, "REPAIR")
+        first = inputs.first()
+        types = chunks.types(first, min(chunk, length(first)))
+        if not _layers(network, types) and not network.normalisations.found:
             raise ValueError("the network has no hidden layer with a bias that could be repaired")
         networks = [pack(path(t)) for t in (0.0, 1.0)]
-        kept = _kept(network, networks, chunks.types(x, chunk))
-        ends = [_statistics(network, chunk, frozenset(kept), n, x) for n in networks]
+        kept = _kept(network, networks, types)
+        ends = jax.tree.map(lambda *v: jnp.stack(v), *networks)
+        found, _ = _streamed(network, frozenset(kept), inputs, ends, None)
+        batches = x if is_batches(x) else None
+        whole = None if batches is not None else network.inputs(x)
+        if batches is None and inputs.n == length(first):  # at hand for good: programs may hold it
+            whole = jax.tree.map(jnp.asarray, first)
         self._set(
-            path=path, x=x, start=ends[0], end=ends[1], kept=kept, network=network, chunk=chunk
-        )
+            path=path, x=whole, start=jax.tree.map(lambda v: v[0], found),
+            end=jax.tree.map(lambda v: v[1], found), kept=kept, network=network,
+            chunk=min(chunk, length(first)), batches=batches,
+        )  # fmt: skip
 
     def at(self, t: Any) -> Params:
-        t = time(t)
-        params = replace_leaves(self.path.at(t), self.kept)
-        targets = jax.tree.map(lambda a, b: (1 - t) * a + t * b, self.start, self.end)
-        repaired = _repair(self.network, self.chunk, frozenset(self.kept), params, self.x, targets)
-        inside = (t > 0) & (t < 1)
-        return jax.tree.map(lambda new, old: jnp.where(inside, new, old), repaired, params)
+        if self._streams:
+            raise ValueError(
+                "x: inputs that are streamed from the host cannot be part of a program (jit, vmap "
+                "or grad): ask path(t) or path.all_at(ts) outside, or repair with fewer inputs"
+            )
+        t, kept = time(t), frozenset(self.kept)
+        params, targets = _before(self.path, t, self.start, self.end, self.kept)
+        found = _over_batches(self.network, self.chunk, kept, params, self.x, targets)
+        layers = _layers(self.network, chunks.types(self.x, self.chunk))
+        return _after(self.network, layers, t, params, targets, found)
+
+    def __call__(self, t: Any) -> Params:
+        if not self._streams:
+            return super().__call__(t)
+        points = self.all_at(checked_time(t)[None])
+        return unpack(jax.tree.map(lambda v: v[0], points))
+
+    def all_at(self, coordinates: Any) -> Params:
+        if not self._streams:
+            return super().all_at(coordinates)
+        ts, source = time(coordinates), self.x if self.batches is None else self.batches
+        inputs = inputs_of(self.network, source, self.chunk)
+        params, targets = _all_before(self.path, ts, self.start, self.end, self.kept)
+        found = _streamed(self.network, frozenset(self.kept), inputs, params, targets)
+        layers = _layers(self.network, chunks.types(inputs.first(), self.chunk))
+        return _all_after(self.network, layers, ts, params, targets, found)
+
+    @property
+    def _streams(self) -> bool:
+        """Whether inputs come from the host, block by block."""
+        leaves = jax.tree.leaves(self.x)
+        return self.batches is not None or not all(isinstance(v, jax.Array) for v in leaves)
+
+    def _type_at(self, coordinates: Any) -> Params:
+        return type_at(self.path, coordinates)
 
     def mixture(self, coordinates: Any) -> None:
         """None: statistics of batch normalisation are estimated at every point."""
@@ -137,7 +184,7 @@ def _kept(network: Network, ends: Sequence[Params], x_types: Any) -> dict[int, j
     return {i: jnp.asarray(first[i]) for pair in same for i in pair}
 
 
-def _layers(network: Network, x_types: Any) -> list[_Layer]:
+def _layers(network: Network, x_types: Any) -> tuple[_Layer, ...]:
     """The layers that can be repaired, in topological order."""
     analysis, found = analysis_for(network, x_types)
     program = analysis.program
@@ -154,7 +201,7 @@ def _layers(network: Network, x_types: Any) -> list[_Layer]:
             layer = _layer_of(origins, c)
             if layer is not None:
                 out.append(layer)
-    return out
+    return tuple(out)
 
 
 def _layer_of(origins: Origins, c: Contraction) -> _Layer | None:
@@ -282,22 +329,58 @@ def _over_chunks(
     return jax.tree.map(lambda v: jnp.mean(v, 0), jax.lax.map(of_chunk, jnp.arange(n)))
 
 
+def _streamed(
+    network: Network, kept: frozenset[int], x: Inputs, params: Params, targets: Any
+) -> Any:
+    """What `_over_batches` finds, of a stack of points, in one pass over streamed inputs."""
+    mean, done = None, 0
+    for some, size in in_batches(x):
+        block = jax.tree.map(jnp.asarray, some)
+        new = _of_block(network, size, kept, params, block, targets)
+        done += length(some)
+        mean = new if mean is None else running_mean(mean, new, length(some) / done)
+    return mean
+
+
 @compiled_for("network", "chunk", "kept")
-def _statistics(network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any) -> Any:
-    """(µ, σ) of every layer of an end point."""
-    return _over_batches(network, chunk, kept, params, x, None)[0]
-
-
-def _repair(
+def _of_block(
     network: Network, chunk: int, kept: frozenset[int], params: Params, x: Any, targets: Any
+) -> Any:
+    def of(point: tuple[Params, Any]) -> Any:
+        return _over_chunks(network, chunk, kept, point[0], x, point[1])
+
+    return jax.lax.map(of, (params, targets))
+
+
+def _before(path: Path, t: Any, start: Any, end: Any, kept: dict[int, Any]) -> tuple[Params, Any]:
+    """(A point, the statistics that its layers should have)."""
+    targets = jax.tree.map(lambda a, b: (1 - t) * a + t * b, start, end)
+    return replace_leaves(path.at(t), kept), targets
+
+
+@compiled_for()
+def _all_before(path: Path, ts: Any, start: Any, end: Any, kept: dict[int, Any]) -> Any:
+    return jax.lax.map(lambda t: _before(path, t, start, end, kept), ts)
+
+
+def _after(
+    network: Network, layers: Sequence[_Layer], t: Any, params: Params, targets: Any, found: Any
 ) -> Params:
-    found, statistics = _over_batches(network, chunk, kept, params, x, targets)
+    """The point repaired, by the statistics that it was found to have; the end points stay."""
+    seen, statistics = found
     leaves = jax.tree.leaves(params)
     changed: dict[int, Any] = dict(statistics)
-    layers = _layers(network, chunks.types(x, chunk))
-    for layer, seen, goal in zip(layers, found, targets, strict=True):
-        scale, shift = _correction(network, layer, seen, goal)
+    for layer, own, goal in zip(layers, seen, targets, strict=True):
+        scale, shift = _correction(network, layer, own, goal)
         weight, bias = leaves[layer.weight], leaves[layer.bias]
         changed[layer.weight] = weight * layer.over(layer.weight_axes, scale, weight.ndim)
         changed[layer.bias] = bias * scale.reshape(bias.shape) + shift.reshape(bias.shape)
-    return replace_leaves(params, changed)
+    inside, repaired = (t > 0) & (t < 1), replace_leaves(params, changed)
+    return jax.tree.map(lambda new, old: jnp.where(inside, new, old), repaired, params)
+
+
+@compiled_for("network", "layers")
+def _all_after(
+    network: Network, layers: Sequence[_Layer], ts: Any, params: Params, targets: Any, found: Any
+) -> Params:
+    return jax.lax.map(lambda each: _after(network, layers, *each), (ts, params, targets, found))

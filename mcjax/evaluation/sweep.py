@@ -191,7 +191,7 @@ def check_task(
     apply = apply_of(model)
     params = type_at(family, coordinates)
     if isinstance(model, Network) and model.absorption is not None:
-        model.flatten(family.at(first_of(coordinates)), "params")  # some leaves it does not read
+        model.flatten(family(first_of(coordinates)), "params")  # some leaves it does not read
     outputs = _check_model.output_types(lambda p, x: apply(unpack(p), unmark(x)), params, x)
     read = jax.eval_shape(task.outputs, outputs)
 

@@ -167,6 +167,10 @@ class Family:
         """(which of the coordinates, family, where on it): what is swept one after the other."""
         return [(np.arange(count(coordinates)), self, coordinates)]
 
+    def _type_at(self, coordinates: Any) -> Params:
+        """What `type_at` finds; a family that cannot be traced asks one like it."""
+        return jax.eval_shape(compiled(_first, of=jax.tree.structure(self)), self, coordinates)
+
     # -- a pytree --------------------------------------------------------------------------
 
     def _set(self, **values: Any) -> Self:
@@ -312,7 +316,7 @@ def first_of(coordinates: Any) -> Any:
 
 def type_at(family: Family, coordinates: Any) -> Params:
     """The types of the parameters at coordinates: nothing is computed."""
-    return jax.eval_shape(compiled(_first, of=jax.tree.structure(family)), family, coordinates)
+    return family._type_at(coordinates)
 
 
 def _compiled_at(family: Family) -> Callable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 
 import flax.linen as nn
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 import mcjax
-from mcjax.evaluation import Repaired, estimate_batch_norm
+from mcjax import _stream
+from mcjax.evaluation import Repaired, estimate_batch_norm, repair
 from mcjax.path import Linear
 from mcjax.testing.models.cases import by_hand, sequences, vectors
 from mcjax.training import train_networks
@@ -163,6 +165,69 @@ def test_a_frozen_normaliser_of_the_inputs_stays():
     middle = Repaired(mcjax.path.Arc(a, b), mcjax.trace(apply, a, x), x)(0.5)
     for name, value in shared.items():
         np.testing.assert_array_equal(middle[name], value)
+
+
+class Batches:
+    """A data loader: batches of seven, as often as one likes."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __iter__(self):
+        return (self.x[i : i + 7] for i in range(0, len(self.x), 7))
+
+
+def on_disk(x, folder):
+    np.save(folder / "x.npy", x)
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
+@pytest.mark.parametrize("source", [on_disk, lambda x, folder: Batches(x)], ids=["map", "batches"])
+def test_inputs_that_no_device_holds(source, monkeypatch, tmp_path):
+    """As in one pass over all of them: blocks of two batches of 16, the last batch of 4."""
+    a, b = random_mlp((6, 20, 15, 3), 0), random_mlp((6, 20, 15, 3), 1)
+    x, network = inputs(100, 6), mcjax.trace(mlp, a, inputs(2, 6))
+    data = np.asarray(x), np.arange(100) % 3
+    whole = Repaired(Linear(a, b), network, jnp.asarray(x), chunk=16)
+    monkeypatch.setattr(_stream, "BLOCK_BYTES", 40 * 6 * 4)
+    sizes, of_block = [], repair._of_block
+    monkeypatch.setattr(repair, "_of_block", lambda *a: sizes.append(len(a[4])) or of_block(*a))
+    streamed = Repaired(Linear(a, b), network, source(data[0], tmp_path), chunk=16)
+    assert (sum(sizes), max(sizes)) == (100, 32)
+    for t in (0.0, 0.3, 1.0):
+        close(streamed(t), whole(t))
+    sizes.clear()
+    curves = [mcjax.evaluate(path, network, data, 5) for path in (streamed, whole)]
+    assert sum(sizes) == 100  # one pass for all points
+    np.testing.assert_allclose(*(c.loss for c in curves), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"streamed from the host.*path\.all_at\(ts\) outside"):
+        jax.jit(streamed.at)(0.5)
+
+
+def test_batch_normalisation_of_batches(monkeypatch):
+    def f(p, x):
+        h = (x @ p["w"] + p["b"] - p["mean"]) / jnp.sqrt(p["var"] + 1e-3)
+        return jax.nn.relu(jax.nn.relu(h) @ p["v"] + p["c"]) @ p["out"]
+
+    shapes = {"w": (6, 5), "b": (5,), "mean": (5,), "var": (5,), "v": (5, 4), "c": (4,),
+              "out": (4, 3)}  # fmt: skip
+    a, b = ({n: jnp.abs(inputs(30, 1, s)[: np.prod(v), 0].reshape(v)) for n, v in shapes.items()}
+            for s in (1, 2))  # fmt: skip
+    x = inputs(45, 6)
+    network = mcjax.trace(f, a, x[:2])
+    whole = Repaired(Linear(a, b), network, jnp.asarray(x), chunk=10)
+    close(Repaired(Linear(a, b), network, Batches(np.asarray(x)), chunk=10)(0.4), whole(0.4))
+
+
+def close(found, expected):
+    same = functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6)
+    jax.tree.map(same, found, expected)
+
+
+def test_batches_that_come_once():
+    a = random_mlp((6, 8, 3), 0)
+    with pytest.raises(ValueError, match="only once, and REPAIR needs 2 passes"):
+        Repaired(Linear(a, a), mcjax.trace(mlp, a, inputs(2, 6)), iter(Batches(inputs(9, 6))))
 
 
 @pytest.mark.parametrize(
