@@ -329,7 +329,7 @@ def scored(metric):
         ({"t": [0, 1.5]}, r"t must lie in \[0, 1\], got 1.5"),
         ({"t": []}, "t holds no points"),
         ({"path": params(0)}, "path must be a mcjax Path, got dict"),
-        ({"t": 0}, "at least 1, got 0"),
+        ({"t": 0}, "at least 2, got 0"),
         ({"chunk": -1}, "chunk must be a positive integer"),
         ({"task": scored(lambda z, y: z)}, r"metrics\['m'\] returned shape \(103, 3\)"),
         ({"task": scored(lambda z, y: z.mean())}, r"metrics\['m'\] returned shape \(\)"),
