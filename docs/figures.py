@@ -182,6 +182,43 @@ def ensembles() -> None:
     save(figure, "ensembles")
 
 
+def pleas() -> None:
+    """Loss and accuracy of merged networks, the mean over four pairs."""
+    hidden, ratios = (16, 16), (1.0, 0.75, 0.5, 0.25, 0.0)
+    model, network, nets = networks(hidden, 8)
+    test = (data.x_test, data.y_test)
+    found: dict[Any, list[Any]] = {}
+
+    def score(name: Any, apply_fn: Any, params: Any) -> None:
+        at = mcjax.evaluate(Linear(params, params), apply_fn, test, [0.0])
+        found.setdefault(name, []).append((at.loss[0], at.accuracy[0]))
+
+    for a, b in zip(nets[::2], nets[1::2], strict=True):
+        aligned = mcjax.align.match_activations(network, a, b, x).action(network)(b)
+        segment = Linear(a, aligned)
+        score("each network", model.apply, a)
+        score("each network", model.apply, b)
+        score("mean of aligned networks", model.apply, segment(0.5))
+        repaired = mcjax.evaluation.Repaired(segment, network, x)
+        score("with REPAIR", model.apply, repaired(0.5))
+        for ratio in ratios:
+            wide = MLP(tuple(2 * n - round(ratio * n) for n in hidden))
+            made = mcjax.merge.pleas(network, a, b, x, ratio=ratio, merged=wide.apply)
+            score(ratio, wide.apply, made.params)
+    mean = {name: np.mean(values, 0) for name, values in found.items()}
+    for name, (loss, right) in mean.items():
+        print(f"{name}: loss {loss:.3f}, accuracy {100 * right:.1f} %")
+    figure, axes = panels(1, 7)
+    units = [2 * hidden[0] - round(r * hidden[0]) for r in ratios]
+    axes.plot(units, [mean[r][0] for r in ratios], "o-", color=BLUE, label="PLeaS")
+    for name, colour in zip(found, (GREEN, RED, ORANGE), strict=False):
+        axes.axhline(mean[name][0], color=colour, ls="--", label=name)
+    axes.set(title="64-16-16-10 on digits", xlabel="units a layer", ylabel="test loss", ylim=0)
+    axes.set_xticks(units)
+    axes.legend()
+    save(figure, "pleas")
+
+
 if __name__ == "__main__":
     with matplotlib.rc_context(STYLE):
         model, network, nets = networks((512,), 8)
@@ -192,3 +229,4 @@ if __name__ == "__main__":
         learnable(model, nets, network)
         layer_by_layer()
         ensembles()
+        pleas()

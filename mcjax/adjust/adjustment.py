@@ -37,6 +37,10 @@ class LayerStatus:
     rank: int
     residual: float
 
+    def describe(self) -> str:
+        """Its rank and residual, in words."""
+        return f"rank {self.rank} of {self.units}, relative residual {self.residual:.3g}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Adjustment:
@@ -51,10 +55,7 @@ class Adjustment:
     def summary(self) -> str:
         """A line a layer."""
         width = max(map(len, self.layers))
-        return "\n".join(
-            f"{name:<{width}}  rank {s.rank} of {s.units}, relative residual {s.residual:.3g}"
-            for name, s in self.layers.items()
-        )
+        return "\n".join(f"{name:<{width}}  {s.describe()}" for name, s in self.layers.items())
 
 
 @_check.on_host
@@ -103,17 +104,22 @@ def solve_layers(
         raise ValueError("layers is empty: there is nothing to solve for")
     solved = solve_along(network, Partial(params, ()), [0.0], wanted, (like,), x)
     status = dict(zip(layers, solved.status[0], strict=True))
-    for name, s in status.items():
-        if s.samples < s.units:
-            warnings.warn(
-                f"{s.samples} samples for the {s.units} units of layer {name!r}: the fit is exact "
-                "on them and means little elsewhere; pass more inputs",
-                stacklevel=3,
-            )
+    warn_of_few_samples(status)
     leaves = network.flatten(params, "params")
     for i, values in solved.leaves.items():
         leaves[i] = values[0]
     return Adjustment(unpack(jax.tree.unflatten(network.treedef, leaves)), status)
+
+
+def warn_of_few_samples(layers: Mapping[str, LayerStatus]) -> None:
+    """Warn whoever called what calls this of fits that are exact for want of examples."""
+    for name, s in layers.items():
+        if s.samples < s.units:
+            warnings.warn(
+                f"{s.samples} samples for the {s.units} units of layer {name!r}: the fit is exact "
+                "on them and means little elsewhere; pass more inputs",
+                stacklevel=4,
+            )
 
 
 @dataclasses.dataclass(frozen=True)

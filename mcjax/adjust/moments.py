@@ -81,7 +81,7 @@ def moments_along(
     def at_some(first):  # a function, as its sums are let go before the next are made
         some = jnp.resize(points[first : first + at_once], (at_once,))  # one shape: one compilation
         exact: Any = None
-        for part, size in _parts(x):
+        for part, size in parts(x):
             given = network, wanted, forced, size, path, some, tuple(references), part
             total, lost = jax.device_get(_sums(*given))
             new = jax.tree.map(lambda a, b: np.float64(a) - np.float64(b), total, lost)
@@ -114,7 +114,7 @@ def inputs_of(
     return Inputs(x, most, mark=mark if is_batches(x) else network.inputs)
 
 
-def _parts(x: Inputs) -> Iterator[tuple[Any, int]]:
+def parts(x: Inputs) -> Iterator[tuple[Any, int]]:
     """(Examples, size of their chunks): each example once, in chunks of at most two sizes a block.
 
     The sizes differ by one, so that no batch normalisation goes by a few examples that are left.

@@ -271,8 +271,8 @@ def _profit(m: Moments, statistic: str) -> np.ndarray:
 
 def correlations(m: Moments) -> np.ndarray:
     """The correlation of every unit of a with every unit of b (tatro2020, Eq. 3), 0 if dead."""
-    scale_a = _inverse_deviation(m.var_a, m.mean_a)
-    scale_b = _inverse_deviation(m.var_b, m.mean_b)
+    scale_a = inverse_deviation(m.var_a, m.mean_a)
+    scale_b = inverse_deviation(m.var_b, m.mean_b)
     return m.cross * _of_a(m, scale_a) * _of_b(m, scale_b)
 
 
@@ -299,6 +299,7 @@ def _of_group(alive: np.ndarray, m: Moments, atom: Atom, outer: Sequence[Atom]) 
     return np.any(np.transpose(alive, order), tuple(range(1 + len(kept), alive.ndim)))
 
 
-def _inverse_deviation(var: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def inverse_deviation(var: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """1 / σ; 0 for units that do not vary."""
     alive = _alive(var, mean)
     return np.where(alive, 1 / np.sqrt(np.where(alive, var, 1)), 0)

@@ -295,8 +295,9 @@ class Network(Structure):
     # -- what was understood ---------------------------------------------------------------
 
     def explain(self) -> str:
-        """Each group's symmetry and what makes it no larger; a table of every leaf: the groups on
-        its axes, and why what is fixed is fixed."""
+        """Each group's symmetry, what makes it no larger and how its factors act on leaves (as
+        `group.structure.summary`); a table of every leaf: the groups on its axes, and why what is
+        fixed is fixed."""
         width = max((len(n) for n in self.leaf_names), default=0)
         lines = [
             f"{len(self.groups)} groups, {len(self.layers)} layers, "
@@ -317,26 +318,30 @@ class Network(Structure):
         for group in self.groups.values():
             limit = f" ({group.structure.limit})" if group.structure.limit else ""
             lines.append(f"{group.name} {group.shape}: {group.symmetry}{limit}")
-            lines += self._describe_beside(group)
+            for factor in group.structure.factors[1:]:
+                beside = "" if factor.primary else "and "  # what `symmetry` leaves out
+                lines.append(f"  {beside}{factor.describe(self.leaf_names, _SHOWN)}")
         if self.groups and multiplies_data(self.analysis.program, len(self.leaf_types)):
             lines.append(
                 "not searched for: queries and keys under rotary embeddings also keep a rotation "
                 "of each rotated plane"
             )
+        constants = self._constants()
         for name, role, axes in zip(self.leaf_names, self.roles, self.leaf_axes, strict=True):
-            described = " × ".join(self._describe(e) for e in axes) or "scalar"
+            described = constants.get(name) or " × ".join(map(self._describe, axes)) or "scalar"
             lines.append(f"{name:<{width}}  {role:<8}  {described}")
         return "\n".join(lines)
 
-    def _describe_beside(self, group: Group) -> list[str]:
-        """The factors that do not move what writes the units, which `symmetry` leaves out."""
-        lines = []
-        for factor in group.structure.factors:
-            if not factor.primary:
-                moved = [self.leaf_names[number] for number, _ in factor.moves]
-                more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
-                lines.append(f"  and {factor.kind} factors of {', '.join(moved[:_SHOWN])}{more}")
-        return lines
+    def _constants(self) -> dict[str, str]:
+        """Leaves that this network takes for constants, since `absorbed` has moved them."""
+        moved = self.absorption
+        if moved is None:
+            return {}
+        where = "the weights beside it have taken it up"
+        return {
+            **dict.fromkeys(moved.scales, f"1 everywhere: {where}"),
+            **dict.fromkeys(moved.biases, f"0 everywhere: {where}"),
+        }
 
     def _describe(self, expr: Expr) -> str:
         return "·".join(self._describe_factor(f) for f in expr) or "1"

@@ -91,7 +91,9 @@ def trace(
         return network
     verification, wrong = verify(network, params, two)
     groups = without(network.groups, wrong) if wrong else network.groups
-    identity = network.identity.with_more(wrong) if wrong else network.identity
+    identity = network.identity
+    if wrong:
+        identity = identity.with_more([(name, dataclasses.astuple(f)) for name, f in wrong])
     return dataclasses.replace(network, verification=verification, groups=groups, identity=identity)
 
 

@@ -1,6 +1,7 @@
 """Transport between the units of two networks: problems, solvers, solutions."""
 
 from .decomposition import birkhoff, sample_permutations
+from .partial import partial_assignment
 from .problem import Problem
 from .relaxation import nearest_permutation, project, sinkhorn
 from .solution import STATUSES, GroupSolution, Solution
@@ -17,6 +18,7 @@ __all__ = [
     "Solver",
     "birkhoff",
     "nearest_permutation",
+    "partial_assignment",
     "project",
     "sample_permutations",
     "sinkhorn",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -16,6 +17,11 @@ KINDS = (
     "general linear",
     "commutant",
 )
+
+# How an element is written: of scalings c, of signs s, of matrices.
+_LETTERS = {"permutation": "P", "positive": "c", "sign": "s", "general linear": "g"}
+_RUNS = 4  # parts of an axis that are shown one by one
+_LEAVES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +52,13 @@ class Move:
         array.flags.writeable = False
         return array
 
+    def representation(self, kind: str) -> str:
+        """What becomes of the units: `c⁻²`, `g⁻ᵀ`; `g | g⁻ᵀ | 1` for parts of the axis in a row."""
+        shown = [key for key, _ in itertools.groupby(_power(kind, k) for k in self.values)]
+        if len(shown) <= _RUNS:
+            return " | ".join(shown)
+        return f"{' or '.join(dict.fromkeys(shown))} by the entry"
+
 
 @dataclasses.dataclass(frozen=True)
 class Factor:
@@ -70,6 +83,24 @@ class Factor:
     @property
     def matrices(self) -> bool:
         return self.kind in ("orthogonal", "orthogonal fixing ones", "general linear")
+
+    def describe(self, names: Sequence[str], most: int | None = None) -> str:
+        """Its kind, and the representation on each leaf: `positive: w c, o c⁻¹`.
+
+        **Arguments:**
+        - `names`: of the leaves
+        - `most`: how many leaves are shown
+        """
+        shown = [
+            f"{names[leaf]} {', '.join(dict.fromkeys(m.representation(self.kind) for m in moves))}"
+            for leaf, moves in self.moves[:most]
+        ]
+        more = [f"{len(self.moves) - len(shown)} more"] if len(shown) < len(self.moves) else []
+        return f"{self.kind}: {', '.join([*shown, *more])}"
+
+    def __repr__(self) -> str:
+        last = max((leaf for leaf, _ in self.moves), default=-1)
+        return f"Factor({self.describe([f'leaf {i}' for i in range(last + 1)], _LEAVES)})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +135,40 @@ class GroupStructure:
     def limit(self) -> str:
         """What made the group no larger, in a line."""
         return "; ".join(dict.fromkeys(f.limit for f in self.factors if f.limit))
+
+    def summary(self, names: Sequence[str]) -> str:
+        """A line a factor: what it does to each leaf; `names` are those of the leaves.
+
+        P, c, s, Q and g are a permutation, scales, signs, an orthogonal and an invertible matrix.
+
+            >>> import jax, jax.numpy as jnp, mcjax
+            >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) ** 2 @ p["w2"]
+            >>> params = {"w1": jnp.ones((3, 5)), "w2": jnp.ones((5, 2))}
+            >>> network = mcjax.trace(f, params, jnp.ones((4, 3)))
+            >>> network.groups["w1"].structure
+            GroupStructure(permutation × positive)
+            >>> print(network.groups["w1"].structure.summary(network.leaf_names))
+            permutation: w1 P, w2 P
+            positive: w1 c, w2 c⁻²
+        """
+        return "\n".join(f.describe(names) for f in self.factors)
+
+    def __repr__(self) -> str:
+        return f"GroupStructure({' × '.join(f.kind for f in self.factors)})"
+
+
+def _power(kind: str, exponent: int) -> str:
+    """How an element acts where its exponent is this."""
+    letter = _LETTERS.get(kind, "Q")
+    if kind == "sign":
+        exponent %= 2
+    if exponent == 0:
+        return "1"
+    if letter in "PQs" or exponent == 1:
+        return letter
+    if kind == "general linear":
+        return "g⁻ᵀ"
+    return letter + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 __all__ = ["KINDS", "Factor", "GroupStructure", "Move"]

@@ -68,35 +68,6 @@ def test_activations(name):
     assert network.groups["w"].symmetry == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "reader"), [("relu", -1), ("squared relu", -2), ("square", -2), ("x |x|", -2)]
-)
-def test_readers_move_by_the_degree(name, reader):
-    act = ACTIVATIONS[name][0]
-    network = traced(lambda p, x: act(x @ p["w"] + p["b"]) @ p["o"], MLP)
-    assert exponents(network, "w", "positive") == [{"b": [[1]], "o": [[reader]], "w": [[1]]}]
-
-
-def test_even_functions_hide_the_sign_from_readers():
-    network = traced(lambda p, x: jnp.abs(x @ p["w"] + p["b"]) @ p["o"], MLP)
-    assert exponents(network, "w", "sign") == [{"b": [[1]], "w": [[1]]}]
-
-
-def test_gates_have_factors_of_their_own():
-    p = arrays(w=(2, 3, 5), o=(5, 2))
-
-    def f(p, x):
-        u = jnp.einsum("bi,gif->bgf", x, p["w"])
-        return (u[:, 0] * jax.nn.relu(u[:, 1])) @ p["o"]
-
-    network = traced(f, p)
-    assert exponents(network, "w", "positive") == [
-        {"o": [[-1]], "w": [[1, 0]]},
-        {"o": [[-1]], "w": [[0, 1]]},
-    ]
-    assert exponents(network, "w", "sign") == [{"o": [[1]], "w": [[1, 0]]}]
-
-
 def residual(p, x, norm):
     h = x @ p["e"]
     for i in "01":
@@ -132,23 +103,6 @@ def test_streams():
     # A norm's scale against what reads it alone: two, none of which moves the stream's writers.
     apart = [f for f in scaled.groups["e"].structure.factors if f.kind == "positive"]
     assert [f.primary for f in apart] == [False, False]
-
-
-def test_batch_normalisation():
-    p = arrays(w=(3, 6), b=(6,), mean=(6,), gain=(6,), shift=(6,), o=(6, 2))
-    p["variance"] = jnp.ones(6)
-
-    def f(p, x):
-        h = x @ p["w"] + p["b"] - p["mean"]
-        return (
-            jax.nn.relu(h * jax.lax.rsqrt(p["variance"] + 1e-5) * p["gain"] + p["shift"]) @ p["o"]
-        )
-
-    network = traced(f, p)
-    writer, after = exponents(network, "w", "positive")
-    assert writer == {"b": [[1]], "gain": [[-1]], "mean": [[1]], "w": [[1]]}
-    assert after == {"gain": [[1]], "o": [[-1]], "shift": [[1]]}
-    assert network.groups["w"].symmetry == "monomial"
 
 
 def attention(p, x, turn=lambda q: q):

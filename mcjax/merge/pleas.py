@@ -1,0 +1,350 @@
+"""Two networks merged in part, the weights by least squares (PLeaS: Nasery et al. 2025)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check, _check_model
+from .._compiled import compiled_for
+from .._inputs import length
+from .._readonly import make_read_only
+from .._static import unpack
+from .._stream import Inputs
+from .._tree import at_least_single
+from .._types import ApplyFn, Params
+from ..adjust.adjustment import LayerStatus, warn_of_few_samples
+from ..adjust.form import MatrixForm, matrix_form
+from ..adjust.moments import parts
+from ..adjust.solve import Normal, solve
+from ..align.activations import checked_inputs, inverse_deviation
+from ..network import chunks
+from ..network.activations import analysis_for, axes_of
+from ..network.network import Network
+from ..network.program import run
+from ..transport.partial import partial_assignment
+from .blend import Pairing, blend, width
+
+Two = tuple[Network, Network]
+Pairings = Mapping[str, Pairing]
+
+
+@dataclasses.dataclass(frozen=True)
+class Merged:
+    """One network made of two.
+
+    - `params`: its parameters; `network`: its trace, at its own widths
+    - `pairs`: group → (pairs, 2), the units of A and of B that have become one. They come first in
+      the merged network, in A's order; then A's that are in no pair, then B's
+    - `layers`: how the least squares of each layer came out
+    """
+
+    params: Params
+    network: Network
+    pairs: Mapping[str, np.ndarray]
+    layers: Mapping[str, LayerStatus]
+
+    def __post_init__(self) -> None:
+        make_read_only(self, "pairs", "layers")
+
+    def summary(self) -> str:
+        """A line a group, then a line a layer."""
+        names = [*self.pairs, *self.layers]
+        n = max(map(len, names), default=0)
+        lines = [
+            f"{name:<{n}}  {self.network.groups[name].size} units, {len(p)} of them pairs"
+            for name, p in self.pairs.items()
+        ]
+        return "\n".join([*lines, *(f"{k:<{n}}  {s.describe()}" for k, s in self.layers.items())])
+
+
+@_check.on_host
+def pleas(
+    network: Network,
+    a: Params,
+    b: Params,
+    x: Any,
+    *,
+    ratio: float | Mapping[str, float] = 1.0,
+    other: Network | None = None,
+    merged: ApplyFn | None = None,
+    chunk: int = 500,
+) -> Merged:
+    """Two networks as one: similar units become one, and every layer's weight is fitted to both.
+
+    Of n and m units of a group the k = ratio · min(n, m) pairs of greatest Σ corr(z_i^A, z_j^B)
+    are merged, all others kept: n + m − k units, z* = ½ (z_i^A + z_j^B) of a pair, z^A or z^B of
+    those alone. The weight of a layer from z* to y*, these means of what it reads and writes, is
+
+    W = argmin ‖W Z* − Y*‖²,
+
+    all of A's and B's own activations on x, so layers do not depend on each other; outputs that are
+    in no group are averaged. Biases, scales, statistics of BatchNorm and embeddings are means of
+    pairs, too. With ratio 0 the merged network is both beside each other, with the mean of their
+    outputs; with ratio 1 and one architecture it is as large as each of them.
+
+    **Arguments:**
+    - `a`, `b`: parameters
+    - `x`: inputs batched on axis 0, more examples than layers have units. Gone through twice
+    - `ratio`: of units that are merged, in [0, 1]; or for each group (1 where absent)
+    - `other`: the trace of b's network, the same model with other widths; default: `network`
+    - `merged`: the model at the merged widths, where `network.apply_fn` is of A's alone (a flax
+      module with its features)
+    - `chunk`: examples at a time
+
+    **Returns:** a `Merged`. Estimate statistics of batch normalisation again before use
+    (`mcjax.evaluate` does).
+
+    **Raises:** `ValueError` for networks that are not the same but for widths, groups inside groups
+    (heads), layers that cannot be solved for (in loops, tied), ratios outside [0, 1], parameters
+    and inputs that do not fit.
+
+    *Nasery et al. 2025 (PLeaS), Sec. 3. They match all units and merge the most similar pairs of
+    that matching; here the pairs are the best ones of their number.*
+
+        >>> import jax, jax.numpy as jnp, numpy as np, mcjax
+        >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+        >>> draw = lambda *shape: jnp.asarray(np.random.default_rng(sum(shape)).normal(size=shape))
+        >>> a = {"w1": draw(4, 5), "w2": draw(5, 2)}
+        >>> b = {"w1": draw(4, 3), "w2": draw(3, 2)}  # another width
+        >>> x = draw(100, 4)
+        >>> of_a, of_b = (mcjax.trace(f, p, x) for p in (a, b))
+        >>> made = mcjax.merge.pleas(of_a, a, b, x, other=of_b, ratio=0)
+        >>> made.network.groups["w1"].size
+        8
+        >>> bool(jnp.allclose(f(made.params, x), (f(a, x) + f(b, x)) / 2, atol=1e-3))
+        True
+    """
+    _check_model.network(network)
+    both = network, _alike(network, network if other is None else other)
+    (a,), (b,) = network.check_parameters(a=a), both[1].check_parameters(b=b)
+    inputs = checked_inputs(network, x, chunk)
+    inputs.passes(2, "pleas")
+    counts = _counts(both, ratio)
+    similar = _similarities(both, (a, b), inputs)
+    pairs = {n: partial_assignment(similar[n], k) for n, k in counts.items()}
+    sizes = {n: (network.groups[n].size, both[1].groups[n].size) for n in counts}
+    pairings = {n: Pairing.of(p, *sizes[n]) for n, p in pairs.items()}
+    made = _network(network, pairings, merged)
+    layers = [k for k, layer in enumerate(made.layers) if layer.contraction.input is not None]
+    normals = _normals(both, made, layers, (a, b), pairings, inputs)
+    leaves, status = _blended(both, made, layers, (a, b), pairings), {}
+    for k, form, normal in zip(layers, _forms(made, layers), normals, strict=True):
+        layer, solutions = made.layers[k], [solve(one) for one in normal.each]
+        number = layer.contraction.weight
+        weights = np.stack([s.weights for s in solutions])
+        leaves[number] = jnp.asarray(form.place(leaves[number], weights), leaves[number].dtype)
+        status[layer.name] = LayerStatus(
+            form.index.shape[1], normal.samples,
+            min(s.rank for s in solutions), max(s.residual for s in solutions),
+        )  # fmt: skip
+    warn_of_few_samples(status)
+    params = unpack(jax.tree.unflatten(made.treedef, leaves))
+    return Merged(params, made, pairs, status)
+
+
+# -- what is merged ------------------------------------------------------------------------
+
+
+def _alike(network: Network, other: Network) -> Network:
+    """The other network, if it is the same but for widths."""
+    _check_model.network(other)
+    for what, name in (
+        ("leaves", lambda n: n.leaf_names),
+        ("groups", lambda n: [*n.groups]),
+        ("layers", lambda n: [layer.name for layer in n.layers]),
+    ):
+        one, two = ([*map(str, name(n))] for n in (network, other))
+        if one != two:
+            apart = sorted({*one} ^ {*two}) or one
+            raise ValueError(f"other: not the same model, its {what} differ: {', '.join(apart)}")
+    for group in network.groups.values():
+        if group.outer:
+            raise ValueError(
+                f"network: the units of group {group.name!r} are inside others ({group.shape}); "
+                "only groups of units that stand alone can be merged"
+            )
+    return other
+
+
+def _counts(both: Two, ratio: float | Mapping[str, float]) -> dict[str, int]:
+    """Group → how many pairs."""
+    given = ratio if isinstance(ratio, Mapping) else dict.fromkeys(both[0].groups, ratio)
+    for name, value in given.items():
+        both[0].group(name, "ratio")
+        if not 0 <= value <= 1:
+            raise ValueError(f"ratio must lie between 0 and 1, got {value!r} for {name!r}")
+    sizes = {n: min(g.size, both[1].groups[n].size) for n, g in both[0].groups.items()}
+    return {n: round(given.get(n, 1.0) * k) for n, k in sizes.items()}
+
+
+def _network(network: Network, pairings: Pairings, merged: ApplyFn | None) -> Network:
+    """The trace of the model at the merged widths."""
+    widths = {network.groups[n].atom: len(p.a) for n, p in pairings.items()}
+    shapes = [tuple(width(e, widths) for e in axes) for axes in network.leaf_axes]
+    if merged is None and shapes == [t.shape for t in network.leaf_types]:
+        return network
+    pairs = zip(shapes, network.leaf_types, strict=True)
+    types = [jax.ShapeDtypeStruct(shape, t.dtype) for shape, t in pairs]
+    apply_fn = network.apply_fn if merged is None else merged
+    assert network.retrace is not None  # it was traced
+    try:
+        made = network.retrace(
+            apply_fn, jax.tree.unflatten(network.treedef, types), network.input_types
+        )
+    except Exception as error:
+        error.add_note("mcjax.merge.pleas: `merged` must be the model at the merged widths")
+        raise
+    found = {n: g.size for n, g in made.groups.items()}
+    if found != {n: len(p.a) for n, p in pairings.items()}:
+        raise ValueError(f"merged: its groups are {found}, not those of the merged widths")
+    return made
+
+
+# -- the data ------------------------------------------------------------------------------
+
+
+def _chunks(inputs: Inputs) -> Iterator[Any]:
+    for part, size in parts(inputs):
+        for first in range(0, length(part), size):
+            yield chunks.take(part, first, size)
+
+
+def _similarities(both: Two, params: tuple[Params, Params], inputs: Inputs) -> dict[str, Any]:
+    """Group → correlations of A's units with B's, summed over the values that hold them."""
+    pivots: dict[tuple[str, int], Any] = {}
+    sums: dict[tuple[str, int], list[Any]] = {}
+    for x in _chunks(inputs):
+        seen = [n.activations(p, x) for n, p in zip(both, params, strict=True)]
+        for name in both[0].groups:
+            for tap, (z, w) in enumerate(zip(seen[0][name], seen[1][name], strict=True)):
+                key = name, tap
+                z, w = (v.astype(at_least_single(v.dtype)) for v in (z, w))
+                z0, w0 = pivots.setdefault(key, (z.mean(0), w.mean(0)))  # no digits cancel
+                z, w = z - z0, w - w0
+                new = [len(z), z.sum(0), w.sum(0), (z * z).sum(0), (w * w).sum(0), z.T @ w]
+                new = [np.asarray(v, np.float64) for v in jax.device_get(new)]
+                sums[key] = [s + v for s, v in zip(sums.get(key, [0.0] * 6), new, strict=True)]
+    shape = {n: tuple(net.groups[n].size for net in both) for n in both[0].groups}
+    found = {n: np.zeros(s) for n, s in shape.items()}
+    for (name, tap), (n, z, w, zz, ww, zw) in sums.items():
+        z0, w0 = pivots[name, tap]
+        scale = inverse_deviation(zz / n - (z / n) ** 2, np.asarray(z0 + z / n))
+        other = inverse_deviation(ww / n - (w / n) ** 2, np.asarray(w0 + w / n))
+        found[name] += (zw / n - np.outer(z, w) / n**2) * np.outer(scale, other)
+    return found
+
+
+@dataclasses.dataclass
+class _Sums:
+    """Normal equations of a layer, one for each index of its batch."""
+
+    gram: Any = 0.0
+    cross: Any = 0.0
+    energy: Any = 0.0
+    samples: int = 0
+
+    def add(self, gram: Any, cross: Any, energy: Any, samples: int) -> None:
+        self.gram = self.gram + np.asarray(gram, np.float64)
+        self.cross = self.cross + np.asarray(cross, np.float64)
+        self.energy = self.energy + np.asarray(energy, np.float64)
+        self.samples += samples
+
+    @property
+    def each(self) -> list[Normal]:
+        return [Normal(g, c, float(e))
+                for g, c, e in zip(self.gram, self.cross, self.energy, strict=True)]  # fmt: skip
+
+
+def _normals(
+    both: Two,
+    made: Network,
+    layers: Sequence[int],
+    params: tuple[Params, Params],
+    pairings: Pairings,
+    inputs: Inputs,
+) -> list[_Sums]:
+    totals = [_Sums() for _ in layers]
+    for x in _chunks(inputs):
+        found = jax.device_get(_products(*both, made, tuple(layers), params, dict(pairings), x))
+        for total, (*products, samples) in zip(totals, found, strict=True):
+            total.add(*products, int(samples))
+    return totals
+
+
+@compiled_for("first", "second", "made", "layers")
+def _products(
+    first: Network,
+    second: Network,
+    made: Network,
+    layers: tuple[int, ...],
+    params: tuple[Params, Params],
+    pairings: Pairings,
+    x: Any,
+) -> list[tuple[Any, Any, Any, Any]]:
+    """Of each layer Z* Z*ᵀ, Z* Y*ᵀ, ‖Y*‖² and the number of samples, on one chunk."""
+    types = chunks.types(x, length(x))
+    nets = first, second, made
+    known = [analysis_for(n, types) for n in nets]
+    seen = []
+    for (analysis, found), leaves in zip(known, params, strict=False):
+        wanted = {v for k in layers for v in (found[k].input, found[k].output)}
+        observe = dict.fromkeys(wanted, lambda array: array)
+        given = [*jax.tree.leaves(leaves), *jax.tree.leaves(x)]
+        seen.append(run(analysis.program, given, observe=observe)[1])
+    by_atom = {first.groups[n].atom: p for n, p in pairings.items()}
+
+    def at(k: int, end: str) -> Any:
+        values = [getattr(found[k], end) for _, found in known]
+        axes = tuple(axes_of(a, v) for (a, _), v in zip(known, values, strict=True))
+        arrays = seen[0][values[0]], seen[1][values[1]]
+        shape = known[2][0].program.shape(values[2])
+        what = f"what layer {made.layers[k].name!r} {'reads' if end == 'input' else 'writes'}"
+        array = blend(arrays, axes, shape, by_atom, what)  # type: ignore[arg-type]
+        return array.astype(at_least_single(array.dtype))
+
+    out = []
+    for k in layers:
+        form = matrix_form(known[2][0].program, made.layers[k], known[2][1][k])
+        z, y = form.inputs(at(k, "input")), form.outputs(at(k, "output"))
+        gram, cross = jnp.einsum("bsi,bsj->bij", z, z), jnp.einsum("bsi,bso->bio", z, y)
+        out.append((gram, cross, jnp.sum(jnp.square(y), (1, 2)), z.shape[1]))
+    return out
+
+
+def _forms(made: Network, layers: Sequence[int]) -> list[MatrixForm]:
+    program = made.analysis.program
+    return [matrix_form(program, made.layers[k], made.layers[k].contraction) for k in layers]
+
+
+def _blended(
+    both: Two,
+    made: Network,
+    layers: Sequence[int],
+    params: tuple[Params, Params],
+    pairings: Pairings,
+) -> list[Any]:
+    """The merged network's leaves, zeros for the weights that are solved for."""
+    by_atom = {both[0].groups[n].atom: p for n, p in pairings.items()}
+    solved = {made.layers[k].contraction.weight for k in layers}
+    out = []
+    for i, (a, b) in enumerate(zip(*map(jax.tree.leaves, params), strict=True)):
+        type_ = made.leaf_types[i]
+        if i in solved:
+            out.append(jnp.zeros(type_.shape, type_.dtype))
+        elif not jnp.issubdtype(type_.dtype, jnp.inexact):
+            out.append(a)
+        else:
+            axes = tuple(n.leaf_axes[i] for n in (*both, made))
+            name = f"leaf {made.leaf_names[i]!r}"
+            value = blend((jnp.asarray(a), jnp.asarray(b)), axes, type_.shape, by_atom, name)  # type: ignore[arg-type]
+            out.append(value.astype(type_.dtype))
+    return out
+
+
+__all__ = ["Merged", "pleas"]
