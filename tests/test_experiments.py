@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from experiments.anokhin2020 import architectures, figure5, figure7, table1, table2
+from experiments.ferbach2023 import dropout, rates, widths
+from experiments.ferbach2023 import figure2 as matchers
 from experiments.symmetry import gpt, vit
 from experiments.tatro2020 import figure1, figure2, figure3, figure4
 from experiments.tatro2020 import table1 as curves_table
@@ -65,6 +67,16 @@ def test_smoke_of_zhao2025(module, shared, capsys):
     kind = heads.Heads if module is heads else ZhaoOptions
     module.main(kind(smoke=True, out=shared / "zhao2025"))
     assert_files_said(capsys.readouterr().out, shared / "zhao2025")
+
+
+@pytest.mark.parametrize(
+    "kind", [rates.Options, matchers.Figure2, widths.Widths, dropout.Dropout],
+    ids=lambda k: k.__name__,
+)  # fmt: skip
+def test_smoke_of_ferbach2023(kind, shared, capsys):
+    module = rates if kind is rates.Options else importlib.import_module(kind.__module__)
+    module.main(kind(smoke=True, out=shared / "ferbach2023"))
+    assert_files_said(capsys.readouterr().out, shared / "ferbach2023")
 
 
 @pytest.mark.parametrize(
