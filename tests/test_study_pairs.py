@@ -44,7 +44,8 @@ def networks():
 @pytest.fixture(scope="module")
 def compared(networks):
     rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(50, 4)).astype(np.float32), rng.integers(0, 3, 50)
+    x = rng.normal(size=(50, 4)).astype(np.float32)
+    y = np.asarray(model(networks[0], x)).argmax(-1)
     network = mcjax.trace(model, networks[0], x)
     methods = ["linear", "weight-matching", Moody()]
     return (x, y), compare_pairs(network, networks, (x, y), methods=methods, t=5)
@@ -68,6 +69,8 @@ def test_means_over_pairs(networks, compared):
         chord.append((loss - np.linspace(loss[0], loss[-1], 5)).max())
         highest.append(loss.max())
     upper = np.triu_indices(4, 1)
+    assert min(chord) >= 0
+    assert max(chord) > 0.1
     np.testing.assert_allclose(found.barriers("linear")[upper], chord, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.worst("linear", "train", "loss")[upper], highest, rtol=1e-4)
     own = np.diag(found.worst("linear", "train", "loss"))

@@ -74,9 +74,9 @@ def draw_matrices(
     names, columns = _names(names, n), min(4, len(matrices))
     rows = -(-len(matrices) // columns)
     off = np.stack(list(matrices.values()))[:, ~np.eye(n, dtype=bool)]
-    known = off[np.isfinite(off)]
-    limits = (min(0.0, known.min()), known.max()) if known.size else (0.0, 1.0)
-    digits = max(0, 1 - int(np.floor(np.log10(max(limits[1], 1e-6)))))
+    known = off[np.isfinite(off) & (off != 0)]
+    limits = (min(0.0, known.min()), max(0.0, known.max())) if known.size else (0.0, 1.0)
+    digits = max(0, 1 - int(np.floor(np.log10(max(np.abs(limits))))))
     side = 1.3 + 0.36 * min(n, _WRITTEN)  # numbers of two digits fit into the cells
     with matplotlib.rc_context({"font.size": 9}):
         drawn = Figure(figsize=(side * columns + 1.2, (side + 0.2) * rows), layout="constrained")
