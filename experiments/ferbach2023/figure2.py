@@ -41,6 +41,8 @@ SAMPLE = 10_000  # training images that activations and second moments are of
 class Figure2(Options):
     """Matchers against learning rates."""
 
+    hidden: tuple[int, ...] = (512, 512, 512)
+    """Widths of the hidden layers; the paper's numbers are shown for its own alone."""
     networks: int = 3
     """Networks of each rate; all pairs of them are matched."""
     epochs: int = 5
@@ -97,7 +99,8 @@ def of_rate(options: Figure2, rate: float, data: Any, hidden: tuple[int, ...]) -
     folder = options.working("ferbach2023", "figure2")
     params = networks(hidden, data, seeds, protocol, folder)
     network = mcjax.trace(Dense(hidden).apply, params[0], data.x_train[:2])
-    mark = f"rate{rate:g}-{options.seed}+{count}-{protocol.epochs}"
+    widths = "-".join(map(str, hidden))
+    mark = f"{widths}-rate{rate:g}-{options.seed}+{count}-{protocol.epochs}"
     return {
         "between": {
             name: kept(folder / f"{mark}-{name}.json",
@@ -230,19 +233,21 @@ def draw(measured: Mapping[str, Any], cells: Cells, paper: bool, file: Path) -> 
 
 def main(options: Figure2) -> None:
     data = data_of(options)
-    hidden = (12, 12) if options.smoke else (48, 48, 48) if options.quick else (512, 512, 512)
+    hidden = (12, 12) if options.smoke else (48, 48, 48) if options.quick else options.hidden
     rates = RATES[3:5] if options.smoke else RATES
     found = {rate: of_rate(options, rate, data, hidden) for rate in rates}
     measured = numbers(found)
     cells, folder = cells_of(measured), folder_of(options, "figure2")
-    draw(measured, cells, not options.small, folder / "figure2.png")
+    paper = not options.small and hidden == (512, 512, 512)
+    name = "figure2" if options.small or paper else f"figure2-{'-'.join(map(str, hidden))}"
+    draw(measured, cells, paper, folder / f"{name}.png")
     text, correlations = claims(cells)
-    tables = [main_table(measured, not options.small), barrier_table(measured),
+    tables = [main_table(measured, paper), barrier_table(measured),
               dimension_table(measured), text]  # fmt: skip
     record = {"hidden": hidden, "epochs": options.epochs, "data": data.name,
               "rates": {str(r): v for r, v in found.items()},
               "correlations": correlations}  # fmt: skip
-    finish(options, folder, "figure2", record, tables)
+    finish(options, folder, name, record, tables)
 
 
 if __name__ == "__main__":
