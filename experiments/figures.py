@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,17 @@ def finish(
 ) -> None:
     """The record and the tables beside the figure; the last line says where everything is."""
     text = "\n".join(tables)
-    write(folder / f"{name}.json", {"machine": machine(), "seed": options.seed, **record})
+    whole = _known({"machine": machine(), "seed": options.seed, **record})
+    write(folder / f"{name}.json", whole)
     write(folder / f"{name}.md", text)
     print(text)
     done(*(folder / f"{name}.{kind}" for kind in ("json", "md", "png")))
+
+
+def _known(value: Any) -> Any:
+    """The same without NaN and infinities, which JSON does not have: None."""
+    if isinstance(value, Mapping):
+        return {k: _known(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

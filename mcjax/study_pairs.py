@@ -87,15 +87,14 @@ class PairwiseComparison:
         """Means ± standard deviations over pairs, a row a method, the networks last."""
         first = self._first
         wanted = [(s, m) for s in first.splits for m in first.shown()]
-        columns = [*first.table().columns, "95 % interval (chord)"]
+        columns = [*first.table().columns[:-1], "95 % interval"]
         rows = []
         for method, label in self.labels.items():
-            barriers = [mean_over_pairs(self.barriers(method, c)) for c in _CONVENTIONS]
+            barrier = mean_over_pairs(self.barriers(method))
             cells = [self._cell(m, mean_over_pairs(self.worst(method, s, m))) for s, m in wanted]
-            cells += [self._cell("", b) for b in barriers]
-            low, high = barriers[0].low, barriers[0].high
-            interval = "–" if np.isnan(low) else f"{low:.4f} to {high:.4f}"
-            rows.append([label, *cells, interval])
+            known = np.isfinite(barrier.low)
+            interval = f"{barrier.low:.4f} to {barrier.high:.4f}" if known else "–"
+            rows.append([label, *cells, self._cell("", barrier), interval])
         last = ["End points"]
         for split, metric in wanted:
             of = self.endpoints(split, metric)
@@ -104,11 +103,10 @@ class PairwiseComparison:
             f"Means ± standard deviations over the {len(self.comparisons)} pairs of "
             f"{self.networks} networks (end points: over networks). Worst: the worst value on a "
             "path. Barrier: how far the training loss rises above the line between its values at "
-            "the ends (chord), above the higher of the two (ends). Interval: of the mean, networks "
-            "drawn anew (bootstrap).",
+            "the ends (chord); the interval is of its mean, networks drawn anew (bootstrap).",
             *(f"{self.labels[m]} failed: {why}" for m, why in self.failed.items()),
         ]
-        return Table(columns, rows, [*last, "", "", ""], notes)
+        return Table(columns, rows, [*last, "", ""], notes)
 
     def _cell(self, metric: str, of: PairMean) -> str:
         if np.isnan(of.mean):
