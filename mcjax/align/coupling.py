@@ -99,7 +99,7 @@ def couple_incoming(
         of_a, of_b = given.get(name, (None, None))
         found = solve(Problem(np.maximum(cost, 0), of_a, of_b), solver)
         couplings[name] = found.coupling / found.coupling.sum()
-        distances[name] = found.value / found.coupling.sum()
+        distances[name] = float(found.value / found.coupling.sum())
         statuses[name] = found.status
     return Coupled(couplings, distances, statuses, carry(network, other, couplings, b))
 
