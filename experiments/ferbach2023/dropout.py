@@ -22,7 +22,7 @@ from mcjax import theory
 from ..figures import BLUE, ORANGE, figure, finish, table
 from .networks import data_of
 from .study import folder_of, kept, slope
-from .widths import Trained, Widths, measure, trained_networks, upper, widths_of
+from .widths import Trained, Widths, measure, trained_networks, shapes, upper
 
 
 @dataclasses.dataclass
@@ -83,17 +83,16 @@ def draw(found: dict[int, dict[int, Any]], file: Any) -> None:
 
 def main(options: Dropout) -> None:
     data, working = data_of(options), options.working("ferbach2023", "widths")
-    found: dict[int, dict[int, Any]] = {1: {}, 2: {}}
-    for width in widths_of(options):
-        for depth in found:
-            of = trained_networks(options, data, depth, width)
-            between = kept(working / f"{of.mark}.json", lambda of=of: measure(of, data))
-            rises = kept(
-                working / f"{of.mark}-dropout{options.masks}.json",
-                lambda of=of: errors(of, data, options.masks),
-            )
-            barrier = float(upper(between, "matched").mean())
-            found[depth][width] = {"dropout": rises, "barrier": barrier}
+    masks = 2 if options.smoke else options.masks
+    found: dict[int, dict[int, Any]] = {}
+    for depth, width in shapes(options):
+        of = trained_networks(options, data, depth, width)
+        between = kept(working / f"{of.mark}.json", lambda of=of: measure(of, data))
+        rises = kept(
+            working / f"{of.mark}-dropout{masks}.json", lambda of=of: errors(of, data, masks)
+        )
+        barrier = float(upper(between, "matched").mean())
+        found.setdefault(depth, {})[width] = {"dropout": rises, "barrier": barrier}
     folder, lines, record = folder_of(options, "dropout"), [], {}
     draw(found, folder / "dropout.png")
     for depth, rows in found.items():
@@ -112,7 +111,7 @@ def main(options: Dropout) -> None:
         [[f"{d} × {w}", f"{np.mean(r['dropout']):.4f}", f"{r['barrier']:.4f}"]
          for d, rows in found.items() for w, r in rows.items()],
     )  # fmt: skip
-    finish(options, folder, "dropout", {"masks": options.masks, "found": record}, [text])
+    finish(options, folder, "dropout", {"masks": masks, "found": record}, [text])
 
 
 if __name__ == "__main__":

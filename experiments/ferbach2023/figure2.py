@@ -89,7 +89,7 @@ def dimensions(params: Sequence[Any], network: mcjax.Network, data: Any) -> dict
 
 def of_rate(options: Figure2, rate: float, data: Any, hidden: tuple[int, ...]) -> dict[str, Any]:
     """Everything that is measured on the networks of one rate."""
-    count = 3 if options.small else options.networks
+    count = 2 if options.smoke else 3 if options.quick else options.networks
     seeds = range(options.seed, options.seed + count)
     protocol = (
         Warmed(2 if options.smoke else 20, 32, 10 * rate, weight_decay=0)
