@@ -22,7 +22,7 @@ from mcjax import theory
 from ..figures import BLUE, ORANGE, figure, finish, table
 from .networks import data_of
 from .study import folder_of, kept, slope
-from .widths import Trained, Widths, measure, trained_networks, shapes, upper
+from .widths import Trained, Widths, measure, shapes, trained_networks, upper
 
 
 @dataclasses.dataclass
