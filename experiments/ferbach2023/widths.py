@@ -61,10 +61,12 @@ def trained_networks(options: Widths, data: Any, depth: int, width: int) -> Trai
     return Trained(params, network, hidden, f"{name}-{options.seed}+{count}-{protocol.epochs}")
 
 
-def widths_of(options: Widths) -> tuple[int, ...]:
-    return (
-        (4, 8, 12) if options.smoke else (8, 16, 32, 64, 128) if options.quick else options.widths
-    )
+def shapes(options: Widths) -> list[tuple[int, int]]:
+    """(hidden layers, width) of all networks."""
+    if options.smoke:
+        return [(1, 4), (1, 8)]
+    widths = (8, 16, 32, 64, 128) if options.quick else options.widths
+    return [(depth, width) for width in widths for depth in (1, 2)]
 
 
 def measure(of: Trained, data: Any) -> dict[str, Any]:
@@ -143,11 +145,11 @@ def draw(found: dict[int, dict[int, Any]], file: Any) -> None:
 
 def main(options: Widths) -> None:
     data, working = data_of(options), options.working("ferbach2023", "widths")
-    found: dict[int, dict[int, Any]] = {1: {}, 2: {}}
-    for width in widths_of(options):
-        for depth in found:
-            of = trained_networks(options, data, depth, width)
-            found[depth][width] = kept(working / f"{of.mark}.json", lambda of=of: measure(of, data))
+    found: dict[int, dict[int, Any]] = {}
+    for depth, width in shapes(options):
+        of = trained_networks(options, data, depth, width)
+        between = kept(working / f"{of.mark}.json", lambda of=of: measure(of, data))
+        found.setdefault(depth, {})[width] = between
     folder, exponents = folder_of(options, "widths"), rates(found)
     draw(found, folder / "widths.png")
     rows = [
