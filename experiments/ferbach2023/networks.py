@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import optax
 
+import mcjax
 from mcjax.data import Dataset, load
 from mcjax.training import Protocol
 
@@ -59,6 +60,12 @@ def networks(
     model, examples = Dense(hidden), (data.x_train, data.y_train)
     out: list[Any] = []
     for seed in seeds:
-        name = f"{'-'.join(map(str, hidden))}-rate{protocol.learning_rate:g}-seed{seed}"
-        out += trained(model, examples, [seed], protocol, directory=folder / name, label=name)
+        of = f"rate{protocol.learning_rate:g}-{protocol.epochs}x{protocol.batch}-seed{seed}"
+        name = f"{'-'.join(map(str, hidden))}-{of}"
+        file = folder / f"{name}.safetensors"
+        if not file.exists():
+            (params,) = trained(model, examples, [seed], protocol, directory=folder / name,
+                                label=name)  # fmt: skip
+            mcjax.save(file, params)
+        out.append(mcjax.load(file))
     return out
