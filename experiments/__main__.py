@@ -9,9 +9,19 @@ from pathlib import Path
 
 import tyro
 
-PLACES = ("anokhin2020", "symmetry", "tatro2020", "zhao2025")
+PLACES = ("anokhin2020", "ferbach2023", "symmetry", "tatro2020", "zhao2025")
 # Files of a paper that are no experiments of their own.
-SHARED = ("__init__", "endpoints", "figure", "models", "networks", "paper", "rows", "study")
+SHARED = (
+    "__init__",
+    "correlation",
+    "endpoints",
+    "figure",
+    "models",
+    "networks",
+    "paper",
+    "rows",
+    "study",
+)
 
 
 @dataclasses.dataclass

@@ -7,9 +7,13 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.anokhin2020 import architectures, figure5, figure7, table1, table2
+from experiments.ferbach2023 import dropout, rates, widths
+from experiments.ferbach2023 import figure2 as matchers
+from experiments.ferbach2023.correlation import Cells, concordant, rank_correlation
 from experiments.symmetry import gpt, vit
 from experiments.tatro2020 import figure1, figure2, figure3, figure4
 from experiments.tatro2020 import table1 as curves_table
@@ -65,6 +69,16 @@ def test_smoke_of_zhao2025(module, shared, capsys):
     kind = heads.Heads if module is heads else ZhaoOptions
     module.main(kind(smoke=True, out=shared / "zhao2025"))
     assert_files_said(capsys.readouterr().out, shared / "zhao2025")
+
+
+@pytest.mark.parametrize(
+    "kind", [rates.Options, matchers.Figure2, widths.Widths, dropout.Dropout],
+    ids=lambda k: k.__name__,
+)  # fmt: skip
+def test_smoke_of_ferbach2023(kind, shared, capsys):
+    module = rates if kind is rates.Options else importlib.import_module(kind.__module__)
+    module.main(kind(smoke=True, out=shared / "ferbach2023"))
+    assert_files_said(capsys.readouterr().out, shared / "ferbach2023")
 
 
 @pytest.mark.parametrize(
@@ -207,6 +221,24 @@ def test_robust_curves_of_tatro2020(tmp_path):
             min(results[kind][k][0]["curves"]["test"]["accuracy"]) for k in ("clean", "robust")
         )
         assert robust < clean
+
+
+def test_rank_correlation_over_cells():
+    """Of networks that are all alike the bootstrap has no width; ranks by hand."""
+    dimensions, losses = np.array([1, 2, 3, 4, 6, 5.0]), np.array([1, 2, 3, 5, 4, 6.0])
+    cells = Cells(
+        [*"aaabbb"], [1, 2, 3, 1, 2, 3],
+        np.tile(losses[:, None, None], (1, 4, 4)), np.tile(dimensions[:, None], (1, 4)),
+    )  # fmt: skip
+    found = rank_correlation(cells)
+    expected = 1 - 6 * 6 / (6 * 35)  # 1 − 6 Σ d² / (n (n² − 1)), d = 0, 0, 0, 1, −2, 1
+    assert found.value == pytest.approx(expected)
+    assert (found.least, found.most) == pytest.approx((expected, expected))
+    assert found.low < expected < found.high < 1
+    assert rank_correlation(cells.where("a")).value == pytest.approx(1)
+    assert concordant(cells) == (3, 3)
+    pairs = Cells(["a"], [1], np.arange(9.0).reshape(1, 3, 3), np.array([[1, 2, 3.0]]))
+    assert pairs.means(np.array([1, 2, 0])) == (1, pytest.approx(5 / 3))  # of (0, 1) alone
 
 
 # -- zhao2025 ------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ LEVELS = [
         "data",
         "models",
         "study",
+        "study_pairs",
         "report",
         "saving",
         "cli",

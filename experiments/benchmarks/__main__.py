@@ -41,6 +41,7 @@ def main(arguments: Benchmarks) -> None:
         ("adjustment", "one"), ("adjustment", "path"), ("adjustment", "transport"),
         ("curves", "training"), ("curves", "statistics-mlp"), ("curves", "statistics-wide"),
         ("curves", "statistics-tiny-ten"), ("curves", "alignment"), ("imports", "all"),
+        ("pairs", "barriers"), ("pairs", "matching"), ("pairs", "training"), ("pairs", "rates"),
     ]  # fmt: skip
     kind = jax.devices()[0].platform
     found, file = {}, arguments.out / f"{kind}.json"
@@ -72,7 +73,8 @@ def main(arguments: Benchmarks) -> None:
 
 
 def _rows(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
-    return [*_rows_of_sweeps(found), *_rows_of_adjustment(found), *_rows_of_curves(found)]
+    parts = (_rows_of_sweeps, _rows_of_adjustment, _rows_of_curves, _rows_of_pairs)
+    return [row for part in parts for row in part(found)]
 
 
 def _row(
@@ -171,6 +173,35 @@ def _rows_of_curves(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]
         f"{r['seconds'] / r['jax']:.2f}× import jax", "≤ 1.6×", f"{r['seconds']:.2f} s",
     ))  # fmt: skip
     return rows
+
+
+def _rows_of_pairs(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
+    barriers, matching, training, rates = (
+        found[f"pairs {k}"] for k in ("barriers", "matching", "training", "rates")
+    )
+    return [
+        _row(
+            barriers, "barriers of 66 pairs × 11 t, 784-2000-10, 10,000 images",
+            f"{barriers['ratio']:.1f}× 66 calls of evaluate, {barriers['parts']:.2f}× its parts",
+            "≥ 3×, ≤ 1.25×",
+            f"{barriers['seconds']:.1f} s, {barriers['cold']:.1f} s cold; parts: 12 first layers "
+            "and 726 remainders",
+        ),
+        _row(
+            matching, "weight matching of 66 pairs, 784-512-512-512-10",
+            f"{100 * matching['share']:.0f} % in SciPy, two threads {matching['threads']:.2f}× one",
+            "≥ 90 %, ≤ 0.6×", f"{matching['seconds']:.1f} s one after the other",
+        ),
+        _row(
+            training, "training 12 networks, 784-512-10, side by side",
+            f"{training['ratio']:.2f}× one after the other", "≥ 2×",
+            f"{training['seconds']:.1f} s an epoch of 10,000 images",
+        ),
+        _row(
+            rates, "W₂ of Gaussian neurons, d = 1 to 16, up to 4,096 of them",
+            f"{rates['seconds']:.0f} s", "≤ 300 s", "assignments by SciPy, one thread",
+        ),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,18 +16,8 @@ from scipy.ndimage import label
 
 from mcjax import theory
 
-from .study import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PINK,
-    Options,
-    descend,
-    figure,
-    finish,
-    folder_of,
-    table,
-)  # fmt: skip
+from ..figures import BLUE, GREEN, ORANGE, PINK, figure, finish, table
+from .study import Options, descend, folder_of
 
 PAPER = {"linear": 4, "residual": 3}  # Prop. 4.3: 4 components for ε = 0, else 3
 COLOURS = {0: BLUE, 1: ORANGE, -1: GREEN}

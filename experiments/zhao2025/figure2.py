@@ -15,19 +15,8 @@ import tyro
 import mcjax
 from mcjax import theory
 
-from .study import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    SKY,
-    Options,
-    figure,
-    finish,
-    folder_of,
-    table,
-)
+from ..figures import BLUE, GREEN, GREY, ORANGE, RED, SKY, figure, finish, table
+from .study import Options, folder_of
 
 SCALES = (2.0, 3.0, 4.0, 5.0)
 BETAS = (1.0, 1.5, 2.0, 3.0, 3.7, 4.5, 6.0, 8.0, 12.0)

@@ -20,18 +20,8 @@ import mcjax
 from mcjax import theory
 from mcjax.symmetry import log
 
-from .study import (
-    BLUE,
-    GREY,
-    ORANGE,
-    RED,
-    Options,
-    descend,
-    figure,
-    finish,
-    folder_of,
-    table,
-)
+from ..figures import BLUE, GREY, ORANGE, RED, figure, finish, table
+from .study import Options, descend, folder_of
 
 # Fig. 3b and c: X (16, examples), Y (64, examples), 32 hidden units; in print 8 examples.
 INPUTS, HIDDEN, OUTPUTS, PRINTED, MORE = 16, 32, 64, 8, 64

@@ -16,17 +16,8 @@ import tyro
 import mcjax
 from mcjax import theory
 
-from .study import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    Options,
-    descend,
-    figure,
-    finish,
-    folder_of,
-    table,
-)
+from ..figures import BLUE, GREEN, ORANGE, figure, finish, table
+from .study import Options, descend, folder_of
 
 SIZES = (8, 16, 32, 16, 8, 4)  # Fig. 4: X (8, 4), Y (4, 4)
 EXAMPLES = 4

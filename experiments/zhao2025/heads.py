@@ -22,8 +22,9 @@ import tyro
 from mcjax import theory
 from mcjax.symmetry import random_general_linear
 
+from ..figures import BLUE, GREY, ORANGE, figure, finish, table
 from .networks import data_of, train
-from .study import BLUE, GREY, ORANGE, Options, figure, finish, folder_of, table
+from .study import Options, folder_of
 
 Head = tuple[np.ndarray, np.ndarray]  # (Q, Kᵀ), (width, d) and (d, width)
 

@@ -20,8 +20,9 @@ from mcjax import theory
 from mcjax.path import Linear, Orbit
 from mcjax.tasks import CLASSIFICATION, REGRESSION, cross_entropy
 
+from ..figures import BLUE, GREEN, ORANGE, PINK, RED, figure, finish, table
 from .networks import Trained, data_of, in_float64, symmetries, train
-from .study import BLUE, GREEN, ORANGE, PINK, RED, Options, figure, finish, folder_of, table
+from .study import Options, folder_of
 
 NAMES = ("relu", "bottleneck", "attention")
 COLOURS = dict(zip(NAMES, (BLUE, GREEN, PINK), strict=True))

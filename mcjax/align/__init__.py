@@ -1,8 +1,9 @@
-"""Aligners: choose the permutations that bring one network to another."""
+"""Aligners: choose the permutations (or couplings) that bring one network to another."""
 
 from .action_path import ActionPath
 from .activations import match_activations
 from .butterflies import match_butterflies
+from .coupling import Coupled, couple_incoming
 from .cycle_consistent import Matchings, match_many
 from .incoming import match_incoming
 from .learned import Objective, Search, learn_permutations
@@ -16,6 +17,7 @@ from .weights import match_weights
 __all__ = [
     "ActionPath",
     "ActionSearch",
+    "Coupled",
     "LearnedAction",
     "Matching",
     "Matchings",
@@ -27,6 +29,7 @@ __all__ = [
     "StraightThrough",
     "StraightThroughPath",
     "correlation_signature",
+    "couple_incoming",
     "learn_action",
     "learn_permutations",
     "match_activations",

@@ -71,7 +71,7 @@ def match_incoming(
     _check_model.network(network)
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
-    order, left = _order(network)
+    order, left = written_in_order(network)
     metric = _Metric(network, a, x, [k for _, layers in order for k in layers], chunk)
     found = dict(network.identity_permutations())
     before, after, statuses = {}, {}, dict.fromkeys(left, "unmatched")
@@ -103,7 +103,7 @@ def match_incoming(
     )
 
 
-def _order(network: Network) -> tuple[list[tuple[list[str], list[int]]], list[str]]:
+def written_in_order(network: Network) -> tuple[list[tuple[list[str], list[int]]], list[str]]:
     """(groups matched together, numbers of the layers to match them by) in order, and the rest."""
     together = [
         [network.by_atom[atom].name for atom in cluster]
@@ -168,4 +168,4 @@ class _Metric:
         return total
 
 
-__all__ = ["match_incoming"]
+__all__ = ["match_incoming", "written_in_order"]

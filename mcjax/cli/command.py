@@ -14,7 +14,7 @@ import tyro
 from .._modules import load_object
 from ..methods.named import describe
 from ..tasks import TASKS
-from . import given, interrupt, terminal
+from . import given, interrupt, results, terminal
 
 
 def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
@@ -26,7 +26,6 @@ def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
 # Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
 _CHAIN_EPOCHS = {"digits": 30, "mnist": 60, "cifar10": 200}
 _MOST_POINTS = 100_000
-_LEAST_WIDTH = 80
 
 
 @dataclasses.dataclass
@@ -34,8 +33,9 @@ class Connect:
     """Join two networks by low-loss paths and show the loss along them.
 
     Without files, trains two networks from different seeds (on scikit-learn's digits, MNIST or
-    CIFAR-10) and connects them with every method there is. With two safetensors files, connects
-    your own. Prints a table; writes a figure, every number as JSON and the parameters.
+    CIFAR-10) and connects them with every method there is; of more seeds every two, with means
+    over pairs. With two safetensors files, connects your own. Prints a table; writes a figure,
+    every number as JSON and the parameters.
     """
 
     networks: Annotated[tyro.conf.Positional[tuple[Path, ...]], _option("[A B]")] = ()
@@ -56,13 +56,13 @@ class Connect:
         None
     )
     """Epochs of training."""
-    seeds: tuple[int, int] = (0, 1)
-    """Seeds of the two networks."""
+    seeds: Annotated[tuple[int, ...], _option("SEED …", "0 1")] = (0, 1)
+    """Seeds of the networks, two or more."""
     methods: Annotated[
         tuple[str, ...],
         _option(
             "NAME …",
-            "all that need no training, on digits curves too",
+            "all that need no training, for two networks on digits curves too",
             f"Methods to use: {describe()}; or your own, as package.module:object.",
         ),
     ] = ()
@@ -183,7 +183,11 @@ def _connect(command: Connect) -> None:
         model = load(command.connection_model.expanduser())
         methods[getattr(model, "method", "")] = Flow(model)  # raises for another value
     study["methods"] = _methods(command, study, methods)
-    _report(title, out, study, command)
+    asked = results.Asked(title, out, command.points, command.quiet, trained=not command.networks)
+    if len(study["networks"]) == 2:
+        results.report(asked, study)
+    else:
+        results.report_pairs(asked, study, [str(seed) for seed in command.seeds])
 
 
 def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
@@ -202,7 +206,7 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     for params, file in ((a, first), (b, second)):
         given.check_task(TASKS[command.task], apply_fn, params, arrays, file)
     study = {
-        "network": apply_fn, "a": a, "b": b, "train": (arrays["x"], arrays["y"]), "test": test,
+        "network": apply_fn, "networks": [a, b], "train": (arrays["x"], arrays["y"]), "test": test,
         "task": TASKS[command.task], "metadata": {"networks": [str(first), str(second)]},
     }  # fmt: skip
     return f"{first.name} to {second.name}", out, study
@@ -226,10 +230,9 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     protocol = Protocol(epochs=epochs if command.epochs is None else command.epochs, batch=batch)
     if protocol.epochs < 1 or min(hidden) < 1:
         raise ValueError("--epochs and --hidden must be at least 1")
-    if not all(0 <= seed < 2**32 for seed in command.seeds):
-        raise ValueError(f"--seeds must be at least 0 and below 2**32, got {command.seeds}")
+    given.check_seeds(command.seeds)
     name = f"{command.data}-{'-'.join(map(str, hidden))}-{protocol.epochs}ep"
-    name += f"-seeds{command.seeds[0]}-{command.seeds[1]}"
+    name += f"-seeds{'-'.join(map(str, command.seeds))}"
     model = MLP(hidden)
     pixels = {"digits": 8 * 8, "mnist": 28 * 28, "cifar10": 32 * 32 * 3}[command.data]
     sizes = (pixels, *hidden, 10)
@@ -238,18 +241,18 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     out = _out(command, name)
     data = load(command.data, command.data_dir, quiet=command.quiet).flat()
     interrupt.say("the same command goes on from the last epoch")
-    with terminal.bar(protocol.epochs, "training A and B", "epoch", quiet=command.quiet) as bar:
+    with terminal.bar(protocol.epochs, "training networks", "epoch", quiet=command.quiet) as bar:
 
         def progress(epoch: int, losses: Any) -> None:
             bar.n = epoch + 1
             bar.set_postfix_str(f"loss {losses.mean():.4f}")
 
-        a, b = train_networks(
+        networks = train_networks(
             model.apply, _initialiser(model, data.x_train[:1]), (data.x_train, data.y_train),
             command.seeds, protocol, directory=out / "checkpoints", progress=progress,
         )  # fmt: skip
     study = {
-        "network": model.apply, "a": a, "b": b,
+        "network": model.apply, "networks": networks,
         "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
         "metadata": {"data": command.data, "sizes": sizes, "seeds": command.seeds,
                      "protocol": protocol.to_dict()},
@@ -270,8 +273,9 @@ def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -
 
     digits = not command.networks and command.data == "digits"
     if not command.methods:
-        network = trace(study["network"], study["a"], study["train"][0][:2])
-        methods = {n: PRESETS[n] for n in default_methods(network, trained=digits)} | methods
+        network = trace(study["network"], study["networks"][0], study["train"][0][:2])
+        trained = digits and len(study["networks"]) == 2
+        methods = {n: PRESETS[n] for n in default_methods(network, trained)} | methods
     epochs = command.curve_epochs
     if epochs is None and not command.networks:
         epochs = _CHAIN_EPOCHS[command.data]
@@ -280,58 +284,3 @@ def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -
     if digits:  # as its end points are trained
         return {n: with_protocol(m, Protocol(epochs, batch=32)) for n, m in methods.items()}
     return {n: with_epochs(m, epochs) for n, m in methods.items()}
-
-
-def _report(title: str, out: Path, study: dict[str, Any], command: Connect) -> None:
-    from ..study import compare, steps
-
-    metadata, count = study.pop("metadata"), steps(study["methods"], study["test"] is not None)
-    with terminal.bar(count, "connecting", "step", quiet=command.quiet) as bar:
-
-        def progress(line: str) -> None:
-            bar.set_description_str(line)
-            bar.update()
-
-        comparison = compare(**study, t=command.points, progress=progress)
-        bar.set_description_str("connecting")
-    comparison = dataclasses.replace(comparison, metadata={**comparison.metadata, **metadata})
-    own = ["results.json", "table.md", "curves.png", "connections", "b-*.safetensors"]
-    trained = not command.networks
-    with given.fresh(out, own + ["a.safetensors", "b.safetensors"] * trained) as place:
-        files = _write(place, comparison, study, trained)
-    if not command.quiet:
-        from rich.console import Console
-
-        # On a narrow terminal lines go on below: cut numbers would be of no use.
-        width = max(Console().width, _LEAST_WIDTH)
-        Console(width=width).print(comparison.table().terminal(title))
-    print(f"Written to {place}:")
-    width = max(map(len, files))
-    for name, what in files.items():
-        print(f"  {name:<{width}}  {what}")
-
-
-def _write(place: Path, comparison: Any, study: dict[str, Any], trained: bool) -> dict[str, str]:
-    """File → what it is: every result, in a folder that has none yet."""
-    from .._files import write_atomically
-    from .._json import write_json
-    from ..saving import save
-
-    files: dict[str, str] = {}
-    if trained:
-        for network in ("a", "b"):
-            save(place / f"{network}.safetensors", study[network])
-        files["a.safetensors, b.safetensors"] = "the two networks"
-    for method, made in comparison.connections.items():
-        name = method.replace(":", "-")
-        alone = dataclasses.replace(made, network=None)  # what is loaded needs no model
-        save(place / "connections" / f"{name}.safetensors", alone)
-        if made.permutations or made.elements:
-            save(place / f"b-{name}.safetensors", made.path(1.0))
-            files[f"b-{name}.safetensors"] = "network B as aligned to A: the same function"
-    files["connections/*.safetensors"] = "path, permutations and status, for mcjax.load"
-    write_atomically(place / "table.md", (comparison.table().markdown() + "\n").encode())
-    comparison.plot(place / "curves.png")
-    write_json(place / "results.json", comparison.to_dict())
-    files |= {"table.md": "the table", "results.json": "every number", "curves.png": "the figure"}
-    return files

@@ -201,6 +201,18 @@ def parameters(file: Path) -> Any:
         return nested(file)
 
 
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise unless there are two seeds or more, each another one."""
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds must be two or more different ones, got {_listed(seeds)}")
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(f"--seeds must be at least 0 and below 2**32, got {_listed(seeds)}")
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return " ".join(map(str, seeds)) or "none"
+
+
 def check_memory(sizes: tuple[int, ...], networks: int, matching: bool) -> None:
     """Raise if training dense networks, or matching their units, needs more memory than there is.
 

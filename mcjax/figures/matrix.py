@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +38,85 @@ def draw_matrix(
     import matplotlib
     from matplotlib.figure import Figure
 
-    n = len(matrix)
-    names = [str(i) for i in range(n)] if names is None else list(names)
-    if len(names) != n:
-        raise ValueError(f"names: {len(names)} for {n} networks")
-    shown = np.ma.masked_invalid(np.where(np.eye(n, dtype=bool), np.nan, matrix))
+    names = _names(names, len(matrix))
     with matplotlib.rc_context({"font.size": 10} if ax is None else {}):
         panel = Figure(figsize=(6.4, 5.2), layout="constrained").subplots() if ax is None else ax
-        image = panel.imshow(shown, cmap="viridis_r")
+        image = _draw(panel, matrix, names)
         panel.figure.colorbar(image, ax=panel, label=label)
-        few = np.unique(np.linspace(0, n - 1, min(n, 2 * _WRITTEN)).round().astype(int))
-        panel.set_xticks(few, [names[k] for k in few])
-        panel.set_yticks(few, [names[k] for k in few])
-        panel.set(xlabel="network", ylabel="network")
-        for i, j in zip(*np.nonzero(~np.ma.getmaskarray(shown)), strict=True):
-            if n <= _WRITTEN:
-                dark = float(image.norm(float(shown[i, j]))) > 0.5  # type: ignore[arg-type]
-                colour = "white" if dark else "black"
-                panel.text(j, i, f"{shown[i, j]:.2g}", ha="center", va="center", color=colour)
         if path is not None:
             save_figure(panel.figure, path)
     return panel
+
+
+def draw_matrices(
+    matrices: Mapping[str, np.ndarray],
+    label: str,
+    path: str | Path | None = None,
+    *,
+    names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Symmetric matrices beside each other, in one scale of colours.
+
+    **Arguments:**
+    - `matrices`: title → (N, N)
+    - `label`, `path`, `names`: as of `draw_matrix`
+
+    **Returns:** the axes, one a matrix.
+
+    **Raises:** `ValueError` for names of another number, and no matrices.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    if not matrices:
+        raise ValueError("matrices: there are none")
+    n = len(next(iter(matrices.values())))
+    names, columns = _names(names, n), min(4, len(matrices))
+    rows = -(-len(matrices) // columns)
+    off = np.stack(list(matrices.values()))[:, ~np.eye(n, dtype=bool)]
+    known = off[np.isfinite(off) & (off != 0)]
+    limits = (min(0.0, known.min()), max(0.0, known.max())) if known.size else (0.0, 1.0)
+    digits = max(0, 1 - int(np.floor(np.log10(max(np.abs(limits))))))
+    side = 1.3 + 0.36 * min(n, _WRITTEN)  # numbers of two digits fit into the cells
+    with matplotlib.rc_context({"font.size": 9}):
+        drawn = Figure(figsize=(side * columns + 1.2, (side + 0.2) * rows), layout="constrained")
+        panels = drawn.subplots(rows, columns, squeeze=False).ravel()
+        for panel, (title, matrix) in zip(panels, matrices.items(), strict=False):
+            image = _draw(panel, matrix, names, limits, f".{digits}f", 7.5)
+            panel.set_title(title, fontsize=9.5)
+        for panel in panels[len(matrices) :]:
+            panel.remove()
+        drawn.colorbar(image, ax=list(panels[: len(matrices)]), label=label)
+        if path is not None:
+            save_figure(drawn, path)
+    return panels[: len(matrices)]
+
+
+def _names(names: Sequence[str] | None, n: int) -> list[str]:
+    names = [str(i) for i in range(n)] if names is None else list(names)
+    if len(names) != n:
+        raise ValueError(f"names: {len(names)} for {n} networks")
+    return names
+
+
+def _draw(
+    panel: Any, matrix: np.ndarray, names: list[str],
+    limits: tuple[float | None, float | None] = (None, None), form: str = ".2g",
+    size: float | None = None,
+) -> Any:  # fmt: skip
+    """The image of a matrix on axes, with the numbers where they can be read."""
+    n = len(matrix)
+    shown = np.ma.masked_invalid(np.where(np.eye(n, dtype=bool), np.nan, matrix))
+    image = panel.imshow(shown, cmap="viridis_r", vmin=limits[0], vmax=limits[1])
+    few = np.unique(np.linspace(0, n - 1, min(n, 2 * _WRITTEN)).round().astype(int))
+    panel.set_xticks(few, [names[k] for k in few])
+    panel.set_yticks(few, [names[k] for k in few])
+    panel.set(xlabel="network", ylabel="network")
+    for i, j in zip(*np.nonzero(~np.ma.getmaskarray(shown)), strict=True):
+        if n <= _WRITTEN:
+            dark = float(image.norm(float(shown[i, j]))) > 0.5  # type: ignore[arg-type]
+            panel.text(
+                j, i, format(float(shown[i, j]), form), ha="center", va="center", fontsize=size,
+                color="white" if dark else "black",
+            )  # fmt: skip
+    return image

@@ -48,6 +48,32 @@ def test_the_main_job(tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(*(np.sort(k.sum(0)) for k in kernels))
 
 
+def test_every_two_of_many_seeds(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["connect", "--seeds", "3", "0", "7", "--epochs", "2", "--hidden", "8", "--points",
+                 "3", "--methods", "linear", "weight-matching", "--out", "results"]  # fmt: skip
+    assert run(arguments) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    results = json.loads(Path("results/results.json").read_text())
+    assert set(results["pairs"]) == {"0-1", "0-2", "1-2"}
+    barriers = []
+    for pair in results["pairs"].values():
+        loss = pair["methods"]["linear"]["curves"]["train"]["loss"]
+        barriers.append(max(0, loss[1] - (loss[0] + loss[2]) / 2))
+    assert results["barriers"]["linear"]["chord"]["mean"] == pytest.approx(np.mean(barriers))
+    assert f"{np.mean(barriers):.4f} ± {np.std(barriers, ddof=1):.4f}" in shown
+    assert Path("results/matrix.png").read_bytes().startswith(b"\x89PNG")
+    # The second network is that of the second seed: an independent forward agrees.
+    from mcjax.data import load
+
+    data, second = load("digits").flat(), mcjax.load("results/network-0.safetensors")
+    correct = np.asarray(MLP((8,)).apply(second, data.x_test)).argmax(-1) == data.y_test
+    curve = results["pairs"]["0-1"]["methods"]["linear"]["curves"]["test"]
+    assert curve["accuracy"][-1] == pytest.approx(correct.mean(), abs=1e-6)
+    assert run([*arguments, "--quiet"]) == 0  # the first results stay
+    assert "Written to results/run-2:" in capsys.readouterr().out
+
+
 def test_a_connection_model_is_a_method(here, capsys):
     from mcjax.flows import AdamProtocol, Architecture, train_flow
 

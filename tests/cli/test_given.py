@@ -93,6 +93,8 @@ def mistakes(name):
         "many units": (["connect", "--hidden", "1000000"], "matching 1,000,000 units"),
         "many points": (["connect", "--points", "1000000000"], "at most 100,000"),
         "seeds": (["connect", "--seeds", "-1", "1"], "--seeds must be at least 0"),
+        "one seed": (["connect", "--seeds", "1"], "--seeds must be two or more different ones"),
+        "a seed twice": (["connect", "--seeds", "1", "0", "1"], "got 1 0 1"),
         "cache": (["connect", "--data", "mnist", "--data-dir", "tfds"], "MCJAX_CACHE_DIR: nothing"),
         "wrong folder": (["connect", "--data", "mnist", "--data-dir", "no"], "holds no TFDS"),
     }

@@ -1,0 +1,108 @@
+"""Many networks at once: barriers of all pairs, their matching, training, rates of W₂."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import mcjax
+from mcjax.align import match_weights
+from mcjax.evaluation import evaluate_pairs
+from mcjax.models import MLP
+from mcjax.tasks import accuracy, cross_entropy
+from mcjax.training import Protocol, train_networks
+
+from ..ferbach2023.rates import gaussian
+from ..ferbach2023.study import Options
+from .machine import best_of, images, matrix_rate, mlp, once, random_mlp, scipy_share
+from .matching import SIZES
+
+N, NETWORKS, T, WIDTH = 10_000, 12, 11, 2000
+PAIRS = list(itertools.combinations(range(NETWORKS), 2))
+
+
+def barriers() -> dict[str, float]:
+    """Barriers of all pairs in one sweep, against a call of `evaluate` for each."""
+    x, y = images(N)
+    networks = [random_mlp((784, WIDTH, 10), seed) for seed in range(NETWORKS)]
+
+    def together():
+        return evaluate_pairs(networks, mlp, (x, y), T).values["loss"]
+
+    def alone():
+        paths = (mcjax.path.Linear(networks[i], networks[j]) for i, j in PAIRS)
+        return [mcjax.evaluate(path, mlp, (x, y), T).loss for path in paths]
+
+    cold, seconds, one_by_one = once(together), best_of(together, 3), best_of(alone, 1)
+    rows, steps = x[:500], N // 500
+    w = jnp.ones((784, WIDTH))
+    first = jax.jit(lambda v, w: v @ w)
+    h = first(rows, w)
+
+    @jax.jit
+    def remainder(t, h, g, w, y):
+        outputs = jax.nn.relu((1 - t) * h + t * g) @ w
+        return cross_entropy(outputs, y).mean(), accuracy(outputs, y).mean()
+
+    last, labels = jnp.ones((WIDTH, 10)), jnp.asarray(y[:500])
+    of_first = best_of(lambda: first(rows, w), 20)
+    of_remainder = best_of(lambda: remainder(0.3, h, h + 1, last, labels), 20)
+    parts = steps * (NETWORKS * of_first + len(PAIRS) * T * of_remainder)
+    floor = 2 * N * (NETWORKS * 784 * WIDTH + len(PAIRS) * T * WIDTH * 10) / matrix_rate()
+    return {"seconds": seconds, "cold": cold, "ratio": one_by_one / seconds,
+            "parts": seconds / parts, "floor": floor}  # fmt: skip
+
+
+def matching() -> dict[str, float]:
+    """Weight matching of all pairs: SciPy's share, and two threads against one."""
+    common = random_mlp(SIZES, 0)
+    network = mcjax.trace(mlp, common, images(2)[0])
+    networks = []
+    for seed in range(1, NETWORKS + 1):
+        noisy = jax.tree.map(lambda u, v: 0.5**0.5 * (u + v), common, random_mlp(SIZES, seed))
+        shuffled = network.permute(network.random_permutations(jax.random.key(seed)), noisy)
+        networks.append(jax.tree.map(np.asarray, shuffled))
+
+    def match(pair: tuple[int, int]) -> None:
+        match_weights(network, *(networks[k] for k in pair))
+
+    match(PAIRS[0])
+    one = once(lambda: [match(pair) for pair in PAIRS])
+    with ThreadPoolExecutor(2) as pool:
+        two = once(lambda: list(pool.map(match, PAIRS)))
+    _, share = scipy_share(lambda: match(PAIRS[1]), 3)
+    return {"seconds": one, "threads": two / one, "share": share}
+
+
+def training() -> dict[str, float]:
+    """An epoch of twelve networks side by side, against one after the other; 784-512-10."""
+    x, y = images(N)
+    model, protocol = MLP((512,)), Protocol(1, 128)
+
+    def train(seeds):
+        return train_networks(
+            model.apply, lambda key: model.init(key, x[:1]), (x, y), seeds, protocol
+        )
+
+    together = best_of(lambda: train(range(NETWORKS)), 2)
+    alone = best_of(lambda: [train([seed]) for seed in range(NETWORKS)], 1)
+    return {"seconds": together, "ratio": alone / together}
+
+
+def rates() -> dict[str, float]:
+    """Gaussian neurons of dimension 1 to 16, width up to 4,096 (experiments/ferbach2023/rates)."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {"seconds": once(lambda: gaussian(Options(work=Path(folder)), 12))}
+
+
+if __name__ == "__main__":
+    chosen = {"barriers": barriers, "matching": matching, "training": training, "rates": rates}
+    print(json.dumps(chosen[sys.argv[1]]()))

@@ -1,0 +1,1 @@
+"""Linear connectivity through optimal transport (Ferbach et al. 2023)."""

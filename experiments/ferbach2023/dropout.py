@@ -1,0 +1,118 @@
+"""`python -m experiments.ferbach2023.dropout`: error of dropout against that of connectivity.
+
+Half of the units of every hidden layer are dropped and the others doubled; how much the loss rises
+is set beside the barrier between matched networks, over widths (ferbach2023, appendix). The
+networks are those of `widths`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from scipy.stats import spearmanr
+
+import mcjax
+from mcjax import theory
+
+from ..figures import BLUE, ORANGE, figure, finish, table
+from .networks import data_of
+from .study import folder_of, kept, slope
+from .widths import Trained, Widths, measure, shapes, trained_networks, upper
+
+
+@dataclasses.dataclass
+class Dropout(Widths):
+    """Dropout errors against barriers."""
+
+    masks: int = 8
+    """Random halves of each network."""
+
+
+def dropped(params: Any, key: jax.Array) -> Any:
+    """The parameters with a random half of the units of every hidden layer dropped.
+
+    What reads a unit is doubled or zero.
+    """
+    layers = dict(params["params"])
+    for k in range(1, len(layers)):
+        layer = layers[f"Dense_{k}"]
+        units = layer["kernel"].shape[0]
+        kept_ = jax.random.permutation(jax.random.fold_in(key, k), units) < units / 2
+        scale = kept_ * (units / jnp.sum(kept_))
+        layers[f"Dense_{k}"] = {**layer, "kernel": layer["kernel"] * scale[:, None]}
+    return {"params": layers}
+
+
+def errors(of: Trained, data: Any, masks: int) -> list[float]:
+    """For each network how much the test loss rises, mean over random halves."""
+    test = (data.x_test, data.y_test)
+
+    def loss(one: Any, other: Any) -> np.ndarray:
+        path = mcjax.path.Linear(one, other)
+        return np.asarray(mcjax.evaluate(path, of.network, test, 2).values["loss"])
+
+    out = []
+    for k, params in enumerate(of.params):
+        keys = jax.random.split(jax.random.key(k), masks)
+        rises = [np.diff(loss(params, dropped(params, key)))[0] for key in keys]
+        out.append(float(np.mean(rises)))
+    return out
+
+
+def draw(found: dict[int, dict[int, Any]], file: Any) -> None:
+    with figure(file, 8.6, 4.2, legend=2) as drawn:
+        left, right = drawn.subplots(1, 2)
+        for depth, colour in zip(found, (BLUE, ORANGE), strict=False):
+            rows, words = found[depth], f"{depth} hidden layer" + "s" * (depth > 1)
+            widths, rise = [*rows], [float(np.mean(r["dropout"])) for r in rows.values()]
+            barrier = [r["barrier"] for r in rows.values()]
+            left.plot(widths, rise, "o-", ms=4, color=colour, label=f"{words}: dropout")
+            left.plot(widths, barrier, "s--", ms=4, color=colour, label=f"{words}: barrier")
+            right.plot(rise, barrier, "o-", ms=4, color=colour)
+        left.set(title="(a) against width", xlabel="width", ylabel="error, test loss")
+        right.set(title="(b) barrier against dropout", xlabel="rise of the loss by dropout",
+                  ylabel="barrier, matched")  # fmt: skip
+        for axes in (left, right):
+            axes.set(xscale="log", yscale="log")
+
+
+def main(options: Dropout) -> None:
+    data, working = data_of(options), options.working("ferbach2023", "widths")
+    masks = 2 if options.smoke else options.masks
+    found: dict[int, dict[int, Any]] = {}
+    for depth, width in shapes(options):
+        of = trained_networks(options, data, depth, width)
+        between = kept(working / f"{of.mark}.json", lambda of=of: measure(of, data))
+        rises = kept(
+            working / f"{of.mark}-dropout{masks}.json", lambda of=of: errors(of, data, masks)
+        )
+        barrier = float(upper(between, "matched").mean())
+        found.setdefault(depth, {})[width] = {"dropout": rises, "barrier": barrier}
+    folder, lines, record = folder_of(options, "dropout"), [], {}
+    draw(found, folder / "dropout.png")
+    for depth, rows in found.items():
+        rise, barrier = np.array([[np.mean(r["dropout"]), r["barrier"]] for r in rows.values()]).T
+        ranks = float(spearmanr(rise, barrier).statistic)  # type: ignore[union-attr]
+        line = f"{depth} hidden: rank correlation {ranks:.2f}"
+        if (rise > 0).all() and (barrier > 0).all():
+            pair = [theory.fit_rate([*rows], v) for v in (rise, barrier)]
+            line += f", exponents of the width {slope(pair[0])} and {slope(pair[1])}"
+        lines.append(line)
+        record[str(depth)] = {"widths": {str(w): r for w, r in rows.items()}, "ranks": ranks}
+    text = table(
+        "Rise of the test loss when half of the units of every hidden layer are dropped, and "
+        f"barrier between matched networks, means. {'; '.join(lines)}.",
+        ["hidden layers × width", "dropout", "barrier"],
+        [[f"{d} × {w}", f"{np.mean(r['dropout']):.4f}", f"{r['barrier']:.4f}"]
+         for d, rows in found.items() for w, r in rows.items()],
+    )  # fmt: skip
+    finish(options, folder, "dropout", {"masks": masks, "found": record}, [text])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Dropout, description=__doc__))

@@ -1,0 +1,254 @@
+"""`python -m experiments.ferbach2023.figure2`: three matchers, six rates (ferbach2023, Fig. 2).
+
+784-512-512-512-10 on MNIST: the loss halfway between matched networks, both barriers, and the
+effective dimension of what each matcher looks at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+import mcjax
+from mcjax import theory
+from mcjax.align import Matching, match_activations, match_incoming
+from mcjax.evaluation import PairwiseCurves, evaluate_pairs, mean_over_pairs
+
+from ..figures import BLUE, GREEN, GREY, ORANGE, figure, finish, table
+from .correlation import Cells, concordant, rank_correlation
+from .networks import Dense, Warmed, data_of, networks
+from .study import Options, folder_of, kept
+
+RATES = (1e-4, 4e-4, 1.6e-3, 6.3e-3, 2.5e-2, 0.1)
+MATCHERS = ("naive", "theirs", "activations")
+LABELS = {"none": "not matched", "naive": "incoming weights", "theirs": "… in the metric of inputs",
+          "activations": "activations"}  # fmt: skip
+# Read off the paper's plots: test loss of the networks, and at t = ½ by matcher.
+PAPER = {
+    "ends": (1.02, 0.33, 0.19, 0.083, 0.067, 0.076), "naive": (2.05, 1.4, 1.25, 0.9, 0.39, 0.085),
+    "theirs": (1.35, 0.55, 0.41, 0.25, 0.14, 0.098),
+    "activations": (1.22, 0.47, 0.32, 0.18, 0.126, 0.10),
+}  # fmt: skip
+SAMPLE = 10_000  # training images that activations and second moments are of
+
+
+@dataclasses.dataclass
+class Figure2(Options):
+    """Matchers against learning rates."""
+
+    hidden: tuple[int, ...] = (512, 512, 512)
+    """Widths of the hidden layers; the paper's numbers are shown for its own alone."""
+    networks: int = 3
+    """Networks of each rate; all pairs of them are matched."""
+    epochs: int = 5
+    """Epochs of batches of 100 (the paper: 50 of 500, twice as many steps)."""
+
+
+def matcher(
+    name: str, network: mcjax.Network, x: Any, found: list[Matching]
+) -> Callable[[Any, Any], Any]:
+    """(A, B) → B aligned to A; what was found is put on the list."""
+    match = {
+        "naive": lambda a, b: match_incoming(network, a, b),
+        "theirs": lambda a, b: match_incoming(network, a, b, x),
+        "activations": lambda a, b: match_activations(network, a, b, x, "covariance"),
+    }[name]
+
+    def align(a: Any, b: Any) -> Any:
+        found.append(match(a, b))
+        return network.permute(found[-1].permutations, b)
+
+    align.__name__ = name
+    return align
+
+
+def between(name: str, params: Sequence[Any], network: mcjax.Network, data: Any) -> dict[str, Any]:
+    """Curves between every two networks on the test set, and W₂² of every layer."""
+    found: list[Matching] = []
+    align = None if name == "none" else matcher(name, network, data.x_train[:SAMPLE], found)
+    curves = evaluate_pairs(params, network, (data.x_test, data.y_test), 5, align=align)
+    squared = [dict(m.after) for m in found if m.minimised]
+    return {"curves": curves.to_dict(), "squared distances": squared}
+
+
+def dimensions(params: Sequence[Any], network: mcjax.Network, data: Any) -> dict[str, Any]:
+    """Matcher → (networks, layers) effective dimensions of what it compares."""
+    out: dict[str, list[list[float]]] = {name: [] for name in MATCHERS}
+    for one in params:
+        layers = theory.layer_dimensions(network, one, data.x_train[:SAMPLE])
+        out["naive"].append([layer.weights for layer in layers[:-1]])
+        out["theirs"].append([layer.incoming for layer in layers[:-1]])
+        out["activations"].append([layer.inputs for layer in layers[1:]])
+    return out
+
+
+def of_rate(options: Figure2, rate: float, data: Any, hidden: tuple[int, ...]) -> dict[str, Any]:
+    """Everything that is measured on the networks of one rate."""
+    count = 2 if options.smoke else 3 if options.quick else options.networks
+    seeds = range(options.seed, options.seed + count)
+    protocol = (
+        Warmed(2 if options.smoke else 20, 32, 10 * rate, weight_decay=0)
+        if options.small
+        else Warmed(options.epochs, 100, rate, weight_decay=0)
+    )
+    folder = options.working("ferbach2023", "figure2")
+    params = networks(hidden, data, seeds, protocol, folder)
+    network = mcjax.trace(Dense(hidden).apply, params[0], data.x_train[:2])
+    widths = "-".join(map(str, hidden))
+    mark = f"{widths}-rate{rate:g}-{options.seed}+{count}-{protocol.epochs}"
+    return {
+        "between": {
+            name: kept(folder / f"{mark}-{name}.json",
+                       lambda name=name: between(name, params, network, data))
+            for name in LABELS
+        },
+        "dimensions": kept(folder / f"{mark}-dimensions.json",
+                           lambda: dimensions(params, network, data)),
+    }  # fmt: skip
+
+
+def numbers(found: Mapping[float, Any]) -> dict[str, Any]:
+    """Matcher → rate → what the tables show: matrices over networks, and dimensions."""
+    out: dict[str, dict[float, Any]] = {name: {} for name in LABELS}
+    for rate, measured in found.items():
+        for name in LABELS:
+            curves = PairwiseCurves.from_dict(measured["between"][name]["curves"])
+            out[name][rate] = {
+                "middle": curves.at_middle(), "chord": curves.barriers(),
+                "endpoint": curves.barriers("endpoint"),
+                "dimensions": np.array(measured["dimensions"].get(name, [])),
+            }  # fmt: skip
+    return out
+
+
+def cells_of(measured: Mapping[str, Any]) -> Cells:
+    """Error at t = ½ and effective dimension (the geometric mean over layers) of every cell."""
+    cells = [(name, rate) for name in MATCHERS for rate in measured[name]]
+    return Cells(
+        [name for name, _ in cells],
+        [rate for _, rate in cells],
+        np.stack([measured[n][r]["middle"] for n, r in cells]),
+        np.stack([np.exp(np.log(measured[n][r]["dimensions"]).mean(1)) for n, r in cells]),
+    )
+
+
+def main_table(measured: Mapping[str, Any], paper: bool) -> str:
+    rows = []
+    for k, rate in enumerate(measured["none"]):
+        ends = np.diag(measured["none"][rate]["middle"])
+        row = [f"{rate:g}", f"{ends.mean():.3f}" + (f" / {PAPER['ends'][k]}" if paper else "")]
+        for name in LABELS:
+            middle = mean_over_pairs(measured[name][rate]["middle"])
+            theirs = f" / {PAPER[name][k]}" if paper and name in PAPER else ""
+            row.append(f"{middle.mean:.3f} ± {middle.deviation:.3f}{theirs}")
+        rows.append(row)
+    return table(
+        "Test loss of the networks and at t = ½, mean ± standard deviation over pairs"
+        + (" / read off the paper's plots (it trains for twice as many steps)." if paper else "."),
+        ["rate", "networks", *LABELS.values()],
+        rows,
+    )
+
+
+def barrier_table(measured: Mapping[str, Any]) -> str:
+    rows = [
+        [f"{rate:g}", *(
+            f"{mean_over_pairs(measured[n][rate]['chord']).mean:.3f} / "
+            f"{mean_over_pairs(measured[n][rate]['endpoint']).mean:.3f}" for n in LABELS
+        )]
+        for rate in measured["none"]
+    ]  # fmt: skip
+    return table("Barriers of the test loss: above the chord / above the higher end, means over "
+                 "pairs.", ["rate", *LABELS.values()], rows)  # fmt: skip
+
+
+def dimension_table(measured: Mapping[str, Any]) -> str:
+    rows = [
+        [f"{rate:g}", *(
+            ", ".join(f"{v:.1f}" for v in measured[n][rate]["dimensions"].mean(0))
+            for n in MATCHERS
+        )]
+        for rate in measured["none"]
+    ]  # fmt: skip
+    return table("Effective dimension of what is matched, hidden layers in order, means over "
+                 "networks.", ["rate", *(LABELS[n] for n in MATCHERS)], rows)  # fmt: skip
+
+
+def claims(cells: Cells) -> tuple[str, dict[str, Any]]:
+    """Does a smaller effective dimension go with a smaller error?"""
+    found = {"all": rank_correlation(cells)}
+    found |= {name: rank_correlation(cells.where(name)) for name in MATCHERS}
+    rows = [
+        [LABELS.get(name, "all cells"), c.cells, f"{c.value:.2f}",
+         f"{c.low:.2f} to {c.high:.2f}", f"{c.least:.2f} to {c.most:.2f}"]
+        for name, c in found.items()
+    ]  # fmt: skip
+    agree, of = concordant(cells)
+    text = table(
+        "Rank correlation (Spearman) of effective dimension and loss at t = ½ over cells (matcher "
+        "× rate). Intervals, 95 %: cells as a sample (Bonett and Wright 2000); networks drawn anew "
+        f"(bootstrap). Of two matchers at one rate, the one of smaller dimension has the smaller "
+        f"loss in {agree} of {of} cases.",
+        ["cells", "number", "correlation", "over cells", "over networks"],
+        rows,
+    )
+    return text, {name: dataclasses.asdict(c) for name, c in found.items()} | {
+        "concordant": [agree, of]
+    }
+
+
+def draw(measured: Mapping[str, Any], cells: Cells, paper: bool, file: Path) -> None:
+    colours = {"none": GREY, "naive": BLUE, "theirs": ORANGE, "activations": GREEN}
+    rates = list(measured["none"])
+    with figure(file, 13.2, 4.4, legend=6) as drawn:
+        left, middle, right = drawn.subplots(1, 3)
+        ends = [np.diag(measured["none"][r]["middle"]).mean() for r in rates]
+        left.plot(rates, ends, "k--", lw=1.2, label="the networks")
+        for name, colour in colours.items():
+            means = [mean_over_pairs(measured[name][r]["middle"]) for r in rates]
+            left.errorbar(rates, [m.mean for m in means], [m.deviation for m in means],
+                          fmt="o-", ms=4, color=colour, label=LABELS[name])  # fmt: skip
+            if paper and name in PAPER:
+                left.plot(rates, PAPER[name], ":", color=colour, lw=1)
+            if name in MATCHERS:
+                dims = [cells.mean_dimension(name, r) for r in rates]
+                middle.plot(rates, dims, "o-", ms=4, color=colour)
+                losses = [m.mean for m in means]
+                right.plot(dims, losses, "-", color=colour, lw=0.8, alpha=0.5)
+                right.scatter(dims, losses, s=np.linspace(20, 90, len(rates)), color=colour)
+        left.set(title="(a) test loss at t = ½" + ("; dotted: the paper" if paper else ""),
+                 xlabel="learning rate", ylabel="loss")  # fmt: skip
+        middle.set(title="(b) effective dimension, mean over layers", xlabel="learning rate",
+                   ylabel="dimension")  # fmt: skip
+        right.set(title="(c) loss against dimension; larger: higher rate",
+                  xlabel="effective dimension", ylabel="loss at t = ½")  # fmt: skip
+        for axes in (left, middle, right):
+            axes.set(xscale="log", yscale="log")
+
+
+def main(options: Figure2) -> None:
+    data = data_of(options)
+    hidden = (12, 12) if options.smoke else (48, 48, 48) if options.quick else options.hidden
+    rates = RATES[3:5] if options.smoke else RATES
+    found = {rate: of_rate(options, rate, data, hidden) for rate in rates}
+    measured = numbers(found)
+    cells, folder = cells_of(measured), folder_of(options, "figure2")
+    paper = not options.small and hidden == (512, 512, 512)
+    name = "figure2" if options.small or paper else f"figure2-{'-'.join(map(str, hidden))}"
+    draw(measured, cells, paper, folder / f"{name}.png")
+    text, correlations = claims(cells)
+    tables = [main_table(measured, paper), barrier_table(measured),
+              dimension_table(measured), text]  # fmt: skip
+    record = {"hidden": hidden, "epochs": options.epochs, "data": data.name,
+              "rates": {str(r): v for r, v in found.items()},
+              "correlations": correlations}  # fmt: skip
+    finish(options, folder, name, record, tables)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Figure2, description=__doc__))

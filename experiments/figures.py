@@ -1,0 +1,82 @@
+"""Figures, tables and records of the experiments of the later papers, in one style."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from mcjax.study import machine
+
+from .common import Run, done, save_figure, write
+
+BLUE, ORANGE, GREEN, PINK, RED, SKY = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9",
+)  # fmt: skip
+GREY = "#666666"
+_STYLE: Any = {
+    "font.size": 10, "axes.titlesize": 10.5, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True, "legend.frameon": False,
+}  # fmt: skip
+
+
+@dataclasses.dataclass
+class Seeded(Run):
+    """A run whose random numbers come from one seed."""
+
+    seed: int = 0
+    """Of data, initialisations and whatever else is drawn."""
+
+
+@contextlib.contextmanager
+def figure(file: Path, width: float, height: float = 3.9, legend: int = 0) -> Iterator[Any]:
+    """An empty matplotlib figure in the style of the papers' figures, saved at the end.
+
+    - `legend`: columns of a legend of the whole figure, below it; 0: none
+    """
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        yield drawn
+        if legend:
+            found = {
+                label: handle
+                for axes in drawn.axes
+                for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+            }
+            drawn.legend(found.values(), found.keys(), loc="outside lower center", ncols=legend)
+        save_figure(drawn, file)
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table under a line of text; all columns but the first are of numbers."""
+    lines = [title, "", f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    lines += [f"| {' | '.join(map(str, row))} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def finish(
+    options: Seeded, folder: Path, name: str, record: Mapping[str, Any], tables: Sequence[str]
+) -> None:
+    """The record and the tables beside the figure; the last line says where everything is."""
+    text = "\n".join(tables)
+    whole = _known({"machine": machine(), "seed": options.seed, **record})
+    write(folder / f"{name}.json", whole)
+    write(folder / f"{name}.md", text)
+    print(text)
+    done(*(folder / f"{name}.{kind}" for kind in ("json", "md", "png")))
+
+
+def _known(value: Any) -> Any:
+    """The same without NaN and infinities, which JSON does not have: None."""
+    if isinstance(value, Mapping):
+        return {k: _known(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,131 @@
+"""What the command computes and writes: of two networks, and of every two of many."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..report import Table
+from . import given, terminal
+
+_LEAST_WIDTH = 80
+_OWN = ["results.json", "table.md", "curves.png", "matrix.png", "connections", "*.safetensors"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """How results are shown, and where they go."""
+
+    title: str
+    out: Path
+    points: int
+    quiet: bool
+    trained: bool
+    """Whether the networks are the command's own, which it writes too."""
+
+
+def report(asked: Asked, study: dict[str, Any]) -> None:
+    """Connect two networks with every method; show the table, write everything."""
+    from ..study import compare, steps
+
+    metadata, (a, b) = study.pop("metadata"), study.pop("networks")
+    count = steps(study["methods"], study["test"] is not None)
+    with _progress(count, asked.quiet) as progress:
+        comparison = compare(a=a, b=b, **study, t=asked.points, progress=progress)
+    comparison = dataclasses.replace(comparison, metadata={**comparison.metadata, **metadata})
+    networks = {"a": a, "b": b} if asked.trained else {}
+    own = [f for f in _OWN if f not in ("matrix.png", "*.safetensors")]
+    own += ["b-*.safetensors", *(f"{name}.safetensors" for name in networks)]
+    with given.fresh(asked.out, own) as place:
+        files = _write_connections(place, comparison, networks)
+        files |= _write_numbers(place, comparison)
+        comparison.plot(place / "curves.png")
+        files["curves.png"] = "the figure"
+    _say(asked, comparison.table(), place, files)
+
+
+def report_pairs(asked: Asked, study: dict[str, Any], names: list[str]) -> None:
+    """Connect every two of the networks with every method; means over pairs, and matrices.
+
+    - `names`: of the networks
+    """
+    from ..network.trace import trace
+    from ..saving import save
+    from ..study import steps
+    from ..study_pairs import compare_pairs
+
+    metadata, networks = study.pop("metadata"), study.pop("networks")
+    network = trace(study.pop("network"), networks[0], study["train"][0][:2])
+    pairs = len(networks) * (len(networks) - 1) // 2
+    count = pairs * steps(study["methods"], study["test"] is not None)
+    with _progress(count, asked.quiet) as progress:
+        found = compare_pairs(network, networks, **study, t=asked.points, progress=progress)
+    with given.fresh(asked.out, [*_OWN[:-1], "network-*.safetensors"]) as place:
+        for name, params in zip(names, networks, strict=True):
+            save(place / f"network-{name}.safetensors", params)
+        files = {"network-*.safetensors": "the networks, by seed"}
+        files |= _write_numbers(place, found, metadata)
+        found.plot(place / "matrix.png", names=names)
+        files["matrix.png"] = "the barrier of every two networks"
+    _say(asked, found.table(), place, files)
+
+
+@contextlib.contextmanager
+def _progress(count: int, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """What is called with a line before each of so many pieces of work."""
+    with terminal.bar(count, "connecting", "step", quiet=quiet) as bar:
+
+        def progress(line: str) -> None:
+            bar.set_description_str(line)
+            bar.update()
+
+        yield progress
+        bar.set_description_str("connecting")
+
+
+def _say(asked: Asked, table: Table, place: Path, files: dict[str, str]) -> None:
+    if not asked.quiet:
+        from rich.console import Console
+
+        # On a narrow terminal lines go on below: cut numbers would be of no use.
+        width = max(Console().width, _LEAST_WIDTH)
+        Console(width=width).print(table.terminal(asked.title))
+    print(f"Written to {place}:")
+    width = max(map(len, files))
+    for name, what in files.items():
+        print(f"  {name:<{width}}  {what}")
+
+
+def _write_connections(place: Path, comparison: Any, networks: dict[str, Any]) -> dict[str, str]:
+    """File → what it is: two networks, and how every method connects them."""
+    from ..saving import save
+
+    files: dict[str, str] = {}
+    for name, params in networks.items():
+        save(place / f"{name}.safetensors", params)
+        files = {"a.safetensors, b.safetensors": "the two networks"}
+    for method, made in comparison.connections.items():
+        name = method.replace(":", "-")
+        alone = dataclasses.replace(made, network=None)  # what is loaded needs no model
+        save(place / "connections" / f"{name}.safetensors", alone)
+        if made.permutations or made.elements:
+            save(place / f"b-{name}.safetensors", made.path(1.0))
+            files[f"b-{name}.safetensors"] = "network B as aligned to A: the same function"
+    files["connections/*.safetensors"] = "path, permutations and status, for mcjax.load"
+    return files
+
+
+def _write_numbers(
+    place: Path, found: Any, metadata: dict[str, Any] | None = None
+) -> dict[str, str]:
+    """The table and every number, of a comparison or of many."""
+    from .._files import write_atomically
+    from .._json import plain, write_json
+
+    write_atomically(place / "table.md", (found.table().markdown() + "\n").encode())
+    extra = {} if metadata is None else {"metadata": plain(metadata)}
+    write_json(place / "results.json", {**found.to_dict(), **extra})
+    return {"table.md": "the table", "results.json": "every number"}

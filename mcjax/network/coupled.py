@@ -1,0 +1,100 @@
+"""Parameters carried over to a network of other widths by couplings of their units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .._static import pack, unpack
+from .._types import Params
+from .blocks import cut, join, plan
+from .network import Network
+from .units import units_of
+
+# Group → coupling, (units of one network, units of the other).
+Couplings = Mapping[str, Any]
+
+
+def check_same(network: Network, other: Network) -> None:
+    """Raise unless two networks differ in nothing but how many units their groups have."""
+    for what, of in (
+        ("leaves", lambda n: list(n.leaf_names)), ("groups", lambda n: list(n.groups)),
+        ("layers", lambda n: len(n.layers)),
+    ):  # fmt: skip
+        if of(network) != of(other):
+            raise ValueError(f"other: {what} {of(other)}, expected network's, {of(network)}")
+    nested = [name for name, group in network.groups.items() if group.outer]
+    if nested:
+        raise ValueError(
+            f"network: group {nested[0]!r} stands inside others, which are not coupled"
+        )
+    for k, name in enumerate(network.leaf_names):
+        dims, expected = ([_sizes(n, d) for d in plan(n.leaf_axes[k])[1]] for n in (other, network))
+        if dims != expected:
+            shapes = other.leaf_types[k].shape, network.leaf_types[k].shape
+            raise ValueError(
+                f"other: leaf {name!r} has shape {shapes[0]}, where network has {shapes[1]}, and "
+                "differs in more than units"
+            )
+
+
+def _sizes(network: Network, dims: Any) -> list[Any]:
+    """What stands on the dimensions of a block: groups by name, all else by its size."""
+    return [network.by_atom[d.factor].name if d.factor in network.by_atom else d.size for d in dims]
+
+
+def carry(network: Network, other: Network, couplings: Couplings, params: Params) -> Params:
+    """Parameters of `other` carried to the widths of `network` (barycentric projection).
+
+    What writes unit i becomes the mean Σ_j Π_ij / a_i · (what writes j), a = Π 1; what reads unit j
+    is shared out, Π_ij / b_j to each i, b = Πᵀ 1. Of a coupling that sends every j to one i whose
+    units all compute the same, or every i to one j, the function stays.
+
+    **Arguments:**
+    - `couplings`: of every group, as `Couplings`
+    - `params`: of `other`
+
+    **Raises:** `ValueError` for parameters that are not other's.
+    """
+    leaves = other.flatten(params, "params")
+    out = [
+        join(
+            carried_blocks(other, k, couplings, leaf),
+            plan(network.leaf_axes[k])[0],
+            network.leaf_types[k].shape,
+        )
+        for k, leaf in enumerate(leaves)
+    ]
+    moved = jax.tree.unflatten(network.treedef, out)
+    return moved if pack(params) is params else unpack(moved)
+
+
+def carried_blocks(other: Network, leaf: int, couplings: Couplings, array: Any) -> Sequence[Any]:
+    """The blocks of a leaf of `other`, the units of the coupled groups carried over."""
+    how, found = plan(other.leaf_axes[leaf])
+    written = {
+        (cell.block, cell.layout.units[0]): cell.written
+        for name in couplings
+        for cell in units_of(other, name).cells
+        if cell.leaf == leaf
+    }
+    out = []
+    for number, (block, dims) in enumerate(zip(cut(np.asarray(array), how), found, strict=True)):
+        moved = block
+        for i, dim in enumerate(dims):
+            group = other.by_atom.get(dim.factor)  # type: ignore[arg-type]
+            if group is None or group.name not in couplings or (number, i) not in written:
+                continue
+            coupling = np.asarray(couplings[group.name], np.float64)
+            # Units without weight, as dead ones may be, carry nothing.
+            total = coupling.sum(-1 if written[number, i] else -2, keepdims=True)
+            matrix = np.divide(coupling, total, out=np.zeros_like(coupling), where=total > 0)
+            moved = np.moveaxis(np.tensordot(matrix, moved, (1, i)), 0, i)
+        out.append(moved.astype(block.dtype))
+    return out
+
+
+__all__ = ["Couplings", "carried_blocks", "carry", "check_same"]
