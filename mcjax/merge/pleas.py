@@ -272,8 +272,8 @@ def _normals(
     totals = [_Sums() for _ in layers]
     for x in _chunks(inputs):
         found = jax.device_get(_products(*both, made, tuple(layers), params, dict(pairings), x))
-        for total, (*products, samples) in zip(totals, found, strict=True):
-            total.add(*products, int(samples))
+        for total, (gram, cross, energy, samples) in zip(totals, found, strict=True):
+            total.add(gram, cross, energy, int(samples))
     return totals
 
 
@@ -293,7 +293,7 @@ def _products(
     known = [analysis_for(n, types) for n in nets]
     seen = []
     for (analysis, found), leaves in zip(known, params, strict=False):
-        wanted = {v for k in layers for v in (found[k].input, found[k].output)}
+        wanted: Any = {v for k in layers for v in (found[k].input, found[k].output)}
         observe = dict.fromkeys(wanted, lambda array: array)
         given = [*jax.tree.leaves(leaves), *jax.tree.leaves(x)]
         seen.append(run(analysis.program, given, observe=observe)[1])
