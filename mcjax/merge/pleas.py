@@ -44,7 +44,7 @@ class Merged:
     - `layers`: how the least squares of each layer came out
     """
 
-    params: Params
+    params: Params = dataclasses.field(repr=False)
     network: Network
     pairs: Mapping[str, np.ndarray]
     layers: Mapping[str, LayerStatus]

@@ -83,10 +83,11 @@ def scaled_heads(p, x):
     return jnp.einsum("bhts,bshe,hed->btd", jax.nn.softmax(a), v, p["o"])
 
 
-# Queries and keys may change their signs independently: each one's scale takes it back.
-SCALED_HEADS = (
-    "positive: sk c, sq c⁻¹\nsign: bk s, k s, sk s\nsign: bq s, q s, sq s\nsign: sk s, sq s"
-)
+# Queries and keys may change their signs independently: the scales of both take it back.
+SCALED_HEADS = """positive: sk c, sq c⁻¹
+sign: bk s, k s, sq s
+sign: bq s, q s, sq s
+sign: sk s, sq s"""
 ALL = "d0 Q, d1 Q, e Q, o Q, u0 Q, u1 Q"
 OTHERS = {
     "a low rank": (
