@@ -19,7 +19,7 @@ from .._stream import Inputs
 from .._tree import at_least_single
 from .._types import ApplyFn, Params
 from ..adjust.adjustment import LayerStatus, warn_of_few_samples
-from ..adjust.form import MatrixForm, matrix_form
+from ..adjust.form import matrix_form
 from ..adjust.moments import parts
 from ..adjust.solve import Normal, solve
 from ..align.activations import checked_inputs, inverse_deviation
@@ -44,7 +44,7 @@ class Merged:
     - `layers`: how the least squares of each layer came out
     """
 
-    params: Params
+    params: Params = dataclasses.field(repr=False)
     network: Network
     pairs: Mapping[str, np.ndarray]
     layers: Mapping[str, LayerStatus]
@@ -102,7 +102,7 @@ def pleas(
 
     **Raises:** `ValueError` for networks that are not the same but for widths, groups inside groups
     (heads), layers that cannot be solved for (in loops, tied), ratios outside [0, 1], parameters
-    and inputs that do not fit.
+    and inputs that do not fit. Fewer samples than a layer has units warn.
 
     *Nasery et al. 2025 (PLeaS), Sec. 3. They match all units and merge the most similar pairs of
     that matching; here the pairs are the best ones of their number.*
@@ -126,15 +126,17 @@ def pleas(
     inputs = checked_inputs(network, x, chunk)
     inputs.passes(2, "pleas")
     counts = _counts(both, ratio)
+    sizes = {n: (network.groups[n].size, both[1].groups[n].size) for n in counts}
+    made = _network(network, {n: sum(sizes[n]) - k for n, k in counts.items()}, merged)
+    layers = [k for k, layer in enumerate(made.layers) if layer.contraction.input is not None]
+    forms = [matrix_form(made.analysis.program, made.layers[k], made.layers[k].contraction)
+             for k in layers]  # fmt: skip
     similar = _similarities(both, (a, b), inputs)
     pairs = {n: partial_assignment(similar[n], k) for n, k in counts.items()}
-    sizes = {n: (network.groups[n].size, both[1].groups[n].size) for n in counts}
     pairings = {n: Pairing.of(p, *sizes[n]) for n, p in pairs.items()}
-    made = _network(network, pairings, merged)
-    layers = [k for k, layer in enumerate(made.layers) if layer.contraction.input is not None]
     normals = _normals(both, made, layers, (a, b), pairings, inputs)
     leaves, status = _blended(both, made, layers, (a, b), pairings), {}
-    for k, form, normal in zip(layers, _forms(made, layers), normals, strict=True):
+    for k, form, normal in zip(layers, forms, normals, strict=True):
         layer, solutions = made.layers[k], [solve(one) for one in normal.each]
         number = layer.contraction.weight
         weights = np.stack([s.weights for s in solutions])
@@ -183,9 +185,9 @@ def _counts(both: Two, ratio: float | Mapping[str, float]) -> dict[str, int]:
     return {n: round(given.get(n, 1.0) * k) for n, k in sizes.items()}
 
 
-def _network(network: Network, pairings: Pairings, merged: ApplyFn | None) -> Network:
+def _network(network: Network, sizes: Mapping[str, int], merged: ApplyFn | None) -> Network:
     """The trace of the model at the merged widths."""
-    widths = {network.groups[n].atom: len(p.a) for n, p in pairings.items()}
+    widths = {network.groups[n].atom: size for n, size in sizes.items()}
     shapes = [tuple(width(e, widths) for e in axes) for axes in network.leaf_axes]
     if merged is None and shapes == [t.shape for t in network.leaf_types]:
         return network
@@ -201,7 +203,7 @@ def _network(network: Network, pairings: Pairings, merged: ApplyFn | None) -> Ne
         error.add_note("mcjax.merge.pleas: `merged` must be the model at the merged widths")
         raise
     found = {n: g.size for n, g in made.groups.items()}
-    if found != {n: len(p.a) for n, p in pairings.items()}:
+    if found != sizes:
         raise ValueError(f"merged: its groups are {found}, not those of the merged widths")
     return made
 
@@ -271,9 +273,9 @@ def _normals(
 ) -> list[_Sums]:
     totals = [_Sums() for _ in layers]
     for x in _chunks(inputs):
-        found = jax.device_get(_products(*both, made, tuple(layers), params, dict(pairings), x))
-        for total, (*products, samples) in zip(totals, found, strict=True):
-            total.add(*products, int(samples))
+        found = jax.device_get(_products(*both, made, tuple(layers), params, pairings, x))
+        for total, (gram, cross, energy, samples) in zip(totals, found, strict=True):
+            total.add(gram, cross, energy, int(samples))
     return totals
 
 
@@ -293,7 +295,7 @@ def _products(
     known = [analysis_for(n, types) for n in nets]
     seen = []
     for (analysis, found), leaves in zip(known, params, strict=False):
-        wanted = {v for k in layers for v in (found[k].input, found[k].output)}
+        wanted: Any = {v for k in layers for v in (found[k].input, found[k].output)}
         observe = dict.fromkeys(wanted, lambda array: array)
         given = [*jax.tree.leaves(leaves), *jax.tree.leaves(x)]
         seen.append(run(analysis.program, given, observe=observe)[1])
@@ -315,11 +317,6 @@ def _products(
         gram, cross = jnp.einsum("bsi,bsj->bij", z, z), jnp.einsum("bsi,bso->bio", z, y)
         out.append((gram, cross, jnp.sum(jnp.square(y), (1, 2)), z.shape[1]))
     return out
-
-
-def _forms(made: Network, layers: Sequence[int]) -> list[MatrixForm]:
-    program = made.analysis.program
-    return [matrix_form(program, made.layers[k], made.layers[k].contraction) for k in layers]
 
 
 def _blended(

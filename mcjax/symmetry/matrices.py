@@ -92,11 +92,13 @@ def random_signs(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def nearest_orthogonal(matrix: Any, *, fixing_ones: bool = False) -> Any:
     """argmax ⟨g, M⟩ over orthogonal g: U Vᵀ of M = U S Vᵀ (orthogonal Procrustes).
 
+    Of n × m matrices over semi-orthogonal ones: gᵀ g = 1, or g gᵀ = 1 where m is greater.
+
     Differentiable in M wherever it is invertible, also where singular values coincide.
 
     **Arguments:**
-    - `matrix`: M, (…, n, n)
-    - `fixing_ones`: over those with g 1 = 1
+    - `matrix`: M, (…, n, n), or (…, n, m)
+    - `fixing_ones`: over those with g 1 = 1, of square ones
 
         >>> import jax.numpy as jnp
         >>> nearest_orthogonal(jnp.array([[0.0, 2.0], [-3.0, 0.0]])).tolist()

@@ -62,6 +62,24 @@ def test_nearest_orthogonal_is_scipys(n, seed):
 
 
 @settings(max_examples=30, deadline=None)
+@given(n=SIZES, m=SIZES, seed=st.integers(0, 10**6))
+def test_nearest_semi_orthogonal_is_the_best_of_many(n, m, seed):
+    """Between different widths: no other one is nearer, and one of them is itself."""
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(n, m))
+    found = symmetry.nearest_orthogonal(matrix)
+    least = min(n, m)
+    assert np.linalg.matrix_rank(found) == least
+    gram = found.T @ found if m <= n else found @ found.T
+    np.testing.assert_allclose(gram, np.eye(least), atol=1e-9)
+    np.testing.assert_allclose(symmetry.nearest_orthogonal(found), found, atol=1e-9)
+    np.testing.assert_allclose(symmetry.nearest_orthogonal(jnp.asarray(matrix)), found, atol=1e-3)
+    for other in rng.normal(size=(10, max(n, m), max(n, m))):
+        q = np.linalg.qr(other)[0][:n, :m]
+        assert np.vdot(q, matrix) <= np.vdot(found, matrix) + 1e-9
+
+
+@settings(max_examples=30, deadline=None)
 @given(n=st.integers(2, 7), seed=st.integers(0, 10**6))
 def test_nearest_that_fixes_ones(n, seed):
     """No element drawn from the group is nearer, and a member of the group is itself."""

@@ -77,6 +77,17 @@ def group_norm(p, x):
     return jax.nn.gelu(h * p["scale"]) @ p["o"]
 
 
+def scaled_heads(p, x):
+    q, k, v = (jnp.einsum("btd,dhe->bthe", x, p[n]) + p["b" + n] for n in "qkv")
+    a = jnp.einsum("bthe,bshe->bhts", rms(q, p["sq"]), rms(k, p["sk"]))
+    return jnp.einsum("bhts,bshe,hed->btd", jax.nn.softmax(a), v, p["o"])
+
+
+# Queries and keys may change their signs independently: the scales of both take it back.
+SCALED_HEADS = """positive: sk c, sq c⁻¹
+sign: bk s, k s, sq s
+sign: bq s, q s, sq s
+sign: sk s, sq s"""
 ALL = "d0 Q, d1 Q, e Q, o Q, u0 Q, u1 Q"
 OTHERS = {
     "a low rank": (
@@ -87,6 +98,12 @@ OTHERS = {
         attention, HEADS, TOKENS,
         {"q:1": "general linear: bk g, bq g⁻ᵀ, k g, q g⁻ᵀ",
          "v": "general linear: bv g, o g⁻ᵀ, v g"}),
+    "normalised queries and keys": (
+        lambda p, x: attention(p, x, lambda q: rms(q, None)), HEADS, TOKENS,
+        {"q:1": "orthogonal: bk Q, bq Q, k Q, q Q"}),
+    "normalised queries and keys with scales": (
+        scaled_heads, HEADS | arrays(sq=(3,), sk=(3,)), TOKENS,
+        {"q:1": SCALED_HEADS}),
     "RMSNorm": (
         lambda p, x: residual(p, x, rms), STREAM, X, {"e": f"orthogonal: {ALL}"}),
     "RMSNorm, its scale absorbed": (
