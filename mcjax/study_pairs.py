@@ -51,7 +51,8 @@ class PairwiseComparison:
     @property
     def failed(self) -> dict[str, str]:
         """Method → why it failed on one of the pairs, the first."""
-        return {m: why for c in reversed(self.comparisons.values()) for m, why in c.failed.items()}
+        comparisons = reversed(list(self.comparisons.values()))
+        return {m: why for c in comparisons for m, why in c.failed.items()}
 
     def barriers(self, method: str, convention: str = "chord") -> np.ndarray:
         """(N, N), symmetric: barriers of the training loss; NaN where the method failed."""

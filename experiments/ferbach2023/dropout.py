@@ -99,7 +99,7 @@ def main(options: Dropout) -> None:
         rise, barrier = np.array([[np.mean(r["dropout"]), r["barrier"]] for r in rows.values()]).T
         ranks = float(spearmanr(rise, barrier).statistic)  # type: ignore[union-attr]
         line = f"{depth} hidden: rank correlation {ranks:.2f}"
-        if (rise > 0).all() and (barrier > 0).all():
+        if len(rows) > 2 and (rise > 0).all() and (barrier > 0).all():
             pair = [theory.fit_rate([*rows], v) for v in (rise, barrier)]
             line += f", exponents of the width {slope(pair[0])} and {slope(pair[1])}"
         lines.append(line)

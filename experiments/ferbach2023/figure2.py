@@ -233,7 +233,7 @@ def draw(measured: Mapping[str, Any], cells: Cells, paper: bool, file: Path) -> 
 
 def main(options: Figure2) -> None:
     data = data_of(options)
-    hidden = (12, 12) if options.smoke else (48, 48, 48) if options.quick else options.hidden
+    hidden = (12,) if options.smoke else (48, 48, 48) if options.quick else options.hidden
     rates = RATES[3:5] if options.smoke else RATES
     found = {rate: of_rate(options, rate, data, hidden) for rate in rates}
     measured = numbers(found)

@@ -20,7 +20,7 @@ from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, finish,
 from .study import Options, folder_of, guide, kept, slope
 
 DIMENSIONS = (1, 2, 4, 8, 16)
-ETAS = (0.6, 0.42, 0.3, 0.21, 0.15, 0.1)
+ETAS = (0.6, 0.42, 0.3, 0.21, 0.15)
 SUBSPACE, AROUND = 2, 16
 # |tanh''| ≤ 4 / (3 √3); |tanh'| ≤ 1.
 SMOOTHNESS = 4 / (3 * 3**0.5)
@@ -147,7 +147,7 @@ def draw(found: dict[int, list], near: dict[str, Any], file: Any) -> None:
         left.set(title="(a) $W_2$ of Gaussian neurons; dotted: known slope", ylabel="$W_2$")
         middle.set(title="(b) error along the segment, matched", ylabel="largest error")
         mean = np.exp(np.log(near["distances"]).mean(-1))
-        palette = (GREY, BLUE, SKY, GREEN, ORANGE, PINK, RED)
+        palette = (GREY, BLUE, SKY, GREEN, ORANGE, RED)
         for eta, y, colour in zip(near["eta"], mean, palette, strict=True):
             right.plot(near["widths"], y, "o-", ms=3.5, lw=1.4, color=colour, label=f"η = {eta:g}")
         for many, colour in zip(near["crossings"], palette[1:], strict=True):
@@ -222,7 +222,7 @@ def main(options: Options) -> None:
     folder = folder_of(options, "rates")
     largest = 5 if options.smoke else 9 if options.quick else 12
     found = gaussian(options, largest)
-    near = near_subspace(options, min(largest, 11))
+    near = near_subspace(options, min(largest, 10))
     draw(found, near, folder / "rates.png")
     text, fitted = subspace_table(near)
     tables = [rates_table(found, 8 if options.smoke else 64), text]

@@ -53,7 +53,8 @@ def test_every_two_of_many_seeds(tmp_path, monkeypatch, capsys):
     arguments = ["connect", "--seeds", "3", "0", "7", "--epochs", "2", "--hidden", "8", "--points",
                  "3", "--methods", "linear", "weight-matching", "--out", "results"]  # fmt: skip
     assert run(arguments) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    assert "3 pairs of 3 networks" in " ".join(capsys.readouterr().out.split())
+    shown = Path("results/table.md").read_text()
     results = json.loads(Path("results/results.json").read_text())
     assert set(results["pairs"]) == {"0-1", "0-2", "1-2"}
     barriers = []
