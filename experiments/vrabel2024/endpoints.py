@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -90,3 +91,8 @@ def _setting(options: Options) -> tuple[Dataset, Any, Protocol]:
         return load("mnist"), Conv2FC1((8, 16)), Protocol(5, 128, 0.05)
     protocol = Protocol(12, 128, 0.1, weight_decay=5e-4, nesterov=True, augment=crop_and_flip)
     return load("cifar10"), SmallResNet(), protocol
+
+
+def folder_of(options: Options, name: str) -> Path:
+    """Where the results of a figure go."""
+    return options.results(options.working("vrabel2024", name), __file__)
