@@ -85,8 +85,7 @@ def _setting(options: Options) -> tuple[Dataset, Any, Protocol]:
     """Data, model and protocol of a run; of a small one digits, which both data sets become."""
     if options.small:
         model = Conv2FC1((4, 8)) if options.smoke else Conv2FC1((8, 16))
-        epochs = 4 if options.smoke else 30
-        return digits(options.smoke), model, Protocol(epochs, 32, 0.05)
+        return digits(options.smoke), model, Protocol(30, 32, 0.05)
     if options.data == "mnist":
         return load("mnist"), Conv2FC1((8, 16)), Protocol(5, 128, 0.05)
     protocol = Protocol(12, 128, 0.1, weight_decay=5e-4, nesterov=True, augment=crop_and_flip)
