@@ -69,7 +69,7 @@ class Endpoint:
 
 def endpoint(options: Options) -> Endpoint:
     """The network of a run: trained once, kept in the work folder."""
-    data, model, protocol = _setting(options)
+    data, model, protocol = setting(options)
     folder = options.working("vrabel2024", "endpoints")
     (params,) = trained(
         model, (data.x_train, data.y_train), (options.seed,), protocol,
@@ -81,7 +81,7 @@ def endpoint(options: Options) -> Endpoint:
     return Endpoint(data.name, model, params, data, 100 * float(right.mean()))
 
 
-def _setting(options: Options) -> tuple[Dataset, Any, Protocol]:
+def setting(options: Options) -> tuple[Dataset, Any, Protocol]:
     """Data, model and protocol of a run; of a small one digits, which both data sets become."""
     if options.small:
         model = Conv2FC1((4, 8)) if options.smoke else Conv2FC1((8, 16))

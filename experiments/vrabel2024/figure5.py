@@ -118,8 +118,8 @@ def main(options: Figure5) -> None:
         "over pairs; the paper's: ImageNet, GoogLeNet.",
         ("", "pairs", "mean", "median", "mean, paper", "median, paper", "highest at an end"), rows,
     )  # fmt: skip
-    record = {"accuracy": net.accuracy, "statistics": found,
-              "values": {k: {m: x.tolist() for m, x in v.items()} for k, v in values.items()}}  # fmt: skip
+    kept_values = {k: {m: x.tolist() for m, x in v.items()} for k, v in values.items()}
+    record = {"accuracy": net.accuracy, "statistics": found, "values": kept_values}
     finish(options, folder, name, record, [text])
 
 

@@ -92,6 +92,25 @@ def attacked(net: Endpoint, pairs: Pairs, how: inputs.Synthesis, below: Any = No
     return Pairs(pairs.a[reached], made.x[reached], y[reached])
 
 
+def modes(
+    net: Endpoint, shape: tuple[int, ...], each: int, how: inputs.Synthesis, seed: int
+) -> Pairs:
+    """Pairs of synthetic inputs of each class, from noise of deviation 0.01 (App. B.5).
+
+    The differences of neighbouring pixels of one of the two are penalised, so that they differ.
+    Pairs of which one did not get below its δ are left out.
+    """
+    y = np.repeat(np.arange(10), each)
+    start = np.random.default_rng(seed).normal(0, 0.01, (2, len(y), *shape)).astype(np.float32)
+    smooth = dataclasses.replace(how, roughness=2.5e-7)
+    a, c = (
+        inputs.synthesise(net.apply, net.params, x, y, h, chunk=128)
+        for x, h in zip(start, (how, smooth), strict=True)
+    )
+    reached = (a.status == "below delta") & (c.status == "below delta")
+    return Pairs(a.x[reached], c.x[reached], y[reached])
+
+
 def along(net: Endpoint, points: np.ndarray, y: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(t, losses) on the chain through (k, …) points, `count` on each segment."""
     labels = np.full(len(points) - 1, y)
