@@ -29,6 +29,8 @@ class Figure12(Options):
 
     pairs: int = 5
     """Pairs of each class."""
+    steps: int = 1024
+    """Steps of Adam for a point, at most."""
 
 
 def kinds_of(net: Endpoint, options: Figure12) -> dict[str, Pairs]:
@@ -73,6 +75,7 @@ def main(options: Figure12) -> None:
     name, delta = f"figure12-{net.name}", delta_of(options)
     found, kinds = {}, kinds_of(net, options)
     how = how_of(options, depth=ROUNDS, points=50 if options.small else 100)
+    how = dataclasses.replace(how, steps=min(how.steps, options.steps))
     for what, pairs in kinds.items():
         made = inputs.bypass(net.apply, net.params, (pairs.a, pairs.c), pairs.y, how, chunk=256)
         below = made.status == "below delta"
@@ -82,7 +85,7 @@ def main(options: Figure12) -> None:
             "joined": [float(np.mean(below & (made.rounds <= k))) for k in range(ROUNDS + 1)],
             "inserted": [len(p) - 2 for p in made.points],
         }  # fmt: skip
-    once, pairs = how_of(options, depth=1), kinds["real–real"]
+    once, pairs = dataclasses.replace(how, depth=1), kinds["real–real"]
     firsts = pairs.at(np.array([np.flatnonzero(pairs.y == k)[0] for k in np.unique(pairs.y)]))
     ends = firsts.a, firsts.c
     made = inputs.bypass(net.apply, net.params, ends, firsts.y, once, chunk=256)
