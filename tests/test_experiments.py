@@ -35,7 +35,7 @@ from experiments.zhao2025.study import Options as ZhaoOptions
 ZHAO = (components, segments, approximate, rescaled, traced, heads)
 TATRO = (figure1, figure2, figure3, figure4, curves_table, losses_table)
 # They share a network, trained in seconds.
-VRABEL = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure9", "figure12",
+VRABEL = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "figure9", "figure12",
           "figure_percolation")  # fmt: skip
 
 

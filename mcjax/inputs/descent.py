@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -50,12 +51,17 @@ def check_steps(how: Steps) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Descent:
-    """What the steps are compiled for; `chunk`: points that move together, at most."""
+    """What the steps are compiled for.
+
+    - `chunk`: points that move together, at most
+    - `objective`: (outputs, labels) → (n,), lowered in place of the task's loss
+    """
 
     model: ApplyFn | Network
     task: Task
     how: Steps
     chunk: int
+    objective: Callable[[Any, Any], Any] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -143,14 +149,19 @@ def _adam(plan: Descent) -> Any:
 
 def _losses(plan: Descent, params: Params, x: Any, labels: Any) -> Any:
     """(n,): the least loss to any of the labels."""
+    return _least(plan, plan.task.losses, params, x, labels)
+
+
+def _least(plan: Descent, of: Any, params: Params, x: Any, labels: Any) -> Any:
     outputs = _check_model.apply_fn_of(plan.model)(unpack(params), x)
-    return jnp.min(jnp.stack([plan.task.losses(outputs, y) for y in labels]), 0)
+    return jnp.min(jnp.stack([of(outputs, y) for y in labels]), 0)
 
 
 def _objective(plan: Descent, params: Params, fixed: Fixed, b: Any) -> Any:
     """The sum over points, of which each sees its own part."""
     moved, how = b - fixed.start, plan.how
-    total = jnp.sum(_losses(plan, params, b, fixed.labels))
+    lowered = plan.objective or plan.task.losses
+    total = jnp.sum(_least(plan, lowered, params, b, fixed.labels))
     total += how.deviation * jnp.sum(moved**2) / (b.size // len(b))
     if how.roughness and b.ndim > 2:
         total += how.roughness * sum(

@@ -48,6 +48,24 @@ def test_steps_are_adams_in_float64():
     assert found.status.tolist() == ["budget spent"] * 7
 
 
+def test_the_surrogate_against_numpy():
+    """A step of Adam is the sign of the gradient, here by finite differences in float64."""
+
+    def value(x):
+        z = np.asarray(x, np.float64) @ W["w"]
+        mine = z[np.arange(len(z)), LABELS]
+        return 0.5 * mine * np.sqrt(np.maximum(mine / np.linalg.norm(z, axis=1), 0.1))
+
+    how = Synthesis(1e-9, steps=1, learning_rate=0.01, surrogate=True)
+    moved = synthesise(linear, W, START, LABELS, how).x - START
+    slope = np.stack(
+        [(value(START + 1e-5 * e) - value(START - 1e-5 * e)) / 2e-5 for e in np.eye(4)], 1
+    )
+    clear = np.abs(slope) > 1e-3
+    assert clear.mean() > 0.8
+    np.testing.assert_allclose(moved[clear], 0.01 * np.sign(slope[clear]), rtol=1e-3)
+
+
 def test_each_stops_at_its_own_threshold():
     """The first block always runs; who is beside an input changes nothing."""
     below = np.array([1e9, 1e-9, 1e9, 0.1, 0.2, 0.3, 0.4])
@@ -96,6 +114,7 @@ def test_options_out_of_range(options, message):
      (START * np.nan, LABELS, {}, "not finite|finite"),
      (START, LABELS[:3], {}, "3 labels for 7 inputs"),
      (START, LABELS, {"below": np.ones(3)}, "below must be 7 losses"),
+     (START, np.eye(2)[LABELS], {"how": Synthesis(surrogate=True)}, "integer classes"),
      (START, LABELS, {"how": "quick"}, "must be a mcjax.inputs.Synthesis")],
 )  # fmt: skip
 def test_bad_input(x, y, more, message):
