@@ -35,8 +35,8 @@ def main(options: Options) -> None:
         "A → C": along(net, ends, label, 2 * count),
         "A → B′ → C": along(net, chain, label, count),
     }
-    with figure(folder / f"{name}.png", 11.5, 6.6) as drawn:
-        grid = drawn.add_gridspec(3, 7, height_ratios=(1.5, 0.8, 0.8))
+    with figure(folder / f"{name}.png", 11.5, 5.8) as drawn:
+        grid = drawn.add_gridspec(3, 7, height_ratios=(1.1, 0.8, 0.8))
         axes = drawn.add_subplot(grid[0, :2])
         for (what, (t, loss)), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
             # B and B′ stand at the same place of both paths.
