@@ -63,7 +63,7 @@ def draw(net: Endpoint, pairs: Pairs, made: inputs.Bypassed, file, points: int, 
             for chain, colour, what in ((ends, ORANGE, "A → C"),
                                         (made.points[i], BLUE, "A → B′ → C")):  # fmt: skip
                 t, loss = along(net, chain, label, points)
-                axes.semilogy(t, np.maximum(loss, 1e-9), color=colour, label=what, lw=1.2)
+                axes.semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what, lw=1.2)
             axes.axhline(delta, color=GREY, ls="--", lw=0.8)
             axes.set(xlim=(0, 1))
             if not n:

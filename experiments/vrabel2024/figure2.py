@@ -32,7 +32,7 @@ def main(options: Options) -> None:
     with figure(folder / f"{name}.png", 7.5, 4.2) as drawn:
         axes = drawn.subplots()
         for (what, (t, loss)), colour in zip(found.items(), (ORANGE, BLUE, GREEN), strict=True):
-            axes.semilogy(t, np.maximum(loss, 1e-9), color=colour, label=what)
+            axes.semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what)
         axes.axhline(delta := how_of(options).delta, color=GREY, ls="--", lw=1)
         axes.annotate("δ", (1.0, delta), ha="right", va="bottom")
         axes.set(xlabel="t", ylabel="cross-entropy", xlim=(0, 1))

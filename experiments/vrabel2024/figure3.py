@@ -58,7 +58,7 @@ def main(options: Options) -> None:
         colours = (RED, ORANGE, BLUE, GREEN, PINK)
         for (what, (t, loss)), colour in zip(found.items(), colours, strict=False):
             axes[0].plot(t, loss, color=colour, label=what)
-            axes[1].semilogy(t, np.maximum(loss, 1e-9), color=colour, label=what)
+            axes[1].semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what)
         axes[1].axhline(delta, color=GREY, ls="--", lw=1)
         for panel in axes:
             panel.set(xlabel="t", ylabel="cross-entropy", xlim=(0, 1))

@@ -122,7 +122,7 @@ def draw(found: dict[str, Any], rows: list[dict[str, Any]], file: Any) -> None:
     with figure(file, 15.5, 3.8) as drawn:
         *three, growing = drawn.subplots(1, 4)
         for axes, (what, (t, loss)) in zip(three, found["curves"].items(), strict=True):
-            axes.semilogy(t, np.maximum(loss, 1e-9), color=BLUE)
+            axes.semilogy(t, np.maximum(loss, 1e-6), color=BLUE)
             axes.axhline(DELTA, color=GREY, ls="--", lw=1)
             axes.set(title=f"{what} loss curve", xlabel="t", xlim=(0, 1))
         three[0].set(ylabel="cross-entropy, untrained")

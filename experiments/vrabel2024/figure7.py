@@ -51,7 +51,7 @@ def main(options: Options) -> None:
             show_difference(drawn.add_subplot(grid[0, k]), image, title)
         axes = drawn.add_subplot(grid[1, :])
         for (what, (t, loss)), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
-            axes.semilogy(t, np.maximum(loss, 1e-9), color=colour, label=what)
+            axes.semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what)
         axes.set(xlabel="t", ylabel="cross-entropy", title=f"class {label}", xlim=(0, 1))
         axes.legend()
     below = found.status == "below delta"
