@@ -43,7 +43,7 @@ def kinds_of(net: Endpoint, options: Figure12) -> dict[str, Pairs]:
         attack = dataclasses.replace(attack, learning_rate=0.02)
     return {
         "real–real": same_class(net, numbers, each),
-        "real–adversarial": attacked(net, other, attack),
+        "real–adversarial": attacked(net, other, attack)[0],
         "different classes": other,
     }
 

@@ -65,8 +65,8 @@ def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
     attack = dataclasses.replace(ATTACK, learning_rate=0.02) if options.small else ATTACK
     found = {
         "real–real": real,
-        "real–adversarial": attacked(net, other, attack, below=aim),
-        "real–adversarial, to 1e-3": attacked(net, other, attack),
+        "real–adversarial": attacked(net, other, attack, below=aim)[0],
+        "real–adversarial, to 1e-3": attacked(net, other, attack)[0],
         "different classes": other,
     }
     for what, pairs in found.items():

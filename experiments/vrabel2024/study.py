@@ -84,12 +84,17 @@ def other_class(net: Endpoint, numbers: list[np.ndarray], each: int, seed: int) 
     return Pairs(x[first], x[second], (y[first], y[second]))
 
 
-def attacked(net: Endpoint, pairs: Pairs, how: inputs.Synthesis, below: Any = None) -> Pairs:
-    """Pairs (A, K′) of different classes' (A, K): K moved until it has A's label."""
+def attacked(
+    net: Endpoint, pairs: Pairs, how: inputs.Synthesis, below: Any = None
+) -> tuple[Pairs, np.ndarray]:
+    """Pairs (A, K′) of different classes' (A, K), K moved until it has A's label; their numbers.
+
+    Attacks that did not reach their loss are left out.
+    """
     y = pairs.y[0]
     made = inputs.synthesise(net.apply, net.params, pairs.c, y, how, below=below, chunk=256)
-    reached = made.status == "below delta"
-    return Pairs(pairs.a[reached], made.x[reached], y[reached])
+    reached = np.flatnonzero(made.status == "below delta")
+    return Pairs(pairs.a[reached], made.x[reached], y[reached]), reached
 
 
 def modes(
@@ -124,8 +129,13 @@ def example(net: Endpoint, options: Options) -> Pairs:
     """The pair of low-loss images of one class with the highest barrier of a hundred or so."""
     numbers = by_class(net, options.seed, delta_of(options) / 2)
     pairs = same_class(net, numbers, 2 if options.smoke else 12)
+    return pairs.at(np.array([highest(net, pairs)]))
+
+
+def highest(net: Endpoint, pairs: Pairs) -> int:
+    """The pair with the highest barrier above its ends."""
     found = inputs.interpolate(net.apply, net.params, (pairs.a, pairs.c), pairs.y, 50, chunk=256)
-    return pairs.at(np.array([found.gap.argmax()]))
+    return int(found.gap.argmax())
 
 
 def how_of(options: Options, **changes: Any) -> inputs.Bypass:
