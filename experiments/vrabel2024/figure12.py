@@ -16,9 +16,18 @@ from mcjax import inputs
 
 from ..common import BLUE, GREY, ORANGE, figure, finish, table
 from .endpoints import Endpoint, Options, endpoint, folder_of
-from .study import ATTACK, Pairs, along, attacked, by_class, delta_of, how_of, other_class
-
-from .study import same_class, show  # isort: skip
+from .study import (
+    ATTACK,
+    Pairs,
+    along,
+    attacked,
+    by_class,
+    delta_of,
+    how_of,
+    other_class,
+    same_class,
+    show,
+)
 
 ROUNDS = 4
 

@@ -15,9 +15,18 @@ from mcjax import inputs
 
 from ..common import BLUE, GREEN, GREY, ORANGE, PINK, RED, figure, finish, table
 from .endpoints import Options, endpoint, folder_of
-from .study import ATTACK, along, attacked, by_class, delta_of, highest, how_of
-
-from .study import other_class, show, show_difference  # isort: skip
+from .study import (
+    ATTACK,
+    along,
+    attacked,
+    by_class,
+    delta_of,
+    highest,
+    how_of,
+    other_class,
+    show,
+    show_difference,
+)
 
 # The figure's attack; that of the statistics has 512 steps.
 LONG = dataclasses.replace(ATTACK, steps=1024, roughness=1e-7)
