@@ -89,7 +89,7 @@ def measured(net: Endpoint, options: Figure9, stage: int, file: Path) -> dict[st
     """Losses between synthetic inputs of one network; kept."""
     if file.exists():
         return json.loads(file.read_text())
-    how = inputs.Synthesis(5e-3, steps=64 if options.smoke else 1024)
+    how = inputs.Synthesis(0.2 if options.small else 5e-3, steps=128 if options.smoke else 1024)
     each = 1 if options.small else options.pairs
     pairs = modes(net, net.data.x_train.shape[1:], each, how, options.seed + stage)
     record: dict[str, Any] = {"stage": stage, "pairs": len(pairs), "of": 10 * each}
@@ -143,11 +143,13 @@ def main(options: Figure9) -> None:
     draw(found, of, max(batches), folder / f"{name}.png")
     rows = []
     for r in found:
-        high = np.max(r["loss"], 1) if r["pairs"] else np.array([np.nan])
-        barrier = f"{high.mean():.3g} ± {high.std():.2g}", f"{np.median(high):.3g}"
+        barrier: tuple[str, ...] = ("", "")
+        if r["pairs"]:
+            high = np.max(r["loss"], 1)
+            barrier = f"{high.mean():.3g} ± {high.std():.2g}", f"{np.median(high):.3g}"
         rows.append([of[r["stage"]], f"{r['pairs']} of {r['of']}", *barrier])
     text = table(
-        f"Highest loss between synthetic inputs below 5e-3 during training; {data.name}, Adam "
+        f"Highest loss between synthetic inputs of low loss during training; {data.name}, Adam "
         f"1e-3, batch {size}.",
         ("stage", "pairs", "barrier, mean ± standard deviation", "median"), rows,
     )  # fmt: skip
