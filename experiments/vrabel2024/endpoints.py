@@ -15,17 +15,16 @@ from mcjax.data import CIFAR10, Dataset, crop_and_flip, load
 from mcjax.models import Conv2FC1, ResNet
 from mcjax.training import Protocol
 
-from ..common import Run, digits, trained
+from ..common import digits, trained
+from ..figures import Seeded
 
 
 @dataclasses.dataclass
-class Options(Run):
+class Options(Seeded):
     """A figure of vrabel2024."""
 
     data: Literal["mnist", "cifar10"] = "mnist"
     """Data set: a CNN for MNIST, a residual network for CIFAR-10."""
-    seed: int = 0
-    """Of networks, pairs and attacks."""
 
 
 class SmallResNet(nn.Module):

@@ -14,7 +14,7 @@ import tyro
 
 from mcjax import inputs
 
-from ..common import BLUE, GREY, ORANGE, figure, finish, table
+from ..figures import BLUE, GREY, ORANGE, figure, finish, table
 from .endpoints import Endpoint, Options, endpoint, folder_of
 from .study import (
     ATTACK,

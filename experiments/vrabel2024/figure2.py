@@ -11,7 +11,7 @@ import tyro
 
 from mcjax import inputs
 
-from ..common import BLUE, GREEN, GREY, ORANGE, figure, finish, table
+from ..figures import BLUE, GREEN, GREY, ORANGE, figure, finish, table
 from .endpoints import Options, endpoint, folder_of
 from .study import along, example, how_of
 

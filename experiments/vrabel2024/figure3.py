@@ -13,7 +13,7 @@ import tyro
 
 from mcjax import inputs
 
-from ..common import BLUE, GREEN, GREY, ORANGE, PINK, RED, figure, finish, table
+from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, figure, finish, table
 from .endpoints import Options, endpoint, folder_of
 from .study import (
     ATTACK,

@@ -16,7 +16,7 @@ from scipy.stats import bootstrap
 
 from mcjax import inputs
 
-from ..common import BLUE, GREEN, ORANGE, PINK, figure, finish, table
+from ..figures import BLUE, GREEN, ORANGE, PINK, figure, finish, table
 from .endpoints import Endpoint, Options, endpoint, folder_of
 from .study import ATTACK, Pairs, attacked, by_class, losses, other_class, same_class
 

@@ -22,7 +22,7 @@ from mcjax.models import Conv2FC1
 from mcjax.tasks import REGRESSION
 from mcjax.theory import cell_side, lipschitz_bound
 
-from ..common import BLUE, GREEN, GREY, ORANGE, PINK, figure, finish, table
+from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, figure, finish, table
 from .endpoints import Endpoint, Options, SmallResNet, folder_of
 from .study import along, modes
 

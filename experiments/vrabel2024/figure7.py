@@ -13,7 +13,7 @@ import tyro
 
 from mcjax import inputs
 
-from ..common import BLUE, ORANGE, figure, finish, table
+from ..figures import BLUE, ORANGE, figure, finish, table
 from .endpoints import Options, endpoint, folder_of
 from .study import along, delta_of, how_of, show_difference
 

@@ -25,7 +25,8 @@ from mcjax.evaluation import estimate_batch_norm
 from mcjax.tasks import CLASSIFICATION
 from mcjax.training import Protocol, Trainer, TrainingLoss
 
-from ..common import figure, finish, table, write
+from ..common import write
+from ..figures import figure, finish, table
 from .endpoints import Endpoint, Options, folder_of, setting
 from .study import modes
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from mcjax.theory import infinite_cluster, outside_infinite_cluster, percolate
 
-from ..common import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, finish, table
+from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, finish, table
 from .endpoints import Options, folder_of
 
 # Dimension → side, of a million sites or so each.
