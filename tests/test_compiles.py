@@ -210,6 +210,9 @@ CALLS = {
     "bypass": lambda n, s: mcjax.inputs.bypass(
         n, params(s), (X[:1] + s, X[1:2]), Y[:1], mcjax.inputs.Bypass(steps=4, block=4, points=5)
     ),
+    "synthesise": lambda n, s: mcjax.inputs.synthesise(
+        n, params(s), X[:2] + s, Y[:2], mcjax.inputs.Synthesis(steps=4, block=4)
+    ),
     "project": lambda n, s: mcjax.transport.project(jnp.eye(5) * s),
     **{
         f"connect: {name}": lambda n, s, m=with_protocol(method, SHORT): mcjax.connect(

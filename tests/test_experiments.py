@@ -20,6 +20,11 @@ from experiments.tatro2020 import table1 as curves_table
 from experiments.tatro2020 import table2 as losses_table
 from experiments.tatro2020 import table3 as rates_table
 from experiments.tatro2020.study import Options
+from experiments.vrabel2024 import endpoints as inputs_endpoints
+from experiments.vrabel2024 import figure5 as statistics
+from experiments.vrabel2024 import figure9 as evolution
+from experiments.vrabel2024 import figure12 as examples
+from experiments.vrabel2024.study import Pairs
 from experiments.zhao2025 import figure1 as components
 from experiments.zhao2025 import figure2 as segments
 from experiments.zhao2025 import figure3 as approximate
@@ -29,6 +34,9 @@ from experiments.zhao2025.study import Options as ZhaoOptions
 
 ZHAO = (components, segments, approximate, rescaled, traced, heads)
 TATRO = (figure1, figure2, figure3, figure4, curves_table, losses_table)
+# They share a network, trained in seconds.
+VRABEL = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "figure9", "figure12",
+          "figure_percolation")  # fmt: skip
 
 
 # Rows of each kind; tests/methods has every method.
@@ -69,6 +77,31 @@ def test_smoke_of_zhao2025(module, shared, capsys):
     kind = heads.Heads if module is heads else ZhaoOptions
     module.main(kind(smoke=True, out=shared / "zhao2025"))
     assert_files_said(capsys.readouterr().out, shared / "zhao2025")
+
+
+@pytest.mark.parametrize("name", VRABEL)
+def test_smoke_of_vrabel2024(name, shared, capsys):
+    module = importlib.import_module(f"experiments.vrabel2024.{name}")
+    kinds = {"figure5": statistics.Figure5, "figure9": evolution.Figure9,
+             "figure12": examples.Figure12}  # fmt: skip
+    kind = kinds.get(name, inputs_endpoints.Options)
+    module.main(kind(smoke=True, out=shared / "vrabel2024"))
+    assert_files_said(capsys.readouterr().out, shared / "vrabel2024")
+
+
+def test_pairs_with_different_losses_are_left_out():
+    """Of every seven pairs of a class the two whose ends' losses differ most."""
+    y = np.repeat([3, 5], 7)
+    pairs = Pairs(np.zeros((14, 1)), np.ones((14, 1)), y)
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 14))
+    rows = statistics.kept(pairs, first, second)
+    apart = np.abs(first - second)
+    for k in (3, 5):
+        mine = set(np.flatnonzero(y == k))
+        out = mine - set(rows)
+        assert len(out) == 2
+        assert min(apart[list(out)]) >= max(apart[list(mine - out)])
 
 
 @pytest.mark.parametrize(

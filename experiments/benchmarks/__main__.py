@@ -42,6 +42,7 @@ def main(arguments: Benchmarks) -> None:
         ("curves", "training"), ("curves", "statistics-mlp"), ("curves", "statistics-wide"),
         ("curves", "statistics-tiny-ten"), ("curves", "alignment"), ("imports", "all"),
         ("pairs", "barriers"), ("pairs", "matching"), ("pairs", "training"), ("pairs", "rates"),
+        ("inputs", "curves"), ("inputs", "mlp"), ("inputs", "cnn"), ("inputs", "percolation"),
     ]  # fmt: skip
     kind = jax.devices()[0].platform
     found, file = {}, arguments.out / f"{kind}.json"
@@ -73,7 +74,9 @@ def main(arguments: Benchmarks) -> None:
 
 
 def _rows(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
-    parts = (_rows_of_sweeps, _rows_of_adjustment, _rows_of_curves, _rows_of_pairs)
+    parts = (
+        _rows_of_sweeps, _rows_of_adjustment, _rows_of_curves, _rows_of_pairs, _rows_of_inputs,
+    )  # fmt: skip
     return [row for part in parts for row in part(found)]
 
 
@@ -200,6 +203,31 @@ def _rows_of_pairs(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
         _row(
             rates, "W₂ of Gaussian neurons, d = 1 to 16, up to 4,096 of them",
             f"{rates['seconds']:.0f} s", "≤ 300 s", "assignments by SciPy, one thread",
+        ),
+    ]  # fmt: skip
+
+
+def _rows_of_inputs(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
+    curves, mlp, cnn, sites = (
+        found[f"inputs {k}"] for k in ("curves", "mlp", "cnn", "percolation")
+    )
+    return [
+        _row(
+            curves, "loss curves of 1,000 pairs of inputs × 250 points, a CNN on MNIST",
+            f"{curves['seconds'] / curves['bare']:.2f}× the bare forward", "≤ 1.1×",
+            f"{curves['seconds']:.1f} s, batches of {curves['batch']:.0f}",
+        ),
+        _row(
+            mlp, "bypass of 100 pairs of digits at once, MLP",
+            f"{mlp['ratio']:.1f}× one after the other", "≥ 5×", f"{mlp['seconds']:.2f} s",
+        ),
+        _row(
+            cnn, "bypass of 100 pairs at once, a CNN on MNIST, 64 steps",
+            f"{cnn['ratio']:.2f}× the bare gradient steps", "≤ 1.5×", f"{cnn['seconds']:.1f} s",
+        ),
+        _row(
+            sites, "percolation, 10⁶ sites, 2 to 20 dimensions", f"{sites['seconds']:.1f} s",
+            "< 10 s",
         ),
     ]  # fmt: skip
 

@@ -3,5 +3,15 @@
 from .around import Bypass
 from .bypass import Bypassed, bypass
 from .interpolation import Interpolation, interpolate
+from .synthesis import Synthesis, Synthesised, synthesise
 
-__all__ = ["Bypass", "Bypassed", "Interpolation", "bypass", "interpolate"]
+__all__ = [
+    "Bypass",
+    "Bypassed",
+    "Interpolation",
+    "Synthesis",
+    "Synthesised",
+    "bypass",
+    "interpolate",
+    "synthesise",
+]

@@ -14,7 +14,8 @@ from .._types import ApplyFn, Params
 from ..network import Network
 from ..path import Linear, PolygonalChain
 from ..tasks import CLASSIFICATION, Task, require
-from .around import Bypass, Descent, Fixed, lead_around
+from .around import Bypass
+from .descent import Descent, Fixed, descend
 from .interpolation import Interpolation, Sweep, swept
 from .pairs import checked_labels, checked_model, checked_pairs
 
@@ -37,6 +38,7 @@ class Bypassed:
       `"ends above delta"`: A or C is, and no path can be below;
       `"not finite"`: a loss is not
     - `height`: (pairs,) highest loss of the chain at the points looked at
+    - `rounds`: (pairs,) rounds in which the chain got points, 0 where the segment was low
     - `direct`: the segments AC
     - `how`: options
     """
@@ -44,6 +46,7 @@ class Bypassed:
     points: list[np.ndarray]
     status: np.ndarray
     height: np.ndarray
+    rounds: np.ndarray
     direct: Interpolation
     how: Bypass
 
@@ -61,7 +64,8 @@ class Bypassed:
         return (
             f"{len(self.points):,} pairs, delta {self.how.delta:g}: {self._counts()}\n"
             f"  height: median {before:.4g} on the segments, {after:.4g} on the chains\n"
-            f"  points: {np.mean(inserted):.2f} inserted on average, {max(inserted)} at most"
+            f"  points: {np.mean(inserted):.2f} inserted on average, {max(inserted)} at most, "
+            f"in {self.rounds.max()} rounds"
         )
 
     def _counts(self) -> str:
@@ -112,13 +116,17 @@ def bypass(
     metadata = {"pairs": len(a), "path": "Linear", "task": task.name}
     direct = Interpolation(search.t, values, task, metadata)
     chains = [[_Segment(*ends)] for ends in zip(a, c, direct.loss, strict=True)]
+    rounds = np.zeros(len(a), int)
     for _ in range(how.depth):
-        if not search.split(chains):
+        split = search.split(chains)
+        if not len(split):
             break
+        rounds[split] += 1
     return Bypassed(
         [np.stack([chain[0].a, *(s.c for s in chain)]) for chain in chains],
         np.array([_status(chain, how.delta) for chain in chains]),
         np.array([_height(chain) for chain in chains]),
+        rounds,
         direct,
         how,
     )
@@ -153,27 +161,28 @@ class _Search:
         plan = Sweep(self.model, self.task, Linear, self.chunk)
         return swept(plan, self.params, a, c, self.labels_of(pairs), self.t)
 
-    def split(self, chains: list[list[_Segment]]) -> bool:
-        """Bypass the barriers of one round; whether there were any."""
+    def split(self, chains: list[list[_Segment]]) -> np.ndarray:
+        """Bypass the barriers of one round; the pairs that had any."""
         todo = [(i, k) for i, chain in enumerate(chains) for k in _to_split(chain, self.how)]
         if not todo:
-            return False
+            return np.zeros(0, int)
         old = [chains[i][k] for i, k in todo]
         pairs = np.array([i for i, _ in todo])
         a, c = np.stack([s.a for s in old]), np.stack([s.c for s in old])
         t = self.t[[s.loss.argmax() for s in old]].reshape(-1, *[1] * (a.ndim - 1)).astype(a.dtype)
         along = (c - a).reshape(len(a), -1)
         normal = (along / np.linalg.norm(along, axis=1, keepdims=True)).reshape(a.shape)
-        fixed = Fixed((1 - t) * a + t * c, normal, self.labels_of(pairs))
-        descent = Descent(self.model, self.task, self.how, self.chunk)
-        b = lead_around(descent, self.params, fixed)
+        below = np.full(len(a), self.how.margin * self.how.delta)
+        fixed = Fixed((1 - t) * a + t * c, self.labels_of(pairs), below, normal)
+        plan = Descent(self.model, self.task, self.how, self.chunk)
+        b = descend(plan, self.params, fixed)
         ends = np.concatenate([a, b]), np.concatenate([b, c])
         losses = self.values(*ends, np.r_[pairs, pairs])[self.task.loss]
         halves = [_Segment(*s) for s in zip(*ends, losses, strict=True)]
         for n in reversed(range(len(todo))):  # the later segments of a chain first
             i, k = todo[n]
             chains[i][k : k + 1] = [halves[n], halves[n + len(todo)]]
-        return True
+        return np.unique(pairs)
 
 
 def _height(chain: list[_Segment]) -> float:

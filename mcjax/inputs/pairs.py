@@ -58,15 +58,15 @@ def checked_grid(t: Any) -> np.ndarray:
     return ts
 
 
-def checked_labels(y: Any, pairs: int) -> tuple[Any, ...]:
-    """The labels that a loss is taken to: (y,), or (y_a, y_c), each with one for a pair."""
+def checked_labels(y: Any, count: int, of: str = "pairs") -> tuple[Any, ...]:
+    """The labels that a loss is taken to: (y,), or (y_a, y_c), one for each of the pairs."""
     found = tuple(y) if isinstance(y, tuple) else (y,)
     if len(found) not in (1, 2):
         raise ValueError(f"y must be labels or (y_a, y_c), got a tuple of {len(found)}")
     for labels in found:
         n = _check.batched(labels, "y")
-        if n != pairs:
-            raise ValueError(f"y: {n} labels for {pairs} pairs")
+        if n != count:
+            raise ValueError(f"y: {n} labels for {count} {of}")
     return found
 
 

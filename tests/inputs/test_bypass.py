@@ -11,7 +11,7 @@ import pytest
 
 import mcjax
 from mcjax.inputs import Bypass, bypass, interpolate
-from mcjax.inputs.around import Descent, Fixed, _objective, lead_around
+from mcjax.inputs.descent import Descent, Fixed, _objective, descend
 from mcjax.tasks import REGRESSION
 
 AT = np.array([0.0, -0.2, 0.1], np.float32)
@@ -83,17 +83,17 @@ def test_what_cannot_be_bypassed_is_said():
     assert np.isnan(made.height[0])
 
 
-def fixed_of(rows):
+def fixed_of(rows, below=QUICK.margin * QUICK.delta):
     a, c = A[rows], C[rows]
     normal = (c - a) / np.linalg.norm(c - a, axis=1, keepdims=True)
-    return Fixed((a + c) / 2, normal, (Y[rows],))
+    return Fixed((a + c) / 2, (Y[rows],), np.full(len(a), below), normal)
 
 
 def test_the_steps_are_adams_projected_and_stay_in_the_hyperplane():
     """Against Adam in float64 by hand, with the gradient of the hill in closed form."""
     how = Bypass(1e-9, steps=7, block=3, learning_rate=0.05, deviation=0.3)
-    fixed = fixed_of(np.arange(4))
-    found = lead_around(Descent(hill, REGRESSION, how, 64), HILL, fixed)
+    fixed = fixed_of(np.arange(4), below=0.0)
+    found = descend(Descent(hill, REGRESSION, how, 64), HILL, fixed)
     start, normal = (np.asarray(v, np.float64) for v in (fixed.start, fixed.normal))
     b, m, v = start, 0.0, 0.0
     for k in range(1, 8):
@@ -107,11 +107,9 @@ def test_the_steps_are_adams_projected_and_stay_in_the_hyperplane():
 
 
 def test_together_is_one_by_one_whatever_the_batch():
-    apart = [
-        lead_around(Descent(hill, REGRESSION, QUICK, 64), HILL, fixed_of([i])) for i in range(N)
-    ]
+    apart = [descend(Descent(hill, REGRESSION, QUICK, 64), HILL, fixed_of([i])) for i in range(N)]
     for chunk in (64, 3):
-        found = lead_around(Descent(hill, REGRESSION, QUICK, chunk), HILL, fixed_of(np.arange(N)))
+        found = descend(Descent(hill, REGRESSION, QUICK, chunk), HILL, fixed_of(np.arange(N)))
         np.testing.assert_allclose(found, np.concatenate(apart), atol=1e-5)
 
 
@@ -121,7 +119,7 @@ def test_pixel_differences_are_summed_and_the_deviation_is_a_mean():
     moved = RNG.normal(size=image.shape).astype(np.float32)
     how = Bypass(deviation=0.7, roughness=0.01)
     flat = lambda p, x: 0 * x.reshape(len(x), -1)[:, :1] + p["at"][0]
-    fixed = Fixed(image, image, (Y[:2],))
+    fixed = Fixed(image, (Y[:2],), np.zeros(2))
     found = _objective(Descent(flat, REGRESSION, how, 2), HILL, fixed, jnp.asarray(image + moved))
     rough = np.abs(moved[:, 1:] - moved[:, :-1]).sum() + np.abs(np.diff(moved, axis=2)).sum()
     expected = sum(0.7 * (m**2).mean() for m in moved) + 0.01 * rough

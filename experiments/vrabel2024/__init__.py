@@ -1,0 +1,1 @@
+"""Figures of vrabel2024: mode connectivity in input space."""

@@ -1,0 +1,118 @@
+"""`python -m experiments.vrabel2024.figure12`: many pairs, and how many rounds they need.
+
+A pair of images of each class, the loss between them before and after one round (vrabel2024,
+Fig. 12); how many pairs of a class, of an image and an adversarial one, and of different classes
+lie below δ after each round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tyro
+
+from mcjax import inputs
+
+from ..figures import BLUE, GREY, ORANGE, figure, finish, table
+from .endpoints import Endpoint, Options, endpoint, folder_of
+from .study import (
+    ATTACK,
+    Pairs,
+    along,
+    attacked,
+    by_class,
+    delta_of,
+    how_of,
+    other_class,
+    same_class,
+    show,
+)
+
+ROUNDS = 4
+
+
+@dataclasses.dataclass
+class Figure12(Options):
+    """Many examples."""
+
+    pairs: int = 5
+    """Pairs of each class."""
+    steps: int = 1024
+    """Steps of Adam for a point, at most."""
+
+
+def kinds_of(net: Endpoint, options: Figure12) -> dict[str, Pairs]:
+    """Pairs with ends below δ."""
+    delta, each = delta_of(options), 1 if options.smoke else options.pairs
+    numbers = by_class(net, options.seed, delta / 2)
+    other = other_class(net, numbers, each, options.seed)
+    attack = dataclasses.replace(ATTACK, delta=delta / 2)
+    if options.small:
+        attack = dataclasses.replace(attack, learning_rate=0.02)
+    return {
+        "real–real": same_class(net, numbers, each),
+        "real–adversarial": attacked(net, other, attack)[0],
+        "different classes": other,
+    }
+
+
+def draw(net: Endpoint, pairs: Pairs, made: inputs.Bypassed, file, points: int, delta: float):
+    """A row for the first pair of each class: A, C, the two losses."""
+    first = [int(np.flatnonzero(pairs.y == k)[0]) for k in np.unique(pairs.y)]
+    with figure(file, 13, 1.25 * len(first) / 2 + 0.8) as drawn:
+        grid = drawn.add_gridspec(-(-len(first) // 2), 6, width_ratios=(1, 1, 3) * 2)
+        for n, i in enumerate(first):
+            row, left = n // 2, 3 * (n % 2)
+            show(drawn.add_subplot(grid[row, left]), pairs.a[i], f"A, {pairs.y[i]}")
+            show(drawn.add_subplot(grid[row, left + 1]), pairs.c[i], "C")
+            axes = drawn.add_subplot(grid[row, left + 2])
+            ends = np.stack([pairs.a[i], pairs.c[i]])
+            label = int(pairs.y[i])
+            for chain, colour, what in ((ends, ORANGE, "A → C"),
+                                        (made.points[i], BLUE, "A → B′ → C")):  # fmt: skip
+                t, loss = along(net, chain, label, points)
+                axes.semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what, lw=1.2)
+            axes.axhline(delta, color=GREY, ls="--", lw=0.8)
+            axes.set(xlim=(0, 1))
+            if not n:
+                axes.legend(fontsize=6)
+
+
+def main(options: Figure12) -> None:
+    folder, net = folder_of(options, "figure12"), endpoint(options)
+    name, delta = f"figure12-{net.name}", delta_of(options)
+    found, kinds = {}, kinds_of(net, options)
+    how = how_of(options, depth=ROUNDS, points=50 if options.small else 100)
+    how = dataclasses.replace(how, steps=min(how.steps, options.steps))
+    for what, pairs in kinds.items():
+        made = inputs.bypass(net.apply, net.params, (pairs.a, pairs.c), pairs.y, how, chunk=256)
+        below = made.status == "below delta"
+        found[what] = {
+            "pairs": len(pairs), "rounds": made.rounds.tolist(), "status": made.status.tolist(),
+            "height": made.direct.height.tolist(), "after": made.height.tolist(),
+            "joined": [float(np.mean(below & (made.rounds <= k))) for k in range(ROUNDS + 1)],
+            "inserted": [len(p) - 2 for p in made.points],
+        }  # fmt: skip
+    once, pairs = dataclasses.replace(how, depth=1), kinds["real–real"]
+    firsts = pairs.at(np.array([np.flatnonzero(pairs.y == k)[0] for k in np.unique(pairs.y)]))
+    ends = firsts.a, firsts.c
+    made = inputs.bypass(net.apply, net.params, ends, firsts.y, once, chunk=256)
+    draw(net, firsts, made, folder / f"{name}.png", 25 if options.small else 250, delta)
+    found["drawn"] = {"before": made.direct.height.tolist(), "after": made.height.tolist()}
+    rows = [
+        [what, r["pairs"], f"{np.median(r['height']):.3g}",
+         *(f"{100 * j:.0f} %" for j in r["joined"]), f"{np.mean(r['inserted']):.1f}"]
+        for what, r in found.items() if what != "drawn"
+    ]  # fmt: skip
+    heads = ["0 rounds", *(f"{k}" for k in range(1, ROUNDS + 1))]
+    text = table(
+        f"Pairs below δ = {delta:g} after so many rounds; {net.name}, accuracy "
+        f"{net.accuracy:.1f} %, ends below δ/2.",
+        ("", "pairs", "median height", *heads, "points inserted"), rows,
+    )  # fmt: skip
+    finish(options, folder, name, {"accuracy": net.accuracy, "delta": delta, **found}, [text])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Figure12, description=__doc__))

@@ -1,0 +1,92 @@
+"""`python -m experiments.vrabel2024.figure3`: an adversarial image joined to a real one.
+
+K of another class is moved until it has the label of A; the barrier between A and K′ after each
+round of bypassing (vrabel2024, Fig. 3 and App. B.2.1), of ten such pairs the highest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tyro
+
+from mcjax import inputs
+
+from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, figure, finish, table
+from .endpoints import Options, endpoint, folder_of
+from .study import (
+    ATTACK,
+    along,
+    attacked,
+    by_class,
+    delta_of,
+    highest,
+    how_of,
+    other_class,
+    show,
+    show_difference,
+)
+
+# The figure's attack; that of the statistics has 512 steps.
+LONG = dataclasses.replace(ATTACK, steps=1024, roughness=1e-7)
+
+
+def main(options: Options) -> None:
+    folder, net = folder_of(options, "figure3"), endpoint(options)
+    name, delta = f"figure3-{net.name}", delta_of(options)
+    numbers = by_class(net, options.seed, delta / 2)
+    before = other_class(net, numbers, 1, options.seed)
+    attack = dataclasses.replace(LONG, delta=delta / 2)
+    if options.small:
+        attack = dataclasses.replace(attack, steps=400, learning_rate=0.02)
+    pairs, reached = attacked(net, before, attack)
+    if not len(pairs):
+        raise RuntimeError(f"no attack reached a loss of {attack.delta:g}")
+    chosen = highest(net, pairs)
+    pair, before = (p.at(np.array([k])) for p, k in ((pairs, chosen), (before, reached[chosen])))
+    label, points = int(pair.y[0]), 50 if options.small else 500
+    chains = {"A → K′": np.stack([pair.a[0], pair.c[0]])}
+    words = {"A → K′": ""}
+    for depth in (1, 2, 5):
+        how = how_of(options, depth=depth, inserted=31)
+        made = inputs.bypass(net.apply, net.params, (pair.a, pair.c), pair.y, how, chunk=256)
+        what = f"after {depth} round{'s' if depth > 1 else ''}"
+        chains[what], words[what] = made.points[0], str(made.status[0])
+    found = {k: along(net, v, label, max(2 * points // (len(v) - 1), 20))
+             for k, v in chains.items()}  # fmt: skip
+    change = pair.c[0] - before.c[0]
+    with figure(folder / f"{name}.png", 12.5, 5.2) as drawn:
+        grid = drawn.add_gridspec(2, 4, height_ratios=(1, 1.5))
+        show(drawn.add_subplot(grid[0, 0]), pair.a[0], f"A, class {label}")
+        show(drawn.add_subplot(grid[0, 1]), before.c[0], f"K, class {int(before.y[1][0])}")
+        percent = 100 * np.abs(change).max() / before.c[0].max()
+        show_difference(
+            drawn.add_subplot(grid[0, 2]), change, f"K′ − K, at most {percent:.0f} % of K's"
+        )
+        show(drawn.add_subplot(grid[0, 3]), pair.c[0], f"K′, predicted {label}")
+        axes = drawn.add_subplot(grid[1, :2]), drawn.add_subplot(grid[1, 2:])
+        colours = (RED, ORANGE, BLUE, GREEN, PINK)
+        for (what, (t, loss)), colour in zip(found.items(), colours, strict=False):
+            axes[0].plot(t, loss, color=colour, label=what)
+            axes[1].semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what)
+        axes[1].axhline(delta, color=GREY, ls="--", lw=1)
+        for panel in axes:
+            panel.set(xlabel="t", ylabel="cross-entropy", xlim=(0, 1))
+        axes[0].legend(fontsize=8)
+    rows = [[what, len(chains[what]) - 2, f"{loss.max():.3g}", words[what]]
+            for what, (_, loss) in found.items()]  # fmt: skip
+    text = table(
+        f"{net.name}, accuracy {net.accuracy:.1f} %; δ = {delta:g}.",
+        ("path", "points inserted", "highest loss", "status"), rows,
+    )  # fmt: skip
+    record = {
+        "accuracy": net.accuracy, "delta": delta, "change": float(percent),
+        "paths": {k: {"t": t.tolist(), "loss": v.tolist(), "status": words[k]}
+                  for k, (t, v) in found.items()},
+    }  # fmt: skip
+    finish(options, folder, name, record, [text])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

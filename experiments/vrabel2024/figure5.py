@@ -1,0 +1,127 @@
+"""`python -m experiments.vrabel2024.figure5`: statistics of barriers between inputs.
+
+Height and gap of the loss on segments between two images of a class, between an image and an
+adversarial one, and, what the paper has not, between images of different classes (vrabel2024,
+Fig. 5 and App. B.2.2), with bootstrap intervals.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tyro
+from scipy.stats import bootstrap
+
+from mcjax import inputs
+
+from ..figures import BLUE, GREEN, ORANGE, PINK, figure, finish, table
+from .endpoints import Endpoint, Options, endpoint, folder_of
+from .study import ATTACK, Pairs, attacked, by_class, losses, other_class, same_class
+
+COLOURS = (BLUE, ORANGE, PINK, GREEN)
+# (mean, median) of height and gap on ImageNet with GoogLeNet.
+PAPER = {
+    "real–real": {"height": (2.27, 1.79), "gap": (1.00, 0.47)},
+    "real–adversarial": {"height": (5.82, 5.99), "gap": (5.19, 5.30)},
+}
+
+
+@dataclasses.dataclass
+class Figure5(Options):
+    """Statistics of barriers."""
+
+    drawn: int = 35
+    """Pairs drawn of each class; of every 7 the 2 whose ends' losses differ most are left out."""
+
+
+def kept(pairs: Pairs, first: np.ndarray, second: np.ndarray, each: int = 7) -> np.ndarray:
+    """Rows without the 2 of every `each` with the largest difference of losses, class by class."""
+    label = pairs.y[0] if isinstance(pairs.y, tuple) else pairs.y
+    rows = []
+    for k in np.unique(label):
+        mine = np.flatnonzero(label == k)
+        order = mine[np.argsort(np.abs(first - second)[mine], kind="stable")]
+        rows.append(order[: len(mine) - 2 * len(mine) // each])
+    return np.sort(np.concatenate(rows))
+
+
+def statistic(values: np.ndarray, of: Any, seed: int) -> list[float]:
+    """[value, low, high]: with a 95 % percentile bootstrap over the pairs."""
+    rng = np.random.default_rng(seed)
+    found = bootstrap((values,), of, n_resamples=2000, method="percentile", rng=rng)
+    interval = found.confidence_interval
+    return [float(of(values)), float(interval.low), float(interval.high)]
+
+
+def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
+    """Pairs by kind, those left out already."""
+    drawn = 7 if options.smoke else options.drawn
+    numbers = by_class(net, options.seed)
+    real = same_class(net, numbers, drawn)
+    other = other_class(net, numbers, drawn, options.seed)
+    aim = losses(net, other.a, other.y[0])  # the authors' program stops below its partner's loss
+    attack = dataclasses.replace(ATTACK, learning_rate=0.02) if options.small else ATTACK
+    found = {
+        "real–real": real,
+        "real–adversarial": attacked(net, other, attack, below=aim)[0],
+        "real–adversarial, to 1e-3": attacked(net, other, attack)[0],
+        "different classes": other,
+    }
+    for what, pairs in found.items():
+        last = pairs.y[1] if isinstance(pairs.y, tuple) else pairs.y
+        first = pairs.y[0] if isinstance(pairs.y, tuple) else pairs.y
+        rows = kept(pairs, losses(net, pairs.a, first), losses(net, pairs.c, last))
+        found[what] = pairs.at(rows)
+    return found
+
+
+def main(options: Figure5) -> None:
+    folder, net = folder_of(options, "figure5"), endpoint(options)
+    name = f"figure5-{net.name}"
+    steps = 25 if options.smoke else 100 if options.quick else 250
+    curves = {
+        what: inputs.interpolate(net.apply, net.params, (p.a, p.c), p.y, steps, chunk=256)
+        for what, p in scenarios(net, options).items()
+    }
+    values = {k: {"height": c.height, "gap": c.gap} for k, c in curves.items()}
+    found = {
+        k: {m: {"mean": statistic(v, np.mean, 0), "median": statistic(v, np.median, 0)}
+            for m, v in of.items()} for k, of in values.items()
+    }  # fmt: skip
+    with figure(folder / f"{name}.png", 13, 4.4, legend=4) as drawn:
+        boxes, lines = drawn.subplots(1, 2, width_ratios=(1.3, 1))
+        for k, (what, colour) in enumerate(zip(values, COLOURS, strict=True)):
+            for m, metric in enumerate(("height", "gap")):
+                box = boxes.boxplot(values[what][metric], positions=[5 * m + k], widths=0.7,
+                                    patch_artist=True, showmeans=True, medianprops={"color": "k"},
+                                    flierprops={"ms": 2})  # fmt: skip
+                box["boxes"][0].set(facecolor=colour, alpha=0.6)
+            low, middle, high = np.quantile(curves[what].loss, (0.25, 0.5, 0.75), axis=0)
+            lines.plot(curves[what].t, middle, color=colour, label=what)
+            lines.fill_between(curves[what].t, low, high, color=colour, alpha=0.15, lw=0)
+        boxes.set_xticks([1.5, 6.5], ["height", "gap"])
+        boxes.set(ylabel="cross-entropy", title="(a) barriers (triangles: means)")
+        lines.set(xlabel="t", ylabel="cross-entropy", title="(b) median and quartiles",
+                  xlim=(0, 1))  # fmt: skip
+    rows = []
+    for what, of in found.items():
+        for metric, both in of.items():
+            cells = [f"{v:.3g} [{a:.3g}, {b:.3g}]" for v, a, b in both.values()]
+            paper = PAPER.get(what, {}).get(metric, ("", ""))
+            ends = 100 * np.mean(values[what]["gap"] == 0)
+            rows.append([f"{metric}, {what}", len(values[what][metric]), *cells, *paper,
+                         f"{ends:.0f} %" if metric == "gap" else ""])  # fmt: skip
+    text = table(
+        f"{net.name}, accuracy {net.accuracy:.1f} %, {steps} points; 95 % bootstrap intervals "
+        "over pairs; the paper's: ImageNet, GoogLeNet.",
+        ("", "pairs", "mean", "median", "mean, paper", "median, paper", "highest at an end"), rows,
+    )  # fmt: skip
+    kept_values = {k: {m: x.tolist() for m, x in v.items()} for k, v in values.items()}
+    record = {"accuracy": net.accuracy, "statistics": found, "values": kept_values}
+    finish(options, folder, name, record, [text])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Figure5, description=__doc__))

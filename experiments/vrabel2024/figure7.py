@@ -1,0 +1,77 @@
+"""`python -m experiments.vrabel2024.figure7`: synthetic modes of a trained network.
+
+A mode whose pixels are alike their neighbours and one of noise, both by feature visualisation; the
+barrier between them and its bypass (vrabel2024, Fig. 7 and App. B.6; without transformations).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tyro
+
+from mcjax import inputs
+
+from ..figures import BLUE, ORANGE, figure, finish, table
+from .endpoints import Options, endpoint, folder_of
+from .study import along, delta_of, how_of, show_difference
+
+
+def main(options: Options) -> None:
+    folder, net = folder_of(options, "figure7"), endpoint(options)
+    name, delta = f"figure7-{net.name}", delta_of(options)
+    rng, shape = np.random.default_rng(options.seed), (10, *net.data.x_test.shape[1:])
+    y = np.arange(10)
+    noise = inputs.Synthesis(delta / 10, steps=512, surrogate=True)
+    smooth = dataclasses.replace(noise, roughness=3e-3)
+    made = [
+        inputs.synthesise(net.apply, net.params, rng.normal(0, scale, shape).astype(np.float32), y,
+                          how, chunk=16)
+        for scale, how in ((0.01, smooth), (1.0, noise))
+    ]  # fmt: skip
+    reached = np.flatnonzero((made[0].loss <= delta) & (made[1].loss <= delta))
+    ends = made[0].x[reached], made[1].x[reached]
+    around = how_of(options, depth=1, deviation=0.0, roughness=0.0)
+    found = inputs.bypass(net.apply, net.params, ends, y[reached], around, chunk=16)
+    shown = int(found.direct.gap.argmax())
+    chain, label = found.points[shown], int(y[reached][shown])
+    top = found.direct.summit[shown]
+    b = (1 - top) * ends[0][shown] + top * ends[1][shown]
+    count = 50 if options.small else 500
+    curves = {
+        "A → C": along(net, chain[[0, -1]], label, 2 * count),
+        "A → B′ → C": along(net, chain, label, count),
+    }
+    with figure(folder / f"{name}.png", 9.5, 5.4) as drawn:
+        grid = drawn.add_gridspec(2, 4)
+        middle = chain[1] if len(chain) == 3 else b
+        images = ((chain[0], "A"), (b, "B"), (middle, "B′"), (chain[-1], "C"))
+        for k, (image, title) in enumerate(images):
+            show_difference(drawn.add_subplot(grid[0, k]), image, title)
+        axes = drawn.add_subplot(grid[1, :])
+        for (what, (t, loss)), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
+            axes.semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what)
+        axes.set(xlabel="t", ylabel="cross-entropy", title=f"class {label}", xlim=(0, 1))
+        axes.legend()
+    below = found.status == "below delta"
+    row = [
+        f"{len(reached)} of 10", f"{np.median(found.direct.height):.3g}",
+        f"{found.direct.height.max():.3g}", f"{np.median(found.height):.3g}",
+        *(f"{(below & (found.rounds <= k)).sum()}" for k in (0, 1)),
+    ]  # fmt: skip
+    text = table(
+        f"Synthetic modes of {net.name}, accuracy {net.accuracy:.1f} %; δ = {delta:g}.",
+        ("pairs", "median height", "largest", "median after one round", "joined, 0 rounds", "1"),
+        [row],
+    )
+    record = {
+        "label": label, "height": found.direct.height.tolist(), "after": found.height.tolist(),
+        "status": found.status.tolist(),
+        "curves": {k: [v.tolist() for v in c] for k, c in curves.items()},
+    }  # fmt: skip
+    finish(options, folder, name, record, [text])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

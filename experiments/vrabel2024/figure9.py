@@ -1,0 +1,161 @@
+"""`python -m experiments.vrabel2024.figure9`: barriers between synthetic inputs during training.
+
+At stages of the training of a network, after batches and epochs, pairs of synthetic inputs of each
+class are made and the loss between them is averaged (vrabel2024, Fig. 9 and 10, App. E.1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import tyro
+from tqdm import tqdm
+
+import mcjax
+from mcjax import inputs
+from mcjax.data import Dataset, crop_and_flip
+from mcjax.evaluation import estimate_batch_norm
+from mcjax.tasks import CLASSIFICATION
+from mcjax.training import Protocol, Trainer, TrainingLoss
+
+from ..common import write
+from ..figures import figure, finish, table
+from .endpoints import Endpoint, Options, folder_of, setting
+from .study import modes
+
+BATCHES = (0, 1, 2, 3, 5, 8, 12, 20, 30)
+
+
+@dataclasses.dataclass
+class Figure9(Options):
+    """Barriers during training."""
+
+    pairs: int = 3
+    """Pairs of each class at each stage (the paper's: 5)."""
+    epochs: tuple[int, ...] = (1, 2, 4, 8)
+    """Epochs that are stages (the paper's: 1 to 30)."""
+
+
+def trained_to(
+    options: Figure9, model: Any, data: Dataset, stages: list[int], size: int
+) -> Iterator[tuple[int, Any]]:
+    """(number of steps, parameters) at stages of training by Adam, 1e-3."""
+    augment = crop_and_flip if data.name == "cifar10" else None
+    loss = TrainingLoss.of(model.apply, CLASSIFICATION, Protocol(augment=augment))
+    trainer = Trainer(
+        lambda params, batch, key, given: loss(params, (*batch, key)), optax.adam(1e-3),
+        stepwise=True,
+    )  # fmt: skip
+    key = jax.random.key(options.seed)
+    state = trainer.init(model.init(key, data.x_train[:1]), key)
+    whole = len(data.x_train) // size
+    done = 0
+    for stage in stages:
+        for step in tqdm(range(done, stage), f"training to step {stage}", leave=False):
+            order = np.random.default_rng([options.seed, step // whole])
+            rows = order.permutation(len(data.x_train))[step % whole * size :][:size]
+            batch = jax.tree.map(lambda v, r=rows: v[r][None], (data.x_train, data.y_train))
+            state, _ = trainer.advance(state, batch, 1)
+        done = stage
+        yield stage, jax.tree.map(np.asarray, state.trained)
+
+
+def networks(
+    options: Figure9, model: Any, data: Dataset, stages: list[int], size: int, folder: Path
+) -> dict[int, Any]:
+    """The networks at all stages, from the folder if they are there."""
+    files = {s: folder / f"step{s}.safetensors" for s in stages}
+    if not all(f.exists() for f in files.values()):
+        for stage, params in trained_to(options, model, data, stages, size):
+            statistics = mcjax.trace(model.apply, params, data.x_train[:2]).normalisations.found
+            if stage and statistics:
+                params = estimate_batch_norm(model.apply, params, data.x_train[:5000])
+            files[stage].parent.mkdir(parents=True, exist_ok=True)
+            mcjax.save(files[stage], params)
+    like = model.init(jax.random.key(0), data.x_train[:1])
+    return {
+        s: jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(mcjax.load(f)))
+        for s, f in files.items()
+    }
+
+
+def measured(net: Endpoint, options: Figure9, stage: int, file: Path) -> dict[str, Any]:
+    """Losses between synthetic inputs of one network; kept."""
+    if file.exists():
+        return json.loads(file.read_text())
+    how = inputs.Synthesis(0.2 if options.small else 5e-3, steps=128 if options.smoke else 1024)
+    each = 1 if options.small else options.pairs
+    pairs = modes(net, net.data.x_train.shape[1:], each, how, options.seed + stage)
+    record: dict[str, Any] = {"stage": stage, "pairs": len(pairs), "of": 10 * each}
+    if len(pairs):
+        points = 50 if options.small else 200
+        ends = pairs.a, pairs.c
+        found = inputs.interpolate(net.apply, net.params, ends, pairs.y, points, chunk=256)
+        record |= {"t": found.t.tolist(), "loss": found.loss.tolist()}
+    write(file, record)
+    return record
+
+
+def draw(found: list[dict[str, Any]], of: dict[int, str], batches: int, file: Path) -> None:
+    import matplotlib
+
+    there = [r for r in found if r["pairs"]]
+    with figure(file, 14, 4.0) as drawn:
+        panels = drawn.subplots(1, 3)
+        shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(there)))
+        for r, shade in zip(there, shades, strict=True):
+            axes = panels[0] if r["stage"] <= batches else panels[1]
+            axes.plot(r["t"], np.mean(r["loss"], 0), color=shade, label=of[r["stage"]])
+        for axes, title in zip(panels, ("after batches", "after epochs"), strict=False):
+            axes.set(title=f"mean loss, {title}", xlabel="t", xlim=(0, 1), yscale="log")
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(fontsize=7, ncols=2)
+        heights = [np.max(r["loss"], 1) for r in there]
+        x = range(len(there))
+        panels[2].errorbar(x, [h.mean() for h in heights], [h.std() for h in heights], fmt="o-",
+                           capsize=3, ms=4)  # fmt: skip
+        panels[2].set_xticks(x, [of[r["stage"]] for r in there], rotation=60, fontsize=7)
+        panels[2].set(title="barriers: mean, standard deviation", ylabel="highest loss")
+
+
+def main(options: Figure9) -> None:
+    folder = folder_of(options, "figure9")
+    data, model, _ = setting(options)
+    name = f"figure9-{data.name}"
+    size = 32 if options.small else 512
+    whole = len(data.x_train) // size
+    batches = (0, 1, 3) if options.smoke else BATCHES
+    epochs = (1,) if options.smoke else (1, 2, 4) if options.quick else options.epochs
+    of = {s: f"batch {s}" for s in batches} | {e * whole: f"epoch {e}" for e in epochs}
+    work = options.working("vrabel2024", "figure9") / f"figure9-{data.name}"
+    stages = sorted(of)
+    found = []
+    made = networks(options, model, data, stages, size, work)
+    for stage in tqdm(stages, "stages", leave=False):
+        net = Endpoint(data.name, model, made[stage], data, float("nan"))
+        found.append(measured(net, options, stage, work / f"step{stage}.json"))
+    draw(found, of, max(batches), folder / f"{name}.png")
+    rows = []
+    for r in found:
+        barrier: tuple[str, ...] = ("", "")
+        if r["pairs"]:
+            high = np.max(r["loss"], 1)
+            barrier = f"{high.mean():.3g} ± {high.std():.2g}", f"{np.median(high):.3g}"
+        rows.append([of[r["stage"]], f"{r['pairs']} of {r['of']}", *barrier])
+    text = table(
+        f"Highest loss between synthetic inputs of low loss during training; {data.name}, Adam "
+        f"1e-3, batch {size}.",
+        ("stage", "pairs", "barrier, mean ± standard deviation", "median"), rows,
+    )  # fmt: skip
+    finish(options, folder, name, {"stages": found, "names": list(of.values())}, [text])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Figure9, description=__doc__))

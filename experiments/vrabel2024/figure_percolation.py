@@ -1,0 +1,159 @@
+"""`python -m experiments.vrabel2024.figure_percolation`: clusters of random lattices.
+
+How large the largest cluster of occupied sites is on hypercubic lattices of 2 to 20 dimensions,
+beside the fixed point P = 1 − exp(−qP) (vrabel2024, App. C and D), with q as printed and as the
+lattice has it; the share outside beside Eq. 23 as printed and corrected.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from scipy.ndimage import label
+from tqdm import tqdm
+
+from mcjax.theory import infinite_cluster, outside_infinite_cluster, percolate
+
+from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, finish, table
+from .endpoints import Options, folder_of
+
+# Dimension → side, of a million sites or so each.
+LATTICES = {2: 1000, 3: 100, 4: 32, 6: 10, 10: 4, 20: 2}
+COLOURS = (SKY, BLUE, GREEN, ORANGE, PINK, RED)
+DEGREES = (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
+CRITICAL = 0.592746  # of sites in two dimensions
+
+
+def lattice(dimension: int, side: int, degree: float, seeds: range) -> dict[str, Any]:
+    """Shares of the largest cluster where a site has `degree` occupied neighbours on average."""
+    p = degree / (2 * dimension * (1 - 1 / side))
+    found = [percolate(dimension, side, p, seed=s) for s in seeds]
+    return {
+        "dimension": dimension, "side": side, "p": p, "degree": degree, "printed": p * dimension,
+        "largest": [f.largest for f in found], "joined": [f.joined for f in found],
+    }  # fmt: skip
+
+
+def growing(p: float, dimensions: range, seeds: range) -> list[dict[str, Any]]:
+    """The same at one p on lattices of side 2, as the dimension grows."""
+    return [lattice(d, 2, p * d, seeds) for d in tqdm(dimensions, "dimensions", leave=False)]
+
+
+def picture(axes: Any, side: int, seed: int) -> None:
+    """Clusters in two dimensions at the critical probability (Fig. 8)."""
+    occupied = np.random.default_rng(seed).random((side, side)) < CRITICAL
+    clusters, count = label(occupied)
+    largest = np.bincount(clusters.ravel())[1:].argmax() + 1
+    shades = np.random.default_rng(0).uniform(0.55, 0.9, count + 1)
+    image = np.repeat(shades[clusters][..., None], 3, -1)
+    image[~occupied] = 1.0
+    image[clusters == largest] = [0.0, 0.45, 0.7]
+    axes.imshow(image, interpolation="nearest")
+    axes.set(title=f"(a) two dimensions, p = {CRITICAL:.3f}", xticks=[], yticks=[])
+    axes.grid(visible=False)
+
+
+def draw(axes: Any, rows: list[dict[str, Any]], x: str) -> None:
+    """Shares of the largest cluster over q as `x` has it, and the fixed point."""
+    q = np.linspace(0, 6, 301)
+    axes.plot(q, infinite_cluster(q), color="black", lw=1.2, label="fixed point P = 1 − exp(−qP)")
+    dimensions = dict.fromkeys(r["dimension"] for r in rows)
+    for dimension, colour in zip(dimensions, COLOURS, strict=False):
+        mine = [r for r in rows if r["dimension"] == dimension]
+        axes.plot([r[x] for r in mine], [np.mean(r["largest"]) for r in mine], "o-", ms=3.5, lw=1,
+                  color=colour, label=f"{dimension} dimensions")  # fmt: skip
+    axes.set(ylabel="share of occupied sites in the largest cluster", xlim=(0, 6.1))
+
+
+def outside(axes: Any, rows: list[dict[str, Any]], q: np.ndarray) -> None:
+    """The share of sites outside the infinite cluster over q."""
+    axes.semilogy(q, 1 - infinite_cluster(q), color="black", lw=1.2, label="1 − P, fixed point")
+    axes.semilogy(q, outside_infinite_cluster(q), "--", color=BLUE, label="Eq. 23, corrected")
+    axes.semilogy(q, printed(q), ":", color=RED, label="Eq. 24 as printed")
+    mine = [r for r in rows if r["dimension"] == max(r["dimension"] for r in rows)]
+    mine = [r for r in mine if r["degree"] > 1]
+    axes.semilogy([r["degree"] for r in mine], [1 - np.mean(r["largest"]) for r in mine], "o",
+                  ms=4, color=GREY, label=f"{mine[0]['dimension']} dimensions")  # fmt: skip
+    axes.set(title="(d) share outside", xlabel="q", ylim=(1e-6, 1))
+    axes.legend(fontsize=8)
+
+
+def printed(q: Any) -> Any:
+    """Eq. 24 as it stands in the paper."""
+    return np.exp(-q) / (1 + q * np.exp(q))
+
+
+def drawing(
+    file: Path, rows: list[dict[str, Any]], grown: list[dict[str, Any]], options: Options
+) -> None:
+    with figure(file, 15.5, 8.2) as drawn:
+        panels = [drawn.add_subplot(2, 3, k + 1) for k in range(5)]
+        picture(panels[0], 24 if options.smoke else 200, options.seed)
+        draw(panels[1], rows, "degree")
+        panels[1].set(title="(b) q: occupied neighbours of a site", xlabel="q = 2 p d (1 − 1/side)")
+        draw(panels[2], rows, "printed")
+        panels[2].set(title="(c) q as printed (Eq. 21)", xlabel="q = p d")
+        panels[1].legend(fontsize=8, loc="lower right")
+        outside(panels[3], rows, np.linspace(1.2, 6, 200))
+        dimensions = [r["dimension"] for r in grown]
+        panels[4].semilogy(dimensions, [1 - np.mean(r["joined"]) for r in grown], "o-", ms=3.5,
+                           color=BLUE, label="two occupied sites are not joined")  # fmt: skip
+        d = np.arange(5.5, max(dimensions) + 0.5, 0.25)
+        panels[4].semilogy(d, 1 - infinite_cluster(grown[0]["p"] * d) ** 2, color="black", lw=1.2,
+                           label="1 − P², fixed point")  # fmt: skip
+        panels[4].set(title="(e) p = 0.2, side 2, as the dimension grows", xlabel="dimension")
+        panels[4].legend(fontsize=8)
+
+
+def before_limit(p: float, neighbours: float) -> float:
+    """P of 1 − P = (1 − pP)^n, Eq. 21 before (1 − pP)^n ≈ exp(−npP)."""
+    share = 1.0
+    for _ in range(10_000):
+        share = 1 - (1 - p * share) ** neighbours
+    return share
+
+
+def tables_of(rows: list[dict[str, Any]]) -> list[str]:
+    """P of the simulation and of the fixed points; Q of Eq. 23 and 24."""
+    close = [
+        [r["dimension"], r["side"], f"{r['p']:.4f}", f"{r['printed']:.2f}", f"{r['degree']:g}",
+         f"{np.mean(r['largest']):.4f} ± {np.std(r['largest']):.4f}",
+         f"{infinite_cluster(r['printed']):.4f}", f"{infinite_cluster(r['degree']):.4f}",
+         f"{before_limit(r['p'], r['degree'] / r['p']):.4f}"]
+        for r in rows if r["degree"] in (2.0, 3.0)
+    ]  # fmt: skip
+    outside = [
+        [f"{q:g}", f"{1 - infinite_cluster(q):.4f}", f"{outside_infinite_cluster(q):.4f}",
+         f"{printed(q):.4f}"] for q in (2.0, 3.0, 4.0, 6.0)
+    ]  # fmt: skip
+    return [
+        table("Share P of the occupied sites in the largest cluster, and the fixed points of "
+              "P = 1 − exp(−qP) and of 1 − P = (1 − pP)^n, n neighbours.",
+              ("dimension", "side", "p", "q = p d", "q of the lattice", "P, simulated",
+               "P at q = p d", "P at the lattice's q", "P, (1 − pP)^n"), close),
+        table("Share Q outside the infinite cluster.",
+              ("q", "1 − P", "e^−q / (1 − q e^−q)", "as printed, e^−q / (1 + q e^q)"), outside),
+    ]  # fmt: skip
+
+
+def main(options: Options) -> None:
+    folder = folder_of(options, "figure_percolation")
+    seeds = range(options.seed, options.seed + (1 if options.smoke else 2 if options.quick else 3))
+    lattices = {2: 24, 6: 3, 10: 2} if options.smoke else LATTICES
+    if options.quick:
+        lattices = {2: 200, 3: 32, 4: 14, 6: 6, 10: 3, 16: 2}
+    degrees = (0.5, 2.0, 4.0) if options.smoke else DEGREES
+    work = [(d, s, q) for d, s in lattices.items() for q in degrees
+            if q <= 2 * d * (1 - 1 / s)]  # fmt: skip
+    rows = [lattice(d, s, q, seeds) for d, s, q in tqdm(work, "lattices", leave=False)]
+    grown = growing(0.2, range(5, max(lattices) + 1), seeds)
+    drawing(folder / "figure_percolation.png", rows, grown, options)
+    tables = tables_of(rows)
+    finish(options, folder, "figure_percolation", {"lattices": rows, "growing": grown}, tables)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -1,0 +1,169 @@
+"""Pairs of inputs, what is measured along chains between them, and images as pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from mcjax import inputs
+from mcjax.tasks import CLASSIFICATION
+
+from .endpoints import Endpoint, Options
+
+# The authors' attack in their statistics: 512 steps of Adam on the loss of another label.
+ATTACK = inputs.Synthesis(
+    1e-3, steps=512, learning_rate=5e-3, deviation=0.1, roughness=1e-8
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Pairs of inputs: `a` and `c` (pairs, …), and `y`: the labels whose loss counts."""
+
+    a: np.ndarray
+    c: np.ndarray
+    y: Any
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def at(self, rows: Any) -> Pairs:
+        """Some of them."""
+        return jax.tree.map(lambda v: v[rows], self)
+
+
+jax.tree_util.register_dataclass(Pairs, ["a", "c", "y"], [])
+
+
+def delta_of(options: Options) -> float:
+    """δ: the paper's; on digits one that networks of a minute reach."""
+    return 0.05 if options.small else 1e-3
+
+
+def losses(net: Endpoint, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The loss of each input."""
+
+    def of(params: Any, x: Any, y: Any) -> Any:
+        return CLASSIFICATION.losses(net.apply(params, x), y)
+
+    run = jax.jit(of)
+    parts = [slice(i, i + 1000) for i in range(0, len(x), 1000)]
+    return np.concatenate([run(net.params, x[p], y[p]) for p in parts])
+
+
+def by_class(net: Endpoint, seed: int, delta: float | None = None) -> list[np.ndarray]:
+    """Numbers of the test images of each class in random order; with δ, those of a loss ≤ δ."""
+    y = net.data.y_test
+    order = np.random.default_rng(seed).permutation(len(y))
+    if delta is not None:
+        order = order[losses(net, net.data.x_test, y)[order] <= delta]
+    return [order[y[order] == k] for k in range(10)]
+
+
+def same_class(net: Endpoint, numbers: list[np.ndarray], each: int) -> Pairs:
+    """Disjoint pairs of one class, `each` of every class where there are so many."""
+    counts = [min(each, len(n) // 2) for n in numbers]
+    first, second = (
+        np.concatenate([n[k : 2 * c : 2] for n, c in zip(numbers, counts, strict=True)])
+        for k in (0, 1)
+    )
+    x, y = net.data.x_test, net.data.y_test
+    return Pairs(x[first], x[second], y[first])
+
+
+def other_class(net: Endpoint, numbers: list[np.ndarray], each: int, seed: int) -> Pairs:
+    """A of each class and a C of a random other one; labels (y_a, y_c)."""
+    rng = np.random.default_rng(seed + 1)
+    first = np.concatenate([n[:each] for n in numbers])
+    x, y = net.data.x_test, net.data.y_test
+    pool = np.concatenate(numbers)
+    second = np.array([rng.choice(pool[y[pool] != k]) for k in y[first]])
+    return Pairs(x[first], x[second], (y[first], y[second]))
+
+
+def attacked(
+    net: Endpoint, pairs: Pairs, how: inputs.Synthesis, below: Any = None
+) -> tuple[Pairs, np.ndarray]:
+    """Pairs (A, K′) of different classes' (A, K), K moved until it has A's label; their numbers.
+
+    Attacks that did not reach their loss are left out.
+    """
+    y = pairs.y[0]
+    made = inputs.synthesise(net.apply, net.params, pairs.c, y, how, below=below, chunk=256)
+    reached = np.flatnonzero(made.status == "below delta")
+    return Pairs(pairs.a[reached], made.x[reached], y[reached]), reached
+
+
+def modes(
+    net: Endpoint, shape: tuple[int, ...], each: int, how: inputs.Synthesis, seed: int
+) -> Pairs:
+    """Pairs of synthetic inputs of each class, from noise of deviation 0.01 (App. B.5).
+
+    The differences of neighbouring pixels of one of the two are penalised, so that they differ.
+    Pairs of which one did not get below its δ are left out.
+    """
+    y = np.repeat(np.arange(10), each)
+    start = np.random.default_rng(seed).normal(0, 0.01, (2, len(y), *shape)).astype(np.float32)
+    smooth = dataclasses.replace(how, roughness=2.5e-7)
+    a, c = (
+        inputs.synthesise(net.apply, net.params, x, y, h, chunk=128)
+        for x, h in zip(start, (how, smooth), strict=True)
+    )
+    reached = (a.status == "below delta") & (c.status == "below delta")
+    return Pairs(a.x[reached], c.x[reached], y[reached])
+
+
+def along(net: Endpoint, points: np.ndarray, y: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(t, losses) on the chain through (k, …) points, `count` on each segment."""
+    labels = np.full(len(points) - 1, y)
+    ends = (points[:-1], points[1:])
+    found = inputs.interpolate(net.apply, net.params, ends, labels, count, chunk=256)
+    t = (np.arange(len(labels))[:, None] + found.t) / len(labels)
+    return t.ravel(), found.loss.ravel()
+
+
+def example(net: Endpoint, options: Options) -> Pairs:
+    """The pair of low-loss images of one class with the highest barrier of a hundred or so."""
+    numbers = by_class(net, options.seed, delta_of(options) / 2)
+    pairs = same_class(net, numbers, 2 if options.smoke else 12)
+    return pairs.at(np.array([highest(net, pairs)]))
+
+
+def highest(net: Endpoint, pairs: Pairs) -> int:
+    """The pair with the highest barrier above its ends."""
+    found = inputs.interpolate(net.apply, net.params, (pairs.a, pairs.c), pairs.y, 50, chunk=256)
+    return int(found.gap.argmax())
+
+
+def how_of(options: Options, **changes: Any) -> inputs.Bypass:
+    """The paper's options of the bypass at its δ; in a small run fewer and longer steps."""
+    how = inputs.Bypass(delta_of(options), points=250)
+    if options.small:
+        how = dataclasses.replace(how, points=50, steps=64, block=16, learning_rate=0.02)
+    return dataclasses.replace(how, **changes)
+
+
+def show(axes: Any, image: np.ndarray, title: str = "") -> None:
+    """An image in [0, 1], of one or of three channels."""
+    image = np.clip(image, 0, 1)
+    axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1,
+                interpolation="nearest")  # fmt: skip
+    axes.set_title(title, fontsize=9)
+    _bare(axes)
+
+
+def show_difference(axes: Any, change: np.ndarray, title: str) -> None:
+    """A difference of images: mean over channels, its largest value at the ends of the scale."""
+    change = change.mean(-1)
+    most = np.abs(change).max() or 1.0
+    axes.imshow(change, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+    axes.set_title(title, fontsize=9)
+    _bare(axes)
+
+
+def _bare(axes: Any) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)

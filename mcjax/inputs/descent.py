@@ -1,0 +1,196 @@
+"""Inputs that move to lower loss, many at once, free or inside hyperplanes (vrabel2024, App. A)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check, _check_model
+from .._compiled import compiled
+from .._loops import slow_in_loops
+from .._static import unpack
+from .._types import ApplyFn, Params
+from ..network import Network
+from ..tasks import Task
+
+
+class Steps(Protocol):
+    """What options say of the steps: see `Bypass` and `Synthesis`."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def block(self) -> int: ...
+    @property
+    def deviation(self) -> float: ...
+    @property
+    def roughness(self) -> float: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def delta(self) -> float: ...
+
+
+def check_steps(how: Steps) -> None:
+    """Raise unless every option is in its range."""
+    for name in ("steps", "block"):
+        _check.positive(getattr(how, name), name)
+    for name in ("delta", "learning_rate", "deviation", "roughness"):
+        value = getattr(how, name)
+        penalty = name in ("deviation", "roughness")
+        if not (math.isfinite(value) and (value > 0 or (penalty and value == 0))):
+            kind = "≥ 0" if penalty else "positive"
+            raise ValueError(f"{name} must be {kind} and finite, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent:
+    """What the steps are compiled for.
+
+    - `chunk`: points that move together, at most
+    - `objective`: (outputs, labels) → (n,), lowered in place of the task's loss
+    """
+
+    model: ApplyFn | Network
+    task: Task
+    how: Steps
+    chunk: int
+    objective: Callable[[Any, Any], Any] | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """What does not move; rows of it.
+
+    - `start`: the points; `labels`: theirs; `below`: the loss at which each stops
+    - `normal`: unit vectors that the points must not move along, or None
+    """
+
+    start: Any
+    labels: Any
+    below: Any
+    normal: Any = None
+
+
+def descend(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
+    """Where each of the points (n, …) ends.
+
+    Points advance together in blocks of steps. Between blocks those whose loss is low enough are
+    set aside, and once the others fit into half the batch, a power of two, they alone go on. When a
+    point stops depends on its own loss only, not on who is beside it.
+    """
+    n = len(fixed.start)
+    found = np.array(fixed.start)
+    most = 1 << (plan.chunk.bit_length() - 1)
+    for first in range(0, n, most):
+        part = slice(first, min(first + most, n))
+        found[part] = _together(plan, params, jax.tree.map(lambda v, p=part: v[p], fixed))
+    return found
+
+
+def _together(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
+    found = np.array(fixed.start)
+    going = at = np.arange(len(found))  # which go on, and in which row of the batch each is
+    rows, below = _filled(at), np.asarray(fixed.below)
+    fixed = jax.tree.map(lambda v: jnp.asarray(v)[rows], fixed)
+    moved = fixed.start
+    state = _adam(plan).init(moved)
+    in_loop = not slow_in_loops(jax.grad(lambda b: _objective(plan, params, fixed, b)), moved)
+    taken = 0
+    while taken < plan.how.steps:
+        count = min(plan.how.block, plan.how.steps - taken)
+        for _ in range(1 if in_loop else count):
+            step = compiled(_steps, plan, count if in_loop else 1)
+            moved, state = step(params, fixed, moved, state)
+        taken += count
+        found[going] = np.asarray(moved)[at]
+        losses = np.asarray(compiled(_losses, plan)(params, moved, fixed.labels))[at]
+        high = ~(losses <= below[going])
+        going, at = going[high], at[high]
+        if not len(going):
+            break
+        rows = _filled(at)
+        if len(rows) < len(moved):
+            moved, state, fixed = _take((moved, state, fixed), rows)
+            at = np.arange(len(going))
+    return found
+
+
+def losses_of(plan: Descent, params: Params, x: np.ndarray, labels: Any) -> np.ndarray:
+    """(n,): the least loss of each input to any of its labels."""
+    parts = [slice(i, i + plan.chunk) for i in range(0, len(x), plan.chunk)]
+    losses = compiled(_losses, plan)
+    found = [losses(params, x[p], jax.tree.map(lambda v, p=p: v[p], labels)) for p in parts]
+    return np.concatenate(found)
+
+
+def _filled(rows: np.ndarray) -> np.ndarray:
+    """Rows, as many as a power of two, the first of them repeated."""
+    size = 1 << (len(rows) - 1).bit_length()
+    return np.r_[rows, np.full(size - len(rows), rows[0])]
+
+
+def _take(tree: Any, rows: np.ndarray) -> Any:
+    return jax.tree.map(lambda v: v[rows] if jnp.ndim(v) else v, tree)  # the count of steps is one
+
+
+def _adam(plan: Descent) -> Any:
+    import optax
+
+    return optax.adam(plan.how.learning_rate)
+
+
+def _losses(plan: Descent, params: Params, x: Any, labels: Any) -> Any:
+    """(n,): the least loss to any of the labels."""
+    return _least(plan, plan.task.losses, params, x, labels)
+
+
+def _least(plan: Descent, of: Any, params: Params, x: Any, labels: Any) -> Any:
+    outputs = _check_model.apply_fn_of(plan.model)(unpack(params), x)
+    return jnp.min(jnp.stack([of(outputs, y) for y in labels]), 0)
+
+
+def _objective(plan: Descent, params: Params, fixed: Fixed, b: Any) -> Any:
+    """The sum over points, of which each sees its own part."""
+    moved, how = b - fixed.start, plan.how
+    lowered = plan.objective or plan.task.losses
+    total = jnp.sum(_least(plan, lowered, params, b, fixed.labels))
+    total += how.deviation * jnp.sum(moved**2) / (b.size // len(b))
+    if how.roughness and b.ndim > 2:
+        total += how.roughness * sum(
+            jnp.sum(jnp.abs(jnp.diff(moved, axis=axis))) for axis in range(1, b.ndim - 1)
+        )
+    return total
+
+
+def _steps(plan: Descent, count: int, params: Params, fixed: Fixed, b: Any, state: Any) -> Any:
+    import optax
+
+    optimizer = _adam(plan)
+
+    def step(_: Any, carry: Any) -> Any:
+        b, state = carry
+        gradient = jax.grad(lambda b: _objective(plan, params, fixed, b))(b)
+        update, state = optimizer.update(gradient, state, b)
+        if fixed.normal is not None:
+            update = project(update, fixed.normal)
+        return optax.apply_updates(b, update), state
+
+    return step(0, (b, state)) if count == 1 else jax.lax.fori_loop(0, count, step, (b, state))
+
+
+def project(update: Any, normal: Any) -> Any:
+    """Rows of an update without their part along unit vectors."""
+    axes = tuple(range(1, update.ndim))
+    along = jnp.sum(update * normal, axes, keepdims=True)
+    return update - along * normal
+
+
+__all__ = ["Descent", "Fixed", "Steps", "check_steps", "descend", "losses_of", "project"]

@@ -1,0 +1,132 @@
+"""Inputs of low loss from any start: synthetic modes, targeted attacks (vrabel2024, A, B.5)."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _check
+from .._types import ApplyFn, Params
+from ..network import Network
+from ..tasks import CLASSIFICATION, Task, require
+from .descent import Descent, Fixed, check_steps, descend, losses_of
+from .pairs import checked_labels, checked_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Synthesis:
+    """How inputs are optimised; the defaults are those of vrabel2024 for untrained networks.
+
+    From its start x₀ each input moves by Adam on
+
+        ℓ(x) + deviation · mean((x − x₀)²) + roughness · Σ |Δ(x − x₀)|,
+
+    whose terms are those of `mcjax.inputs.Bypass`. From noise, this is feature visualisation by
+    optimisation, and a roughness for one of two makes them different; from an image of another
+    class with 512 steps of 0.005, a deviation of 0.1 and a roughness of 1e-8 it is the paper's
+    targeted attack. Inputs are not kept within bounds.
+
+    - `delta`: the loss at which an input stops
+    - `steps`: of Adam at most; `block`: steps between two looks at the loss
+    - `learning_rate`, `deviation`, `roughness`: as above
+    - `surrogate`: in place of lowering ℓ, raise ½ z_y √max(0.1, z_y / ‖z‖) of the logits z
+      (App. B.6; its images look more natural); inputs stop by their loss all the same
+
+    **Raises:** `ValueError` for an option out of range.
+    """
+
+    delta: float = 5e-4
+    steps: int = 4096
+    block: int = 32
+    learning_rate: float = 0.05
+    deviation: float = 0.0
+    roughness: float = 0.0
+    surrogate: bool = False
+
+    def __post_init__(self) -> None:
+        check_steps(self)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Synthesised:
+    """Optimised inputs: the result of `mcjax.inputs.synthesise`.
+
+    - `x`: (n, …) inputs; `loss`: (n,) their losses
+    - `status`: (n,) words: `"below delta"`; `"budget spent"`: the steps ran out; `"not finite"`
+    """
+
+    x: np.ndarray
+    loss: np.ndarray
+    status: np.ndarray
+
+    def __repr__(self) -> str:
+        counts = collections.Counter(self.status.tolist()).most_common()
+        return f"Synthesised({len(self.x)}: {', '.join(f'{n:,} {word}' for word, n in counts)})"
+
+
+def synthesise(
+    model: ApplyFn | Network,
+    params: Params,
+    x: Any,
+    y: Any,
+    how: Synthesis | None = None,
+    *,
+    below: Any = None,
+    task: Task = CLASSIFICATION,
+    chunk: int = 1024,
+) -> Synthesised:
+    """Inputs of low loss for given labels, from given starts, many at once.
+
+    **Arguments:**
+    - `model`, `params`, `task`, `chunk`: as for `mcjax.inputs.interpolate`
+    - `x`: (n, …) starts, floats: noise, or images of other classes
+    - `y`: labels that the inputs are to get; of (y_a, y_b) the better one counts
+    - `how`: options; default `Synthesis()`
+    - `below`: (n,) losses at which the inputs stop; default: `how.delta` for all
+
+    **Returns:** a `Synthesised`, a status for each input.
+
+    **Raises:** `ValueError` for starts that are no finite floats, thresholds of another shape, or
+    a surrogate where the labels are no classes.
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> f = lambda p, x: jnp.concatenate([x, -x], 1) * p["w"]
+        >>> found = mcjax.inputs.synthesise(
+        ...     f, {"w": jnp.array(3.0)}, jnp.zeros((2, 1)), jnp.array([0, 1]))
+        >>> found.status.tolist(), bool(found.x[0, 0] > 1 > -1 > found.x[1, 0])
+        (['below delta', 'below delta'], True)
+    """
+    how, task, chunk = how or Synthesis(), require(task), _check.positive(chunk, "chunk")
+    if not isinstance(how, Synthesis):
+        raise ValueError(f"how must be a mcjax.inputs.Synthesis, got {how!r}")
+    if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x must be one array of floats, got {getattr(x, 'dtype', type(x))}")
+    _check.batched(x, "x")
+    _check.finite(x, "x")
+    start = np.asarray(x)
+    labels = checked_labels(y, len(start), "inputs")
+    stop = np.full(len(start), how.delta) if below is None else np.asarray(below, float)
+    if stop.shape != (len(start),) or np.isnan(stop).any():
+        raise ValueError(f"below must be {len(start)} losses, got shape {stop.shape}")
+    packed = checked_model(model, params, start, labels, task)
+    if how.surrogate and not all(jnp.issubdtype(v.dtype, jnp.integer) for v in labels):
+        raise ValueError("how: the surrogate is of logits and integer classes; y holds none")
+    plan = Descent(model, task, how, chunk, surrogate if how.surrogate else None)
+    found = descend(plan, packed, Fixed(start, labels, stop))
+    losses = losses_of(plan, packed, found, labels)
+    words = np.where(losses <= stop, "below delta", "budget spent")
+    return Synthesised(found, losses, np.where(np.isfinite(losses), words, "not finite"))
+
+
+def surrogate(logits: Any, y: Any) -> Any:
+    """−½ z_y √max(0.1, z_y / ‖z‖): what feature visualisation lowers."""
+    z = jnp.take_along_axis(logits, y[:, None], 1)[:, 0]
+    cosine = z / jnp.linalg.norm(logits, axis=1)
+    return -0.5 * z * jnp.sqrt(jnp.maximum(cosine, 0.1))
+
+
+__all__ = ["Synthesis", "Synthesised", "synthesise"]
