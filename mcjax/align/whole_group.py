@@ -28,11 +28,14 @@ from .descent import MAX_SWEEPS
 from .element_descent import ElementDescent
 from .matching import Matching
 from .parameters import Arrays, move
+from .tangent import tangent_step
 
 SYMMETRIES = ("permutation", "full")
 # Enough for two networks of one orbit to differ by what keeps lengths alone.
 _ROUNDS, _STILL = 40, 1e-5
 _FITS, _TURNS = 100, 20
+# Of all scales and matrices at once: each squares what is left, relative to the networks.
+_STEPS = 10
 # Networks no farther apart are compared in float64, to the end.
 _NEAR = 1e-2
 _GAIN = 1e-4
@@ -195,6 +198,8 @@ class _Fit:
                 stay = self.network.identity_permutations()
                 step = Action._of(self.network, {**stay, **descent.found}, descent.elements)
                 self._take(step)
+            if near:
+                self._together()
             reached = distance(self.a, self.current)
             if not reached < value:
                 self.current, self.action = saved
@@ -207,6 +212,22 @@ class _Fit:
     def _take(self, step: Action) -> None:
         self.current = applied(step, self.current)
         self.action = step @ self.action
+
+    def _together(self) -> None:
+        """All scales and matrices at once, as long as that leads nearer."""
+        value = distance(self.a, self.current)
+        for _ in range(_STEPS):
+            step = tangent_step(self.network, self.a, self.current)
+            if not step:
+                return
+            action = Action._of(self.network, self.network.identity_permutations(), step)
+            moved = applied(action, self.current)
+            reached = distance(self.a, moved)
+            if reached < value:
+                self.current, self.action = moved, action @ self.action
+            if not reached < (1 - _GAIN) * value:
+                return
+            value = reached
 
     def _scale(self) -> None:
         """Every scaling in turn, each its best."""
