@@ -36,7 +36,7 @@ def tangent_step(network: Network, a: Arrays, b: Arrays) -> dict[Key, np.ndarray
     """
     from scipy.sparse.linalg import LinearOperator, lsmr
 
-    tangent = _Tangent(network, b)
+    tangent = Tangent(network, b)
     if not tangent.keys:
         return {}
     size = sum(v.size for v in b if v is not None)
@@ -49,7 +49,7 @@ def tangent_step(network: Network, a: Arrays, b: Arrays) -> dict[Key, np.ndarray
     return tangent.elements(x * min(1.0, _LARGEST / max(largest, _LARGEST)))
 
 
-class _Tangent:
+class Tangent:
     """X ↦ X θ_B, linear, and what is transposed to it.
 
     - `keys`: the factors that curves of actions move; `size`: numbers of all their X together
@@ -156,4 +156,4 @@ def _flat(leaves: Sequence[Any]) -> np.ndarray:
     return np.concatenate(found) if found else np.zeros(0)
 
 
-__all__ = ["tangent_step"]
+__all__ = ["Tangent", "tangent_step"]
