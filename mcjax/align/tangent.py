@@ -17,8 +17,8 @@ from ..network.network import Network
 from ..network.stands import Stand, grams, inner_products, stands
 from .parameters import Arrays
 
-# Of the equations of a step, which are solved again at the next one.
-_TOLERANCE, _ITERATIONS = 1e-8, 400
+# Of the equations of a step: what they leave is part of the next one.
+_TOLERANCE, _ITERATIONS = 1e-6, 100
 # No entry of a logarithm of a step is larger.
 _LARGEST = 0.5
 
