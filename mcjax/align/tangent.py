@@ -40,7 +40,8 @@ def tangent_step(network: Network, a: Arrays, b: Arrays) -> dict[Key, np.ndarray
     if not tangent.keys:
         return {}
     size = sum(v.size for v in b if v is not None)
-    operator: Any = LinearOperator(
+    operator: Any = LinearOperator
+    operator = operator(
         (size, tangent.size), matvec=tangent.forward, rmatvec=tangent.adjoint, dtype=np.float64
     )
     difference = [None if x is None else x - y for x, y in zip(a, b, strict=True)]
