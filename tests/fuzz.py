@@ -1,8 +1,9 @@
 """Fuzz the tracer: `python -m tests.fuzz 5000` traces random programs and runs each found group.
 
-Every group, alone and jointly, must leave the outputs unchanged in float64. Where they change, a
-program that decides by rounding (a threshold at a sum that vanishes) is told apart by its outputs
-under parameters that differ by 10⁻¹³: it says nothing about the groups, and is counted.
+Every group, alone and jointly, must leave the outputs unchanged in float64, its units permuted, and
+moved by random elements of its other factors. Where they change, a program that decides by rounding
+(a threshold at a sum that vanishes) is told apart by its outputs under parameters that differ by
+10⁻¹³: it says nothing about the groups, and is counted.
 
 With `--planted` the programs are compositions of idioms whose symmetries are known
 (`programs/planted.py`): how many groups have all of them is counted, and a factor that changes the
@@ -12,6 +13,7 @@ outputs (which `trace` finds by running random elements in float64) is a failure
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import warnings
 from collections.abc import Callable
@@ -22,6 +24,10 @@ import jax
 import numpy as np
 
 import mcjax
+from mcjax.network.elements import Key, apply, factors
+from mcjax.network.symmetry.act import random_element
+from mcjax.network.symmetry.factors import Factor
+from mcjax.symmetry.matrices import CONDITION
 
 from .programs import Builder
 from .programs.planted import planted
@@ -37,25 +43,37 @@ _TOLERANCE = 1e-7
 ROUNDING = "decides by rounding"
 
 
-def wrong_groups(seed: int, steps: int = 9) -> tuple[int, str | None]:
-    """(number of groups found, what is wrong with them)."""
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How many groups were found, how many factors beside permutations, and what is wrong."""
+
+    groups: int = 0
+    factors: int = 0
+    wrong: str | None = None
+
+
+def outcome_of(seed: int, steps: int = 9) -> Outcome:
+    """A random program traced, and what was found run."""
     with jax.enable_x64(True):
         builder = Builder(seed, steps)
         apply_fn = builder.function()
         params = [jax.numpy.asarray(p) for p in builder.params]
         inputs = [jax.numpy.asarray(v) for v in builder.inputs]
         if not params:
-            return 0, None
+            return Outcome()
         network = mcjax.trace(apply_fn, params, inputs, check=False)
         if not network.groups:
-            return 0, None
+            return Outcome()
         run = _compiled(apply_fn, params, inputs)
         if run is None:
-            return 0, None
-        wrong = _changes(network, run, params, np.random.default_rng(seed))
+            return Outcome()
+        every = [(key, f) for g in network.groups.values() for key, f in factors(g)]
+        rng = np.random.default_rng(seed)
+        wrong = _changes(network, run, params, rng) or _moved(network, run, params, every, rng)
         if wrong and _rounding_decides(run, params):
             wrong = ROUNDING
-        return len(network.groups), wrong and f"{wrong}\n{network.explain()}"
+        said = wrong and f"{wrong}\n{network.explain()}"
+        return Outcome(len(network.groups), len(every), said)
 
 
 def _compiled(apply_fn: Callable, params: list, inputs: list) -> Callable | None:
@@ -79,6 +97,21 @@ def _changes(network: mcjax.Network, run: Callable, params: list, rng) -> str | 
     return None
 
 
+def _moved(
+    network: mcjax.Network, run: Callable, params: list, every: list[tuple[Key, Factor]], rng
+) -> str | None:
+    """The factors, all together or one by one, of which random elements change the outputs."""
+    expected = run(params)
+    for chosen in [every, *([one] for one in every)] if every else []:
+        elements = {
+            key: random_element(f.kind, network.groups[key[0]].shape, rng) for key, f in chosen
+        }
+        allowed = CONDITION if any(f.kind == "general linear" for _, f in chosen) else 1
+        if not _same(expected, run(apply(network, elements, params)), allowed):
+            return str([(name, f.kind) for (name, _), f in chosen])
+    return None
+
+
 def _permutation(shape: tuple[int, ...], rng) -> np.ndarray:
     """Never the identity; inside an outer axis never the same for all of its indices."""
     identity = np.broadcast_to(np.arange(shape[-1]), shape)
@@ -89,11 +122,12 @@ def _permutation(shape: tuple[int, ...], rng) -> np.ndarray:
             return drawn
 
 
-def _same(expected: list[np.ndarray], actual: list[np.ndarray]) -> bool:
+def _same(expected: list[np.ndarray], actual: list[np.ndarray], allowed: float = 1) -> bool:
+    rounding = allowed * _TOLERANCE
     for y, z in zip(expected, actual, strict=True):
         finite = np.isfinite(y)
         scale = 1 + (np.abs(y[finite]).max() if finite.any() else 0)
-        if not np.allclose(y, z, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=True):
+        if not np.allclose(y, z, rtol=rounding, atol=rounding * scale, equal_nan=True):
             return False
     return True
 
@@ -107,24 +141,25 @@ def _rounding_decides(run: Callable, params: list[Any]) -> bool:
 
 
 def main(count: int, first: int, steps: int) -> int:
-    failures, groups, rounding = [], 0, 0
+    failures, groups, found, rounding = [], 0, 0, 0
     for seed in range(first, first + count):
         try:
-            n, wrong = wrong_groups(seed, steps)
+            outcome = outcome_of(seed, steps)
         except Exception as error:  # a crash of the tracer is a finding too
-            n, wrong = 0, f"{type(error).__name__}: {error}"
-        groups += n
-        if wrong and wrong.startswith(ROUNDING):
+            outcome = Outcome(wrong=f"{type(error).__name__}: {error}")
+        groups, found = groups + outcome.groups, found + outcome.factors
+        if outcome.wrong and outcome.wrong.startswith(ROUNDING):
             rounding += 1
             print(f"seed {seed}: {ROUNDING}", flush=True)
-        elif wrong:
+        elif outcome.wrong:
             failures.append(seed)
-            print(f"seed {seed}: {wrong}", flush=True)
+            print(f"seed {seed}: {outcome.wrong}", flush=True)
         done = seed + 1 - first
         if done % 250 == 0 or done == count:
             print(
-                f"{done} programs of {steps} steps from {first}: {groups} groups, "
-                f"{len(failures)} wrong or crashed, {rounding} decided by rounding",
+                f"{done} programs of {steps} steps from {first}: {groups} groups, {found} factors "
+                f"beside permutations, {len(failures)} wrong or crashed, {rounding} decided by "
+                "rounding",
                 flush=True,
             )
             jax.clear_caches()

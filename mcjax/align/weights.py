@@ -57,7 +57,8 @@ def match_weights(
     each pair. Where so far too little is known of a residual stream to tell a rotation, what is
     known is passed on by W Wᵀ of weights whose other units are not matched yet. Last, scales (the
     best positive root of their stationarity polynomial) and invertible matrices (Gauss–Newton)
-    are fitted to A as it was given, in turns with all others.
+    are fitted to A as it was given, in turns with all others; where the networks have come near,
+    all scales and matrices at once (Gauss–Newton on the group).
 
     **Arguments:**
     - `a`, `b`: parameters of the traced structure

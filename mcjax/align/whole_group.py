@@ -18,7 +18,7 @@ from ..network.balance import balanced
 from ..network.blocks import plan
 from ..network.elements import Key, apply_to, by_kind, factor_of, factors
 from ..network.network import Network
-from ..network.scalings import Scalings
+from ..network.scalings import Scalings, squares
 from ..network.stands import stands, twice
 from ..symmetry.fitting import nearest_invertible, nearest_scale
 from ..symmetry.matrices import nearest_orthogonal
@@ -28,16 +28,19 @@ from .descent import MAX_SWEEPS
 from .element_descent import ElementDescent
 from .matching import Matching
 from .parameters import Arrays, move
+from .tangent import tangent_step
 
 SYMMETRIES = ("permutation", "full")
 # Enough for two networks of one orbit to differ by what keeps lengths alone.
-_ROUNDS, _STILL = 40, 1e-5
+_ROUNDS, _STILL = 40, 1e-4
 _FITS, _TURNS = 100, 20
+# Of all scales and matrices at once: each squares what is left, relative to the networks.
+_STEPS = 10
 # Networks no farther apart are compared in float64, to the end.
 _NEAR = 1e-2
 _GAIN = 1e-4
-# Of one matrix: below what ends the rounds.
-_LAST = 1e-8
+# Gains of one matrix, near and far: below what ends the rounds.
+_LAST, _FAR = 1e-8, 1e-5
 # A distance so much smaller than the networks is rounding.
 _ROUNDING = 1e-12
 
@@ -182,7 +185,8 @@ class _Fit:
         for i in range(_FITS):
             saved = self.current, self.action
             self._scale()
-            self._mix()
+            # What is left of two networks is known no better than to what ends the rounds.
+            self._mix(_LAST if value <= _NEAR * size else _FAR)
             reached = distance(self.a, self.current)
             near = reached <= _NEAR * size
             if not near and value - reached <= _GAIN * value:
@@ -195,6 +199,8 @@ class _Fit:
                 stay = self.network.identity_permutations()
                 step = Action._of(self.network, {**stay, **descent.found}, descent.elements)
                 self._take(step)
+            if near:
+                self._together()
             reached = distance(self.a, self.current)
             if not reached < value:
                 self.current, self.action = saved
@@ -208,14 +214,30 @@ class _Fit:
         self.current = applied(step, self.current)
         self.action = step @ self.action
 
+    def _together(self) -> None:
+        """All scales and matrices at once, as long as that leads nearer."""
+        value = distance(self.a, self.current)
+        for _ in range(_STEPS):
+            step = tangent_step(self.network, self.a, self.current)
+            if not step:
+                return
+            action = Action._of(self.network, self.network.identity_permutations(), step)
+            moved = applied(action, self.current)
+            reached = distance(self.a, moved)
+            if reached < value:
+                self.current, self.action = moved, action @ self.action
+            if not reached < (1 - _GAIN) * value:
+                return
+            value = reached
+
     def _scale(self) -> None:
         """Every scaling in turn, each its best."""
         if not self.scalings:
             return
         network, keys = self.network, self.scalings
         a, b = self.a, self.current
-        lengths = Scalings(network, keys, lambda i: np.abs(b[i]) ** 2, 2)
-        products = Scalings(network, keys, lambda i: np.real(a[i] * np.conj(b[i])), 1)
+        lengths = Scalings(network, keys, lambda i: squares(b[i]), 2)
+        products = Scalings(network, keys, lambda i: a[i] * b[i], 1)
         found = {k: np.ones(network.groups[k[0]].shape) for k in keys}
         for _ in range(_TURNS):
             off = 0.0
@@ -231,21 +253,21 @@ class _Fit:
                 break
         self._take(Action._of(network, network.identity_permutations(), found))
 
-    def _mix(self) -> None:
+    def _mix(self, gain: float) -> None:
         """Every invertible matrix in turn, each a local optimum."""
-        network = self.network
+        network, leaves, found = self.network, self.current, {}
         for key in self.matrices:
             group = network.groups[key[0]]
             aw, ar, bw, br = (
-                _rows(network, key, leaves, exponent)
-                for leaves in (self.a, self.current)
-                for exponent in (1, -1)
+                _rows(network, key, of, exponent) for of in (self.a, leaves) for exponent in (1, -1)
             )
             with one_if_small(group.size):
-                g = nearest_invertible(aw, bw, ar, br, gain=_LAST)
+                g = nearest_invertible(aw, bw, ar, br, gain=gain)
             if np.abs(g - np.eye(group.size)).max(initial=0) > 0:
-                stay = network.identity_permutations()
-                self._take(Action._of(network, stay, {key: g}))
+                leaves, found[key] = apply_to(network, {key: g}, leaves), g
+        if found:
+            step = Action._of(network, network.identity_permutations(), found)
+            self.current, self.action = leaves, step @ self.action
 
 
 def _rows(network: Network, key: Key, leaves: Sequence[Any], exponent: int) -> np.ndarray:

@@ -48,7 +48,7 @@ class Ensemble:
         What the networks share is computed once. Works under jit.
         """
         model = Model.of(self.apply_fn, self.networks[0], x)
-        once, _ = shared_values(model.program, model.n_leaves, (), self.shared)
+        once = shared_values(model.program, model.n_leaves, (), self.shared).fixed
         data, given = jax.tree.leaves(x), {}
         if once is not None:
             leaves = jax.tree.leaves(self.networks[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
@@ -21,6 +21,7 @@ from .._types import Params
 from ..symmetry.permutation import compose, invert
 from . import elements as of_elements
 from .elements import Elements
+from .images import Mover, movers
 from .nearest import nearest_elements
 from .network import Network
 from .subgroups import inverse_powers, logarithms, powers, split
@@ -353,6 +354,15 @@ class ActionLogarithm:
         """(Packed) parameters moved by `power(t)`: only exponentials and products."""
         given = powers(self.logarithms, t), params, inverse_powers(self.logarithms, t)
         return of_elements.apply(self.network, *given)
+
+    def movers(self) -> dict[int, Mover]:
+        """Number of a leaf → how it is moved, for all leaves that are."""
+        return movers(self.network, self.logarithms)
+
+    def moved(self, t: Any, mover: Mover, value: Any, dims: Sequence[int]) -> Any:
+        """A value moved by `power(t)` as a leaf is, whose axes are its dimensions `dims`."""
+        elements = powers(self.logarithms, t), inverse_powers(self.logarithms, t)
+        return mover(*elements, value, dims)
 
 
 __all__ = ["Action", "ActionLogarithm"]

@@ -11,7 +11,7 @@ from .._threads import one_if_small
 from ..symmetry.balancing import balancing_matrix, balancing_scale
 from .elements import Key, apply_to, factors, multiplied
 from .network import Network
-from .scalings import Scalings
+from .scalings import Scalings, squares
 from .stands import grams, twice
 
 ROUNDS = 200
@@ -76,7 +76,7 @@ def _scaled(
     network: Network, keys: Sequence[Key], leaves: Sequence[Any], rounds: int, still: float
 ) -> tuple[dict[Key, np.ndarray], float]:
     """(elements of the scalings, the greatest |log c| of the first round)."""
-    tables = Scalings(network, keys, lambda i: np.abs(leaves[i]) ** 2, 2)
+    tables = Scalings(network, keys, lambda i: squares(leaves[i]), 2)
     logs = {k: np.zeros(network.groups[k[0]].shape) for k in keys}
     longer = {k: 0.5 if twice(network, k) else _RELAXATION for k in keys}
     first = 0.0

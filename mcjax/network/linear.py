@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import jax.numpy as jnp
 
+from .carried import Carried, carried
 from .program import Equation, Operand, Program, used
 
 _LINEAR_UNARY = {
@@ -16,6 +18,8 @@ _LINEAR_UNARY = {
 }  # fmt: skip
 _SUMS = {"add", "sub", "add_any"}
 _CONTRACTIONS = {"dot_general", "conv_general_dilated"}
+# What a value is: "fixed", "linear", "other", or what carries a leaf that is moved.
+Kind = str | Carried
 # Multiply-adds per element below which recombining points costs as much as it saves.
 _WORTHWHILE = 32
 
@@ -28,24 +32,44 @@ class Part:
     frontier: tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """What the points of a path have in common on the same data; None where nothing is worth it.
+
+    - `fixed`: the values that do not depend on t
+    - `linear`: those for which value(t) = Σ_k c_k(t) value(θ_k)
+    - `moved`: those for which value(t) = ρ(t) value(θ), and what of which leaf they carry
+    """
+
+    fixed: Part | None
+    linear: Part | None
+    moved: Part | None
+    carried: Mapping[int, Carried]
+
+
 def shared_values(
-    program: Program, n_leaves: int, linear: Collection[int], fixed: Collection[int]
-) -> tuple[Part | None, Part | None]:
+    program: Program,
+    n_leaves: int,
+    linear: Collection[int],
+    fixed: Collection[int],
+    moved: Mapping[int, tuple[Sequence[int], float]] = MappingProxyType({}),
+) -> Parts:
     """What the points of a path have in common on the same data.
 
     **Arguments:**
     - `linear`: numbers of the leaves that combine fixed points, θ(t) = Σ_k c_k(t) θ_k
     - `fixed`: numbers of the leaves that do not depend on t
-
-    **Returns:** (the values that do not depend on t, the values linear in the `linear` leaves,
-    for which value(t) = Σ_k c_k(t) value(θ_k)); None where nothing is worth it.
+    - `moved`: number of a leaf that is ρ(t) θ with a linear map ρ(t) of some of its axes → (these
+      axes, multiply-adds of ρ(t) for each entry)
     """
-    kinds: dict[int, str] = {}  # "fixed", "linear", "other"
+    kinds: dict[int, Kind] = {}
     work: dict[int, float] = {}  # multiply-adds behind a value
     for i, value in enumerate(program.inputs):
         inexact = jnp.issubdtype(program.avals[value].dtype, jnp.inexact)
         if i >= n_leaves or i in fixed:
             kinds[value] = "fixed"
+        elif i in moved and inexact:
+            kinds[value] = Carried(i, tuple(moved[i][0]))
         else:
             kinds[value] = "linear" if i in linear and inexact else "other"
     for equation in program.equations:
@@ -55,35 +79,51 @@ def shared_values(
             if kind != "other" and flops:
                 work[value] = flops
 
-    def part(kind: str) -> Part | None:
+    def part(kind: str | type[Carried]) -> Part | None:
+        def of(value: int) -> bool:
+            found = kinds[value]
+            return isinstance(found, Carried) if kind is Carried else found == kind
+
         read = [
             o
             for equation in program.equations
-            if any(kinds[v] != kind for v in equation.outputs)
+            if not all(of(v) for v in equation.outputs)
             for o in equation.inputs
         ]
         frontier = tuple(
             v
             for v in dict.fromkeys([*read, *program.outputs])
-            if isinstance(v, int)
-            and kinds[v] == kind
-            and work.get(v, 0.0) >= _WORTHWHILE * max(1, math.prod(program.shape(v)))
+            if isinstance(v, int) and of(v) and pays(v)
         )
         if not frontier:
             return None
         equations = used(program.equations, frontier)
         return Part(dataclasses.replace(program, outputs=frontier, equations=equations), frontier)
 
-    return part("fixed"), part("linear")
+    def pays(value: int) -> bool:
+        found = kinds[value]
+        again = moved[found.leaf][1] if isinstance(found, Carried) else 0.0
+        entries = max(1, math.prod(program.shape(value)))
+        return work.get(value, 0.0) >= (_WORTHWHILE + again) * entries
+
+    held = {v: k for v, k in kinds.items() if isinstance(k, Carried)}
+    return Parts(part("fixed"), part("linear"), part(Carried), held)
 
 
 def _classify(
-    program: Program, equation: Equation, kinds: dict[int, str], work: dict[int, float]
-) -> tuple[str, float]:
-    def kind_of(operand: Operand) -> str:
+    program: Program, equation: Equation, kinds: dict[int, Kind], work: dict[int, float]
+) -> tuple[Kind, float]:
+    def kind_of(operand: Operand) -> Kind:
         return kinds[operand] if isinstance(operand, int) else "fixed"
 
     inputs = [kind_of(o) for o in equation.inputs]
+    if any(isinstance(k, Carried) for k in inputs):
+        found = carried(program, equation, inputs)
+        if found is None:
+            return "other", 0.0
+        contracts = equation.name in _CONTRACTIONS
+        flops = sum(work.get(o, 0.0) for o in equation.inputs if isinstance(o, int))
+        return found, flops + (multiply_adds(program, equation) if contracts else 0.0)
     linear = [o for o, k in zip(equation.inputs, inputs, strict=True) if k == "linear"]
     if "other" in inputs:
         return "other", 0.0

@@ -16,10 +16,43 @@ from .stands import Stand, stands
 
 @dataclasses.dataclass
 class _Table:
-    """Sums of a block, over dimensions along which no scaling differs, and where these stand."""
+    """Sums of a block, over dimensions along which no scaling differs, and what scales it."""
 
     sums: np.ndarray
-    uses: list[tuple[Key, Stand, Any]]  # with the exponents, broadcast against the sums
+    uses: list[tuple[Key, _Use]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Use:
+    """A factor on a table: its units there, in the order of the block, and as the group has them.
+
+    - `own`: dimensions of the outer units and the units; `index`: where they are in the group
+    - `exponents`: broadcast against the sums; `powers`: those that there are, but 0
+    """
+
+    own: tuple[int, ...]
+    index: tuple[slice, ...]
+    exponents: Any
+    powers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, stand: Stand, exponents: Any) -> _Use:
+        powers = tuple(k for k in np.unique(exponents).tolist() if k)
+        return cls((*stand.layout.fixed, *stand.layout.units), stand.index, exponents, powers)
+
+    def seen(self, sums: np.ndarray, k: int, shape: tuple[int, ...]) -> np.ndarray:
+        """The sums over each unit's entries of exponent k, of a shape of the group's axes."""
+        chosen = sums if np.ndim(self.exponents) == 0 else np.where(self.exponents == k, sums, 0)
+        away = tuple(d for d in range(sums.ndim) if d not in self.own)
+        places = [sorted(self.own).index(d) for d in self.own]
+        return chosen.sum(away).transpose(places).reshape(shape)
+
+    def spread(self, c: np.ndarray, ndim: int) -> np.ndarray:
+        """An element, broadcast against the sums."""
+        own, sizes = c[self.index], [1] * ndim
+        for d, n in zip(self.own, own.shape, strict=True):
+            sizes[d] = n
+        return own.transpose(sorted(range(own.ndim), key=self.own.__getitem__)).reshape(sizes)
 
 
 class Scalings:
@@ -43,41 +76,27 @@ class Scalings:
         leaves: dict[int, list[Any]] = {}
         for leaf in dict.fromkeys(leaf for leaf, _ in places):
             leaves[leaf] = cut(quantity(leaf), plan(network.leaf_axes[leaf])[0])
-        self.of: dict[Key, list[tuple[_Table, Stand, Any]]] = {k: [] for k in keys}
+        self.of: dict[Key, list[tuple[_Table, _Use]]] = {k: [] for k in keys}
         for (leaf, block), uses in places.items():
             table = _table(leaves[leaf][block], uses)
-            for key, stand, exponents in table.uses:
-                self.of[key].append((table, stand, exponents))
+            for key, use in table.uses:
+                self.of[key].append((table, use))
 
     def sums(self, key: Key) -> dict[int, np.ndarray]:
         """Exponent → the sum over each unit's entries that have it, of `group.shape`."""
-        shape = self.network.groups[key[0]].shape
         found: dict[int, np.ndarray] = {}
-        for table, stand, exponents in self.of[key]:
-            own = (*stand.layout.fixed, *stand.layout.units)
-            away = tuple(d for d in range(table.sums.ndim) if d not in own)
-            order = np.argsort(np.argsort(own))
-            for k in np.unique(exponents).tolist():
-                if k:
-                    uniform = np.ndim(exponents) == 0
-                    chosen = table.sums if uniform else np.where(exponents == k, table.sums, 0)
-                    total = found.setdefault(k, np.zeros(shape))
-                    total[stand.index] += (
-                        chosen.sum(away).transpose(order).reshape(total[stand.index].shape)
-                    )
+        for table, use in self.of[key]:
+            for k in use.powers:
+                total = found.setdefault(k, np.zeros(self.network.groups[key[0]].shape))
+                here = total[use.index]
+                here += use.seen(table.sums, k, here.shape)
         return found
 
     def scale(self, key: Key, c: np.ndarray) -> None:
         """A factor's element applied."""
-        for table, stand, exponents in self.of[key]:
-            fixed, (i,) = stand.layout.fixed, stand.layout.units
-            own = c[stand.index]
-            order = (*fixed, i)
-            sizes = [1] * table.sums.ndim
-            for d, n in zip(order, own.shape, strict=True):
-                sizes[d] = n
-            own = own.transpose(np.argsort(order)).reshape(sizes)
-            table.sums = table.sums * own ** (self.degree * exponents)
+        for table, use in self.of[key]:
+            own = use.spread(c, table.sums.ndim)
+            table.sums = table.sums * own ** (self.degree * use.exponents)
 
 
 def _table(block: np.ndarray, uses: Sequence[tuple[Key, Stand]]) -> _Table:
@@ -93,9 +112,14 @@ def _table(block: np.ndarray, uses: Sequence[tuple[Key, Stand]]) -> _Table:
                     whole = first
             kept |= {d for d, n in enumerate(whole.shape) if n > 1}
             exponents = whole
-        found.append((key, stand, exponents))
+        found.append((key, _Use.of(stand, exponents)))
     away = tuple(d for d in range(block.ndim) if d not in kept)
     return _Table(np.asarray(np.sum(block, away, np.float64, keepdims=True)), found)
 
 
-__all__ = ["Scalings"]
+def squares(array: np.ndarray) -> np.ndarray:
+    """abs(x)² of every entry."""
+    return np.square(np.abs(array) if np.iscomplexobj(array) else array)
+
+
+__all__ = ["Scalings", "squares"]

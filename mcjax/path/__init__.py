@@ -7,6 +7,7 @@ from .orbit import Orbit
 from .points import Point, Points
 from .segments import Segments
 from .swaps import Swaps
+from .transformation import Transformation
 from .transported import Transported
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PolygonalChain",
     "Segments",
     "Swaps",
+    "Transformation",
     "Transported",
     "static",
     "time",

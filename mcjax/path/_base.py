@@ -17,6 +17,7 @@ from .._compiled import compiled
 from .._static import Static, pack, unpack
 from .._tree import linear_combination
 from .._types import Params
+from .transformation import Transformation
 
 _REAL = (jnp.floating, jnp.integer, jnp.bool_)
 # Arrays of a tree that a repr still names one by one.
@@ -102,7 +103,7 @@ class Family:
     - `at(c)`: the parameters at coordinates c
     - `linear()`: how they combine fixed points, where they do
 
-    and may tell the evaluator more: `fixed()`, `costly`, `pieces()`.
+    and may tell the evaluator more: `transformed()`, `fixed()`, `costly`, `pieces()`.
     """
 
     # Whether a point costs so much that a sweep should compute each once and keep it: a bool, or a
@@ -150,6 +151,10 @@ class Family:
 
     def linear(self) -> Combination | None:
         """How the points combine fixed ones linearly, or None."""
+        return None
+
+    def transformed(self) -> Transformation | None:
+        """Which leaves are linear maps of fixed ones, and which, or None."""
         return None
 
     def fixed(self) -> frozenset[int]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 from .. import _check_model
 from .._types import Params
 from ..network.action import Action, ActionLogarithm
 from ..network.network import Network
 from ._base import Path, ended, static, time
+from .transformation import Transformation
 
 
 class Orbit(Path):
@@ -59,6 +62,16 @@ class Orbit(Path):
     def at(self, t: Any) -> Params:
         t = time(t)
         return ended(t, self.start, self.curve.applied(t, self.start), self.end)
+
+    def transformed(self) -> Transformation:
+        found = self.curve.movers()
+        leaves = jax.tree.leaves(self.start)
+        return Transformation(
+            {i: leaves[i] for i in found},
+            {i: mover.axes for i, mover in found.items()},
+            {i: mover.cost for i, mover in found.items()},
+            lambda t, i, value, dims: self.curve.moved(time(t), found[i], value, dims),
+        )
 
     def mixture(self, coordinates: Any) -> None:
         """The points hold their own statistics, which move with the units."""

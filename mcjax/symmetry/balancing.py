@@ -40,6 +40,8 @@ def balancing_scale(squares: Mapping[int, Any]) -> np.ndarray:
         [0.5]
     """
     sums = {k: np.asarray(v, np.float64) for k, v in squares.items() if k}
+    if len(sums) == 2 and min(sums) < 0 < max(sums):
+        return _of_two(sums)
     u = np.zeros(np.shape(next(iter(sums.values()))) if sums else ())
     sides = [{k: v for k, v in sums.items() if k * sign > 0} for sign in (1, -1)]
     up, down = (sum((v > 0 for v in of.values()), np.zeros(u.shape, bool)) for of in sides)
@@ -52,6 +54,16 @@ def balancing_scale(squares: Mapping[int, Any]) -> np.ndarray:
         if np.abs(step).max(initial=0) <= _EXACT:
             break
     return np.exp(u)
+
+
+def _of_two(sums: Mapping[int, np.ndarray]) -> np.ndarray:
+    """`balancing_scale` of exponents k > 0 > −m: k s_k c²ᵏ = m s_m c⁻²ᵐ."""
+    (down, of_down), (up, of_up) = sorted(sums.items())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        more, less = np.log(up * of_up), np.log(-down * of_down)
+        both = (less - more) / (2 * (up - down))
+        one = np.where(of_up > 0, -more / (2 * up), np.where(of_down > 0, less / (2 * -down), 0.0))
+    return np.exp(np.where((of_up > 0) & (of_down > 0), both, one))
 
 
 def _log_side(side: Mapping[int, np.ndarray], u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ def check_path(path: Path, a: Any = None, b: Any = None, *, velocity: bool = Tru
     - exact at its ends, with their structure, shapes and dtypes everywhere
     - the same under `jit`, `vmap` and in a stack of paths, and as a pytree taken apart
     - a t outside [0, 1] or of several numbers is a `ValueError`; nothing can be set or deleted
-    - what it tells the evaluator (`linear`, `fixed`, `pieces`, `grid`) is true
+    - what it tells the evaluator (`linear`, `transformed`, `fixed`, `pieces`, `grid`) is true
     - `velocity(t)` is the derivative, by finite differences
 
     **Arguments:**
@@ -94,7 +94,7 @@ def _check_immutable(family: Family) -> None:
 
 
 def _check_what_it_tells(family: Family, coordinates: Any, points: list[Any], close: float) -> None:
-    """`linear`, `fixed` and `pieces` against the points themselves."""
+    """`linear`, `transformed`, `fixed` and `pieces` against the points themselves."""
     leaves = [jax.tree.leaves(pack(p)) for p in points]
     for i in family.fixed():
         same = all(np.array_equal(v[i], leaves[0][i]) for v in leaves)
@@ -106,6 +106,14 @@ def _check_what_it_tells(family: Family, coordinates: Any, points: list[Any], cl
             made = jax.tree.leaves(found.at(c))
             numbers = range(len(point)) if found.leaves is None else found.leaves
             require_same(made, [point[i] for i in numbers], "linear()", close)
+    changed = family.transformed()
+    for k, point in enumerate(leaves if changed is not None else ()):
+        assert changed is not None
+        c = jax.tree.map(lambda v, k=k: v[k], coordinates)
+        for i, v in changed.leaves.items():
+            made = changed.move(c, i, jnp.asarray(v), changed.axes[i])
+            # To the rounding of products of matrices: two of them, and their inverses.
+            require_same(made, point[i], f"transformed(): leaf {i}", 10 * close)
     seen: list[int] = []
     for which, piece, where in family.pieces(jax.tree.map(np.asarray, coordinates)):
         seen += map(int, which)

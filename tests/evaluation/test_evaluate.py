@@ -82,8 +82,9 @@ def test_first_layer_in_the_paths_basis_is_used():
     program = make_program(
         lambda *a: mlp(jax.tree.unflatten(treedef, a[:-1]), a[-1]), *leaves, data()[0]
     )
-    once, part = shared_values(program, len(leaves), range(len(leaves)), ())
-    assert once is None
+    parts = shared_values(program, len(leaves), range(len(leaves)), ())
+    part = parts.linear
+    assert parts.fixed is None
     (value,) = part.frontier
     assert program.shape(value) == (103, 12)
     names = [e.name for e in part.program.equations]
@@ -97,9 +98,10 @@ def test_shared_values_of_a_convolution_and_of_nothing():
 
     f = lambda w, x: jnp.tanh(jax.lax.conv(x, w, (1, 1), "SAME"))
     program = make_program(f, jnp.ones((4, 8, 3, 3)), jnp.ones((2, 8, 5, 5)))
-    assert program.shape(shared_values(program, 1, (0,), ())[1].frontier[0]) == (2, 4, 5, 5)
+    assert program.shape(shared_values(program, 1, (0,), ()).linear.frontier[0]) == (2, 4, 5, 5)
     program = make_program(lambda w, x: jnp.tanh(w * x), jnp.ones(3), jnp.ones((2, 3)))
-    assert shared_values(program, 1, (0,), ()) == (None, None)
+    parts = shared_values(program, 1, (0,), ())
+    assert (parts.fixed, parts.linear, parts.moved) == (None, None, None)
 
 
 def test_own_metrics_and_trees_as_inputs():
@@ -354,7 +356,8 @@ def test_what_a_leg_does_not_move_is_computed_once():
     a, b = ([jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes] for _ in range(2))
     x, y = jnp.asarray(rng.normal(size=(64, 40)), jnp.float32), jnp.arange(64) % 10
     program = make_program(lambda *v: deep(v[:3], v[3]), *a, x)
-    once, part = shared_values(program, 3, {2}, {0, 1})
+    parts = shared_values(program, 3, {2}, {0, 1})
+    once, part = parts.fixed, parts.linear
     assert [program.shape(v) for v in once.frontier] == [(64, 56)]
     assert [e.name for e in once.program.equations].count("dot_general") == 2
     assert [program.shape(v) for v in part.frontier] == [(64, 10)]

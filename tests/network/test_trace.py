@@ -10,7 +10,7 @@ import pytest
 
 import mcjax
 
-from ..fuzz import ROUNDING, wrong_groups
+from ..fuzz import ROUNDING, outcome_of
 
 
 def mlp(p, x):
@@ -33,18 +33,18 @@ X = jnp.asarray(np.random.default_rng(9).normal(size=(4, 3)), jnp.float32)
 @pytest.mark.parametrize(("first", "steps"), [(0, 9), (10_000, 9), (20_000, 14)])
 def test_fuzz(first, steps):
     """75 random programs: no group found is wrong (thousands are run by hand)."""
-    found = [wrong_groups(seed, steps) for seed in range(first, first + 25)]
-    assert [w for _, w in found if w and not w.startswith(ROUNDING)] == []
-    assert sum(n for n, _ in found) > 20  # and the tracer is not merely conservative
+    found = [outcome_of(seed, steps) for seed in range(first, first + 25)]
+    assert [o.wrong for o in found if o.wrong and not o.wrong.startswith(ROUNDING)] == []
+    assert sum(o.groups for o in found) > 20  # and the tracer is not merely conservative
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no unit group")
 @pytest.mark.parametrize(("first", "steps"), [(30_000, 14), (40_000, 20)])
 def test_fuzz_many(first, steps):
-    found = [wrong_groups(seed, steps) for seed in range(first, first + 1000)]
-    assert [w for _, w in found if w and not w.startswith(ROUNDING)] == []
-    assert sum(n for n, _ in found) > 1500
+    found = [outcome_of(seed, steps) for seed in range(first, first + 1000)]
+    assert [o.wrong for o in found if o.wrong and not o.wrong.startswith(ROUNDING)] == []
+    assert sum(o.groups for o in found) > 1500
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])

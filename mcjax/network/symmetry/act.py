@@ -83,8 +83,13 @@ def _scaled(group: Group, element: Any, power: Any, block: Any, dims: Block, i: 
     if np.ndim(power) == 0 and power == 0:
         return block
     wide = at_least_single(block.dtype)
-    c = own.transpose(by_place).reshape(sizes).astype(_real(wide))
-    return (block.astype(wide) * c**power).astype(block.dtype)
+    c = _as(own.transpose(by_place).reshape(sizes), _real(wide))
+    return _as(_as(block, wide) * c**power, block.dtype)
+
+
+def _as(array: Any, dtype: Any) -> Any:
+    """In another type; NumPy would copy what is of it already."""
+    return array if array.dtype == dtype else array.astype(dtype)
 
 
 def _real(dtype: Any) -> Any:
@@ -98,12 +103,12 @@ def _multiplied(
     fixed = followed(dims, i, group.outer)
     layout = Layout(np.shape(block), fixed, (i,))
     wide = at_least_single(block.dtype)
-    rows = layout.matrix(block).astype(wide)
+    rows = _as(layout.matrix(block), wide)
 
     def apply(matrix: Any) -> Any:
         own = _own(matrix, dims, fixed)
-        own = own.reshape(-1, *own.shape[-2:]).astype(_real(wide))
-        return layout.back((own @ rows).astype(block.dtype))
+        own = _as(own.reshape(-1, *own.shape[-2:]), _real(wide))
+        return layout.back(_as(own @ rows, block.dtype))
 
     if np.ndim(power) == 0:
         return block if power == 0 else apply(matrices[0 if power == 1 else 1])
