@@ -198,8 +198,10 @@ ROWS = (
     Row("activations-full", "Activation matching, whole group", by_activations_in_full, True),
     Row("learned-full", "Learned from weights, whole group", learned_full, True),
     Row(
-        "learned-activations-full", "Learned from activations, whole group",
-        learned_full_from_activations, True,
+        "learned-activations-full",
+        "Learned from activations, whole group",
+        learned_full_from_activations,
+        True,
     ),
     Row("bezier-full", "Bézier from the whole group", bezier_by_weights_in_full, True),
 )
