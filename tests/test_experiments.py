@@ -14,7 +14,7 @@ from experiments.anokhin2020 import architectures, figure5, figure7, table1, tab
 from experiments.ferbach2023 import dropout, rates, widths
 from experiments.ferbach2023 import figure2 as matchers
 from experiments.ferbach2023.correlation import Cells, concordant, rank_correlation
-from experiments.symmetry import gpt, vit
+from experiments.symmetry import diagnosis, gpt, vit
 from experiments.tatro2020 import figure1, figure2, figure3, figure4
 from experiments.tatro2020 import table1 as curves_table
 from experiments.tatro2020 import table2 as losses_table
@@ -131,6 +131,42 @@ def test_smoke_of_symmetry(options, tmp_path, capsys):
     ends = [found["segment"]["curve"]["loss"][i] for i in (0, -1)]
     for row in found.values():
         assert [row["curve"]["loss"][i] for i in (0, -1)] == pytest.approx(ends, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_smoke_of_the_diagnosis(tmp_path, capsys):
+    rows = ("full", "activations-full")
+    diagnosis.main(diagnosis.Diagnosis(smoke=True, out=tmp_path, rows=rows))
+    assert_files_said(capsys.readouterr().out, tmp_path)
+
+
+@pytest.mark.parametrize("shared_by_all", [True, False])
+def test_most_that_rotations_can(shared_by_all):
+    """Planted rotations are found; one for all places is as good where they are the same."""
+    rng = np.random.default_rng(0)
+    rotations = [np.linalg.qr(rng.normal(size=(5, 5)))[0] for _ in range(2)]
+    za = {place: rng.normal(size=(40, 5)) for place in "ab"}
+    zb = {p: za[p] @ rotations[0 if shared_by_all else i] for i, p in enumerate(za)}
+    found = diagnosis.most(za, zb)
+    assert list(found["one for each place"].values()) == pytest.approx([1, 1])
+    together = np.mean(list(found["one rotation"].values()))
+    assert together == pytest.approx(1) if shared_by_all else together < 0.95
+    as_they_are = np.mean([diagnosis.cosine(za[p], zb[p]) for p in za])
+    assert as_they_are < together + 1e-12
+
+
+def test_one_part_half_way():
+    leaves = ("Embed_0/embedding", "positions", "Block_0/LayerNorm_0/scale", "Block_0/Dense_1/bias")
+    names = [f"params/{leaf}" for leaf in leaves]
+    assert [diagnosis.part_of(n) for n in names] == [
+        "embedding", "embedding", "Block_0 attention", "Block_0 MLP"
+    ]  # fmt: skip
+    a = {"params": {"positions": np.zeros(2), "Dense_0": {"bias": np.zeros(2)}}}
+    b = {"params": {"positions": np.ones(2), "Dense_0": {"bias": np.full(2, 3.0)}}}
+    found = diagnosis.halfway(a, b)
+    moved = {k: [v["positions"][0], v["Dense_0"]["bias"][0]] for k, v in
+             ((k, v["params"]) for k, v in found.items())}  # fmt: skip
+    assert moved == {"embedding": [0.5, 0], "output": [0, 1.5]}
 
 
 def assert_files_said(shown, folder):

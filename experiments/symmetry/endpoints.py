@@ -86,6 +86,6 @@ def vit(run: Run, name: str, epochs: int, data_dir: Path | None) -> Problem:
         data, protocol = load(name, data_dir), AdamW(epochs, batch=64)
         model = ViT(7)
         if name == "cifar10":
-            data, model = data.standardised(*CIFAR10), ViT(8, width=96)
+            data, model = data.standardised(*CIFAR10), ViT(8)
     train, test = (data.x_train, data.y_train), (data.x_test, data.y_test)
     return Problem(f"vit-{name}", model, train, test, CLASSIFICATION, protocol)

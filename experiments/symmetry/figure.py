@@ -15,6 +15,7 @@ from mcjax.evaluation import Curve
 from mcjax.figures.curves import COLOURS
 
 from ..common import save_figure
+from .rows import ROWS
 
 # Barriers below this are drawn as this: axes are logarithmic.
 _LEAST = 1e-2
@@ -24,7 +25,7 @@ def draw(records: Sequence[dict[str, Any]], title: str, file: Path) -> None:
     """Left the loss along each path, right a bar a barrier; absorbed forms are dashed."""
     style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
                   "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True}  # fmt: skip
-    labels = list(dict.fromkeys(r["label"] for r in records))
+    labels = dict.fromkeys(row.label for row in ROWS)  # a way has one colour in every figure
     colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(12, 1.6 + 0.34 * max(len(records), 8)), layout="constrained")

@@ -15,8 +15,12 @@ class GPTOptions(Options):
     """Barriers between two small GPTs on the characters of Tiny Shakespeare."""
 
 
+def study_of(options: GPTOptions) -> Study:
+    return Study(options, endpoints.gpt(options, options.epochs or 8, options.data_dir))
+
+
 def main(options: GPTOptions) -> None:
-    Study(options, endpoints.gpt(options, options.epochs or 8, options.data_dir)).run()
+    study_of(options).run()
 
 
 if __name__ == "__main__":

@@ -59,6 +59,12 @@ class Pair:
         return match_weights(self.network, self.a, self.b, key=self.key, symmetry="full")
 
     @cached_property
+    def matched_by_activations_in_full(self) -> Matching:
+        """Activation matching over the whole group of each unit group."""
+        x = self.problem.train[0][:_SAMPLE]
+        return match_activations(self.network, self.a, self.b, x, symmetry="full")
+
+    @cached_property
     def absorbed(self) -> Pair:
         """The same functions, with scales and biases of normalisations in the weights beside."""
         network, a = self.network.absorbed(self.a)
@@ -96,6 +102,11 @@ def by_activations(pair: Pair) -> Found:
     sample = pair.problem.train[0][:_SAMPLE]
     found = match_activations(pair.network, pair.a, pair.b, sample)
     return Linear(pair.a, pair.permuted(found.permutations)), {"status": found.status}
+
+
+def by_activations_in_full(pair: Pair) -> Found:
+    found = pair.matched_by_activations_in_full
+    return Linear(pair.a, found.action(pair.network)(pair.b)), {"status": found.status}
 
 
 def by_weights(pair: Pair) -> Found:
@@ -141,6 +152,11 @@ def learned_full(pair: Pair) -> Found:
     return learned(pair, pair.network, start, "learned-full")
 
 
+def learned_full_from_activations(pair: Pair) -> Found:
+    start = pair.matched_by_activations_in_full.action(pair.network)
+    return learned(pair, pair.network, start, "learned-activations-full")
+
+
 def bezier(pair: Pair) -> Found:
     return pair.bezier(pair.b, "bezier")
 
@@ -179,6 +195,13 @@ ROWS = (
     Row("absorbed-weights", "Weight matching, permutations", by_weights, True),
     Row("absorbed-learned", "Learned permutations", learned_permutations, True),
     Row("full", "Weight matching, whole group", by_weights_in_full, True),
-    Row("learned-full", "Learned, whole group", learned_full, True),
+    Row("activations-full", "Activation matching, whole group", by_activations_in_full, True),
+    Row("learned-full", "Learned from weights, whole group", learned_full, True),
+    Row(
+        "learned-activations-full",
+        "Learned from activations, whole group",
+        learned_full_from_activations,
+        True,
+    ),
     Row("bezier-full", "Bézier from the whole group", bezier_by_weights_in_full, True),
 )

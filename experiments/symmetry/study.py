@@ -32,6 +32,8 @@ class Options(Run):
     """Epochs of the end points (default: what the committed results have)."""
     learning_epochs: int = 2
     """Epochs in which an alignment is learned."""
+    learning_rate: float = 1e-3
+    """Of an alignment's training, at its highest."""
     curve_epochs: int = 2
     """Epochs of a Bézier curve."""
     seeds: tuple[int, int] = (0, 1)
@@ -56,6 +58,7 @@ class Study:
         epochs = (1, 1) if options.small else (options.learning_epochs, options.curve_epochs)
         batch = problem.protocol.batch
         self.learning, self.curves = (AdamW(n, batch, weight_decay=0.0) for n in epochs)
+        self.learning = dataclasses.replace(self.learning, learning_rate=options.learning_rate)
         self.points = 5 if options.smoke else options.points
         self.test = tuple(v[: options.examples] for v in problem.test)
 
