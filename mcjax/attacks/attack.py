@@ -132,10 +132,10 @@ class Attack(abc.ABC):
         _check.finite(x, "x")
         packed, classes = _checked_model(model, params, x, y, require(task))
         targets = None if target is None else self._targets(target, np.asarray(y), classes)
-        key = jax.random.key(0) if key is None else _check.random_key(key)
+        draws = jax.random.key(0) if key is None else _check.random_key(key)
         plan = Plan(self, model, task, targets is not None)
         chunk = _check.positive(chunk, "chunk")
-        made = attacked(plan, packed, x, np.asarray(y), targets, key, chunk)
+        made = attacked(plan, packed, x, np.asarray(y), targets, draws, chunk)
         if not made.attacked.any():
             warnings.warn(
                 f"none of {len(made.x)} examples is classified right, so there is nothing to "
@@ -200,7 +200,8 @@ class Attack(abc.ABC):
 
     def _until_done(self, aim: Aim, state: Any) -> Any:
         def going(carry: Any) -> jax.Array:
-            return (carry[0] < self.length) & ~jnp.all(self.done(carry[1]))
+            done: Any = self.done(carry[1])
+            return (carry[0] < self.length) & ~jnp.all(done)
 
         def step(carry: Any) -> Any:
             return carry[0] + 1, self.advance(aim, carry[1])

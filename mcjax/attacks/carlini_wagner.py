@@ -31,7 +31,7 @@ class _Search:
     - `mean`, `square`: Adam's moments; `taken`: its steps in this round
     - `round`, `c`, `low`, `high`: of the binary search; `found`: whether in this round
     - `best`, `norm`: the nearest adversarial image so far and its squared distance
-    - `last`: the objective when it was last looked at
+    - `least`: the objective at its least in this round; `last`: what that was at the last look
     """
 
     origin: jax.Array
@@ -46,6 +46,7 @@ class _Search:
     found: jax.Array
     best: jax.Array
     norm: jax.Array
+    least: jax.Array
     last: jax.Array
 
 
@@ -66,8 +67,8 @@ class CarliniWagner(Attack):
     - `learning_rate`: of Adam, on w
     - `confidence`: κ ≥ 0, by how much the logits must differ
     - `c`: in the first round
-    - `stop_early`: end a round once the objective of an image has not fallen by 1e-4 of itself in a
-      tenth of the steps
+    - `stop_early`: end a round once the least objective of an image has not fallen by 1e-4 of
+      itself in a tenth of the steps
     - `bounds`, `mean`, `std`: as of every `Attack`
 
     **Raises:** `ValueError` for an option out of range, and as `Attack` does.
@@ -113,7 +114,7 @@ class CarliniWagner(Attack):
         count = jnp.zeros(len(images), jnp.int32)
         return _Search(
             origin, origin, nothing, nothing, count, count, self.c * one, 0 * one,
-            jnp.inf * one, one < 0, images, jnp.inf * one, jnp.inf * one,
+            jnp.inf * one, one < 0, images, *(jnp.inf * one for _ in range(3)),
         )  # fmt: skip
 
     def advance(self, aim: Aim, state: _Search) -> _Search:
@@ -123,9 +124,11 @@ class CarliniWagner(Attack):
         moved = self._moved_by_adam(state, gradient)
         over = moved.taken >= self.steps
         if self.stop_early:
+            least = jnp.minimum(state.least, objective)
             look = state.taken % math.ceil(self.steps / _LOOKS) == 0
-            over |= look & ~(objective <= _FALL * state.last)  # one that is not finite, too
-            moved = dataclasses.replace(moved, last=jnp.where(look, objective, state.last))
+            over |= look & ~(least <= _FALL * state.last)  # one that is not finite, too
+            last = jnp.where(look, least, state.last)
+            moved = dataclasses.replace(moved, least=least, last=last)
         return _where(self.done(state), state, _where(over, self._next_round(state), moved))
 
     def moved(self, state: _Search) -> jax.Array:
@@ -160,11 +163,11 @@ class CarliniWagner(Attack):
         low = jnp.where(state.found, state.low, state.c)
         high = jnp.where(state.found, state.c, state.high)
         more = jnp.minimum(10 * state.c, _GREATEST)
-        nothing = jnp.zeros_like(state.w)
+        nothing, never = jnp.zeros_like(state.w), jnp.full_like(state.last, jnp.inf)
         return _Search(
             state.origin, state.origin, nothing, nothing, 0 * state.taken, state.round + 1,
             jnp.where(jnp.isinf(high), more, (low + high) / 2), low, high,
-            jnp.zeros_like(state.found), state.best, state.norm, jnp.full_like(state.last, jnp.inf),
+            jnp.zeros_like(state.found), state.best, state.norm, never, never,
         )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check_model
-from .._compiled import compiled
+from .._compiled import compiled, remembered
+from .._inputs import type_of
 from .._loops import slow_in_loops
 from .._static import unpack
 from .._survivors import advance, filled, most
@@ -87,7 +88,8 @@ def _together(
     rows = filled(np.arange(len(x)))
     given = jnp.asarray(x)[rows], jnp.asarray(labels)[rows]
     state = compiled(_start, plan)(params, given, key, jnp.asarray(numbers)[rows])
-    in_loop = not slow_in_loops(partial(_advance, plan, 1), params, given, state)
+    leaves, structure = jax.tree.flatten((params, given, state))
+    in_loop = remembered(_runs_in_loops, plan, structure, tuple(map(type_of, leaves)))
 
     def step(state: Any, count: int) -> Any:
         given, state = state
@@ -106,6 +108,11 @@ def _together(
         block=attack.block if early else attack.length, part=_PART, least=_LEAST,
     )  # fmt: skip
     return found
+
+
+def _runs_in_loops(plan: Plan, structure: Any, types: tuple[jax.ShapeDtypeStruct, ...]) -> bool:
+    arguments = jax.tree.unflatten(structure, types)
+    return not slow_in_loops(partial(_advance, plan, 1), *arguments)
 
 
 def _start(plan: Plan, params: Params, given: Any, key: jax.Array, numbers: jax.Array) -> Any:
