@@ -158,7 +158,7 @@ def detect(
         >>> made = mcjax.inputs.detect(
         ...     mcjax.inputs.LossCurve(5), f, net, (x[200:], y[200:]), found)
         >>> made.pairs["FGSM"], 0 <= made.auc["FGSM"] <= 1
-        ((73, 18, 23), True)
+        ((108, 27, 34), True)
     """
     if not isinstance(feature, Feature):
         raise ValueError(f"feature must be one of mcjax.inputs, as LossCurve(), got {feature!r}")

@@ -123,10 +123,11 @@ def test_the_distance_to_a_plane():
     near = DeepFool(overshoot=0.1)(linear, params, x, y)
     assert near.success.all()
     np.testing.assert_allclose(near.l2, 1.1 * (distance + 1e-4), rtol=1e-3)
-    search = CarliniWagner(150, 6, c=0.1)(linear, params, x, y)
+    search = CarliniWagner(300, 6, 1e-3, c=0.1, stop_early=False)(linear, params, x, y)
     assert search.success.all()
     assert (search.l2 >= distance * (1 - 1e-3)).all()
-    np.testing.assert_allclose(search.l2, distance, rtol=0.05, atol=2e-4)
+    assert (search.l2 <= 1.05 * distance + 1e-3).all()
+    assert np.median(search.l2 / distance) < 1.02
 
 
 def test_confidence_is_a_margin_of_the_logits():
@@ -233,7 +234,8 @@ def test_an_attack_of_ones_own():
             return state
 
     made = Darker()(net, PARAMS, X, Y)
-    np.testing.assert_allclose(made.x[made.attacked], np.clip(X - 0.1, 0, 1)[made.attacked])
+    expected = np.clip(X - 0.1, 0, 1)[made.attacked]
+    np.testing.assert_allclose(made.x[made.attacked], expected, atol=1e-6)
     path = mcjax.path.Linear(PARAMS, jax.tree.map(lambda v: v + 0.1, PARAMS))
     curve = mcjax.evaluate(path, net, (X, Y), 3, attack=Darker())
     plain = mcjax.evaluate(path, net, (np.clip(X - 0.1, 0, 1), Y), 3)
