@@ -111,8 +111,8 @@ class LossCurve(Feature):
             missing = sorted(set(classes.tolist()) - set(templates))
             if missing:
                 raise ValueError(
-                    f"reference: it has no image that the network takes for class {missing[0]}, as "
-                    f"{int((classes == missing[0]).sum())} of {len(x)} inputs are taken"
+                    f"reference: it has no image of class {missing[0]}, which the network sees in "
+                    f"{int((classes == missing[0]).sum())} of {len(x)} inputs"
                 )
             to = np.stack([templates[c] for c in classes])
             curves = swept(plan, watched.params, x, to, (classes,), ts)[watched.task.loss]
@@ -135,15 +135,11 @@ class LossCurve(Feature):
 
 
 def templates_of(watched: Watched, x: Any, y: np.ndarray) -> dict[int, np.ndarray]:
-    """Class → the image of the lowest loss among those of the class that are classified right."""
-    logits = watched.logits(x)
-    losses = np.asarray(watched.task.losses(jnp.asarray(logits), jnp.asarray(y)))
-    right = logits.argmax(1) == y
-    found = {}
-    for c in np.unique(y[right]).tolist():
-        rows = np.flatnonzero(right & (y == c))
-        found[c] = np.asarray(x[rows[losses[rows].argmin()]])
-    return found
+    """Class → the image of the lowest loss among those of the class."""
+    own = dataclasses.replace(watched.task, read=None)  # logits have been read
+    losses = np.asarray(own.losses(jnp.asarray(watched.logits(x)), jnp.asarray(y)))
+    rows = {c: np.flatnonzero(y == c) for c in np.unique(y).tolist()}
+    return {c: np.asarray(x[of[losses[of].argmin()]]) for c, of in rows.items()}
 
 
 @dataclasses.dataclass(frozen=True)

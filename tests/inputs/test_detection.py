@@ -180,7 +180,7 @@ def test_mahalanobis_against_scipy():
         ({"attacked": {"FGSM": X}}, "must be an Attacked, got a ndarray"),
         ({"feature": "curve"}, "feature must be one of mcjax.inputs"),
         ({"reference": X}, "reference must be"),
-        ({"reference": (X[:5], Y[:5] * 0 + Y[0])}, "it has no image that the network takes for"),
+        ({"reference": (X[:5], Y[:5] * 0 + Y[0])}, "it has no image of class"),
         ({"feature": LayerSpectrum(), "model": net}, "model must be a mcjax.Network"),
         ({"feature": LocalDimension(), "reference": (X[:9], Y[:9])}, "9 inputs for 20 neighbours"),
     ],
