@@ -7,6 +7,8 @@ detector for all attacks and one for each (vrabel2024, Table 1, App. B.3 and B.4
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +84,25 @@ def rows(options: Table1) -> dict[str, Feature]:
 
 
 def attacked(net: Endpoint, options: Table1) -> dict[str, Attacked]:
-    """Test images attacked, by the attack's name."""
+    """Test images attacked, by the attack's name; what a run has done already is read again."""
     order = np.random.default_rng(options.seed).permutation(len(net.data.y_test))
     some = order[: options.images]
     x, y = np.asarray(net.data.x_test)[some], np.asarray(net.data.y_test)[some]
+    folder = options.working("vrabel2024", "table1") / "attacked"
     key, found = jax.random.key(options.seed), {}
     for name, attack in attacks(options).items():
-        found[name] = attack(net.apply, net.params, x, y, key=key)
+        of = hashlib.sha256(repr(attack).encode())
+        for part in (x, y, *jax.tree.leaves(net.params)):
+            of.update(np.asarray(part).tobytes())
+        file = folder / f"{name.replace('&', '')}-{options.seed}-{of.hexdigest()[:16]}.npz"
+        if file.exists():
+            with np.load(file) as kept:
+                found[name] = Attacked(clean=x, y=y, target=None, attack=attack, **kept)
+        else:
+            found[name] = made = attack(net.apply, net.params, x, y, key=key)
+            buffer, fields = io.BytesIO(), ("x", "status", "before", "predicted")
+            np.savez(buffer, **{k: getattr(made, k) for k in fields})
+            write(file, buffer.getvalue())
         print(f"{name}: {found[name].summary()}", flush=True)
     return found
 
@@ -108,7 +122,7 @@ def main(options: Table1) -> None:
                 feature, network, net.params, reference, found, jointly=jointly, key=key
             )
         print(f"{row}\n{made[row, True].summary()}", flush=True)
-    record = as_record(net, options, found, made)
+    record = as_record(net, options, found, made, len(reference[0]))
     write(folder / f"{name}.json", record)
     write(folder / f"{name}.md", as_markdown(record))
     draw(made["mode connectivity", True], folder / f"{name}.png")
@@ -117,12 +131,12 @@ def main(options: Table1) -> None:
 
 def as_record(
     net: Endpoint, options: Table1, found: dict[str, Attacked],
-    made: dict[tuple[str, bool], Detection],
+    made: dict[tuple[str, bool], Detection], reference: int,
 ) -> dict[str, Any]:  # fmt: skip
     """All numbers."""
     return {
         "data": net.name, "network": type(net.model).__name__, "accuracy": net.accuracy,
-        "images": len(next(iter(found.values())).x), "reference": options.reference,
+        "images": len(next(iter(found.values())).x), "reference": reference,
         "seed": options.seed,
         "attacks": {
             k: {
