@@ -62,8 +62,8 @@ def attacks(options: Table1) -> dict[str, Any]:
     return {
         "FGSM": FGSM(epsilon),
         "BIM": BIM(epsilon, epsilon / 5, 10),
-        "PGD": PGD(epsilon, epsilon / 30, 40),
-        "DeepFool": DeepFool(),
+        "PGD": PGD(epsilon, epsilon / 30, 10 if options.smoke else 40),
+        "DeepFool": DeepFool(candidates=3) if options.smoke else DeepFool(),
         "C&W": search,
     }
 

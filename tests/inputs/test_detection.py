@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +44,19 @@ def net(params, x):
 X = RNG.uniform(0, 1, (3 * N, SIDE, SIDE, 1)).astype(np.float32)
 Y = np.asarray(net(PARAMS, X)).argmax(1)
 REFERENCE = X[2 * N :], Y[2 * N :]
-ATTACKED = {
-    "FGSM": FGSM(0.2)(net, PARAMS, X[: 2 * N], Y[: 2 * N]),
-    "DeepFool": DeepFool(10)(net, PARAMS, X[: 2 * N], Y[: 2 * N]),
-}
-NETWORK = mcjax.trace(net, PARAMS, X[:2])
-WATCHED = Watched(NETWORK, PARAMS, CLASSIFICATION, 50)
+
+
+@functools.cache
+def attacked():
+    return {
+        "FGSM": FGSM(0.2)(net, PARAMS, X[: 2 * N], Y[: 2 * N]),
+        "DeepFool": DeepFool(10)(net, PARAMS, X[: 2 * N], Y[: 2 * N]),
+    }
+
+
+@functools.cache
+def watched():
+    return Watched(mcjax.trace(net, PARAMS, X[:2]), PARAMS, CLASSIFICATION, 50)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,23 +85,23 @@ class Planted(Feature):
 @pytest.mark.parametrize("jointly", [True, False])
 def test_planted_twins(jointly):
     """What is told is found; who only knows the image cannot tell it from its twin."""
-    found = detect(Planted(True), net, PARAMS, REFERENCE, ATTACKED, jointly=jointly)
+    found = detect(Planted(True), net, PARAMS, REFERENCE, attacked(), jointly=jointly)
     assert found.auc == {"FGSM": 1.0, "DeepFool": 1.0}
     assert found.accuracy == {"FGSM": 1.0, "DeepFool": 1.0}
-    blind = detect(Planted(False), net, PARAMS, REFERENCE, ATTACKED, jointly=jointly)
+    blind = detect(Planted(False), net, PARAMS, REFERENCE, attacked(), jointly=jointly)
     assert all(v == pytest.approx(0.5, abs=1e-9) for v in blind.auc.values())
 
 
 def test_an_image_and_its_twins_are_in_one_part():
-    parts = _parts(ATTACKED, jax.random.key(0))
-    with_twin = ATTACKED["FGSM"].success | ATTACKED["DeepFool"].success
+    parts = _parts(attacked(), jax.random.key(0))
+    with_twin = attacked()["FGSM"].success | attacked()["DeepFool"].success
     np.testing.assert_array_equal(parts >= 0, with_twin)
     total = with_twin.sum()
     assert (parts == 2).sum() == round(0.2 * total)
     assert (parts == 1).sum() == round(0.2 * (total - round(0.2 * total)))
-    found = detect(Planted(True), net, PARAMS, REFERENCE, ATTACKED)
+    found = detect(Planted(True), net, PARAMS, REFERENCE, attacked())
     for name, counts in found.pairs.items():
-        expected = [(ATTACKED[name].success & (parts == k)).sum() for k in range(3)]
+        expected = [(attacked()[name].success & (parts == k)).sum() for k in range(3)]
         assert list(counts) == expected
 
 
@@ -104,7 +112,7 @@ def test_area_by_enumeration():
 
 
 def test_area_under_the_drawn_curve():
-    found = detect(LossCurve(8), net, PARAMS, REFERENCE, ATTACKED)
+    found = detect(LossCurve(8), net, PARAMS, REFERENCE, attacked())
     for name, auc in found.auc.items():
         false, true = found.roc(name)
         assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
@@ -114,7 +122,7 @@ def test_area_under_the_drawn_curve():
 
 
 def test_loss_curves_against_numpy():
-    look = LossCurve(5).learn(WATCHED, *REFERENCE)
+    look = LossCurve(5).learn(watched(), *REFERENCE)
     logits = np.asarray(net(PARAMS, REFERENCE[0]), np.float64)
     losses = np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1)) + logits.max(1)
     losses -= logits[np.arange(N), REFERENCE[1]]
@@ -128,18 +136,18 @@ def test_loss_curves_against_numpy():
         expected.append(np.log(np.exp(z - z[:, k : k + 1]).sum(1)))
     own = -np.sort(-np.asarray(net(PARAMS, x)), 1)
     np.testing.assert_allclose(look(x), np.hstack([expected, own]), rtol=1e-3, atol=1e-4)
-    assert LossCurve(5, logits=False).learn(WATCHED, *REFERENCE)(x).shape == (4, 5)
+    assert LossCurve(5, logits=False).learn(watched(), *REFERENCE)(x).shape == (4, 5)
 
 
 def test_spectra_by_the_definition():
     x = X[:3]
     omega = np.exp(-2j * np.pi * np.outer(np.arange(SIDE), np.arange(SIDE)) / SIDE)
     transformed = np.einsum("ua,vb,nabc->nuvc", omega, omega, x.astype(np.float64))
-    found = InputSpectrum().learn(WATCHED, *REFERENCE)(x)
+    found = InputSpectrum().learn(watched(), *REFERENCE)(x)
     np.testing.assert_allclose(found, np.abs(transformed).reshape(3, -1), atol=1e-4)
-    layers = LayerSpectrum().learn(WATCHED, *REFERENCE)(x)
+    layers = LayerSpectrum().learn(watched(), *REFERENCE)(x)
     np.testing.assert_allclose(layers[:, : SIDE * SIDE], found, atol=1e-4)
-    phases = LayerSpectrum(phase=True).learn(WATCHED, *REFERENCE)(x)
+    phases = LayerSpectrum(phase=True).learn(watched(), *REFERENCE)(x)
     sure = np.abs(transformed).reshape(3, -1) > 0.1
     turned = np.exp(1j * phases[:, : SIDE * SIDE]) - np.exp(1j * np.angle(transformed)).reshape(
         3, -1
@@ -156,15 +164,17 @@ def test_local_dimension_of_planes():
     r = np.sort(np.linalg.norm(points[0] - points[1:], axis=1))[:20]
     expected = -1 / np.mean([np.log(v / r[-1]) for v in r])
     assert local_dimension(points[:1], points, 20)[0] == pytest.approx(expected)
-    found = LocalDimension(5, 50).learn(WATCHED, *REFERENCE)(X[:7])
+    found = LocalDimension(5, 50).learn(watched(), *REFERENCE)(X[:7])
     assert found.shape == (7, 2)
 
 
 def test_mahalanobis_against_scipy():
     from scipy.spatial.distance import mahalanobis
 
-    found = Mahalanobis().learn(WATCHED, *REFERENCE)(X[:6])
-    read = np.asarray(NETWORK.layer_inputs(PARAMS, REFERENCE[0])["k"], np.float64).mean((1, 2))
+    found = Mahalanobis().learn(watched(), *REFERENCE)(X[:6])
+    read = np.asarray(watched().model.layer_inputs(PARAMS, REFERENCE[0])["k"], np.float64).mean(
+        (1, 2)
+    )
     v = X[:6].astype(np.float64).mean((1, 2))
     means = [read[REFERENCE[1] == c].mean(0) for c in range(CLASSES)]
     around = read - np.stack(means)[REFERENCE[1]]
@@ -186,7 +196,7 @@ def test_mahalanobis_against_scipy():
     ],
 )
 def test_bad_input(change, message):
-    given = {"feature": LossCurve(4), "model": net, "reference": REFERENCE, "attacked": ATTACKED}
+    given = {"feature": LossCurve(4), "model": net, "reference": REFERENCE, "attacked": attacked()}
     given |= change
     with pytest.raises(ValueError, match=message):
         detect(given["feature"], given["model"], PARAMS, given["reference"], given["attacked"])
@@ -198,10 +208,10 @@ def test_no_adversarial_examples():
         detect(LossCurve(4), net, PARAMS, REFERENCE, {"weak": weak})
     other = FGSM(0.2)(net, PARAMS, X[N : 2 * N], Y[N : 2 * N])
     with pytest.raises(ValueError, match="is of other images"):
-        detect(LossCurve(4), net, PARAMS, REFERENCE, {"FGSM": ATTACKED["FGSM"], "other": other})
+        detect(LossCurve(4), net, PARAMS, REFERENCE, {"FGSM": attacked()["FGSM"], "other": other})
     with pytest.raises(ValueError, match="points must be 2 or more"):
         LossCurve(1)
     with pytest.raises(ValueError, match="neighbours must be 2 to 499"):
         LocalDimension(1)
     with pytest.raises(ValueError, match="a spectrum is of images"):
-        InputSpectrum().learn(WATCHED, jnp.ones((3, 4)), np.zeros(3, int))
+        InputSpectrum().learn(watched(), jnp.ones((3, 4)), np.zeros(3, int))
