@@ -24,6 +24,7 @@ from experiments.vrabel2024 import endpoints as inputs_endpoints
 from experiments.vrabel2024 import figure5 as statistics
 from experiments.vrabel2024 import figure9 as evolution
 from experiments.vrabel2024 import figure12 as examples
+from experiments.vrabel2024 import table1 as detection
 from experiments.vrabel2024.study import Pairs
 from experiments.zhao2025 import figure1 as components
 from experiments.zhao2025 import figure2 as segments
@@ -36,7 +37,7 @@ ZHAO = (components, segments, approximate, rescaled, traced, heads)
 TATRO = (figure1, figure2, figure3, figure4, curves_table, losses_table)
 # They share a network, trained in seconds.
 VRABEL = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "figure9", "figure12",
-          "figure_percolation")  # fmt: skip
+          "figure_percolation", "table1")  # fmt: skip
 
 
 # Rows of each kind; tests/methods has every method.
@@ -83,7 +84,7 @@ def test_smoke_of_zhao2025(module, shared, capsys):
 def test_smoke_of_vrabel2024(name, shared, capsys):
     module = importlib.import_module(f"experiments.vrabel2024.{name}")
     kinds = {"figure5": statistics.Figure5, "figure9": evolution.Figure9,
-             "figure12": examples.Figure12}  # fmt: skip
+             "figure12": examples.Figure12, "table1": detection.Table1}  # fmt: skip
     kind = kinds.get(name, inputs_endpoints.Options)
     module.main(kind(smoke=True, out=shared / "vrabel2024"))
     assert_files_said(capsys.readouterr().out, shared / "vrabel2024")

@@ -33,6 +33,7 @@ LEVELS = [
         "_loops",
         "_threads",
         "_compiled",
+        "_survivors",
         "_lazy",
         "_version",
         "_json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -14,7 +15,8 @@ import pytest
 import mcjax
 from mcjax.adjust import moments as adjust_moments
 from mcjax.align import cycle_consistent
-from mcjax.attacks import PGD
+from mcjax.attacks import PGD, CarliniWagner, DeepFool
+from mcjax.attacks.driver import Plan, _advance
 from mcjax.evaluation import Repaired, batch_norm, sweep
 from mcjax.network import moments
 from mcjax.path import Arc, Linear
@@ -85,6 +87,13 @@ def an_attack():
     return lambda p, x: attack.perturb(mlp, p, x, Y, key=jax.random.key(0)), (params(0), X)
 
 
+def a_step_of(attack):
+    """What the driver compiles: a block of steps."""
+    plan = Plan(dataclasses.replace(attack, bounds=(-9.0, 9.0)), mlp, CLASSIFICATION, False)
+    state = attack.init(plan.aim(params(0), X, Y), jax.random.key(0))
+    return partial(_advance, plan, 3), (params(0), (X, Y), state)
+
+
 def repair():
     return lambda path, t: path.at(t), (Repaired(PATH, NETWORK, X, chunk=10), TS[1])
 
@@ -104,6 +113,8 @@ CORES = {
     "weight adjustment": adjusting,
     "matching": matching,
     "attack": an_attack,
+    "attack: DeepFool": partial(a_step_of, DeepFool()),
+    "attack: Carlini and Wagner": partial(a_step_of, CarliniWagner(9, 3)),
     "repair": repair,
     "many: objective": partial(of_three, cycle_consistent._objective),
     "many: gradient": partial(of_three, cycle_consistent._gradient),

@@ -43,6 +43,7 @@ def main(arguments: Benchmarks) -> None:
         ("curves", "statistics-tiny-ten"), ("curves", "alignment"), ("imports", "all"),
         ("pairs", "barriers"), ("pairs", "matching"), ("pairs", "training"), ("pairs", "rates"),
         ("inputs", "curves"), ("inputs", "mlp"), ("inputs", "cnn"), ("inputs", "percolation"),
+        ("attacks", "mlp"), ("attacks", "cnn"),
     ]  # fmt: skip
     kind = jax.devices()[0].platform
     found, file = {}, arguments.out / f"{kind}.json"
@@ -76,6 +77,7 @@ def main(arguments: Benchmarks) -> None:
 def _rows(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
     parts = (
         _rows_of_sweeps, _rows_of_adjustment, _rows_of_curves, _rows_of_pairs, _rows_of_inputs,
+        _rows_of_attacks,
     )  # fmt: skip
     return [row for part in parts for row in part(found)]
 
@@ -205,6 +207,18 @@ def _rows_of_pairs(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
             f"{rates['seconds']:.0f} s", "≤ 300 s", "assignments by SciPy, one thread",
         ),
     ]  # fmt: skip
+
+
+def _rows_of_attacks(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
+    rows = []
+    for name, network in (("mlp", "MLP on digits"), ("cnn", "a CNN on MNIST")):
+        of = found[f"attacks {name}"]
+        for kind, attack, target in (("pgd", "PGD", "≥ 1×"), ("cw", "Carlini-Wagner", "≥ 2×")):
+            ratio = of.get(f"{kind}_ratio")
+            against = "foolbox is not installed" if ratio is None else f"{ratio:.1f}× foolbox"
+            label = f"{attack} of 500 images, {network}"
+            rows.append(_row(of, label, against, target, f"{of[kind]:.2f} s"))
+    return rows
 
 
 def _rows_of_inputs(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:

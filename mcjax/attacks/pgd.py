@@ -1,35 +1,123 @@
-"""Projected gradient descent in input space (Madry et al. 2017; tatro2020, Sec. 2.3 and 5)."""
+"""Steps along the sign of the loss's gradient, in a ball of the maximum norm."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import _check
-from .._inputs import length, unmark
-from .._types import ApplyFn, Params
-from ..tasks import CLASSIFICATION, Task
+from .aim import Aim
+from .attack import Attack
+
+
+class _AlongTheSign(Attack):
+    """x ← Π(x + α sign ∇ₓ ℓ(f(θ, x), y)); towards a target with the opposite sign."""
+
+    epsilon: float
+    step: float
+    hard_labels = False
+
+    def __post_init__(self) -> None:
+        for name in ("epsilon", "step"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        super().__post_init__()
+
+    def init(self, aim: Aim, key: jax.Array) -> jax.Array:
+        return aim.images
+
+    def advance(self, aim: Aim, state: jax.Array) -> jax.Array:
+        gradient = jax.grad(lambda images: jnp.sum(aim.losses(images)))(state)
+        return self._project(aim, state + self.step * jnp.sign(gradient))
+
+    def moved(self, state: jax.Array) -> jax.Array:
+        return state
+
+    def _project(self, aim: Aim, moved: jax.Array) -> jax.Array:
+        x = aim.images
+        return jnp.clip(jnp.clip(moved, x - self.epsilon, x + self.epsilon), *aim.bounds)
 
 
 @dataclasses.dataclass(frozen=True)
-class PGD:
+class FGSM(_AlongTheSign):
+    """Attack by one step along the gradient's sign (Goodfellow et al. 2015; vrabel2024, Eq. 5).
+
+    x + ε sign ∇ₓ ℓ(f(θ, x), y), within the range of the inputs.
+
+    - `epsilon`: ε, in units of the bounds
+    - `bounds`, `mean`, `std`: as of every `Attack`
+
+    **Raises:** `ValueError` for a radius that is not positive, and as `Attack` does.
+
+        >>> import jax.numpy as jnp
+        >>> from mcjax.attacks import FGSM
+        >>> f = lambda params, x: jnp.stack([x[:, 0], params["at"] - x[:, 0]], 1)
+        >>> made = FGSM(epsilon=0.125)(
+        ...     f, {"at": jnp.array(0.625)}, jnp.array([[0.375], [0.875]]), jnp.array([0, 0]))
+        >>> made.x.tolist(), made.status.tolist()
+        ([[0.25], [0.75]], ['succeeded', 'failed'])
+    """
+
+    epsilon: float = 8 / 255
+
+    @property
+    def step(self) -> float:
+        """The one step leads to the ball's surface."""
+        return self.epsilon
+
+    @property
+    def length(self) -> int:
+        return 1
+
+
+@dataclasses.dataclass(frozen=True)
+class BIM(_AlongTheSign):
+    """Attack by steps along the gradient's sign (Kurakin et al. 2017; vrabel2024, Eq. 6).
+
+    x ← Π(x + α sign ∇ₓ ℓ(f(θ, x), y)), Π onto {‖x − x₀‖_∞ ≤ ε} and onto the range of the inputs,
+    from x₀. Eq. 6 has ε for α, too: that is `BIM(epsilon, epsilon)`.
+
+    - `epsilon`: ε, the radius; `step`: α; both in units of the bounds
+    - `steps`: number of steps
+    - `bounds`, `mean`, `std`: as of every `Attack`
+
+    **Raises:** `ValueError` for a radius or a step that is not positive, and as `Attack` does.
+
+        >>> import jax.numpy as jnp
+        >>> from mcjax.attacks import BIM
+        >>> f = lambda params, x: jnp.stack([x[:, 0], params["at"] - x[:, 0]], 1)
+        >>> made = BIM(epsilon=0.25, step=0.125, steps=5)(
+        ...     f, {"at": jnp.array(0.625)}, jnp.array([[0.375]]), jnp.array([0]))
+        >>> made.x.tolist(), made.linf.tolist()
+        ([[0.125]], [0.25])
+    """
+
+    epsilon: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+
+    @property
+    def length(self) -> int:
+        return self.steps
+
+
+@dataclasses.dataclass(frozen=True)
+class PGD(_AlongTheSign):
     """Attack by projected gradient ascent on the loss, in a ball of the maximum norm.
 
     x ← Π(x + α sign ∇ₓ ℓ(f(θ, x), y)), Π onto {‖x − x₀‖_∞ ≤ ε} and onto the range of the inputs,
-    from a start that is uniform in the ball. The defaults are tatro2020's, for images in [0, 1].
+    from a start that is uniform in the ball (Madry et al. 2017; tatro2020, Sec. 2.3 and 5). The
+    defaults are tatro2020's, for images in [0, 1].
 
-    - `epsilon`: ε, the radius; `step`: α; both in units of the inputs
+    - `epsilon`: ε, the radius; `step`: α; both in units of the bounds
     - `steps`: number of steps
-    - `bounds`: least and greatest value that an input may have
-    - `mean`, `std`: for each channel (the last axis), how inputs were standardised, so that
-      radius, step and bounds are those of the images before
+    - `bounds`, `mean`, `std`: as of every `Attack`
 
-    **Raises:** `ValueError` for a radius or a step that is not positive, or empty bounds.
+    **Raises:** `ValueError` for a radius or a step that is not positive, and as `Attack` does.
 
         >>> import jax, jax.numpy as jnp
         >>> from mcjax.attacks import PGD
@@ -43,76 +131,13 @@ class PGD:
     epsilon: float = 8 / 255
     step: float = 2 / 255
     steps: int = 5
-    bounds: tuple[float, float] = (0.0, 1.0)
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
 
-    def __post_init__(self) -> None:
-        for name in ("epsilon", "step"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be positive and finite, got {value}")
-        _check.positive(self.steps, "steps")
-        if not self.bounds[0] < self.bounds[1]:
-            raise ValueError(f"bounds must be (least, greatest), got {self.bounds}")
-        if not all(s > 0 for s in self.std):
-            raise ValueError(f"std must be positive, got {self.std}")
+    @property
+    def length(self) -> int:
+        return self.steps
 
-    def check(self, x: Any) -> None:
-        """Raise unless inputs are one array of numbers within the attack's bounds."""
-        if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ValueError(
-                "x: an attack moves inputs that are one array of floats; apply_fn can close over "
-                f"what else it needs (got {jax.tree.map(jnp.result_type, x)})"
-            )
-        channels = tuple(range(np.ndim(x) - 1))  # of few values even where x does not fit in memory
-        with np.errstate(over="ignore"):
-            low, high = (
-                np.asarray(f(axis=channels), np.float64) * self.std + np.asarray(self.mean)
-                for f in (x.min, x.max)
-            )
-        if not (low.min() >= self.bounds[0] - 1e-4 and high.max() <= self.bounds[1] + 1e-4):
-            raise ValueError(
-                f"x: values lie in [{low.min():.4g}, {high.max():.4g}], outside the attack's "
-                f"bounds {self.bounds}; give mean and std if the inputs are standardised"
-            )
-
-    def perturb(
-        self,
-        apply_fn: ApplyFn,
-        params: Params,
-        x: jax.Array,
-        y: Any,
-        *,
-        key: jax.Array,
-        task: Task = CLASSIFICATION,
-    ) -> jax.Array:
-        """Inputs near x of a high loss; traces under jit and vmap.
-
-        **Arguments:**
-        - `x`: inputs in the attack's bounds; `y`: their labels
-        - `key`: of the random start; or a key for each example, whose start then does not depend
-          on the examples beside it
-        - `task`: whose loss is raised
-        """
-        mean, std = self._scale(x.dtype)
-        low, high = ((b - mean) / std for b in self.bounds)
-        radius, step = self.epsilon / std, self.step / std
-        labels = unmark(y)
-
-        def project(moved):
-            return jnp.clip(jnp.clip(moved, x - radius, x + radius), low, high)
-
-        def loss(moved):
-            return jnp.sum(task.losses(apply_fn(params, moved), labels))
-
-        moved = project(x + radius * _uniform(key, x))
-        for _ in range(self.steps):  # no loop of XLA's: convolutions are slow in them on a CPU
-            moved = project(moved + step * jnp.sign(jax.grad(loss)(moved)))
-        return jax.lax.stop_gradient(moved)
-
-    def _scale(self, dtype: Any) -> tuple[jax.Array, jax.Array]:
-        return jnp.asarray(self.mean, dtype), jnp.asarray(self.std, dtype)
+    def init(self, aim: Aim, key: jax.Array) -> jax.Array:
+        return self._project(aim, aim.images + self.epsilon * _uniform(key, aim.images))
 
 
 def _uniform(key: jax.Array, x: jax.Array) -> jax.Array:
@@ -123,32 +148,4 @@ def _uniform(key: jax.Array, x: jax.Array) -> jax.Array:
     return draw(key)
 
 
-@dataclasses.dataclass(frozen=True)
-class Attacked:
-    """A model of the inputs that `attack_inputs` makes: the outputs at x attacked.
-
-    Equal for the same model, attack and task, so that nothing is compiled twice.
-    """
-
-    apply_fn: ApplyFn
-    attack: PGD
-    task: Task = CLASSIFICATION
-
-    def __call__(self, params: Params, inputs: Any) -> Any:
-        x, y, number, key = inputs
-        keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(number)
-        moved = self.attack.perturb(self.apply_fn, params, x, y, key=keys, task=self.task)
-        return self.apply_fn(params, moved)
-
-
-def attack_inputs(
-    x: Any, y: Any, key: jax.Array, start: int = 0
-) -> tuple[Any, Any, np.ndarray, jax.Array]:
-    """What an `Attacked` model takes: its start at example n is drawn from fold_in(key, n).
-
-    So the result does not depend on how the data are cut into blocks and chunks.
-
-    **Arguments:**
-    - `start`: number of the first example
-    """
-    return x, y, np.arange(start, start + length(x), dtype=np.int32), key
+__all__ = ["BIM", "FGSM", "PGD"]

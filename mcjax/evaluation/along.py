@@ -15,7 +15,8 @@ from .._static import is_array
 from .._stream import BLOCK_BYTES, Stream
 from .._types import ApplyFn
 from .._version import versions
-from ..attacks.pgd import PGD, Attacked, attack_inputs
+from ..attacks import Attack
+from ..attacks.model import AttackedModel, attack_inputs
 from ..network.network import Network
 from ..path import Family, Path
 from ..path._base import count
@@ -41,7 +42,7 @@ def evaluate(
     *,
     task: Task = CLASSIFICATION,
     statistics: Any = None,
-    attack: PGD | None = None,
+    attack: Attack | None = None,
     key: jax.Array | None = None,
     mesh: Mesh | None = None,
     chunk: int = _CHUNK,
@@ -124,7 +125,7 @@ def evaluate_points(
     *,
     task: Task = CLASSIFICATION,
     statistics: Any = None,
-    attack: PGD | None = None,
+    attack: Attack | None = None,
     key: jax.Array | None = None,
     mesh: Mesh | None = None,
     chunk: int = _CHUNK,
@@ -164,7 +165,7 @@ class Settings:
 
     task: Task
     statistics: Any = None
-    attack: PGD | None = None
+    attack: Attack | None = None
     key: jax.Array | None = None
     mesh: Mesh | None = None
     chunk: int = _CHUNK
@@ -217,7 +218,7 @@ def evaluated(
         in_sweep=own and n <= how.chunk and how.attack is None and how.mesh is None,
     )  # fmt: skip
     chunk = min(how.chunk, len(first.weights))
-    swept = model if how.attack is None else Attacked(apply_fn, how.attack, how.task)
+    swept = model if how.attack is None else AttackedModel(apply_fn, how.attack, how.task)
     plan = Plan(swept, how.task, chunk, batch, choice.in_sweep)
 
     def prepare(x: Any, y: Any, start: int) -> Any:

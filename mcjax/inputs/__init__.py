@@ -2,16 +2,35 @@
 
 from .around import Bypass
 from .bypass import Bypassed, bypass
+from .detection import Detection, detect
+from .features import (
+    Feature,
+    InputSpectrum,
+    LayerSpectrum,
+    LocalDimension,
+    LossCurve,
+    Mahalanobis,
+    Watched,
+)
 from .interpolation import Interpolation, interpolate
 from .synthesis import Synthesis, Synthesised, synthesise
 
 __all__ = [
     "Bypass",
     "Bypassed",
+    "Detection",
+    "Feature",
+    "InputSpectrum",
     "Interpolation",
+    "LayerSpectrum",
+    "LocalDimension",
+    "LossCurve",
+    "Mahalanobis",
     "Synthesis",
     "Synthesised",
+    "Watched",
     "bypass",
+    "detect",
     "interpolate",
     "synthesise",
 ]

@@ -15,6 +15,7 @@ from .. import _check, _check_model
 from .._compiled import compiled
 from .._loops import slow_in_loops
 from .._static import unpack
+from .._survivors import advance, filled, most
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..tasks import Task
@@ -88,38 +89,35 @@ def descend(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
     """
     n = len(fixed.start)
     found = np.array(fixed.start)
-    most = 1 << (plan.chunk.bit_length() - 1)
-    for first in range(0, n, most):
-        part = slice(first, min(first + most, n))
+    size = most(plan.chunk)
+    for first in range(0, n, size):
+        part = slice(first, min(first + size, n))
         found[part] = _together(plan, params, jax.tree.map(lambda v, p=part: v[p], fixed))
     return found
 
 
 def _together(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
-    found = np.array(fixed.start)
-    going = at = np.arange(len(found))  # which go on, and in which row of the batch each is
-    rows, below = _filled(at), np.asarray(fixed.below)
+    found, below = np.array(fixed.start), np.asarray(fixed.below)
+    rows = filled(np.arange(len(found)))
     fixed = jax.tree.map(lambda v: jnp.asarray(v)[rows], fixed)
     moved = fixed.start
-    state = _adam(plan).init(moved)
     in_loop = not slow_in_loops(jax.grad(lambda b: _objective(plan, params, fixed, b)), moved)
-    taken = 0
-    while taken < plan.how.steps:
-        count = min(plan.how.block, plan.how.steps - taken)
+
+    def step(state: Any, count: int) -> Any:
+        fixed, moved, of_adam = state
         for _ in range(1 if in_loop else count):
-            step = compiled(_steps, plan, count if in_loop else 1)
-            moved, state = step(params, fixed, moved, state)
-        taken += count
+            steps = compiled(_steps, plan, count if in_loop else 1)
+            moved, of_adam = steps(params, fixed, moved, of_adam)
+        return fixed, moved, of_adam
+
+    def look(going: np.ndarray, at: np.ndarray, state: Any) -> np.ndarray:
+        fixed, moved, _ = state
         found[going] = np.asarray(moved)[at]
         losses = np.asarray(compiled(_losses, plan)(params, moved, fixed.labels))[at]
-        high = ~(losses <= below[going])
-        going, at = going[high], at[high]
-        if not len(going):
-            break
-        rows = _filled(at)
-        if len(rows) < len(moved):
-            moved, state, fixed = _take((moved, state, fixed), rows)
-            at = np.arange(len(going))
+        return ~(losses <= below[going])
+
+    state = fixed, moved, _adam(plan).init(moved)
+    advance(state, len(found), step, look, steps=plan.how.steps, block=plan.how.block)
     return found
 
 
@@ -129,16 +127,6 @@ def losses_of(plan: Descent, params: Params, x: np.ndarray, labels: Any) -> np.n
     losses = compiled(_losses, plan)
     found = [losses(params, x[p], jax.tree.map(lambda v, p=p: v[p], labels)) for p in parts]
     return np.concatenate(found)
-
-
-def _filled(rows: np.ndarray) -> np.ndarray:
-    """Rows, as many as a power of two, the first of them repeated."""
-    size = 1 << (len(rows) - 1).bit_length()
-    return np.r_[rows, np.full(size - len(rows), rows[0])]
-
-
-def _take(tree: Any, rows: np.ndarray) -> Any:
-    return jax.tree.map(lambda v: v[rows] if jnp.ndim(v) else v, tree)  # the count of steps is one
 
 
 def _adam(plan: Descent) -> Any:

@@ -16,7 +16,7 @@ from .. import _check, _check_model
 from .._inputs import is_shared, type_of, unmark
 from .._static import unpack
 from .._types import ApplyFn, Params
-from ..attacks import PGD
+from ..attacks import Attack
 from ..tasks import Task, require
 
 # How much of a data set is gathered at a time.
@@ -73,7 +73,7 @@ class Data:
             raise ValueError(f"data: {self.n} examples are fewer than one batch of {batch}")
         return self.n // batch
 
-    def check(self, task: Task, apply_fn: ApplyFn, params: Params, attack: PGD | None) -> None:
+    def check(self, task: Task, apply_fn: ApplyFn, params: Params, attack: Attack | None) -> None:
         """Raise unless outputs and labels are the task's, and inputs those of an attack."""
         require(task)
         _check_model.function(apply_fn, "apply_fn")

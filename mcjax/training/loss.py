@@ -12,6 +12,7 @@ from .._inputs import mark_like, unmark
 from .._static import pack
 from .._tree import squared_norm
 from .._types import ApplyFn, Params
+from ..attacks import Attack
 from ..network.batch_norm import in_training_mode, statistics_of, without
 from ..tasks import CLASSIFICATION, Task
 from .protocol import Augment, Protocol
@@ -53,7 +54,7 @@ class TrainingLoss:
     apply_fn: ApplyFn
     task: Task = CLASSIFICATION
     augment: Augment | None = None
-    attack: Any = None
+    attack: Attack | None = None
     weight_decay: float = 0.0
 
     @classmethod

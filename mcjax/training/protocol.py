@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from .. import _check
 from .._lazy import lazily
-from ..attacks import PGD
+from ..attacks import Attack
 
 if TYPE_CHECKING:
     import optax
@@ -55,7 +55,7 @@ class Protocol:
     nesterov: bool = False
     halve_every: float | None = None
     augment: Augment | None = None
-    attack: PGD | None = None
+    attack: Attack | None = None
 
     def __post_init__(self) -> None:
         _check.positive(self.epochs, "epochs")
@@ -91,7 +91,10 @@ class Protocol:
         if self.augment is not None:
             found["augment"] = getattr(self.augment, "__qualname__", type(self.augment).__name__)
         if self.attack is not None:
-            found["attack"] = dataclasses.asdict(self.attack)
+            found["attack"] = {
+                "kind": type(self.attack).__name__,
+                **dataclasses.asdict(self.attack),
+            }
         return found
 
 

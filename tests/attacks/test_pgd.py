@@ -11,7 +11,7 @@ import pytest
 
 import mcjax
 from mcjax.attacks import PGD
-from mcjax.attacks.pgd import Attacked, attack_inputs
+from mcjax.attacks.model import AttackedModel, attack_inputs
 from mcjax.data import load
 from mcjax.models import MLP
 from mcjax.training import Protocol, train_curve, train_networks
@@ -138,7 +138,7 @@ def test_adversarial_training_of_end_points_and_of_a_curve():
 def test_every_example_starts_from_its_own_key():
     """Example n from fold_in(key, n), which a model without gradients shows."""
     attack, key, x = PGD(epsilon=0.1, step=0.05, steps=2), jax.random.key(4), jnp.full((7, 3), 0.5)
-    model = Attacked(lambda p, x: jax.lax.stop_gradient(x), attack)
+    model = AttackedModel(lambda p, x: jax.lax.stop_gradient(x), attack)
     found = model(None, attack_inputs(x, jnp.zeros(7, int), key, start=5))
     for n, start in enumerate(found, 5):
         drawn = jax.random.uniform(jax.random.fold_in(key, n), (3,), minval=-1, maxval=1)
