@@ -140,8 +140,8 @@ def draw(found: dict[str, Any], rows: list[dict[str, Any]], file: Any) -> None:
 def main(options: Options) -> None:
     folder = folder_of(options, "figure6")
     found = joined_modes(options)
-    dimensions = (2, 16) if options.smoke else DIMENSIONS[::2] if options.quick else DIMENSIONS
-    pairs, networks = (8, 1) if options.smoke else (32, 1) if options.quick else (48, 3)
+    dimensions = (4,) if options.smoke else DIMENSIONS[::2] if options.quick else DIMENSIONS
+    pairs, networks = (6, 1) if options.smoke else (32, 1) if options.quick else (48, 3)
     rows = [of_dimension(d, pairs, networks, options.seed)
             for d in tqdm(dimensions, "dimensions", leave=False)]  # fmt: skip
     draw(found, rows, folder / "figure6.png")

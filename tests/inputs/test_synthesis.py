@@ -62,7 +62,7 @@ def test_the_surrogate_against_numpy():
         [(value(START + 1e-5 * e) - value(START - 1e-5 * e)) / 2e-5 for e in np.eye(4)], 1
     )
     clear = np.abs(slope) > 1e-3
-    assert clear.mean() > 0.8
+    assert clear.mean() > 0.6
     np.testing.assert_allclose(moved[clear], 0.01 * np.sign(slope[clear]), rtol=1e-3)
 
 
