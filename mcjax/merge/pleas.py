@@ -88,12 +88,14 @@ def pleas(
     all of A's and B's own activations on x, so layers do not depend on each other; outputs that are
     in no group are averaged. Biases, scales, statistics of BatchNorm and embeddings are means of
     pairs, too. Groups inside others and those around them (heads) are matched by
-    `mcjax.align.match_activations` and merged whole. Without them and with ratio 0 the merged network is both beside each other, with the mean of their
-    outputs; with ratio 1 and one architecture it is as large as each of them.
+    `mcjax.align.match_activations` and merged whole. With ratio 0, and no such groups, the merged
+    network is both beside each other, with the mean of their outputs; with ratio 1 and one
+    architecture it is as large as each of them.
 
     **Arguments:**
     - `a`, `b`: parameters
-    - `x`: inputs batched on axis 0, more examples than layers have units. Gone through twice
+    - `x`: inputs batched on axis 0, more examples than layers have units. Gone through twice, for
+      heads once more
     - `ratio`: of units that are merged, in [0, 1]; or for each group (1 where absent)
     - `other`: the trace of b's network, the same model with other widths; default: `network`
     - `merged`: the model at the merged widths, where `network.apply_fn` is of A's alone (a flax
@@ -130,16 +132,16 @@ def pleas(
     inputs.passes(2, "pleas")
     whole = _whole(*both)
     counts = _counts(both, ratio, whole)
-    permutations = {}
-    if whole:
-        found = match_activations(network, a, b, x, chunk=chunk)
-        permutations = {n: np.asarray(found.permutations[n]) for n in whole}
-        b = network.permute(permutations, b)
     sizes = {n: (network.groups[n].size, both[1].groups[n].size) for n in counts}
     made = _network(network, {n: sum(sizes[n]) - k for n, k in counts.items()}, merged)
     layers = [k for k, layer in enumerate(made.layers) if layer.contraction.input is not None]
     forms = [matrix_form(made.analysis.program, made.layers[k], made.layers[k].contraction)
              for k in layers]  # fmt: skip
+    permutations = {}
+    if whole:
+        found = match_activations(network, a, b, x, chunk=chunk)
+        permutations = {n: np.asarray(found.permutations[n]) for n in whole}
+        b = network.permute(permutations, b)
     similar = _similarities(both, (a, b), inputs, [*counts])
     pairs = {n: partial_assignment(similar[n], k) for n, k in counts.items()}
     pairings = {n: Pairing.of(p, *sizes[n]) for n, p in pairs.items()}
