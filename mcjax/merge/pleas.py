@@ -22,7 +22,7 @@ from ..adjust.adjustment import LayerStatus, warn_of_few_samples
 from ..adjust.form import matrix_form
 from ..adjust.moments import parts
 from ..adjust.solve import Normal, solve
-from ..align.activations import checked_inputs, inverse_deviation
+from ..align.activations import checked_inputs, inverse_deviation, match_activations
 from ..network import chunks
 from ..network.activations import analysis_for, axes_of
 from ..network.network import Network
@@ -41,16 +41,18 @@ class Merged:
     - `params`: its parameters; `network`: its trace, at its own widths
     - `pairs`: group → (pairs, 2), the units of A and of B that have become one. They come first in
       the merged network, in A's order; then A's that are in no pair, then B's
+    - `permutations`: of B's units in groups inside others (heads), which are merged whole
     - `layers`: how the least squares of each layer came out
     """
 
     params: Params = dataclasses.field(repr=False)
     network: Network
     pairs: Mapping[str, np.ndarray]
+    permutations: Mapping[str, np.ndarray]
     layers: Mapping[str, LayerStatus]
 
     def __post_init__(self) -> None:
-        make_read_only(self, "pairs", "layers")
+        make_read_only(self, "pairs", "permutations", "layers")
 
     def summary(self) -> str:
         """A line a group, then a line a layer."""
@@ -85,12 +87,15 @@ def pleas(
 
     all of A's and B's own activations on x, so layers do not depend on each other; outputs that are
     in no group are averaged. Biases, scales, statistics of BatchNorm and embeddings are means of
-    pairs, too. With ratio 0 the merged network is both beside each other, with the mean of their
-    outputs; with ratio 1 and one architecture it is as large as each of them.
+    pairs, too. Groups inside others and those around them (heads) are matched by
+    `mcjax.align.match_activations` and merged whole. With ratio 0, and no such groups, the merged
+    network is both beside each other, with the mean of their outputs; with ratio 1 and one
+    architecture it is as large as each of them.
 
     **Arguments:**
     - `a`, `b`: parameters
-    - `x`: inputs batched on axis 0, more examples than layers have units. Gone through twice
+    - `x`: inputs batched on axis 0, more examples than layers have units. Gone through twice, for
+      heads once more
     - `ratio`: of units that are merged, in [0, 1]; or for each group (1 where absent)
     - `other`: the trace of b's network, the same model with other widths; default: `network`
     - `merged`: the model at the merged widths, where `network.apply_fn` is of A's alone (a flax
@@ -100,9 +105,9 @@ def pleas(
     **Returns:** a `Merged`. Estimate statistics of batch normalisation again before use
     (`mcjax.evaluate` does).
 
-    **Raises:** `ValueError` for networks that are not the same but for widths, groups inside groups
-    (heads), layers that cannot be solved for (in loops, tied), ratios outside [0, 1], parameters
-    and inputs that do not fit. Fewer samples than a layer has units warn.
+    **Raises:** `ValueError` for networks that are not the same but for widths, groups inside others
+    between different widths, layers that cannot be solved for (in loops, tied), ratios outside
+    [0, 1], parameters and inputs that do not fit. Fewer samples than a layer has units warn.
 
     *Nasery et al. 2025 (PLeaS), Sec. 3. They match all units and merge the most similar pairs of
     that matching; here the pairs are the best ones of their number.*
@@ -125,13 +130,19 @@ def pleas(
     (a,), (b,) = network.check_parameters(a=a), both[1].check_parameters(b=b)
     inputs = checked_inputs(network, x, chunk)
     inputs.passes(2, "pleas")
-    counts = _counts(both, ratio)
+    whole = _whole(*both)
+    counts = _counts(both, ratio, whole)
     sizes = {n: (network.groups[n].size, both[1].groups[n].size) for n in counts}
     made = _network(network, {n: sum(sizes[n]) - k for n, k in counts.items()}, merged)
     layers = [k for k, layer in enumerate(made.layers) if layer.contraction.input is not None]
     forms = [matrix_form(made.analysis.program, made.layers[k], made.layers[k].contraction)
              for k in layers]  # fmt: skip
-    similar = _similarities(both, (a, b), inputs)
+    permutations = {}
+    if whole:
+        found = match_activations(network, a, b, x, chunk=chunk)
+        permutations = {n: np.asarray(found.permutations[n]) for n in whole}
+        b = network.permute(permutations, b)
+    similar = _similarities(both, (a, b), inputs, [*counts])
     pairs = {n: partial_assignment(similar[n], k) for n, k in counts.items()}
     pairings = {n: Pairing.of(p, *sizes[n]) for n, p in pairs.items()}
     normals = _normals(both, made, layers, (a, b), pairings, inputs)
@@ -147,7 +158,7 @@ def pleas(
         )  # fmt: skip
     warn_of_few_samples(status)
     params = unpack(jax.tree.unflatten(made.treedef, leaves))
-    return Merged(params, made, pairs, status)
+    return Merged(params, made, pairs, permutations, status)
 
 
 # -- what is merged ------------------------------------------------------------------------
@@ -165,23 +176,34 @@ def _alike(network: Network, other: Network) -> Network:
         if one != two:
             apart = sorted({*one} ^ {*two}) or one
             raise ValueError(f"other: not the same model, its {what} differ: {', '.join(apart)}")
-    for group in network.groups.values():
-        if group.outer:
-            raise ValueError(
-                f"network: the units of group {group.name!r} are inside others ({group.shape}); "
-                "only groups of units that stand alone can be merged"
-            )
     return other
 
 
-def _counts(both: Two, ratio: float | Mapping[str, float]) -> dict[str, int]:
-    """Group → how many pairs."""
-    given = ratio if isinstance(ratio, Mapping) else dict.fromkeys(both[0].groups, ratio)
+def _whole(network: Network, other: Network) -> list[str]:
+    """The groups inside others, and those around them."""
+    groups = network.groups.values()
+    nested = [g for g in groups if g.outer or any(g.atom in h.outer for h in groups)]
+    if nested and other != network:
+        raise ValueError(
+            f"other: the units of group {nested[-1].name!r} {nested[-1].shape} are inside others, "
+            "or around them, and such groups can be merged between networks of one trace alone"
+        )
+    return [g.name for g in nested]
+
+
+def _counts(both: Two, ratio: float | Mapping[str, float], whole: Sequence[str]) -> dict[str, int]:
+    """Group → how many pairs, of those that are not merged whole."""
+    alone = [n for n in both[0].groups if n not in whole]
+    given = ratio if isinstance(ratio, Mapping) else dict.fromkeys(alone, ratio)
     for name, value in given.items():
         both[0].group(name, "ratio")
+        if name in whole and value != 1:
+            raise ValueError(
+                f"ratio of group {name!r} must be 1, got {value!r}: it is merged whole"
+            )
         if not 0 <= value <= 1:
             raise ValueError(f"ratio must lie between 0 and 1, got {value!r} for {name!r}")
-    sizes = {n: min(g.size, both[1].groups[n].size) for n, g in both[0].groups.items()}
+    sizes = {n: min(net.groups[n].size for net in both) for n in alone}
     return {n: round(given.get(n, 1.0) * k) for n, k in sizes.items()}
 
 
@@ -202,7 +224,7 @@ def _network(network: Network, sizes: Mapping[str, int], merged: ApplyFn | None)
     except Exception as error:
         error.add_note("mcjax.merge.pleas: `merged` must be the model at the merged widths")
         raise
-    found = {n: g.size for n, g in made.groups.items()}
+    found = {n: g.size for n, g in made.groups.items() if n in sizes}
     if found != sizes:
         raise ValueError(f"merged: its groups are {found}, not those of the merged widths")
     return made
@@ -217,13 +239,15 @@ def _chunks(inputs: Inputs) -> Iterator[Any]:
             yield chunks.take(part, first, size)
 
 
-def _similarities(both: Two, params: tuple[Params, Params], inputs: Inputs) -> dict[str, Any]:
+def _similarities(
+    both: Two, params: tuple[Params, Params], inputs: Inputs, names: Sequence[str]
+) -> dict[str, Any]:
     """Group → correlations of A's units with B's, summed over the values that hold them."""
     pivots: dict[tuple[str, int], Any] = {}
     sums: dict[tuple[str, int], list[Any]] = {}
     for x in _chunks(inputs):
         seen = [n.activations(p, x) for n, p in zip(both, params, strict=True)]
-        for name in both[0].groups:
+        for name in names:
             for tap, (z, w) in enumerate(zip(seen[0][name], seen[1][name], strict=True)):
                 key = name, tap
                 z, w = (v.astype(at_least_single(v.dtype)) for v in (z, w))
@@ -232,7 +256,7 @@ def _similarities(both: Two, params: tuple[Params, Params], inputs: Inputs) -> d
                 new = [len(z), z.sum(0), w.sum(0), (z * z).sum(0), (w * w).sum(0), z.T @ w]
                 new = [np.asarray(v, np.float64) for v in jax.device_get(new)]
                 sums[key] = [s + v for s, v in zip(sums.get(key, [0.0] * 6), new, strict=True)]
-    shape = {n: tuple(net.groups[n].size for net in both) for n in both[0].groups}
+    shape = {n: tuple(net.groups[n].size for net in both) for n in names}
     found = {n: np.zeros(s) for n, s in shape.items()}
     for (name, tap), (n, z, w, zz, ww, zw) in sums.items():
         z0, w0 = pivots[name, tap]

@@ -11,7 +11,7 @@ import pytest
 
 import mcjax
 from mcjax.merge import pleas
-from mcjax.testing.models.catalogue import MODELS
+from tests.conftest import traced
 
 
 def mlp(p, x):
@@ -110,6 +110,18 @@ def test_of_a_network_and_its_permuted_self():
     assert max(s.residual for s in made.layers.values()) < 1e-6
 
 
+@pytest.mark.parametrize("name", ["interleaved-gates", "transformer"])
+def test_of_a_model_and_its_permuted_self(name):
+    """Concatenations, residual streams, norms; heads, which are merged whole."""
+    case, network = traced(name)
+    a, x = case.another(1), case.inputs(120)
+    b = network.permute(network.random_permutations(jax.random.key(0)), a)
+    made = pleas(network, a, b, x)
+    assert {*made.pairs, *made.permutations} == {*network.groups}
+    wanted = case.run(a, x)
+    np.testing.assert_allclose(case.run(made.params, x), wanted, atol=1e-3, rtol=1e-3)
+
+
 def test_a_network_is_found_inside_a_wider_one():
     """B has A's units and others that are read by nothing: these are left alone."""
     a, wide = draw(4, 6, 5, 4, 3), draw(5, 6, 8, 4, 3)
@@ -171,10 +183,16 @@ def test_what_cannot_be_merged_is_said():
                         {"w1": a["w1"], "w3": jnp.ones((5, 3))}, X)  # fmt: skip
     with pytest.raises(ValueError, match="other: not the same model, its leaves differ"):
         pleas(network, a, a, X, other=plain)
-    case = MODELS["transformer"]()
-    heads = mcjax.trace(case.apply_fn, case.params, case.x, check=False)
-    with pytest.raises(ValueError, match="are inside others"):
-        pleas(heads, case.params, case.params, case.x)
+    case, tied = traced("remat-tied-embedding")
+    with pytest.raises(ValueError, match="has other uses in the model"):
+        pleas(tied, case.params, case.params, case.x)
+    case, heads = traced("transformer")
+    name = next(g.name for g in heads.groups.values() if g.outer)
+    with pytest.raises(ValueError, match=f"ratio of group '{name}' must be 1"):
+        pleas(heads, case.params, case.params, case.x, ratio={name: 0.5})
+    wide = mcjax.trace(lambda p, x: case.apply_fn(p, x) * 2, case.params, case.x, check=False)
+    with pytest.raises(ValueError, match="between networks of one trace alone"):
+        pleas(heads, case.params, case.params, case.x, other=wide)
 
 
 def test_a_model_of_one_width_needs_that_of_the_merged():
