@@ -77,7 +77,7 @@ MUTATIONS = [
     M("statistics: inputs' normaliser stays", "evaluation/statistics.py",
       "return _mixed(mixture, same)", "return {}", STATISTICS),
     M("statistics along: shares of batches", "evaluation/batch_norm.py",
-      "share = length(some) / done", "share = 0.5", STATISTICS),
+      "running_mean(mean, new, length(some) / done)", "running_mean(mean, new, 0.5)", STATISTICS),
     M("batch statistics: the variance", "network/batch_norm.py",
       "(n.variance, jnp.var))", "(n.variance, jnp.std))", f"{STATISTICS} -k estimated"),
     M("batch statistics: the order of axes", "network/batch_norm.py",
