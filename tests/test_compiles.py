@@ -213,6 +213,10 @@ CALLS = {
     "synthesise": lambda n, s: mcjax.inputs.synthesise(
         n, params(s), X[:2] + s, Y[:2], mcjax.inputs.Synthesis(steps=4, block=4)
     ),
+    "pleas": lambda n, s: mcjax.merge.pleas(n, *pair(s), X),
+    "couple_incoming": lambda n, s: mcjax.align.couple_incoming(
+        n, params(s), n, params(s + 1)
+    ),
     "project": lambda n, s: mcjax.transport.project(jnp.eye(5) * s),
     **{
         f"connect: {name}": lambda n, s, m=with_protocol(method, SHORT): mcjax.connect(
@@ -237,7 +241,8 @@ OTHERS = {
     "check_method", "mean_over_pairs", "effective_dimension", "wasserstein", "fit_rate",
     "worst_case_exponent", "gaussian_exponent", "two_layer_bound", "layer_errors",
     "sufficient_width", "birkhoff", "nearest_permutation", "sample_permutations",
-    "solve", "units_of",
+    "solve", "units_of", "partial_assignment",
+    "detect",  # as many rows as attacks succeed: sizes of the data's own
 }  # fmt: skip
 
 

@@ -208,7 +208,9 @@ class Objective:
         key = jax.random.key(0)
         parts = np.arange(n * min(batch, whole.n)).reshape(n, -1)
         batches = [(*whole.layout.join(whole.rows(part), whole.shared), key) for part in parts]
-        return cls(TrainingLoss(apply_fn, task), batches, (jnp.arange(points) + 0.5) / points)
+        return cls(
+            TrainingLoss(apply_fn, task), batches, (jnp.arange(points, dtype=float) + 0.5) / points
+        )
 
     def __call__(self, path: Path) -> float:
         networks = _points(path, self.ts)

@@ -48,7 +48,7 @@ class Aim:
         For a target y the same with the opposite sign.
         """
         own = jnp.take_along_axis(logits, self.labels[:, None], 1)[:, 0]
-        is_own = jnp.arange(logits.shape[1]) == self.labels[:, None]
+        is_own = jnp.arange(logits.shape[1])[None] == self.labels[:, None]
         others = jnp.max(jnp.where(is_own, -jnp.inf, logits), 1)
         return others - own if self.targeted else own - others
 

@@ -227,12 +227,13 @@ class Attack(abc.ABC):
     def images(self, x: Any) -> jax.Array:
         """Inputs in the units of the bounds, within them."""
         wide = at_least_single(x.dtype)
-        images = jnp.asarray(x, wide) * jnp.asarray(self.std, wide) + jnp.asarray(self.mean, wide)
-        return jnp.clip(images, *self.bounds)
+        x = jnp.asarray(x, wide)
+        mean, std = (_channels(v, x) for v in (self.mean, self.std))
+        return jnp.clip(x * std + mean, *self.bounds)
 
     def inputs(self, images: jax.Array, dtype: Any) -> jax.Array:
         """Images as the network takes them."""
-        mean, std = (jnp.asarray(v, images.dtype) for v in (self.mean, self.std))
+        mean, std = (_channels(v, images) for v in (self.mean, self.std))
         return ((images - mean) / std).astype(dtype)
 
     def check(self, x: Any) -> None:
@@ -260,6 +261,11 @@ class Attack(abc.ABC):
                 f"x: values lie in [{low.min():.4g}, {high.max():.4g}], outside the attack's "
                 f"bounds {self.bounds}; give mean and std if the inputs are standardised"
             )
+
+
+def _channels(values: tuple[float, ...], like: jax.Array) -> jax.Array:
+    """One value, or one for each channel (the last axis), as an array of as many axes."""
+    return jnp.asarray(values, like.dtype).reshape([1] * (like.ndim - 1) + [-1])
 
 
 def _checked_model(

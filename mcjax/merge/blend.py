@@ -73,7 +73,7 @@ def _units(array: Any, axis: int, own: Any, other: Any) -> Any:
     own, other = jnp.asarray(own), jnp.asarray(other)
     weight = jnp.where(own < 0, 0.0, jnp.where(other < 0, 1.0, 0.5)).astype(array.dtype)
     taken = jnp.take(array, jnp.maximum(own, 0), axis=axis)
-    return taken * weight.reshape(-1, *(1,) * (array.ndim - axis - 1))
+    return taken * jnp.expand_dims(weight, [i for i in range(array.ndim) if i != axis])
 
 
 def width(expr: Expr, widths: Mapping[Atom, int]) -> int:

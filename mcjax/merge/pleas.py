@@ -252,7 +252,7 @@ def _similarities(
                 key = name, tap
                 z, w = (v.astype(at_least_single(v.dtype)) for v in (z, w))
                 z0, w0 = pivots.setdefault(key, (z.mean(0), w.mean(0)))  # no digits cancel
-                z, w = z - z0, w - w0
+                z, w = z - z0[None], w - w0[None]
                 new = [len(z), z.sum(0), w.sum(0), (z * z).sum(0), (w * w).sum(0), z.T @ w]
                 new = [np.asarray(v, np.float64) for v in jax.device_get(new)]
                 sums[key] = [s + v for s, v in zip(sums.get(key, [0.0] * 6), new, strict=True)]

@@ -62,7 +62,7 @@ def test_values_are_those_of_the_networks(name, tmp_path):
     for i, j in ((0, 0), (2, 3), (4, 1)):
         params = plane.point(surface.x[j], surface.y[i])
         alone = mcjax.evaluate(
-            Linear(params, params), case.apply_fn, (x, y), 1, statistics=x, chunk=30
+            Linear(params, params), case.apply_fn, (x, y), [0.0], statistics=x, chunk=30
         )
         assert surface.values["loss"][i, j] == pytest.approx(alone.loss[0], rel=2e-3)
     paths = {"segment": plane.coordinates_along(Linear(*networks[:2]), 3)}

@@ -133,6 +133,7 @@ def test_as_large_as_what_there_is(name):
     narrow = lambda v: jnp.asarray(v, jnp.float32 if np.asarray(v).dtype.kind == "f" else None)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="mcjax found symmetries")
+        warnings.filterwarnings("ignore", message="apply_fn is normalised by the batch")
         network = mcjax.trace(case.function, jax.tree.map(narrow, case.params), narrow(case.x))
     oracle = Oracle(case.function, case.params, case.x)
     structure = Structure(network, oracle)

@@ -148,6 +148,7 @@ def found(network, group):
 def traced(f, params, x):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="mcjax found symmetries")
+        warnings.filterwarnings("ignore", message="apply_fn is normalised by the batch")
         return mcjax.trace(f, params, x)
 
 
