@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from matplotlib.ticker import LogLocator, NullFormatter
 
 import mcjax
 from mcjax import theory
@@ -185,7 +186,7 @@ def claims(cells: Cells) -> tuple[str, dict[str, Any]]:
     found |= {name: rank_correlation(cells.where(name)) for name in MATCHERS}
     rows = [
         [LABELS.get(name, "all cells"), c.cells, f"{c.value:.2f}",
-         f"{c.low:.2f} to {c.high:.2f}", f"{c.least:.2f} to {c.most:.2f}"]
+         _interval(c.low, c.high), _interval(c.least, c.most)]
         for name, c in found.items()
     ]  # fmt: skip
     agree, of = concordant(cells)
@@ -200,6 +201,10 @@ def claims(cells: Cells) -> tuple[str, dict[str, Any]]:
     return text, {name: dataclasses.asdict(c) for name, c in found.items()} | {
         "concordant": [agree, of]
     }
+
+
+def _interval(low: float, high: float) -> str:
+    return "–" if np.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
 def draw(measured: Mapping[str, Any], cells: Cells, paper: bool, file: Path) -> None:
@@ -229,6 +234,10 @@ def draw(measured: Mapping[str, Any], cells: Cells, paper: bool, file: Path) -> 
                   xlabel="effective dimension", ylabel="loss at t = ½")  # fmt: skip
         for axes in (left, middle, right):
             axes.set(xscale="log", yscale="log")
+        for axis in (middle.yaxis, right.xaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
 
 
 def main(options: Figure2) -> None:
