@@ -25,6 +25,7 @@ from ..adjust.solve import Normal, solve
 from ..align.activations import checked_inputs, inverse_deviation, match_activations
 from ..network import chunks
 from ..network.activations import analysis_for, axes_of
+from ..network.coupled import check_alike
 from ..network.network import Network
 from ..network.program import run
 from ..transport.partial import partial_assignment
@@ -125,8 +126,10 @@ def pleas(
         >>> bool(jnp.allclose(f(made.params, x), (f(a, x) + f(b, x)) / 2, atol=1e-3))
         True
     """
-    _check_model.network(network)
-    both = network, _alike(network, network if other is None else other)
+    both = network, network if other is None else other
+    for name, one in zip(("network", "other"), both, strict=True):
+        _check_model.network(one, name)
+    check_alike(*both)
     (a,), (b,) = network.check_parameters(a=a), both[1].check_parameters(b=b)
     inputs = checked_inputs(network, x, chunk)
     inputs.passes(2, "pleas")
@@ -162,21 +165,6 @@ def pleas(
 
 
 # -- what is merged ------------------------------------------------------------------------
-
-
-def _alike(network: Network, other: Network) -> Network:
-    """The other network, if it is the same but for widths."""
-    _check_model.network(other)
-    for what, name in (
-        ("leaves", lambda n: n.leaf_names),
-        ("groups", lambda n: [*n.groups]),
-        ("layers", lambda n: [layer.name for layer in n.layers]),
-    ):
-        one, two = ([*map(str, name(n))] for n in (network, other))
-        if one != two:
-            apart = sorted({*one} ^ {*two}) or one
-            raise ValueError(f"other: not the same model, its {what} differ: {', '.join(apart)}")
-    return other
 
 
 def _whole(network: Network, other: Network) -> list[str]:

@@ -18,14 +18,22 @@ from .units import units_of
 Couplings = Mapping[str, Any]
 
 
+def check_alike(network: Network, other: Network) -> None:
+    """Raise unless leaves, groups and layers of two networks have the same names."""
+    for what, of in (
+        ("leaves", lambda n: n.leaf_names),
+        ("groups", lambda n: n.groups),
+        ("layers", lambda n: [layer.name for layer in n.layers]),
+    ):
+        one, two = ([*map(str, of(n))] for n in (network, other))
+        if one != two:
+            apart = sorted({*one} ^ {*two}) or one
+            raise ValueError(f"other: not the same model, its {what} differ: {', '.join(apart)}")
+
+
 def check_same(network: Network, other: Network) -> None:
     """Raise unless two networks differ in nothing but how many units their groups have."""
-    for what, of in (
-        ("leaves", lambda n: list(n.leaf_names)), ("groups", lambda n: list(n.groups)),
-        ("layers", lambda n: len(n.layers)),
-    ):  # fmt: skip
-        if of(network) != of(other):
-            raise ValueError(f"other: {what} {of(other)}, expected network's, {of(network)}")
+    check_alike(network, other)
     nested = [name for name, group in network.groups.items() if group.outer]
     if nested:
         raise ValueError(
@@ -97,4 +105,4 @@ def carried_blocks(other: Network, leaf: int, couplings: Couplings, array: Any) 
     return out
 
 
-__all__ = ["Couplings", "carried_blocks", "carry", "check_same"]
+__all__ = ["Couplings", "carried_blocks", "carry", "check_alike", "check_same"]

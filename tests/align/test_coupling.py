@@ -129,7 +129,7 @@ def test_mistakes():
     of_shallow = trace(shallow, lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"])
     with pytest.raises(ValueError, match=r"leaf 'w1' has shape \(3, 6\), where network"):
         couple_incoming(network, a, of_short, short)
-    with pytest.raises(ValueError, match="other: leaves"):
+    with pytest.raises(ValueError, match="other: not the same model, its leaves differ"):
         couple_incoming(network, a, of_shallow, shallow)
     unknown, unequal = {"no": (None, None)}, {"w1": (np.ones(6), np.full(6, 2.0))}
     with pytest.raises(ValueError, match="weights"):

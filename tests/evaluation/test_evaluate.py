@@ -390,15 +390,3 @@ def test_legs_on_a_mesh_and_costly_points():
     )
     known = mcjax.path.Knots.of(legs, plain.t)
     np.testing.assert_allclose(mcjax.evaluate(known, f, (x, y), t=7).loss, plain.loss, rtol=1e-5)
-
-
-@pytest.mark.parametrize("t_batch", [2, 5])
-def test_statistics_of_several_t_at_once(t_batch):
-    case = MODELS["vgg-bn"]()
-    path = mcjax.path.Linear(case.another(1), case.another(2))
-    x, y = case.inputs(24), jnp.arange(24) % 3
-    one, many = (
-        mcjax.evaluate(path, case.apply_fn, (x, y), 5, statistics=x, chunk=12, t_batch=b)
-        for b in (1, t_batch)
-    )
-    np.testing.assert_allclose(many.loss, one.loss, rtol=1e-4)

@@ -23,6 +23,7 @@ from mcjax.evaluation import (
     pieces,
 )
 from mcjax.path import Arc, Bezier, Legs, Linear, Partial, PolygonalChain
+from mcjax.testing.models.catalogue import MODELS
 
 from .. import streams
 
@@ -291,3 +292,15 @@ def test_inputs_that_come_only_once_serve_one_pass(monkeypatch):
         batch_norm_along(path, net, iter(batches), 5)
     with pytest.raises(ValueError, match="statistics must be inputs such as x, which is an array"):
         mcjax.evaluate(path, net, data(), 5, statistics=iter([{"x": x}]))
+
+
+@pytest.mark.parametrize("t_batch", [2, 5])
+def test_statistics_of_several_t_at_once(t_batch):
+    case = MODELS["vgg-bn"]()
+    path = Linear(case.another(1), case.another(2))
+    x, y = case.inputs(24), jnp.arange(24) % 3
+    one, many = (
+        mcjax.evaluate(path, case.apply_fn, (x, y), 5, statistics=x, chunk=12, t_batch=b)
+        for b in (1, t_batch)
+    )
+    np.testing.assert_allclose(many.loss, one.loss, rtol=1e-4)
