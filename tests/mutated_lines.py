@@ -297,7 +297,7 @@ MUTATIONS = [
     M("elements: rows sum to 1", "network/elements.py",
       'if factor.kind == "orthogonal fixing ones" and off > allowed:', "if False:", ACTION),
     M("action: matrices of scalings", "network/action.py",
-      "            elif factor.primary:\n", "            else:\n", f"{ACTION} {LEARNED}"),
+      "if primary_factors(groups[key[0]]).get(factor.kind) == key:", "if True:", ACTION),
     M("action: absent elements are the identity", "network/action.py",
       "for k in self._elements.keys() | other._elements.keys():",
       "for k in self._elements.keys() & other._elements.keys():", ACTION),

@@ -9,7 +9,7 @@ from mcjax.attacks import CarliniWagner
 
 
 def searched(x, label, w, attack):
-    """(nearest, rounds): the attack on one image of a linear network, as the paper's text has it."""
+    """(nearest, rounds): the attack on one image of a linear network, by the text of the paper."""
     low, high, c = 0.0, np.inf, attack.c
     best, nearest, found_in = np.inf, x, []
     start = np.arctanh((2 * x - 1) * 0.999999)
