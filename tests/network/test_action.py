@@ -244,7 +244,7 @@ def test_rotations_of_a_layer_norms_stream_keep_the_constant_vector():
     kind = "orthogonal fixing ones"
     swap = np.eye(D, dtype="f")[[1, 0, 2, 3]]
     mcjax.Action.of(network, elements={"in": {kind: swap}})
-    with pytest.raises(ValueError, match="does not keep the constant vector.*off 1 by 2"):
+    with pytest.raises(ValueError, match=r"does not keep the constant vector.*off 1 by 2"):
         mcjax.Action.of(network, elements={"in": {kind: -swap}})
 
 
