@@ -75,6 +75,15 @@ def test_two_networks_come_as_near_as_by_permutations_and_nearer():
     )
 
 
+def test_a_network_and_itself():
+    """Nothing is moved, not even by rounding."""
+    _, network, a, _ = planted("mlp", 1)
+    found = match_weights(network, a, a, symmetry="full")
+    assert found.after["total"] == found.before["total"] == 0
+    moved = found.action(network)(a)
+    jax.tree.map(np.testing.assert_array_equal, moved, a)
+
+
 def test_a_start_and_restarts():
     _, network, a, b = planted("scan", 3)
     start = mcjax.Action.random(network, jax.random.key(5))

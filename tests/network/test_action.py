@@ -248,6 +248,12 @@ def test_rotations_of_a_layer_norms_stream_keep_the_constant_vector():
         mcjax.Action.of(network, elements={"in": {kind: -swap}})
 
 
+def test_what_is_nearest_to_no_element():
+    network, _ = trace_of("relu")
+    with pytest.raises(ValueError, match=r"nearest to no element: scales fall to 0.*positive"):
+        mcjax.Action.nearest(network, {"w1": -np.eye(D)})
+
+
 def test_what_no_curve_reaches():
     network, params = trace_of("bottleneck")
     g = np.diag([-1.0, 1, 1, 1]).astype(np.float32)
