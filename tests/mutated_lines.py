@@ -314,7 +314,7 @@ MUTATIONS = [
     M("nearest: scales that fall to 0", "network/nearest.py",
       "    if (c == 0).any():", "    if False:", f"{ACTION} {LEARNED}"),
     M("balance: leaves that move twice", "network/balance.py",
-      "if twice(network, key) else g", "if False else g", f"{CANONICAL} {WHOLE}"),
+      "0.5 if twice(network, k) else _RELAXATION", "_RELAXATION", CANONICAL),
     M("canonical: which scales have settled", "network/canonical.py",
       "return max(off, default=0.0) <= _SETTLED", "return True", CANONICAL),
     M("canonical: eigenvalues that coincide", "network/frames.py",
