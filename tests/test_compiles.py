@@ -218,6 +218,9 @@ CALLS = {
         n, params(s), n, params(s + 1)
     ),
     "project": lambda n, s: mcjax.transport.project(jnp.eye(5) * s),
+    "solve: entropic": lambda n, s: mcjax.transport.solve(
+        np.eye(3, 5) * s, mcjax.transport.Sinkhorn(0.1 * s)
+    ),
     **{
         f"connect: {name}": lambda n, s, m=with_protocol(method, SHORT): mcjax.connect(
             n, *pair(s), m, x=X, y=Y
@@ -241,7 +244,7 @@ OTHERS = {
     "check_method", "mean_over_pairs", "effective_dimension", "wasserstein", "fit_rate",
     "worst_case_exponent", "gaussian_exponent", "two_layer_bound", "layer_errors",
     "sufficient_width", "birkhoff", "nearest_permutation", "sample_permutations",
-    "solve", "units_of", "partial_assignment",
+    "units_of", "partial_assignment",
     "detect",  # as many rows as attacks succeed: sizes of the data's own
 }  # fmt: skip
 

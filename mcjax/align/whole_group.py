@@ -243,8 +243,6 @@ class _Fit:
             off = 0.0
             for key in keys:
                 c, _ = nearest_scale(lengths.sums(key), products.sums(key))
-                if twice(network, key):
-                    c = np.sqrt(c)
                 for table in (lengths, products):
                     table.scale(key, c)
                 found[key] = found[key] * c

@@ -22,7 +22,7 @@ from ..symmetry.permutation import compose, invert
 from . import elements as of_elements
 from .elements import Elements
 from .images import Mover, movers
-from .nearest import nearest_elements
+from .nearest import nearest_elements, primary_factors
 from .network import Network
 from .subgroups import inverse_powers, logarithms, powers, split
 
@@ -250,16 +250,16 @@ class Action:
     def matrices(self) -> dict[str, jax.Array]:
         """What moves the units' incoming weights, as matrices of shape (*group.shape, size).
 
-        For permutations P[…, i, p[…, i]] = 1, and beside them M D P.
+        For permutations P[…, i, p[…, i]] = 1, and beside them M D P. Where units have several
+        writers that are scaled by themselves (gates), those of the first factor of a kind.
         """
         groups = self.network.groups
         found = {n: jax.nn.one_hot(p, groups[n].size) for n, p in self._permutations.items()}
         for key, value in self._elements.items():
             factor = of_elements.factor_of(self.network, key)
-            if factor.matrices:
-                found[key[0]] = value @ found[key[0]]
-            elif factor.primary:
-                found[key[0]] = value[..., None] * found[key[0]]
+            if primary_factors(groups[key[0]]).get(factor.kind) == key:
+                own = found[key[0]]
+                found[key[0]] = value @ own if factor.matrices else value[..., None] * own
         return found
 
     def allclose(self, other: Action) -> Any:

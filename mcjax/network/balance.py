@@ -63,13 +63,12 @@ def balanced(
 
 
 def _matrix(network: Network, key: Key, leaves: Sequence[Any]) -> np.ndarray:
-    """The matrix that makes the leaves shortest, half of the way where it moves two axes of one."""
+    """The matrix that makes the leaves shortest, if it moves no leaf from two sides."""
     group = network.groups[key[0]]
     nothing = np.zeros((*group.shape, group.size))
     sums = grams(network, key, leaves, leaves)
     with one_if_small(group.size):
-        g = balancing_matrix(sums.get(1, nothing), sums.get(-1, nothing))
-    return (g + np.eye(group.size)) / 2 if twice(network, key) else g
+        return balancing_matrix(sums.get(1, nothing), sums.get(-1, nothing))
 
 
 def _scaled(
@@ -78,6 +77,7 @@ def _scaled(
     """(elements of the scalings, the greatest |log c| of the first round)."""
     tables = Scalings(network, keys, lambda i: squares(leaves[i]), 2)
     logs = {k: np.zeros(network.groups[k[0]].shape) for k in keys}
+    # From both sides of one leaf, units' steps act on each other: whole ones need not converge.
     longer = {k: 0.5 if twice(network, k) else _RELAXATION for k in keys}
     first = 0.0
     for i in range(rounds):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import inspect
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -156,9 +158,10 @@ class Sinkhorn(Solver):
         total = problem.a.sum()
         weights = [(w / total).astype(np.float32) for w in (problem.a, problem.b)]
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for ott
-            result = _ott(cost, weights, self)
-            coupling = np.asarray(result.matrix, np.float64) * total
-        converged = bool(result.converged) and bool(np.isfinite(coupling).all())
+            found = _ott()(cost, *weights, self.epsilon, self.tolerance, self.iterations)
+        coupling, converged, steps = (np.asarray(v) for v in found)
+        coupling = coupling.astype(np.float64) * total
+        converged = bool(converged) and bool(np.isfinite(coupling).all())
         if not converged:
             warnings.warn(
                 f"Sinkhorn has not converged after {self.iterations} iterations; take a greater "
@@ -168,8 +171,7 @@ class Sinkhorn(Solver):
         if not np.isfinite(coupling).all():
             coupling = np.outer(problem.a, problem.b) / total
         status = ENTROPIC if converged else NOT_CONVERGED
-        steps = int(result.n_iters)
-        return Solution(coupling, problem.value(coupling), status, iterations=steps)
+        return Solution(coupling, problem.value(coupling), status, iterations=int(steps))
 
 
 def as_solver(value: Any) -> Solver:
@@ -193,17 +195,22 @@ def _picked(profit: np.ndarray, columns: np.ndarray) -> float:
     return float(profit[np.arange(len(columns)), columns].sum(dtype=np.float64))
 
 
-def _ott(cost: np.ndarray, weights: list[Any], solver: Sinkhorn) -> Any:
+@functools.cache
+def _ott() -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    """The plan, whether it has converged and after how many iterations; compiled once a shape."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # ott imports jaxopt, which warns
         from ott.geometry.geometry import Geometry
         from ott.solvers import linear
 
-    geometry = Geometry(cost, epsilon=solver.epsilon)  # type: ignore[arg-type]
-    a, b = weights
-    return linear.solve(
-        geometry, a, b, threshold=solver.tolerance, max_iterations=solver.iterations
-    )
+    def plan(
+        cost: jax.Array, a: jax.Array, b: jax.Array, epsilon: Any, tolerance: Any, iterations: int
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        geometry = Geometry(cost, epsilon=epsilon)
+        found: Any = linear.solve(geometry, a, b, threshold=tolerance, max_iterations=iterations)
+        return found.matrix, found.converged, found.n_iters
+
+    return jax.jit(plan, static_argnums=5)
 
 
 def solve(problem: Any, solver: Solver = Exact(), *, a: Any = None, b: Any = None) -> Solution:

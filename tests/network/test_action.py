@@ -140,6 +140,25 @@ def test_heads_by_hand():
     np.testing.assert_allclose(other["v"][:, 0], params["v"][:, 1] @ g[0].T, atol=1e-5)
 
 
+def test_matrices_are_those_of_the_incoming_weights():
+    """A gated unit has two writers, each with scales and signs of its own: the first is meant."""
+    f = lambda p, x: ((x @ p["u"]) * (x @ p["v"])) @ p["o"]
+    params = drawn({"u": (5, D), "v": (5, D), "o": (D, 2)}, 0)
+    network = mcjax.trace(f, params, jnp.ones((3, 5)))
+    action = random(network, 1)
+    moved, matrix = action(params), action.matrices()["u"]
+    assert not np.allclose(moved["v"], params["v"] @ matrix.T, atol=1e-2)
+    np.testing.assert_allclose(moved["u"], params["u"] @ matrix.T, atol=1e-5)
+
+
+def test_what_is_not_given_is_the_identity():
+    network, _ = trace_of("relu")
+    identity = mcjax.Action.identity(network)
+    for c in (1.0, 2.0):
+        scaled = mcjax.Action.of(network, elements={"w1": {"positive": np.full(D, c, "f")}})
+        assert scaled.allclose(identity) == identity.allclose(scaled) == (c == 1)
+
+
 def test_under_jit_and_vmap(model):
     _, shapes, _, network, _ = model
     params, keys = drawn(shapes, 1), jax.random.split(jax.random.key(0), 3)
@@ -211,6 +230,28 @@ def test_no_element(name, elements, words):
     network, _ = trace_of(name)
     with pytest.raises(ValueError, match=words):
         mcjax.Action.of(network, elements=elements)
+
+
+def test_rotations_of_a_layer_norms_stream_keep_the_constant_vector():
+    """The stream without scale and bias, of which means are subtracted before it is read."""
+
+    def f(p, x):
+        h = x @ p["in"]
+        c = h - h.mean(-1, keepdims=True)
+        return c * jax.lax.rsqrt(jnp.mean(c**2, -1, keepdims=True) + 1e-6) @ p["out"]
+
+    network = mcjax.trace(f, drawn({"in": (5, D), "out": (D, 2)}, 0), jnp.ones((3, 5)))
+    kind = "orthogonal fixing ones"
+    swap = np.eye(D, dtype="f")[[1, 0, 2, 3]]
+    mcjax.Action.of(network, elements={"in": {kind: swap}})
+    with pytest.raises(ValueError, match=r"does not keep the constant vector.*off 1 by 2"):
+        mcjax.Action.of(network, elements={"in": {kind: -swap}})
+
+
+def test_what_is_nearest_to_no_element():
+    network, _ = trace_of("relu")
+    with pytest.raises(ValueError, match=r"nearest to no element: scales fall to 0.*positive"):
+        mcjax.Action.nearest(network, {"w1": -np.eye(D)})
 
 
 def test_what_no_curve_reaches():

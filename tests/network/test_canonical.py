@@ -136,6 +136,34 @@ def test_directions_that_nothing_reads_in_any_unit(unit):
     assert found.status == "optimal"
 
 
+def test_recurrent_units_dominated_by_what_moves_twice():
+    """Nearly all of the length is in w, which scales act on from both sides: every unit is as
+    long in what writes it as in what reads it."""
+
+    def f(p, x):
+        h = jax.nn.relu(x @ p["u"])
+        for _ in range(2):
+            h = jax.nn.relu(h @ p["w"] + x @ p["u"])
+        return h @ p["o"]
+
+    params = drawn(0, u=(3, 4), w=(4, 4), o=(4, 2))
+    params |= {k: params[k] * 1e-3 for k in "uo"}
+    found = mcjax.canonicalize(mcjax.trace(f, params, jnp.ones((2, 3))), params)
+    assert found.status == "canonical"
+    u, w, o = (np.asarray(found.params[k], np.float64) for k in "uwo")
+    writes, reads = (u**2).sum(0) + (w**2).sum(0), (w**2).sum(1) + (o**2).sum(1)
+    np.testing.assert_allclose(writes, reads, rtol=1e-5)
+
+
+def test_scales_that_have_not_settled_are_said(monkeypatch):
+    f = lambda p, x: jax.nn.relu(jax.nn.relu(x @ p["a"]) @ p["b"]) @ p["c"]
+    params = drawn(0, a=(3, 4), b=(4, 4), c=(4, 2))
+    network = mcjax.trace(f, params, jnp.ones((2, 3)))
+    assert mcjax.canonicalize(network, params).status == "canonical"
+    monkeypatch.setattr("mcjax.network.canonical._ROUNDS", 1)
+    assert mcjax.canonicalize(network, params).status == "not converged"
+
+
 def test_ties_are_said():
     p = {"w": jnp.ones((3, 4)), "b": jnp.ones(4), "o": jnp.ones((4, 2))}
     p["w"] = p["w"].at[0, 1].set(-1.0)
