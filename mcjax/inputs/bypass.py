@@ -15,6 +15,7 @@ from ..network import Network
 from ..path import Linear, PolygonalChain
 from ..tasks import CLASSIFICATION, Task, require
 from .around import Bypass
+from .bounds import check_inside
 from .descent import Descent, Fixed, descend
 from .interpolation import Interpolation, Sweep, swept
 from .pairs import checked_labels, checked_model, checked_pairs
@@ -86,7 +87,7 @@ def bypass(
     """Chains of low loss between inputs A and C: barriers bypassed until all is below δ.
 
     Points of all pairs move together in compiled blocks of steps, and those that are done leave the
-    batch. Inputs are not kept within bounds.
+    batch. They are kept within `how.bounds`, if any.
 
     **Arguments:**
     - `model`, `params`, `pairs`, `y`, `task`, `chunk`: as for `mcjax.inputs.interpolate`
@@ -94,7 +95,7 @@ def bypass(
 
     **Returns:** a `Bypassed`, a status for each pair.
 
-    **Raises:** `ValueError` as `interpolate` does.
+    **Raises:** `ValueError` as `interpolate` does, and for inputs outside `how.bounds`.
 
         >>> import jax.numpy as jnp, mcjax
         >>> hill = lambda p, x: jnp.exp(-4 * (x[:, :1]**2 + (x[:, 1:] + p["at"])**2))
@@ -109,6 +110,8 @@ def bypass(
     if not isinstance(how, Bypass):
         raise ValueError(f"how must be a mcjax.inputs.Bypass, got {how!r}")
     a, c = (np.asarray(v) for v in checked_pairs(pairs))
+    for name, x in (("x_a", a), ("x_c", c)):
+        check_inside(x, how.bounds, name)
     labels = checked_labels(y, len(a))
     packed = checked_model(model, params, a, labels, task)
     search = _Search(model, task, how, chunk, packed, labels)
