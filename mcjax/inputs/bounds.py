@@ -47,9 +47,9 @@ def check_inside(x: Any, bounds: Bounds | None, name: str) -> None:
     slack = 1e-6 * np.max(high - low)
     if not (np.all(x >= low - slack) and np.all(x <= high + slack)):
         raise ValueError(
-            f"{name}: values lie in [{np.min(x):.4g}, {np.max(x):.4g}], outside the bounds {bounds} "
-            "(of what the network is given: ((0 − mean) / std, (1 − mean) / std) for standardised "
-            "images)"
+            f"{name}: values lie in [{np.min(x):.4g}, {np.max(x):.4g}], outside the bounds "
+            f"{bounds} of what the network is given (images in [0, 1], standardised, lie in "
+            "(−mean / std, (1 − mean) / std))"
         )
 
 

@@ -39,6 +39,7 @@ class Bypassed:
       `"ends above delta"`: A or C is, and no path can be below;
       `"not finite"`: a loss is not
     - `height`: (pairs,) highest loss of the chain at the points looked at
+    - `losses`: for each pair (k − 1, how.points), on the segments of its chain
     - `rounds`: (pairs,) rounds in which the chain got points, 0 where the segment was low
     - `direct`: the segments AC
     - `how`: options
@@ -47,6 +48,7 @@ class Bypassed:
     points: list[np.ndarray]
     status: np.ndarray
     height: np.ndarray
+    losses: list[np.ndarray]
     rounds: np.ndarray
     direct: Interpolation
     how: Bypass
@@ -57,6 +59,19 @@ class Bypassed:
     def path(self, pair: int) -> PolygonalChain:
         """The chain of a pair, as a path of inputs."""
         return PolygonalChain(tuple(self.points[pair]))
+
+    def loss_at(self, t: Any) -> np.ndarray:
+        """(pairs, T): losses on the chains at t of their paths, between the points looked at."""
+        rows = []
+        for losses in self.losses:
+            number, points = losses.shape
+            at = np.arange(number)[:, None] + np.linspace(0, 1, points)
+            rows.append(np.interp(np.asarray(t) * number, at.ravel(), losses.ravel()))
+        return np.array(rows)
+
+    def joined(self, rounds: int) -> float:
+        """The share of the pairs that are below δ after so many rounds."""
+        return float(np.mean((self.status == BELOW) & (self.rounds <= rounds)))
 
     def summary(self) -> str:
         """How many pairs are joined, by how many points, and from which height to which."""
@@ -129,6 +144,7 @@ def bypass(
         [np.stack([chain[0].a, *(s.c for s in chain)]) for chain in chains],
         np.array([_status(chain, how.delta) for chain in chains]),
         np.array([_height(chain) for chain in chains]),
+        [np.stack([s.loss for s in chain]) for chain in chains],
         rounds,
         direct,
         how,

@@ -30,7 +30,8 @@ class Detection:
       high for what is taken for adversarial
     - `chosen`: attack → the classifier that validation chose
     - `validation`: attack → its mean AUC there
-    - `pairs`: attack → pairs in training, validation and test; an unseen attack is in the test alone
+    - `pairs`: attack → pairs in training, validation and test; of an unseen attack in the test
+      alone
     - `feature`: what was looked at
     - `jointly`: whether one detector was trained for all attacks
     """
@@ -192,7 +193,9 @@ def _check_attacked(attacked: Any, unseen: Any, jointly: bool) -> None:
     if not isinstance(attacked, Mapping) or not attacked:
         raise ValueError("attacked must be a mapping, name → Attacked, of one attack or more")
     if not isinstance(unseen, Mapping):
-        raise ValueError(f"unseen must be a mapping, name → Attacked, got a {type(unseen).__name__}")
+        raise ValueError(
+            f"unseen must be a mapping, name → Attacked, got a {type(unseen).__name__}"
+        )
     if unseen and not jointly:
         raise ValueError("unseen: attacks not trained for are met by one detector, jointly=True")
     both = sorted(set(attacked) & set(unseen))

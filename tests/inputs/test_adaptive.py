@@ -1,4 +1,4 @@
-"""An attacker who knows the detector: what it raises by NumPy, and what is left of the detection."""
+"""An attacker who knows the detector: what it raises, and what is left of the detection."""
 
 from __future__ import annotations
 
