@@ -11,7 +11,6 @@ import dataclasses
 import numpy as np
 import tyro
 
-
 from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, figure, finish, table
 from .endpoints import Options, endpoint, folder_of
 from .study import (

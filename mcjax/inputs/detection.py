@@ -172,7 +172,8 @@ def detect(
     watched = Watched(model, packed, require(task), _check.positive(chunk, "chunk"))
     draws = jax.random.key(0) if key is None else _check.random_key(key)
     unseen = {} if unseen is None else unseen
-    parts = _parts(attacked, unseen, jointly, draws)
+    _check_attacked(attacked, unseen, jointly)
+    parts = _parts(attacked, unseen, draws)
     look = feature.learn(watched, x, np.asarray(y))
     seen = _seen(look, {**attacked, **unseen}, parts)
     for name in unseen:
@@ -214,10 +215,10 @@ def _check_attacked(attacked: Any, unseen: Any, jointly: bool) -> None:
                 )
 
 
-def _parts(attacked: Any, unseen: Any, jointly: bool, key: jax.Array) -> np.ndarray:
-    """(n,) 0, 1 or 2: training, validation or test, for each image with a twin that is trained
-    for; else −1."""
-    _check_attacked(attacked, unseen, jointly)
+def _parts(
+    attacked: Mapping[str, Attacked], unseen: Mapping[str, Attacked], key: jax.Array
+) -> np.ndarray:
+    """(n,) 0, 1 or 2: training, validation or test, for images with a twin to train for; else −1."""
     first = next(iter(attacked.values()))
     with_twin = np.flatnonzero(np.any([of.success for of in attacked.values()], 0))
     order = with_twin[np.asarray(jax.random.permutation(key, len(with_twin)))]

@@ -57,9 +57,9 @@ def test_bounds_are_kept():
     found = synthesise(linear, W, start, LABELS, how)
     assert (found.x <= np.float32([3, 3, 0.5, 3])).all()
     assert (found.x >= -3).all()
-    assert found.x.max() == 3
+    assert found.x[:, 2].max() == 0.5
     free = synthesise(linear, W, start, LABELS, dataclasses.replace(how, bounds=None))
-    assert free.x.max() > 3
+    assert free.x[:, 2].max() > 0.5
     with pytest.raises(ValueError, match=r"x: values lie in .* outside the bounds"):
         synthesise(linear, W, start + 3, LABELS, how)
 
