@@ -218,7 +218,7 @@ def _check_attacked(attacked: Any, unseen: Any, jointly: bool) -> None:
 def _parts(
     attacked: Mapping[str, Attacked], unseen: Mapping[str, Attacked], key: jax.Array
 ) -> np.ndarray:
-    """(n,) 0, 1 or 2: training, validation or test, for images with a twin to train for; else −1."""
+    """(n,) 0, 1 or 2: training, validation or test, for images with twins to train for; else −1."""
     first = next(iter(attacked.values()))
     with_twin = np.flatnonzero(np.any([of.success for of in attacked.values()], 0))
     order = with_twin[np.asarray(jax.random.permutation(key, len(with_twin)))]
