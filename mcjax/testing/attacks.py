@@ -145,12 +145,6 @@ def _check_pure(
     keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(rows)
     apply, packed = _check_model.apply_fn_of(model), pack(params)
 
-    def perturbed(packed: Params, x: Any) -> Any:
-        return attack.perturb(apply, unpack(packed), x, y, key=keys, task=task)
-
-    found = np.asarray(jax.jit(perturbed)(packed, x))
-    _require_alike(attack, found, made.x[rows], "perturb under jit:")
-
     def after(packed: Params, x: Any) -> Any:
         aim = attack.aim(apply, unpack(packed), x, y, task, True)
         state = attack.advance(aim, attack.init(aim, keys))
@@ -163,6 +157,12 @@ def _check_pure(
         require(done.shape == (len(rows),), f"done() has shape {done.shape}, one an image is due")
         same = np.array_equal(np.asarray(moved)[done], np.asarray(further)[done])
         require(same, "an image that is done must stay as it is in a further step")
+
+    def perturbed(packed: Params, x: Any) -> Any:
+        return attack.perturb(apply, unpack(packed), x, y, key=keys, task=task)
+
+    found = np.asarray(jax.jit(perturbed)(packed, x))
+    _require_alike(attack, found, made.x[rows], "perturb under jit:")
 
 
 def _targets(made: Attacked) -> np.ndarray:

@@ -69,15 +69,6 @@ class Boasting(Noise):
         return dataclasses.replace(made, status=np.full(len(made.x), "succeeded"))
 
 
-class Silent(Noise):
-    """Takes a target, and takes no notice."""
-
-    targets = False
-
-    def _targets(self, target, y, classes):
-        return np.asarray(target)
-
-
 @dataclasses.dataclass
 class Mutable:
     by: float = 0.1
@@ -94,7 +85,6 @@ def test_a_good_one():
         (Together(), "in other chunks .* come out differently"),
         (Restless(), "done must stay as it is"),
         (Boasting(0.001), "success is another class"),
-        (Silent(), "a target without a targeted form must raise ValueError"),
         (Mutable(), "an? attack must be frozen"),
     ],
     ids=lambda v: type(v).__name__,

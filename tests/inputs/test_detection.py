@@ -107,7 +107,7 @@ def test_an_image_and_its_twins_are_in_one_part():
 
 def test_an_unseen_attack_is_tested_only():
     """The detector and what it says of the others are those without it."""
-    unseen = {"unseen": FGSM(0.3)(net, PARAMS, X[:N], Y[:N])}
+    unseen = {"unseen": FGSM(0.3)(net, PARAMS, X[: 2 * N], Y[: 2 * N])}
     feature = LossCurve(6)
     given = (feature, net, PARAMS, REFERENCE, attacked())
     plain, found = detect(*given), detect(*given, unseen=unseen)
@@ -120,8 +120,8 @@ def test_an_unseen_attack_is_tested_only():
         detect(*given, unseen=unseen, jointly=False)
     with pytest.raises(ValueError, match="is trained for, too"):
         detect(*given, unseen={"FGSM": unseen["unseen"]})
-    with pytest.raises(ValueError, match=r"unseen\['weak'\]: \d of 120 attacks succeeded"):
-        detect(*given, unseen={"weak": FGSM(1e-6)(net, PARAMS, X[:N], Y[:N])})
+    with pytest.raises(ValueError, match=r"unseen\['weak'\]: \d of 240 attacks succeeded"):
+        detect(*given, unseen={"weak": FGSM(1e-6)(net, PARAMS, X[: 2 * N], Y[: 2 * N])})
     with pytest.raises(ValueError, match="unseen must be a mapping"):
         detect(*given, unseen=[])
 
