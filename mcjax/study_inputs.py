@@ -20,7 +20,7 @@ from .report import Table
 from .tasks import CLASSIFICATION, Task, require
 
 SAME = "one class"
-ADVERSARIAL = "an input and an adversarial one"
+ADVERSARIAL = "real and adversarial"
 OTHER = "different classes"
 # t of the images that are drawn along a path.
 _SHOWN = 9
@@ -55,21 +55,27 @@ class JoinedInputs:
         return next(iter(self.joined.values())).how
 
     def table(self) -> Table:
-        """A row a kind: heights, who is joined after so many rounds, points that it takes."""
+        """A row a kind: heights before and after, and who is joined after so many rounds."""
         depth = self.how.depth
-        columns = ["pairs of", "pairs", "height", "gap", "joined: 0 rounds"]
-        columns += [*map(str, range(1, depth + 1)), "height after", "points"]
+        counts = [k for k in (0, 1, 2) if k < depth] + [depth]
+        columns = [
+            "pairs of",
+            "pairs",
+            "height",
+            "gap",
+            *(f"≤ {k}" for k in counts),
+            "height after",
+        ]
         rows = []
         for kind, made in self.joined.items():
-            cells = [f"{100 * made.joined(k):.0f} %" for k in range(depth + 1)]
+            cells = [f"{100 * made.joined(k):.0f} %" for k in counts]
             before = [f"{np.median(v):.4f}" for v in (made.direct.height, made.direct.gap)]
-            inserted = np.mean([len(p) - 2 for p in made.points])
             after = f"{np.median(made.height):.4f}"
-            rows.append([kind, str(len(made.points)), *before, *cells, after, f"{inserted:.1f}"])
+            rows.append([kind, str(len(made.points)), *before, *cells, after])
         notes = [
             "Height: the highest loss on the straight line between the two inputs; gap: how far it "
-            f"is above the higher end; medians. Joined: below {self.how.delta:g} everywhere, after "
-            "so many rounds of bypassing; points: inserted, on average.",
+            f"is above the higher end; medians. ≤ k: how many pairs are joined, below "
+            f"{self.how.delta:g} everywhere, after so many rounds of bypassing.",
         ]
         lost = self.tried[ADVERSARIAL] - len(self.labels.get(ADVERSARIAL, ()))
         if lost:
@@ -186,7 +192,7 @@ def join_inputs(
     return JoinedInputs(joined, labels, tried, {**shown, "range": _range(x)[0]})
 
 
-def default_bypass(x: Any, delta: float = 0.05, **options: Any) -> Bypass:
+def default_bypass(x: Any, delta: float = 0.01, **options: Any) -> Bypass:
     """A bypass in the units of inputs, within their range: steps of 2 % of it, 128 at most.
 
     **Arguments:**

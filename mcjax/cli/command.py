@@ -15,7 +15,7 @@ from .._modules import load_object
 from ..methods.named import describe
 from ..tasks import TASKS
 from . import given, interrupt, results, terminal
-from .trained import train
+from .trained import convolutional, dense, train
 
 
 def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
@@ -89,7 +89,7 @@ class Inputs:
 
     Pairs of one class, of an input and an adversarial one, and of different classes: the barrier on
     the straight line between the two, and once it is bypassed (vrabel2024). Without a file, trains
-    a network on scikit-learn's digits, MNIST or CIFAR-10. Prints a table; writes a figure with
+    a small CNN on scikit-learn's digits, MNIST or CIFAR-10. Prints a table; writes a figure with
     images along one path, and every number as JSON.
     """
 
@@ -103,17 +103,15 @@ class Inputs:
     """Data set to train on."""
     data_dir: Annotated[Path | None, _option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
     """TFDS folder."""
-    hidden: Annotated[
-        tuple[int, ...] | None, _option("WIDTH …", "512 for digits, else the papers' 2000")
-    ] = None
-    """Widths of the hidden layers."""
-    epochs: Annotated[int | None, _option("N", "digits 60; mnist 30, cifar10 400")] = None
+    channels: Annotated[tuple[int, ...], _option("N …", "8 16")] = (8, 16)
+    """Channels of the convolutions."""
+    epochs: Annotated[int | None, _option("N", "digits and cifar10 30, mnist 5")] = None
     """Epochs of training."""
     seed: int = 0
     """Seed of the network, and of which inputs are drawn."""
     pairs: int = 5
     """Pairs of each class."""
-    delta: float = 0.05
+    delta: float = 0.01
     """The loss that a path should stay below; inputs of half of it are drawn."""
     rounds: int = 4
     """Rounds of bypassing, at most."""
@@ -219,7 +217,8 @@ def _inputs(command: Inputs) -> None:
         raise ValueError("--model and --inputs go with a file of parameters")
     else:
         given.check_seeds((command.seed,), least=1)
-        made = train(command, (command.seed,), lambda name: _out(command, f"inputs-{name}"))
+        recipe = convolutional(command, command.channels)
+        made = train(command, recipe, (command.seed,), lambda name: _out(command, f"inputs-{name}"))
         title, out = made.title, made.out
         study = {
             "model": made.apply, "params": made.networks[0], "metadata": made.metadata,
@@ -313,7 +312,8 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks or more trained on a data set."""
     given.check_seeds(command.seeds)
     matching = not command.methods or bool({*command.methods} - {"linear", "arc"})
-    made = train(command, command.seeds, lambda name: _out(command, name), matching=matching)
+    recipe = dense(command, command.hidden, len(command.seeds), matching)
+    made = train(command, recipe, command.seeds, lambda name: _out(command, name))
     data = made.data
     study = {
         "network": made.apply, "networks": made.networks,

@@ -12,7 +12,7 @@ import pytest
 import mcjax
 from mcjax.cli.command import run
 from mcjax.data import load
-from mcjax.models import MLP
+from mcjax.models import Conv2FC1
 from mcjax.tasks import CLASSIFICATION
 
 SMALL = ["--pairs", "1", "--rounds", "1", "--points", "7", "--delta", "1.0"]
@@ -21,10 +21,10 @@ SMALL = ["--pairs", "1", "--rounds", "1", "--points", "7", "--delta", "1.0"]
 def test_the_main_job(tmp_path, monkeypatch, capsys):
     """A network on digits; its losses are those of an independent forward."""
     monkeypatch.chdir(tmp_path)
-    arguments = ["inputs", "--epochs", "3", "--hidden", "24", *SMALL, "--out", "results"]
+    arguments = ["inputs", "--epochs", "3", "--channels", "2", *SMALL, "--out", "results"]
     assert run(arguments) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for word in ("one class", "an input and an adversarial one", "different classes", "rounds"):
+    for word in ("one class", "real and adversarial", "different classes", "rounds"):
         assert word in shown
     listed = shown.split("Written to results:")[1].split()
     there = {f.name for f in Path("results").iterdir()} - {"checkpoints"}
@@ -36,8 +36,8 @@ def test_the_main_job(tmp_path, monkeypatch, capsys):
     assert len(one["labels"]) == 10
     assert len(one["t"]) == 7
     # Both ends are test images of the class with a loss of half of δ at most.
-    data, params = load("digits").flat(), mcjax.load("results/network.safetensors")
-    losses = CLASSIFICATION.losses(MLP((24,)).apply(params, data.x_test), data.y_test)
+    data, params = load("digits"), mcjax.load("results/network.safetensors")
+    losses = CLASSIFICATION.losses(Conv2FC1((2,)).apply(params, data.x_test), data.y_test)
     for label, loss in zip(one["labels"], one["loss"], strict=True):
         mine = np.asarray(losses)[data.y_test == label]
         for end in (loss[0], loss[-1]):
@@ -76,7 +76,7 @@ def test_ones_own_network(here, capsys):
         (["--delta", "0"], "--delta must be a loss above 0, got 0"),
         (["--delta", "nan"], "--delta must be a loss above 0, got nan"),
         (["--seed", "-1"], "--seed must be at least 0"),
-        (["--epochs", "0"], "--epochs and --hidden must be at least 1"),
+        (["--epochs", "0"], "--epochs and --channels must be at least 1"),
     ],
 )
 def test_a_mistake_is_one_line(here, capsys, arguments, message):
