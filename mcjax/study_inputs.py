@@ -129,7 +129,7 @@ def join_inputs(
     how: Bypass | None = None,
     attack: Synthesis | None = None,
     *,
-    each: int = 5,
+    each: int = 4,
     seed: int = 0,
     task: Task = CLASSIFICATION,
     chunk: int = 1024,
@@ -144,7 +144,7 @@ def join_inputs(
     - `model`, `params`, `task`, `chunk`: as for `mcjax.inputs.interpolate`
     - `data`: (x, y), inputs and their classes
     - `how`: options of the bypass, δ among them; default: `default_bypass(x)`
-    - `attack`: how inputs become adversarial; default: by 512 steps of 2 % of the inputs' range at
+    - `attack`: how inputs become adversarial; default: by 256 steps of 2 % of the inputs' range at
       most, within it
     - `each`: pairs of each class; `seed`: of who is drawn
     - `progress`: called with a line before each kind
@@ -193,14 +193,14 @@ def join_inputs(
 
 
 def default_bypass(x: Any, delta: float = 0.01, **options: Any) -> Bypass:
-    """A bypass in the units of inputs, within their range: steps of 2 % of it, 128 at most.
+    """A bypass in the units of inputs, within their range: steps of 2 % of it, 96 at most.
 
     **Arguments:**
     - `x`: the inputs; `delta`: δ; `options`: others of `mcjax.inputs.Bypass`
     """
     bounds, unit = _range(x)
     usual: dict[str, Any] = {
-        "steps": 128, "block": 16, "points": 50, "learning_rate": 0.02 * unit,
+        "steps": 96, "block": 16, "points": 50, "depth": 3, "inserted": 7, "learning_rate": 0.02 * unit,
         "deviation": 0.1 / unit**2, "roughness": 0.0, "bounds": bounds,
     }  # fmt: skip
     return Bypass(delta, **usual | options)
@@ -209,7 +209,7 @@ def default_bypass(x: Any, delta: float = 0.01, **options: Any) -> Bypass:
 def _default_attack(x: Any, delta: float) -> Synthesis:
     bounds, unit = _range(x)
     return Synthesis(
-        delta / 2, steps=512, learning_rate=0.02 * unit, deviation=0.1 / unit**2, bounds=bounds
+        delta / 2, steps=256, learning_rate=0.02 * unit, deviation=0.1 / unit**2, bounds=bounds
     )
 
 

@@ -109,11 +109,11 @@ class Inputs:
     """Epochs of training."""
     seed: int = 0
     """Seed of the network, and of which inputs are drawn."""
-    pairs: int = 5
+    pairs: int = 4
     """Pairs of each class."""
     delta: float = 0.01
     """The loss that a path should stay below; inputs of half of it are drawn."""
-    rounds: int = 4
+    rounds: int = 3
     """Rounds of bypassing, at most."""
     points: int = 50
     """Number of t on each segment."""

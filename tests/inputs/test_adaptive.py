@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mcjax.attacks import PGD
+from mcjax.attacks import PGD, DeepFool
 from mcjax.inputs import AdaptivePGD, LossCurve, detect
 from mcjax.inputs.adaptive import Templates
 from mcjax.tasks import CLASSIFICATION
@@ -78,9 +78,9 @@ def test_without_weight_it_is_pgd():
 
 
 def test_curves_are_lower_and_detection_falls():
-    """Of the same images: the detector that PGD's images train finds fewer of those."""
+    """DeepFool's images lie on the boundary and are told by their losses; those beyond are not."""
     x, y = X[:N], Y[:N]
-    attacked = {"PGD": PGD(0.3, 0.01, 8)(net, PARAMS, x, y)}
+    attacked = {"DeepFool": DeepFool()(net, PARAMS, x, y)}
     made = against(epsilon=0.5, weight=5.0, steps=40)(net, PARAMS, x, y)
     assert made.rate > 0.5
     assert made.linf.max() <= 0.5 + 1e-6
@@ -91,10 +91,9 @@ def test_curves_are_lower_and_detection_falls():
         ends = np.stack([template(c) for c in to])
         lines = [(1 - t) * of.x[of.success] + t * ends for t in np.linspace(0, 1, 10)]
         curve[name] = np.mean([cross_entropy(v, to) for v in lines], 0).mean()
-    assert curve["adaptive"] < 0.5 * curve["PGD"]
-    assert found.auc["adaptive"] < found.auc["PGD"]
-    assert found.pairs["adaptive"][:2] == (0, 0)
-    assert found.chosen["adaptive"] == found.chosen["PGD"]
+    assert curve["adaptive"] < 0.1 * curve["DeepFool"]
+    assert found.auc["DeepFool"] > 0.9
+    assert found.auc["adaptive"] < found.auc["DeepFool"] - 0.2
 
 
 def test_equal_by_content():
