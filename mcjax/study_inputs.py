@@ -200,8 +200,8 @@ def default_bypass(x: Any, delta: float = 0.01, **options: Any) -> Bypass:
     """
     bounds, unit = _range(x)
     usual: dict[str, Any] = {
-        "steps": 96, "block": 16, "points": 50, "depth": 3, "inserted": 7, "learning_rate": 0.02 * unit,
-        "deviation": 0.1 / unit**2, "roughness": 0.0, "bounds": bounds,
+        "steps": 96, "block": 16, "points": 50, "depth": 3, "inserted": 7, "roughness": 0.0,
+        "learning_rate": 0.02 * unit, "deviation": 0.1 / unit**2, "bounds": bounds,
     }  # fmt: skip
     return Bypass(delta, **usual | options)
 
