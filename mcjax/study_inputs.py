@@ -79,7 +79,7 @@ class JoinedInputs:
         ]
         lost = self.tried[ADVERSARIAL] - len(self.labels.get(ADVERSARIAL, ()))
         if lost:
-            notes.append(f"{lost} attacks did not reach half of that loss, and are left out.")
+            notes.append(f"Left out: {lost} attacks that did not reach half of that loss.")
         return Table(columns, rows, None, notes)
 
     def summary(self) -> str:

@@ -63,7 +63,7 @@ def test_attacks_that_do_not_get_there_are_left_out_and_said():
     weak = Synthesis(0.05, steps=1, block=1, learning_rate=1e-6)
     found = join_inputs(net, PARAMS, (X, Y), default_bypass(X, 0.1, points=5), weak, each=2)
     assert ADVERSARIAL not in found.joined
-    assert "6 attacks did not reach half of that loss" in found.summary()
+    assert "Left out: 6 attacks that did not reach half of that loss" in found.summary()
     assert found.shown["kind"] == SAME
 
 
