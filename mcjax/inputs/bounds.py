@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Of Newton's method for the multiplier of the hyperplane: it is exact once no entry changes sides.
-_ROUNDS = 8
+# Halvings of the logarithm of the multiplier of the hyperplane, of 1e-6 to 1e6 times the distance;
+# then steps of Newton's method, exact once no entry changes sides.
+_HALVINGS, _WIDE, _STEPS, _LEAST = 24, 1e6, 3, 1e-6
 
+_KEEP: Any = {"keepdims": True}
 Bounds = tuple[float | tuple[float, ...], float | tuple[float, ...]]
 
 
@@ -57,7 +60,7 @@ def inside(b: Any, bounds: Bounds | None, start: Any = None, normal: Any = None)
     """Rows b put within bounds; with unit normals, in the hyperplanes through `start` too.
 
     The point of both that is nearest to b is clip(b − ν n), ν the root of
-    n · (clip(b − ν n) − start) = 0, which Newton's method finds. The bounds hold exactly.
+    n · (clip(b − ν n) − start) = 0, which falls as ν rises. The bounds hold exactly.
     """
     if bounds is None:
         return b
@@ -65,12 +68,25 @@ def inside(b: Any, bounds: Bounds | None, start: Any = None, normal: Any = None)
     if normal is None:
         return jnp.clip(b, low, high)
     axes = tuple(range(1, b.ndim))
-    shift = jnp.zeros((len(b), *[1] * (b.ndim - 1)), b.dtype)
-    for _ in range(_ROUNDS):
+
+    def off(shift: Any) -> Any:
+        return jnp.sum(normal * (jnp.clip(b - shift * normal, low, high) - start), axes, **_KEEP)
+
+    def halve(_: int, ends: Any) -> Any:
+        middle = (ends[0] + ends[1]) / 2
+        over = sign * off(sign * jnp.exp(middle)) > 0
+        return jnp.where(over, middle, ends[0]), jnp.where(over, ends[1], middle)
+
+    sign = jnp.sign(off(0.0))
+    distance = jnp.sqrt(jnp.sum((b - start) ** 2, axes, **_KEEP))
+    size = jnp.log(jnp.where(distance > 0, distance, 1))
+    ends = size - jnp.log(_WIDE), size + jnp.log(_WIDE)
+    ends = jax.lax.fori_loop(0, _HALVINGS, halve, ends)
+    shift = sign * jnp.exp((ends[0] + ends[1]) / 2)
+    for _ in range(_STEPS):
         at = b - shift * normal
-        off = jnp.sum(normal * (jnp.clip(at, low, high) - start), axes, keepdims=True)
-        slope = jnp.sum(normal**2 * ((at > low) & (at < high)), axes, keepdims=True)
-        shift = shift + jnp.where(slope > 0, off / jnp.where(slope > 0, slope, 1), 0)
+        slope = jnp.sum(normal**2 * ((at > low) & (at < high)), axes, **_KEEP)
+        shift = shift + jnp.where(slope > _LEAST, off(shift) / jnp.maximum(slope, _LEAST), 0)
     return jnp.clip(b - shift * normal, low, high)
 
 
