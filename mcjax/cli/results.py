@@ -12,6 +12,9 @@ from ..report import Table
 from . import given, terminal
 
 _LEAST_WIDTH = 80
+# Inputs at a time: as points leave a batch it halves, and each size is compiled, which takes longer
+# than a small network's steps.
+_INPUTS = 32
 _OWN = ["results.json", "table.md", "curves.png", "matrix.png", "connections", "*.safetensors"]
 
 
@@ -83,7 +86,7 @@ def report_inputs(asked: Asked, study: dict[str, Any]) -> None:
     with _progress(4, asked.quiet) as progress:
         found = join_inputs(
             study["model"], params, (x, y), how, each=study["each"], seed=study["seed"],
-            progress=progress,
+            chunk=_INPUTS, progress=progress,
         )  # fmt: skip
     with given.fresh(asked.out, ["results.json", "table.md", "inputs.png"]) as place:
         files = {}
