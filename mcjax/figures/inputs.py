@@ -32,14 +32,13 @@ def draw_joined(
     """
     from matplotlib.figure import Figure
 
-    rows = [(name, as_images(shown[name]["x"], shape)) for name in ("straight", "chain")]
-    there = rows[0][1] is not None
+    made = ((name, as_images(shown[name]["x"], shape)) for name in ("straight", "chain"))
+    rows = [(name, images) for name, images in made if images is not None]
     count = len(shown["t"])
     with house_style(True):
-        figure = Figure(figsize=(12, 6.6 if there else 3.8), layout="constrained")
-        grid = figure.add_gridspec(
-            3 if there else 1, 1, height_ratios=(2.2, 1, 1)[: 3 if there else 1]
-        )
+        figure = Figure(figsize=(12, 6.6 if rows else 3.8), layout="constrained")
+        heights = (2.2, *(1.0 for _ in rows))
+        grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
         panels = grid[0].subgridspec(1, len(curves))
         first = None
         for k, (kind, of) in enumerate(curves.items()):
@@ -48,7 +47,7 @@ def draw_joined(
             if not k:
                 axes.set(ylabel=label)
                 axes.legend(frameon=False, fontsize=9)
-        for r, (name, images) in enumerate(rows if there else ()):
+        for r, (name, images) in enumerate(rows):
             line = grid[r + 1].subgridspec(1, count)
             for k in range(count):
                 _image(figure.add_subplot(line[k]), images[k], shown, name, k)
