@@ -109,7 +109,7 @@ class Inputs:
     """Epochs of training."""
     seed: int = 0
     """Seed of the network, and of which inputs are drawn."""
-    pairs: int = 4
+    pairs: int = 3
     """Pairs of each class."""
     delta: float = 0.01
     """The loss that a path should stay below; inputs of half of it are drawn."""

@@ -14,7 +14,7 @@ from . import given, terminal
 _LEAST_WIDTH = 80
 # Inputs at a time: as points leave a batch it halves, and each size is compiled, which takes longer
 # than a small network's steps.
-_INPUTS = 32
+_INPUTS = 8
 _OWN = ["results.json", "table.md", "curves.png", "matrix.png", "connections", "*.safetensors"]
 
 
