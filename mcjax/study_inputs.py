@@ -57,7 +57,7 @@ class JoinedInputs:
     def table(self) -> Table:
         """A row a kind: heights before and after, and who is joined after so many rounds."""
         depth = self.how.depth
-        counts = [k for k in (0, 1, 2) if k < depth] + [depth]
+        counts = sorted({0, 1, depth})
         columns = [
             "pairs of",
             "pairs",
@@ -69,13 +69,14 @@ class JoinedInputs:
         rows = []
         for kind, made in self.joined.items():
             cells = [f"{100 * made.joined(k):.0f} %" for k in counts]
-            before = [f"{np.median(v):.4f}" for v in (made.direct.height, made.direct.gap)]
-            after = f"{np.median(made.height):.4f}"
+            before = [f"{np.median(v):.3f}" for v in (made.direct.height, made.direct.gap)]
+            after = f"{np.median(made.height):.3f}"
             rows.append([kind, str(len(made.points)), *before, *cells, after])
         notes = [
             "Height: the highest loss on the straight line between the two inputs; gap: how far it "
             f"is above the higher end; medians. ≤ k: how many pairs are joined, below "
-            f"{self.how.delta:g} everywhere, after so many rounds of bypassing.",
+            f"{self.how.delta:g} everywhere, after so many rounds of bypassing; after: the height "
+            "then, the median.",
         ]
         lost = self.tried[ADVERSARIAL] - len(self.labels.get(ADVERSARIAL, ()))
         if lost:
