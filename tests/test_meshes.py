@@ -119,9 +119,9 @@ def learn_action(data, params):
     return found.before, found.after, found.losses, found.action(A)
 
 
-def sharded(tree):
+def sharded(tree, kind=AxisType.Auto):
     """Each array along its first axis that can be."""
-    mesh = jax.make_mesh((DEVICES,), ("devices",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((DEVICES,), ("devices",), axis_types=(kind,))
 
     def put(v):
         axis = next(d for d, n in enumerate(v.shape) if n % DEVICES == 0)
@@ -134,9 +134,11 @@ def sharded(tree):
 def compare(names):
     assert len(jax.devices()) == DEVICES
     as_it_is = lambda tree: tree
+    explicitly = lambda tree: sharded(tree, AxisType.Explicit)
+    placed = (sharded, as_it_is), (as_it_is, sharded), (sharded, sharded), (explicitly, as_it_is)
     for name in names:
         expected = CASES[name](as_it_is, as_it_is)
-        for data, params in ((sharded, as_it_is), (as_it_is, sharded), (sharded, sharded)):
+        for data, params in placed:
             jax.tree.map(
                 lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-3, atol=1e-4, err_msg=name),
                 CASES[name](data, params), expected,
