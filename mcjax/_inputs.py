@@ -58,7 +58,7 @@ def mark_like(x: Any, like: Any) -> Any:
 def on_auto_axes(x: Any) -> Any:
     """Arrays on explicit axes of a mesh, their sharding left to the compiler.
 
-    On explicit axes it is part of the type, and whoever takes rows or sums must say what it becomes.
+    There it is part of the type, and whoever takes rows or sums must say what it becomes.
     """
 
     def move(v: Any) -> Any:

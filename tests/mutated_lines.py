@@ -38,7 +38,7 @@ CANONICAL = "network/test_canonical.py"
 WHOLE = "align/test_whole_group.py"
 LEARNED = "align/test_learned_action.py"
 THEORY = "theory"
-BETWEEN = "inputs/test_bypass.py inputs/test_synthesis.py -k 'hill or adams or pixel or label'"
+BETWEEN = "inputs/test_bypass.py inputs/test_synthesis.py -k 'adams or pixel or two_labels'"
 SYNTHESIS = "inputs/test_synthesis.py -k 'surrogate or threshold'"
 DETECTION = "inputs/test_detection.py"
 PLEAS = "merge/test_pleas.py -k 'numpy or wider_one or convolutions'"
@@ -296,7 +296,8 @@ MUTATIONS = [
     M("synthesis: the surrogate's floor", "inputs/synthesis.py",
       "jnp.sqrt(jnp.maximum(cosine, 0.1))", "jnp.sqrt(jnp.maximum(cosine, 0.01))", SYNTHESIS),
     M("bypass: the later segments first", "inputs/bypass.py",
-      "for n in reversed(range(len(todo))):", "for n in range(len(todo)):", BETWEEN),
+      "for n in reversed(range(len(todo))):", "for n in range(len(todo)):",
+      "inputs/test_bypass.py -k rounds"),
     M("features: the template of a class", "inputs/features.py",
       "losses[of].argmin()", "losses[of].argmax()", DETECTION),
     M("features: distances of 0", "inputs/features.py",
@@ -314,7 +315,8 @@ MUTATIONS = [
     M("pleas: ratios of each group", "merge/pleas.py",
       "round(given.get(n, 1.0) * k)", "round(max(given.values()) * k)", PLEAS),
     M("pleas: heads before all else", "merge/pleas.py",
-      "        b = network.permute(permutations, b)\n", "", "merge/test_pleas.py -k 'permuted_self and transformer'"),
+      "        b = network.permute(permutations, b)\n", "",
+      "merge/test_pleas.py -k 'permuted_self and transformer'"),
     M("blend: units alone are whole", "merge/blend.py",
       "jnp.where(other < 0, 1.0, 0.5)", "jnp.where(other < 0, 0.5, 0.5)", PLEAS),
     M("blend: means of what has no units", "merge/blend.py",

@@ -47,9 +47,9 @@ def on_host(action):
 
 INPUTS = {
     "interpolate": lambda: mcjax.inputs.interpolate(net, A, (X, C), (Y, 1 - Y), 5).values,
-    "bypass": lambda: mcjax.inputs.bypass(
-        net, A, (X, C), Y, Bypass(0.3, depth=2, steps=8, block=4)
-    ).height,
+    "bypass": lambda: (
+        mcjax.inputs.bypass(net, A, (X, C), Y, Bypass(0.3, depth=2, steps=8, block=4)).height
+    ),
     "synthesise": lambda: mcjax.inputs.synthesise(net, A, X, Y, Synthesis(0.01, steps=4)).x,
 }
 
