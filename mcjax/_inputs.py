@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from ._tree import named_leaves
@@ -62,11 +63,12 @@ def on_auto_axes(x: Any) -> Any:
     """
 
     def move(v: Any) -> Any:
-        where = None if isinstance(v, jax.core.Tracer) else getattr(v, "sharding", None)
+        where = None if isinstance(v, Tracer) else getattr(v, "sharding", None)
         if not isinstance(where, NamedSharding) or AxisType.Explicit not in where.mesh.axis_types:
             return v
-        names = where.mesh.axis_names
-        mesh = Mesh(where.mesh.devices, names, axis_types=(AxisType.Auto,) * len(names))
+        devices, names = where.mesh.devices, where.mesh.axis_names
+        assert devices is not None  # of an array that is there
+        mesh = Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names))
         return jax.device_put(v, NamedSharding(mesh, where.spec))
 
     return jax.tree.map(move, x)
