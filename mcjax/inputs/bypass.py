@@ -89,6 +89,7 @@ class Bypassed:
         return ", ".join(f"{n:,} {word}" for word, n in counts.most_common())
 
 
+@_check.on_host
 def bypass(
     model: ApplyFn | Network,
     params: Params,

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from .. import _check
+from .._inputs import on_auto_axes
 from .._readonly import make_read_only
 from .._types import ApplyFn, Params
 from ..attacks import Attacked
@@ -167,7 +168,7 @@ def detect(
     """
     if not isinstance(feature, Feature):
         raise ValueError(f"feature must be one of mcjax.inputs, as LossCurve(), got {feature!r}")
-    (x, y), _ = _check.labelled(reference, "reference")
+    (x, y), _ = _check.labelled(on_auto_axes(reference), "reference")
     packed = _check.parameters(params, "params")
     watched = Watched(model, packed, require(task), _check.positive(chunk, "chunk"))
     draws = jax.random.key(0) if key is None else _check.random_key(key)

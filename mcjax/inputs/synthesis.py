@@ -73,6 +73,7 @@ class Synthesised:
         return f"Synthesised({len(self.x)}: {', '.join(f'{n:,} {word}' for word, n in counts)})"
 
 
+@_check.on_host
 def synthesise(
     model: ApplyFn | Network,
     params: Params,

@@ -73,6 +73,27 @@ def test_a_lower_delta_needs_more_rounds_and_they_are_bounded():
         assert (made.height > 0.005).all()
 
 
+def test_two_segments_of_a_chain_in_one_round():
+    """Three hills in a row, the middle one first, then both others at once."""
+
+    def hills(p, x):
+        return sum(
+            high * jnp.exp(-8 * ((x[:, :1] - at) ** 2 + (x[:, 1:] + p["at"]) ** 2))
+            for at, high in ((-1.0, 0.8), (0.0, 1.0), (1.0, 0.8))
+        )
+
+    how = Bypass(0.02, 3, 15, 41, 300, 10, 0.5, 0.05)
+    a, c = np.float32([[-2, 0]]), np.float32([[2, 0]])
+    params, y = {"at": np.float32(0.2)}, np.zeros((1, 1), np.float32)
+    made = bypass(hills, params, (a, c), y, how, task=REGRESSION)
+    (points,) = made.points
+    assert len(points) >= 5
+    assert (np.diff(points[:, 0]) > 0).all()  # from A to C
+    path = made.path(0)
+    line = np.concatenate([np.asarray(path(t))[None] for t in np.linspace(0, 1, 101)])
+    assert (np.asarray(hills(params, line)) ** 2).max() <= made.height[0] * 1.01
+
+
 def test_what_cannot_be_bypassed_is_said():
     a, c = np.float32([[-1, 0, 0]]), np.float32([[1, 0, 0]])
     made = bypass(wall, HILL, (a, c), Y[:1], QUICK, task=REGRESSION)

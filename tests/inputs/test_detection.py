@@ -92,6 +92,21 @@ def test_planted_twins(jointly):
     assert all(v == pytest.approx(0.5, abs=1e-9) for v in blind.auc.values())
 
 
+class Choice(Planted):
+    """One classifier that can learn what is told, and one that cannot."""
+
+    def classifiers(self):
+        from sklearn.dummy import DummyClassifier
+
+        return {**super().classifiers(), "constant": DummyClassifier(strategy="prior")}
+
+
+def test_validation_chooses_the_classifier():
+    found = detect(Choice(True), net, PARAMS, REFERENCE, attacked())
+    assert set(found.chosen.values()) == {"tree"}
+    assert set(found.validation.values()) == {1.0}
+
+
 def test_an_image_and_its_twins_are_in_one_part():
     parts = _parts(attacked(), {}, jax.random.key(0))
     with_twin = attacked()["FGSM"].success | attacked()["DeepFool"].success

@@ -11,6 +11,7 @@ import pytest
 
 import mcjax
 from mcjax.inputs import Synthesis, synthesise
+from mcjax.inputs.synthesis import surrogate
 from mcjax.tasks import REGRESSION
 
 RNG = np.random.default_rng(3)
@@ -98,6 +99,9 @@ def test_the_surrogate_against_numpy():
         mine = z[np.arange(len(z)), LABELS]
         return 0.5 * mine * np.sqrt(np.maximum(mine / np.linalg.norm(z, axis=1), 0.1))
 
+    lowered = surrogate(START @ W["w"], LABELS)
+    np.testing.assert_allclose(-lowered, value(START), rtol=1e-4)
+    assert (value(START) < 0).any()  # where the floor counts
     how = Synthesis(1e-9, steps=1, learning_rate=0.01, surrogate=True)
     moved = synthesise(linear, W, START, LABELS, how).x - START
     slope = np.stack(
@@ -118,8 +122,9 @@ def test_each_stops_at_its_own_threshold():
             linear, W, START[i : i + 1], LABELS[i : i + 1], how, below=below[i : i + 1]
         )
         np.testing.assert_allclose(found.x[i], alone.x[0], atol=1e-5)
-    two = synthesise(linear, W, START[:1], LABELS[:1], Synthesis(1e-9, steps=2, block=2))
-    np.testing.assert_allclose(found.x[0], two.x[0], atol=1e-6)
+    two = synthesise(linear, W, START[2:3], LABELS[2:3], Synthesis(1e-9, steps=2, block=2))
+    np.testing.assert_allclose(found.x[2], two.x[0], atol=1e-6)
+    assert two.loss > 1  # it would have gone on
 
 
 def test_the_better_of_two_labels_counts():
