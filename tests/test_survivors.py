@@ -12,7 +12,8 @@ from mcjax._survivors import advance, begun
 @given(st.integers(1, 5000))
 def test_a_batch_begins_with_a_quarter_more_rows_at_most(n):
     rows = begun(n)
-    assert rows[:n].tolist() == list(range(n)) and not rows[n:].any()
+    assert rows[:n].tolist() == list(range(n))
+    assert not rows[n:].any()
     assert 4 * len(rows) < 5 * n + 4
     assert len(f"{len(rows):b}".rstrip("0")) <= 3  # four sizes between two powers of two
 

@@ -68,8 +68,8 @@ def in_turn(
 ) -> tuple[float, float]:
     """Median time of a call, and the median of its ratios to the other's right after it.
 
-    Both work for as long as each other or nearly so: the shortest time of a short call says little
-    of a long one, for which no machine holds its best rate. One call of each before to warm up.
+    For works of about one length: against the shortest of short calls a long one looks slow, as no
+    machine holds its best rate for so long. One call of each before to warm up.
     """
     times = np.empty((repeats, 2))
     for k in range(-1, repeats):
