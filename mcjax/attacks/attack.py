@@ -117,7 +117,8 @@ class Attack(abc.ABC):
         - `task`: for outputs that hold the logits somewhere, `CLASSIFICATION.reading(…)`
         - `key`: of what is random (default `jax.random.key(0)`); that of example n comes from
           `fold_in(key, n)`, whatever the chunks
-        - `chunk`: examples at a time
+        - `chunk`: examples at a time; on a CPU few of them (64) suit convolutions, as what is
+          computed of them stays in its caches
 
         **Returns:** an `Attacked`, a status for each example.
 

@@ -15,7 +15,7 @@ from .. import _check, _check_model
 from .._compiled import compiled
 from .._loops import slow_in_loops
 from .._static import unpack
-from .._survivors import advance, filled, most
+from .._survivors import advance, begun, most
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..tasks import Task
@@ -106,7 +106,7 @@ def descend(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
 
 def _together(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
     found, below = np.array(fixed.start), np.asarray(fixed.below)
-    rows = filled(np.arange(len(found)))
+    rows = begun(len(found))
     fixed = jax.tree.map(lambda v: jnp.asarray(v)[rows], fixed)
     moved = fixed.start
     in_loop = not slow_in_loops(jax.grad(lambda b: _objective(plan, params, fixed, b)), moved)
