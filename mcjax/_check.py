@@ -40,6 +40,17 @@ def on_host(function: _F) -> _F:
     return call  # type: ignore[return-value]
 
 
+def once(function: _F) -> _F:
+    """A function that is called once, under `jit` or not: inside all transfers are allowed."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with jax.transfer_guard("allow"):
+            return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
 def is_concrete(value: Any) -> bool:
     """Whether a value is at hand on the host (not a tracer)."""
     return not isinstance(value, jax.core.Tracer)

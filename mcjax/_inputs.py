@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from jax.sharding import AxisType, Mesh, NamedSharding
 
 from ._tree import named_leaves
 
@@ -52,6 +54,24 @@ def mark_like(x: Any, like: Any) -> Any:
     if unmark(x) is not x or jax.tree.structure(x) != jax.tree.structure(unmark(like)):
         return x
     return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(x))
+
+
+def on_auto_axes(x: Any) -> Any:
+    """Arrays on explicit axes of a mesh, their sharding left to the compiler.
+
+    There it is part of the type, and whoever takes rows or sums must say what it becomes.
+    """
+
+    def move(v: Any) -> Any:
+        where = None if isinstance(v, Tracer) else getattr(v, "sharding", None)
+        if not isinstance(where, NamedSharding) or AxisType.Explicit not in where.mesh.axis_types:
+            return v
+        devices, names = where.mesh.devices, where.mesh.axis_names
+        assert devices is not None  # of an array that is there
+        mesh = Mesh(devices, names, axis_types=(AxisType.Auto,) * len(names))
+        return jax.device_put(v, NamedSharding(mesh, where.spec))
+
+    return jax.tree.map(move, x)
 
 
 def per_example(function: Callable[[Any], Any], x: Any) -> Any:

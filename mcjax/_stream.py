@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from . import _check
-from ._inputs import batched_leaves, is_shared, per_example
+from ._inputs import batched_leaves, is_shared, on_auto_axes, per_example
 from ._static import is_array
 
 # Of data on a device at a time.
@@ -263,9 +263,10 @@ def _is_batch(value: Any) -> bool:
 
 
 def _arrays(tree: Any) -> Any:
-    """What other libraries call arrays (tensors on a CPU), as NumPy's."""
+    """What other libraries call arrays (tensors on a CPU), as NumPy's; no explicit axes."""
     return jax.tree.map(
-        lambda v: np.asarray(v) if hasattr(v, "__array__") and not is_array(v) else v, tree
+        lambda v: np.asarray(v) if hasattr(v, "__array__") and not is_array(v) else v,
+        on_auto_axes(tree),
     )
 
 

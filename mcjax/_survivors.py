@@ -24,10 +24,11 @@ def advance(
     """Take steps in blocks, for as long as rows are going.
 
     Between blocks those that are done are set aside, and once the others fit into one part of the
-    batch, a power of two, they alone go on. So a row must not depend on those beside it.
+    batch, a power of two, they alone go on (each size is compiled). So a row must not depend on
+    those beside it.
 
     **Arguments:**
-    - `state`: pytree whose leaves have `filled(arange(n))` rows; scalars belong to all of them
+    - `state`: pytree whose leaves have `begun(n)` rows; scalars belong to all of them
     - `step`: (state, how many steps) → state
     - `look`: (which rows are going, where in the state they are, state) → whether each goes on;
       what is to be kept of them is its own business
@@ -35,7 +36,7 @@ def advance(
     - `part`: the batch shrinks where a `part`th of it is enough; `least`: not below so many rows
     """
     going = at = np.arange(n)
-    size, taken = len(filled(at)), 0
+    size, taken = len(begun(n)), 0
     while taken < steps:
         count = min(block, steps - taken)
         state = step(state, count)
@@ -44,14 +45,22 @@ def advance(
         going, at = going[on], at[on]
         if not len(going):
             return
-        rows = filled(at, least)
+        rows = _filled(at, max(least, 1 << (len(at) - 1).bit_length()))
         if len(rows) * part <= size:
             state, size, at = take(state, rows), len(rows), np.arange(len(going))
 
 
-def filled(rows: np.ndarray, least: int = 1) -> np.ndarray:
-    """Rows, as many as a power of two, the first of them repeated."""
-    size = max(least, 1 << (len(rows) - 1).bit_length())
+def begun(n: int) -> np.ndarray:
+    """The n rows of a whole batch, the first repeated until their number has three leading bits.
+
+    So there are four sizes between two powers of two: whoever has batches of many sizes has few
+    programs compiled, and at most a quarter of the rows move for nothing.
+    """
+    step = max(1, 1 << (n - 1).bit_length() >> 3)
+    return _filled(np.arange(n), -(-n // step) * step)
+
+
+def _filled(rows: np.ndarray, size: int) -> np.ndarray:
     return np.r_[rows, np.full(size - len(rows), rows[0])]
 
 
@@ -65,4 +74,4 @@ def most(chunk: int) -> int:
     return 1 << (chunk.bit_length() - 1)
 
 
-__all__ = ["advance", "filled", "most", "take"]
+__all__ = ["advance", "begun", "most", "take"]

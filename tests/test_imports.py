@@ -51,6 +51,7 @@ LEVELS = [
         "models",
         "study",
         "study_pairs",
+        "study_inputs",
         "report",
         "saving",
         "cli",

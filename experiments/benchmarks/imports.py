@@ -1,4 +1,4 @@
-"""`import mcjax` and everything it offers, against `import jax`."""
+"""`import mcjax`, alone and with everything it offers, against `import jax`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ start = time.perf_counter()
 import jax
 middle = time.perf_counter()
 import mcjax
+alone = time.perf_counter()
 [getattr(mcjax, name) for name in mcjax.__all__ if name != "flows"]
 end = time.perf_counter()
-print(middle - start, end - start)
+print(middle - start, alone - start, end - start)
 """
 
 
 def measure(repeats: int = 5) -> dict[str, float]:
-    """Seconds of `import jax`, and of it with mcjax: the medians of several processes."""
+    """Seconds of `import jax`, of it with mcjax, and with all of mcjax: medians over processes."""
     runs = [
         subprocess.run([sys.executable, "-c", _TIMES], capture_output=True, text=True, check=True)
         for _ in range(repeats)
     ]
-    jax, both = zip(*(map(float, r.stdout.split()) for r in runs), strict=True)
-    return {"seconds": statistics.median(both), "jax": statistics.median(jax)}
+    times = zip(*(map(float, r.stdout.split()) for r in runs), strict=True)
+    return dict(zip(("jax", "alone", "seconds"), map(statistics.median, times), strict=True))
 
 
 if __name__ == "__main__":

@@ -57,10 +57,25 @@ def best_of(function: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def once(function: Callable[[], Any]) -> float:
-    """Wall-clock time of one cold call."""
+    """Wall-clock time of one call as it comes, cold if it is the first."""
     start = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - start
+
+
+def in_turn(
+    function: Callable[[], Any], other: Callable[[], Any], repeats: int = 3
+) -> tuple[float, float]:
+    """Median time of a call, and the median of its ratios to the other's right after it.
+
+    For works of about one length: against the shortest of short calls a long one looks slow, as no
+    machine holds its best rate for so long. One call of each before to warm up.
+    """
+    times = np.empty((repeats, 2))
+    for k in range(-1, repeats):
+        for i, call in enumerate((function, other)):
+            times[max(k, 0), i] = once(call)
+    return float(np.median(times[:, 0])), float(np.median(times[:, 0] / times[:, 1]))
 
 
 def mlp(params, x):

@@ -13,22 +13,17 @@ from mcjax import inputs
 
 from ..figures import BLUE, GREEN, GREY, ORANGE, figure, finish, table
 from .endpoints import Options, endpoint, folder_of
-from .study import along, example, how_of
+from .study import Chains, example, how_of
 
 
 def main(options: Options) -> None:
     folder, net = folder_of(options, "figure2"), endpoint(options)
     name = f"figure2-{net.name}"
     pair, count = example(net, options), 50 if options.small else 500
-    label = int(pair.y[0])
-    ends = np.stack([pair.a[0], pair.c[0]])
-    lines = {"A → C": ends}
-    words = {"A → C": ""}
-    for depth, what in ((1, "A → B′ → C"), (5, "bypassed to the end")):
-        how = how_of(options, depth=depth, inserted=31)
-        made = inputs.bypass(net.apply, net.params, (pair.a, pair.c), pair.y, how, chunk=256)
-        lines[what], words[what] = made.points[0], str(made.status[0])
-    found = {k: along(net, v, label, 2 * count // (len(v) - 1)) for k, v in lines.items()}
+    chains = Chains.of(
+        net, options, pair, "A → C", {1: "A → B′ → C", 5: "bypassed to the end"}, 2 * count
+    )
+    found = chains.curves
     with figure(folder / f"{name}.png", 7.5, 4.2) as drawn:
         axes = drawn.subplots()
         for (what, (t, loss)), colour in zip(found.items(), (ORANGE, BLUE, GREEN), strict=True):
@@ -38,8 +33,8 @@ def main(options: Options) -> None:
         axes.set(xlabel="t", ylabel="cross-entropy", xlim=(0, 1))
         axes.legend()
     rows = [
-        [what, len(lines[what]) - 2, f"{loss.max():.3g}",
-         len(inputs.Interpolation(t, {"loss": loss[None]}).barriers(delta)[0]), words[what]]
+        [what, len(chains.points[what]) - 2, f"{loss.max():.3g}",
+         len(inputs.Interpolation(t, {"loss": loss[None]}).barriers(delta)[0]), chains.status[what]]
         for what, (t, loss) in found.items()
     ]  # fmt: skip
     text = table(
@@ -47,11 +42,7 @@ def main(options: Options) -> None:
         ("path", "points inserted", "highest loss", "barriers above δ", "status"),
         rows,
     )
-    record = {
-        "accuracy": net.accuracy, "delta": delta,
-        "paths": {k: {"t": t.tolist(), "loss": v.tolist(), "status": words[k]}
-                  for k, (t, v) in found.items()},
-    }  # fmt: skip
+    record = {"accuracy": net.accuracy, "delta": delta, "paths": chains.record()}
     finish(options, folder, name, record, [text])
 
 

@@ -11,18 +11,15 @@ import dataclasses
 import numpy as np
 import tyro
 
-from mcjax import inputs
-
 from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, figure, finish, table
 from .endpoints import Options, endpoint, folder_of
 from .study import (
     ATTACK,
-    along,
+    Chains,
     attacked,
     by_class,
     delta_of,
     highest,
-    how_of,
     other_class,
     show,
     show_difference,
@@ -46,15 +43,9 @@ def main(options: Options) -> None:
     chosen = highest(net, pairs)
     pair, before = (p.at(np.array([k])) for p, k in ((pairs, chosen), (before, reached[chosen])))
     label, points = int(pair.y[0]), 50 if options.small else 500
-    chains = {"A → K′": np.stack([pair.a[0], pair.c[0]])}
-    words = {"A → K′": ""}
-    for depth in (1, 2, 5):
-        how = how_of(options, depth=depth, inserted=31)
-        made = inputs.bypass(net.apply, net.params, (pair.a, pair.c), pair.y, how, chunk=256)
-        what = f"after {depth} round{'s' if depth > 1 else ''}"
-        chains[what], words[what] = made.points[0], str(made.status[0])
-    found = {k: along(net, v, label, max(2 * points // (len(v) - 1), 20))
-             for k, v in chains.items()}  # fmt: skip
+    rounds = {k: f"after {k} round{'s' * (k > 1)}" for k in (1, 2, 5)}
+    chains = Chains.of(net, options, pair, "A → K′", rounds, 2 * points)
+    found = chains.curves
     change = pair.c[0] - before.c[0]
     with figure(folder / f"{name}.png", 12.5, 5.2) as drawn:
         grid = drawn.add_gridspec(2, 4, height_ratios=(1, 1.5))
@@ -74,7 +65,7 @@ def main(options: Options) -> None:
         for panel in axes:
             panel.set(xlabel="t", ylabel="cross-entropy", xlim=(0, 1))
         axes[0].legend(fontsize=8)
-    rows = [[what, len(chains[what]) - 2, f"{loss.max():.3g}", words[what]]
+    rows = [[what, len(chains.points[what]) - 2, f"{loss.max():.3g}", chains.status[what]]
             for what, (_, loss) in found.items()]  # fmt: skip
     text = table(
         f"{net.name}, accuracy {net.accuracy:.1f} %; δ = {delta:g}.",
@@ -82,8 +73,7 @@ def main(options: Options) -> None:
     )  # fmt: skip
     record = {
         "accuracy": net.accuracy, "delta": delta, "change": float(percent),
-        "paths": {k: {"t": t.tolist(), "loss": v.tolist(), "status": words[k]}
-                  for k, (t, v) in found.items()},
+        "paths": chains.record(),
     }  # fmt: skip
     finish(options, folder, name, record, [text])
 

@@ -125,6 +125,15 @@ def draw(found: list[dict[str, Any]], of: dict[int, str], batches: int, file: Pa
         panels[2].set(title="barriers: mean, standard deviation", ylabel="highest loss")
 
 
+def summarised(of: dict[str, Any]) -> dict[str, Any]:
+    """A stage: the mean of its losses, the highest of each pair; the work folder has all."""
+    short = {k: of[k] for k in ("stage", "pairs", "of")}
+    if not of["pairs"]:
+        return short
+    mean, highest = np.mean(of["loss"], 0), np.max(of["loss"], 1)
+    return short | {"t": of["t"], "mean": mean.tolist(), "highest": highest.tolist()}
+
+
 def main(options: Figure9) -> None:
     folder = folder_of(options, "figure9")
     data, model, _ = setting(options)
@@ -154,7 +163,8 @@ def main(options: Figure9) -> None:
         f"1e-3, batch {size}.",
         ("stage", "pairs", "barrier, mean ± standard deviation", "median"), rows,
     )  # fmt: skip
-    finish(options, folder, name, {"stages": found, "names": list(of.values())}, [text])
+    record = {"stages": [summarised(r) for r in found], "names": list(of.values())}
+    finish(options, folder, name, record, [text])
 
 
 if __name__ == "__main__":

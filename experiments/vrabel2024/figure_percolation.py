@@ -2,7 +2,8 @@
 
 How large the largest cluster of occupied sites is on hypercubic lattices of 2 to 20 dimensions,
 beside the fixed point P = 1 − exp(−qP) (vrabel2024, App. C and D), with q as printed and as the
-lattice has it; the share outside beside Eq. 23 as printed and corrected.
+lattice has it; the share outside beside Eq. 23 as printed and corrected; and Lemma D.1 on a trained
+network.
 """
 
 from __future__ import annotations
@@ -10,21 +11,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from scipy.ndimage import label
 from tqdm import tqdm
 
-from mcjax.theory import infinite_cluster, outside_infinite_cluster, percolate
+from mcjax.theory import (
+    cell_side,
+    infinite_cluster,
+    lipschitz_bound,
+    outside_infinite_cluster,
+    percolate,
+)
 
 from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, finish, table
-from .endpoints import Options, folder_of
+from .endpoints import Endpoint, Options, endpoint, folder_of
 
 # Dimension → side, of a million sites or so each.
 LATTICES = {2: 1000, 3: 100, 4: 32, 6: 10, 10: 4, 20: 2}
 COLOURS = (SKY, BLUE, GREEN, ORANGE, PINK, RED)
 DEGREES = (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 CRITICAL = 0.592746  # of sites in two dimensions
+NEAR = 0.1  # by how much outputs may differ in a cell
 
 
 def lattice(dimension: int, side: int, degree: float, seeds: range) -> dict[str, Any]:
@@ -116,6 +127,57 @@ def before_limit(p: float, neighbours: float) -> float:
     return share
 
 
+def matrices_of(net: Endpoint) -> list[np.ndarray]:
+    """The network's linear maps, (in, out): convolutions on images of its size, the dense layer."""
+    params, found = net.params["params"], []
+    shape = net.data.x_test.shape[1:]
+    for k in range(len(net.model.channels)):
+        kernel = jnp.asarray(params[f"Conv_{k}"]["kernel"])
+        every = jnp.eye(int(np.prod(shape))).reshape(-1, *shape)
+        out = jax.lax.conv_general_dilated(
+            every, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        found.append(np.asarray(out).reshape(len(every), -1))
+        pooled = jax.eval_shape(lambda x: nn.max_pool(x, (3, 3), (2, 2)), out[:1])
+        shape = pooled.shape[1:]
+    return [*found, np.asarray(params["Dense_0"]["kernel"])]
+
+
+def cells(net: Endpoint, images: int) -> dict[str, Any]:
+    """Lemma D.1 on a trained network whose outputs are probabilities; gradients that are seen.
+
+    An entry stands in four windows of the overlapping pooling at most, a factor of √4.
+    """
+
+    def jacobian(params: Any, x: Any) -> Any:
+        of = jax.jacrev(lambda v: jax.nn.softmax(net.apply(params, v[None])[0]))(x)
+        return jnp.linalg.norm(of.reshape(len(of), -1), 2)
+
+    x = jnp.asarray(net.data.x_test[:images])
+    slopes = np.asarray(jax.jit(jax.vmap(jacobian, (None, 0)))(net.params, x))
+    bound, dimension = lipschitz_bound(matrices_of(net), 2.0, 0.5), int(x[0].size)
+    return {
+        "data": net.name, "accuracy": net.accuracy, "dimension": dimension, "bound": bound,
+        "images": len(x), "median slope": float(np.median(slopes)), "steepest": float(slopes.max()),
+        "cell": cell_side(bound, dimension, NEAR),
+        "cell at the steepest": cell_side(float(slopes.max()), dimension, NEAR),
+    }  # fmt: skip
+
+
+def cells_table(found: dict[str, Any]) -> str:
+    """Lemma D.1 beside what is seen."""
+    return table(
+        f"Lemma D.1 on the CNN of {found['data']} ({found['accuracy']:.1f} %), its outputs "
+        f"probabilities: M bounds the slope everywhere; seen: ‖∂f/∂x‖₂ at {found['images']} test "
+        f"images. A cell is a cube in which outputs differ by {NEAR} at most, in pixels of [0, 1].",
+        ("dimension", "M", "largest slope seen", "median", "side of a cell by M",
+         "by the largest slope"),
+        [[found["dimension"], f"{found['bound']:.4g}", f"{found['steepest']:.3g}",
+          f"{found['median slope']:.2g}", f"{found['cell']:.2g}",
+          f"{found['cell at the steepest']:.2g}"]],
+    )  # fmt: skip
+
+
 def tables_of(rows: list[dict[str, Any]]) -> list[str]:
     """P of the simulation and of the fixed points; Q of Eq. 23 and 24."""
     close = [
@@ -151,8 +213,10 @@ def main(options: Options) -> None:
     rows = [lattice(d, s, q, seeds) for d, s, q in tqdm(work, "lattices", leave=False)]
     grown = growing(0.2, range(5, max(lattices) + 1), seeds)
     drawing(folder / "figure_percolation.png", rows, grown, options)
-    tables = tables_of(rows)
-    finish(options, folder, "figure_percolation", {"lattices": rows, "growing": grown}, tables)
+    lipschitz = cells(endpoint(options), 20 if options.smoke else 200)
+    tables = [*tables_of(rows), cells_table(lipschitz)]
+    record = {"lattices": rows, "growing": grown, "cells": lipschitz}
+    finish(options, folder, "figure_percolation", record, tables)
 
 
 if __name__ == "__main__":

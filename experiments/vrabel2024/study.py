@@ -125,6 +125,42 @@ def along(net: Endpoint, points: np.ndarray, y: int, count: int) -> tuple[np.nda
     return t.ravel(), found.loss.ravel()
 
 
+@dataclasses.dataclass(frozen=True)
+class Chains:
+    """Paths between the same two inputs by name, and the losses along them.
+
+    - `points`: name → (k, …); `status`: name → a word of the bypass, "" of a straight line
+    - `curves`: name → (t, losses)
+    """
+
+    points: dict[str, np.ndarray]
+    status: dict[str, str]
+    curves: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, net: Endpoint, options: Options, pair: Pairs, direct: str,
+           depths: dict[int, str], count: int) -> Chains:  # fmt: skip
+        """The straight line, called `direct`, and chains after so many rounds.
+
+        - `count`: points at which the loss is looked at, on the whole path (20 on a segment)
+        """
+        points, status = {direct: np.stack([pair.a[0], pair.c[0]])}, {direct: ""}
+        for depth, what in depths.items():
+            how = how_of(options, depth=depth, inserted=31)
+            made = inputs.bypass(net.apply, net.params, (pair.a, pair.c), pair.y, how, chunk=256)
+            points[what], status[what] = made.points[0], str(made.status[0])
+        label = int(pair.y[0])
+        curves = {
+            k: along(net, v, label, max(count // (len(v) - 1), 20)) for k, v in points.items()
+        }
+        return cls(points, status, curves)
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return {k: {"t": t.tolist(), "loss": loss.tolist(), "status": self.status[k]}
+                for k, (t, loss) in self.curves.items()}  # fmt: skip
+
+
 def example(net: Endpoint, options: Options) -> Pairs:
     """The pair of low-loss images of one class with the highest barrier of a hundred or so."""
     numbers = by_class(net, options.seed, delta_of(options) / 2)

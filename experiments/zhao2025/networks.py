@@ -75,7 +75,7 @@ def train(options: Options, name: str, data: Dataset) -> Trained:
         "bottleneck": lambda: Bottleneck(width, rank),
         "attention": lambda: Attention(width // 2, 2 if options.smoke else 4),
     }[name]()
-    small = Protocol(2 if options.smoke else 20, 32, 0.02, halve_every=float("inf"))
+    small = Protocol(2 if options.smoke else 10, 32, 0.02, halve_every=float("inf"))
     protocol = small if options.small else Protocol(6, 128, 0.05)
     seeds = range(options.seed, options.seed + (2 if name == "attention" else 1))
     folder = options.working("zhao2025", "networks") / f"{name}-{data.name}"

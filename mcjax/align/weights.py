@@ -49,6 +49,10 @@ def match_weights(
     what it writes) are assigned in turns for each pair of outer units, which may end in a local
     optimum. So no array has more entries than a parameter, or than (units of an axis)².
 
+    Many pairs can be matched beside each other, in threads of Python: SciPy's assignments let go of
+    the interpreter. Products then want one BLAS thread each
+    (`threadpoolctl.threadpool_limits(1, "blas")` around all), or they wait for each other.
+
     With `symmetry="full"`, elements g of the whole group of each unit group (`group.structure`)
     that minimise ‖θ_A − g θ_B‖². Both networks are first made as short as scalings and invertible
     matrices can make them; two points of one orbit then differ by permutations, signs and

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _check_model
-from .._inputs import unmark
+from .._inputs import on_auto_axes, unmark
 from .._static import unpack
 from .._tree import at_least_single
 from .._types import ApplyFn, Params
@@ -117,7 +117,8 @@ class Attack(abc.ABC):
         - `task`: for outputs that hold the logits somewhere, `CLASSIFICATION.reading(…)`
         - `key`: of what is random (default `jax.random.key(0)`); that of example n comes from
           `fold_in(key, n)`, whatever the chunks
-        - `chunk`: examples at a time
+        - `chunk`: examples at a time; on a CPU few of them (64) suit convolutions, as what is
+          computed of them stays in its caches
 
         **Returns:** an `Attacked`, a status for each example.
 
@@ -127,7 +128,7 @@ class Attack(abc.ABC):
         for labels or targets that are no classes of the network, or a target that is the label; for
         a target where an attack has no targeted form.
         """
-        (x, y), _ = _check.labelled((unmark(x), unmark(y)))
+        (x, y), _ = _check.labelled(on_auto_axes((unmark(x), unmark(y))))
         self.check(x)
         _check.finite(x, "x")
         packed, classes = _checked_model(model, params, x, y, require(task))

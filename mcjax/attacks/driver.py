@@ -15,7 +15,7 @@ from .._compiled import compiled, remembered
 from .._inputs import type_of
 from .._loops import slow_in_loops
 from .._static import unpack
-from .._survivors import advance, filled, most
+from .._survivors import advance, begun, most
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..tasks import Task
@@ -68,7 +68,7 @@ def _predicted(plan: Plan, params: Params, x: Any, size: int) -> tuple[np.ndarra
     found = []
     for first in range(0, len(x), size):
         count = min(size, len(x) - first)
-        rows = jnp.asarray(x[first : first + count])[filled(np.arange(count))]
+        rows = jnp.asarray(x[first : first + count])[begun(count)]
         found.append([np.asarray(v)[:count] for v in compiled(_classes, plan)(params, rows)])
     classes, finite = (np.concatenate(v) for v in zip(*found, strict=True))
     return classes, finite
@@ -85,7 +85,7 @@ def _together(
 ) -> np.ndarray:  # fmt: skip
     """A batch of inputs, attacked; `numbers`: of the examples, that keys are drawn from."""
     attack, found = plan.attack, np.array(x)
-    rows = filled(np.arange(len(x)))
+    rows = begun(len(x))
     given = jnp.asarray(x)[rows], jnp.asarray(labels)[rows]
     state = compiled(_start, plan)(params, given, key, jnp.asarray(numbers)[rows])
     leaves, structure = jax.tree.flatten((params, given, state))

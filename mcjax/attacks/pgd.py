@@ -31,11 +31,15 @@ class _AlongTheSign(Attack):
         return aim.images
 
     def advance(self, aim: Aim, state: jax.Array) -> jax.Array:
-        gradient = jax.grad(lambda images: jnp.sum(aim.losses(images)))(state)
+        gradient = jax.grad(lambda images: jnp.sum(self.raised(aim, images)))(state)
         return self._project(aim, state + self.step * jnp.sign(gradient))
 
     def moved(self, state: jax.Array) -> jax.Array:
         return state
+
+    def raised(self, aim: Aim, images: jax.Array) -> jax.Array:
+        """(n,): what the steps raise."""
+        return aim.losses(images)
 
     def _project(self, aim: Aim, moved: jax.Array) -> jax.Array:
         x = aim.images

@@ -15,6 +15,7 @@ from .._modules import load_object
 from ..methods.named import describe
 from ..tasks import TASKS
 from . import given, interrupt, results, terminal
+from .trained import convolutional, dense, train
 
 
 def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
@@ -83,6 +84,46 @@ class Connect:
 
 
 @dataclasses.dataclass
+class Inputs:
+    """Join inputs of one network by low-loss paths and show the loss along them.
+
+    Pairs of one class, of an input and an adversarial one, and of different classes: the barrier on
+    the straight line between the two, and once it is bypassed (vrabel2024). Without a file, trains
+    a small CNN on scikit-learn's digits, MNIST or CIFAR-10. Prints a table; writes a figure with
+    images along one path, and every number as JSON.
+    """
+
+    network: Annotated[tyro.conf.Positional[Path | None], _option("[A]")] = None
+    """A safetensors file with the parameters of your own network; needs --model and --inputs."""
+    model: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    """Your model as package.module:apply_fn, a pure function (params, x) -> logits."""
+    inputs: Annotated[Path | None, _option("FILE.npz")] = None
+    """Your data: arrays x and y; x_test and y_test are taken if you have them."""
+    data: Literal["digits", "mnist", "cifar10"] = "digits"
+    """Data set to train on."""
+    data_dir: Annotated[Path | None, _option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
+    """TFDS folder."""
+    channels: Annotated[tuple[int, ...], _option("N …", "8 16")] = (8, 16)
+    """Channels of the convolutions."""
+    epochs: Annotated[int | None, _option("N", "digits and cifar10 30, mnist 5")] = None
+    """Epochs of training."""
+    seed: int = 0
+    """Seed of the network, and of which inputs are drawn."""
+    pairs: int = 3
+    """Pairs of each class."""
+    delta: float = 0.01
+    """The loss that a path should stay below; inputs of half of it are drawn."""
+    rounds: int = 3
+    """Rounds of bypassing, at most."""
+    points: int = 50
+    """Number of t on each segment."""
+    out: Annotated[str | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = None
+    """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show no progress and no table, only where the results are."""
+
+
+@dataclasses.dataclass
 class Explain:
     """Show the unit groups and layers found in a model, and why what is fixed is fixed."""
 
@@ -96,6 +137,7 @@ class Explain:
 
 Command = Annotated[
     Annotated[Connect, tyro.conf.subcommand("connect")]
+    | Annotated[Inputs, tyro.conf.subcommand("inputs")]
     | Annotated[Explain, tyro.conf.subcommand("explain")],
     tyro.conf.OmitSubcommandPrefixes,
 ]
@@ -120,6 +162,8 @@ def run(arguments: list[str]) -> int:
         )
         if isinstance(command, Explain):
             _explain(command)
+        elif isinstance(command, Inputs):
+            _inputs(command)
         else:
             _connect(command)
         sys.stdout.flush()
@@ -156,6 +200,52 @@ def _explain(command: Explain) -> None:
     params = given.parameters(command.network)
     given.check_model(apply_fn, params, x[:2], command.network)
     print(trace(apply_fn, params, x).explain())
+
+
+def _inputs(command: Inputs) -> None:
+    if not 3 <= command.points <= _MOST_POINTS:
+        raise ValueError(
+            f"--points must be at least 3 and at most {_MOST_POINTS:,}, got {command.points}"
+        )
+    if min(command.pairs, command.rounds) < 1:
+        raise ValueError("--pairs and --rounds must be at least 1")
+    if not 0 < command.delta < float("inf"):
+        raise ValueError(f"--delta must be a loss above 0, got {command.delta}")
+    if command.network is not None:
+        title, out, study = _own_inputs(command)
+    elif command.model or command.inputs:
+        raise ValueError("--model and --inputs go with a file of parameters")
+    else:
+        given.check_seeds((command.seed,), least=1)
+        recipe = convolutional(command, command.channels)
+        made = train(command, recipe, (command.seed,), lambda name: _out(command, f"inputs-{name}"))
+        title, out = made.title, made.out
+        study = {
+            "model": made.apply, "params": made.networks[0], "metadata": made.metadata,
+            "data": (made.data.x_test, made.data.y_test),
+        }  # fmt: skip
+    study |= {"delta": command.delta, "depth": command.rounds, "each": command.pairs,
+              "seed": command.seed}  # fmt: skip
+    asked = results.Asked(title, out, command.points, command.quiet, command.network is None)
+    results.report_inputs(asked, study)
+
+
+def _own_inputs(command: Inputs) -> tuple[str, Path, dict[str, Any]]:
+    """The user's own network."""
+    file = command.network
+    assert file is not None
+    if command.model is None or command.inputs is None:
+        raise ValueError("a file of parameters needs --model package.module:apply_fn and "
+                         "--inputs data.npz")  # fmt: skip
+    out = _out(command, f"inputs-{file.stem}")
+    apply_fn = load_object(command.model, "--model")
+    arrays = given.arrays(command.inputs, ("x", "y"))
+    params = given.parameters(file)
+    given.check_task(TASKS["classification"], apply_fn, params, arrays, file)
+    x, y = (arrays.get(f"{k}_test", arrays[k]) for k in ("x", "y"))
+    study = {"model": apply_fn, "params": params, "data": (x, y),
+             "metadata": {"network": str(file)}}  # fmt: skip
+    return file.name, out, study
 
 
 def _connect(command: Connect) -> None:
@@ -212,56 +302,25 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     return f"{first.name} to {second.name}", out, study
 
 
-def _out(command: Connect, name: str) -> Path:
+def _out(command: Connect | Inputs, name: str) -> Path:
     """The folder asked for, or one in mcjax-runs; it can be written into."""
     default = str(Path("mcjax-runs") / name)
     return given.folder(default if command.out is None else command.out)
 
 
 def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
-    """Two networks trained on a data set, by the paper's protocol."""
-    from ..data import load
-    from ..models import MLP
-    from ..training import Protocol, train_networks
-
-    epochs = {"digits": 60, "mnist": 30, "cifar10": 400}[command.data]
-    batch = 32 if command.data == "digits" else 128
-    hidden = command.hidden or ((512,) if command.data == "digits" else (2000,))
-    protocol = Protocol(epochs=epochs if command.epochs is None else command.epochs, batch=batch)
-    if protocol.epochs < 1 or min(hidden) < 1:
-        raise ValueError("--epochs and --hidden must be at least 1")
+    """Two networks or more trained on a data set."""
     given.check_seeds(command.seeds)
-    name = f"{command.data}-{'-'.join(map(str, hidden))}-{protocol.epochs}ep"
-    name += f"-seeds{'-'.join(map(str, command.seeds))}"
-    model = MLP(hidden)
-    pixels = {"digits": 8 * 8, "mnist": 28 * 28, "cifar10": 32 * 32 * 3}[command.data]
-    sizes = (pixels, *hidden, 10)
     matching = not command.methods or bool({*command.methods} - {"linear", "arc"})
-    given.check_memory(sizes, len(command.seeds), matching)
-    out = _out(command, name)
-    data = load(command.data, command.data_dir, quiet=command.quiet).flat()
-    interrupt.say("the same command goes on from the last epoch")
-    with terminal.bar(protocol.epochs, "training networks", "epoch", quiet=command.quiet) as bar:
-
-        def progress(epoch: int, losses: Any) -> None:
-            bar.n = epoch + 1
-            bar.set_postfix_str(f"loss {losses.mean():.4f}")
-
-        networks = train_networks(
-            model.apply, _initialiser(model, data.x_train[:1]), (data.x_train, data.y_train),
-            command.seeds, protocol, directory=out / "checkpoints", progress=progress,
-        )  # fmt: skip
+    recipe = dense(command, command.hidden, len(command.seeds), matching)
+    made = train(command, recipe, command.seeds, lambda name: _out(command, name))
+    data = made.data
     study = {
-        "network": model.apply, "networks": networks,
+        "network": made.apply, "networks": made.networks,
         "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
-        "metadata": {"data": command.data, "sizes": sizes, "seeds": command.seeds,
-                     "protocol": protocol.to_dict()},
+        "metadata": made.metadata,
     }  # fmt: skip
-    return f"{command.data}, {'-'.join(map(str, sizes))}, seeds {command.seeds}", out, study
-
-
-def _initialiser(model: Any, x: Any):
-    return lambda key: model.init(key, x)
+    return made.title, made.out, study
 
 
 def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -> dict[str, Any]:

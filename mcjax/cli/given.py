@@ -201,12 +201,13 @@ def parameters(file: Path) -> Any:
         return nested(file)
 
 
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Raise unless there are two seeds or more, each another one."""
-    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+def check_seeds(seeds: Sequence[int], least: int = 2) -> None:
+    """Raise unless there are so many seeds or more, each another one."""
+    if len(seeds) < least or len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds must be two or more different ones, got {_listed(seeds)}")
     if not all(0 <= seed < 2**32 for seed in seeds):
-        raise ValueError(f"--seeds must be at least 0 and below 2**32, got {_listed(seeds)}")
+        name = "--seeds" if least > 1 else "--seed"
+        raise ValueError(f"{name} must be at least 0 and below 2**32, got {_listed(seeds)}")
 
 
 def _listed(seeds: Sequence[int]) -> str:

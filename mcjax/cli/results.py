@@ -12,6 +12,9 @@ from ..report import Table
 from . import given, terminal
 
 _LEAST_WIDTH = 80
+# Inputs at a time: as points leave a batch it halves, and each size is compiled, which takes longer
+# than a small network's steps.
+_INPUTS = 8
 _OWN = ["results.json", "table.md", "curves.png", "matrix.png", "connections", "*.safetensors"]
 
 
@@ -70,6 +73,29 @@ def report_pairs(asked: Asked, study: dict[str, Any], names: list[str]) -> None:
         files |= _write_numbers(place, found, metadata)
         found.plot(place / "matrix.png", names=names)
         files["matrix.png"] = "the barrier of every two networks"
+    _say(asked, found.table(), place, files)
+
+
+def report_inputs(asked: Asked, study: dict[str, Any]) -> None:
+    """Join inputs of one network; show the table, write the figure and the numbers."""
+    from ..saving import save
+    from ..study_inputs import default_bypass, join_inputs
+
+    (x, y), params, metadata = study["data"], study["params"], study["metadata"]
+    how = default_bypass(x, study["delta"], depth=study["depth"], points=asked.points)
+    with _progress(4, asked.quiet) as progress:
+        found = join_inputs(
+            study["model"], params, (x, y), how, each=study["each"], seed=study["seed"],
+            chunk=_INPUTS, progress=progress,
+        )  # fmt: skip
+    with given.fresh(asked.out, ["results.json", "table.md", "inputs.png"]) as place:
+        files = {}
+        if asked.trained:
+            save(place / "network.safetensors", params)
+            files["network.safetensors"] = "the network"
+        files |= _write_numbers(place, found, metadata)
+        found.plot(place / "inputs.png")
+        files["inputs.png"] = "the figure"
     _say(asked, found.table(), place, files)
 
 

@@ -1,5 +1,6 @@
 """Paths between inputs of one network: inputs are points as parameters are."""
 
+from .adaptive import AdaptivePGD
 from .around import Bypass
 from .bypass import Bypassed, bypass
 from .detection import Detection, detect
@@ -16,6 +17,7 @@ from .interpolation import Interpolation, interpolate
 from .synthesis import Synthesis, Synthesised, synthesise
 
 __all__ = [
+    "AdaptivePGD",
     "Bypass",
     "Bypassed",
     "Detection",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from .. import _check
+from .bounds import Bounds
 from .descent import check_steps
 
 
@@ -30,6 +31,10 @@ class Bypass:
     - `steps`: of Adam for each point at most; `block`: steps between two looks at the loss
     - `margin`: a point stops at a loss of margin · δ
     - `learning_rate`, `deviation`, `roughness`: as above
+    - `bounds`: (least, greatest) value of an input, each a number or one for each channel (the last
+      axis), in the units of what the network is given: of images in [0, 1] standardised to
+      (image − mean) / std they are (−mean / std, (1 − mean) / std). Points stay within them, and in
+      their hyperplanes; default: no bounds, as in the paper
 
     **Raises:** `ValueError` for an option out of range.
     """
@@ -44,6 +49,7 @@ class Bypass:
     learning_rate: float = 5e-3
     deviation: float = 0.1
     roughness: float = 1e-8
+    bounds: Bounds | None = None
 
     def __post_init__(self) -> None:
         check_steps(self)

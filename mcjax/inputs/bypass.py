@@ -15,6 +15,7 @@ from ..network import Network
 from ..path import Linear, PolygonalChain
 from ..tasks import CLASSIFICATION, Task, require
 from .around import Bypass
+from .bounds import check_inside
 from .descent import Descent, Fixed, descend
 from .interpolation import Interpolation, Sweep, swept
 from .pairs import checked_labels, checked_model, checked_pairs
@@ -38,6 +39,7 @@ class Bypassed:
       `"ends above delta"`: A or C is, and no path can be below;
       `"not finite"`: a loss is not
     - `height`: (pairs,) highest loss of the chain at the points looked at
+    - `losses`: for each pair (k − 1, how.points), on the segments of its chain
     - `rounds`: (pairs,) rounds in which the chain got points, 0 where the segment was low
     - `direct`: the segments AC
     - `how`: options
@@ -46,6 +48,7 @@ class Bypassed:
     points: list[np.ndarray]
     status: np.ndarray
     height: np.ndarray
+    losses: list[np.ndarray]
     rounds: np.ndarray
     direct: Interpolation
     how: Bypass
@@ -56,6 +59,19 @@ class Bypassed:
     def path(self, pair: int) -> PolygonalChain:
         """The chain of a pair, as a path of inputs."""
         return PolygonalChain(tuple(self.points[pair]))
+
+    def loss_at(self, t: Any) -> np.ndarray:
+        """(pairs, T): losses on the chains at t of their paths, between the points looked at."""
+        rows = []
+        for losses in self.losses:
+            number, points = losses.shape
+            at = np.arange(number)[:, None] + np.linspace(0, 1, points)
+            rows.append(np.interp(np.asarray(t) * number, at.ravel(), losses.ravel()))
+        return np.array(rows)
+
+    def joined(self, rounds: int) -> float:
+        """The share of the pairs that are below δ after so many rounds."""
+        return float(np.mean((self.status == BELOW) & (self.rounds <= rounds)))
 
     def summary(self) -> str:
         """How many pairs are joined, by how many points, and from which height to which."""
@@ -73,6 +89,7 @@ class Bypassed:
         return ", ".join(f"{n:,} {word}" for word, n in counts.most_common())
 
 
+@_check.on_host
 def bypass(
     model: ApplyFn | Network,
     params: Params,
@@ -86,7 +103,7 @@ def bypass(
     """Chains of low loss between inputs A and C: barriers bypassed until all is below δ.
 
     Points of all pairs move together in compiled blocks of steps, and those that are done leave the
-    batch. Inputs are not kept within bounds.
+    batch. They are kept within `how.bounds`, if any.
 
     **Arguments:**
     - `model`, `params`, `pairs`, `y`, `task`, `chunk`: as for `mcjax.inputs.interpolate`
@@ -94,7 +111,7 @@ def bypass(
 
     **Returns:** a `Bypassed`, a status for each pair.
 
-    **Raises:** `ValueError` as `interpolate` does.
+    **Raises:** `ValueError` as `interpolate` does, and for inputs outside `how.bounds`.
 
         >>> import jax.numpy as jnp, mcjax
         >>> hill = lambda p, x: jnp.exp(-4 * (x[:, :1]**2 + (x[:, 1:] + p["at"])**2))
@@ -109,6 +126,8 @@ def bypass(
     if not isinstance(how, Bypass):
         raise ValueError(f"how must be a mcjax.inputs.Bypass, got {how!r}")
     a, c = (np.asarray(v) for v in checked_pairs(pairs))
+    for name, x in (("x_a", a), ("x_c", c)):
+        check_inside(x, how.bounds, name)
     labels = checked_labels(y, len(a))
     packed = checked_model(model, params, a, labels, task)
     search = _Search(model, task, how, chunk, packed, labels)
@@ -126,6 +145,7 @@ def bypass(
         [np.stack([chain[0].a, *(s.c for s in chain)]) for chain in chains],
         np.array([_status(chain, how.delta) for chain in chains]),
         np.array([_height(chain) for chain in chains]),
+        [np.stack([s.loss for s in chain]) for chain in chains],
         rounds,
         direct,
         how,

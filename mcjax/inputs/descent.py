@@ -15,10 +15,11 @@ from .. import _check, _check_model
 from .._compiled import compiled
 from .._loops import slow_in_loops
 from .._static import unpack
-from .._survivors import advance, filled, most
+from .._survivors import advance, begun, most
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..tasks import Task
+from .bounds import Bounds, as_bounds, inside
 
 
 class Steps(Protocol):
@@ -36,10 +37,12 @@ class Steps(Protocol):
     def learning_rate(self) -> float: ...
     @property
     def delta(self) -> float: ...
+    @property
+    def bounds(self) -> Bounds | None: ...
 
 
 def check_steps(how: Steps) -> None:
-    """Raise unless every option is in its range."""
+    """Raise unless every option is in its range; bounds become tuples, for `how` to be hashed."""
     for name in ("steps", "block"):
         _check.positive(getattr(how, name), name)
     for name in ("delta", "learning_rate", "deviation", "roughness"):
@@ -48,6 +51,7 @@ def check_steps(how: Steps) -> None:
         if not (math.isfinite(value) and (value > 0 or (penalty and value == 0))):
             kind = "≥ 0" if penalty else "positive"
             raise ValueError(f"{name} must be {kind} and finite, got {value}")
+    object.__setattr__(how, "bounds", as_bounds(how.bounds))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Descent:
 
     - `chunk`: points that move together, at most
     - `objective`: (outputs, labels) → (n,), lowered in place of the task's loss
+    - `transform`: (input, key) → input, what the network is given in a step in place of an input
     """
 
     model: ApplyFn | Network
@@ -63,6 +68,7 @@ class Descent:
     how: Steps
     chunk: int
     objective: Callable[[Any, Any], Any] | None = None
+    transform: Callable[[Any, jax.Array], Any] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -72,12 +78,14 @@ class Fixed:
 
     - `start`: the points; `labels`: theirs; `below`: the loss at which each stops
     - `normal`: unit vectors that the points must not move along, or None
+    - `keys`: of the transform, or None
     """
 
     start: Any
     labels: Any
     below: Any
     normal: Any = None
+    keys: Any = None
 
 
 def descend(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
@@ -98,7 +106,7 @@ def descend(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
 
 def _together(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
     found, below = np.array(fixed.start), np.asarray(fixed.below)
-    rows = filled(np.arange(len(found)))
+    rows = begun(len(found))
     fixed = jax.tree.map(lambda v: jnp.asarray(v)[rows], fixed)
     moved = fixed.start
     in_loop = not slow_in_loops(jax.grad(lambda b: _objective(plan, params, fixed, b)), moved)
@@ -145,11 +153,15 @@ def _least(plan: Descent, of: Any, params: Params, x: Any, labels: Any) -> Any:
     return jnp.min(jnp.stack([of(outputs, y) for y in labels]), 0)
 
 
-def _objective(plan: Descent, params: Params, fixed: Fixed, b: Any) -> Any:
-    """The sum over points, of which each sees its own part."""
+def _objective(plan: Descent, params: Params, fixed: Fixed, b: Any, count: Any = 0) -> Any:
+    """The sum over points, of which each sees its own part, after `count` steps."""
     moved, how = b - fixed.start, plan.how
     lowered = plan.objective or plan.task.losses
-    total = jnp.sum(_least(plan, lowered, params, b, fixed.labels))
+    given = b
+    if plan.transform is not None:
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, count))(fixed.keys)
+        given = jax.vmap(plan.transform)(b, keys)
+    total = jnp.sum(_least(plan, lowered, params, given, fixed.labels))
     total += how.deviation * jnp.sum(moved**2) / (b.size // len(b))
     if how.roughness and b.ndim > 2:
         total += how.roughness * sum(
@@ -165,11 +177,13 @@ def _steps(plan: Descent, count: int, params: Params, fixed: Fixed, b: Any, stat
 
     def step(_: Any, carry: Any) -> Any:
         b, state = carry
-        gradient = jax.grad(lambda b: _objective(plan, params, fixed, b))(b)
+        taken = optax.tree_utils.tree_get(state, "count")
+        gradient = jax.grad(lambda b: _objective(plan, params, fixed, b, taken))(b)
         update, state = optimizer.update(gradient, state, b)
         if fixed.normal is not None:
             update = project(update, fixed.normal)
-        return optax.apply_updates(b, update), state
+        b = optax.apply_updates(b, update)
+        return inside(b, plan.how.bounds, fixed.start, fixed.normal), state
 
     return step(0, (b, state)) if count == 1 else jax.lax.fori_loop(0, count, step, (b, state))
 

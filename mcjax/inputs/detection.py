@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from .. import _check
+from .._inputs import on_auto_axes
 from .._readonly import make_read_only
 from .._types import ApplyFn, Params
 from ..attacks import Attacked
@@ -30,7 +31,8 @@ class Detection:
       high for what is taken for adversarial
     - `chosen`: attack → the classifier that validation chose
     - `validation`: attack → its mean AUC there
-    - `pairs`: attack → pairs in training, validation and test
+    - `pairs`: attack → pairs in training, validation and test; of an unseen attack in the test
+      alone
     - `feature`: what was looked at
     - `jointly`: whether one detector was trained for all attacks
     """
@@ -123,6 +125,7 @@ def detect(
     reference: tuple[Any, Any],
     attacked: Mapping[str, Attacked],
     *,
+    unseen: Mapping[str, Attacked] | None = None,
     jointly: bool = True,
     key: jax.Array | None = None,
     task: Task = CLASSIFICATION,
@@ -141,6 +144,8 @@ def detect(
     - `params`: its parameters
     - `reference`: (x, y), clean inputs of the training that are none of those attacked
     - `attacked`: name → `Attacked`, all of the same images
+    - `unseen`: name → `Attacked` of the same images, that the detector is tested on and not trained
+      for: whether it knows attacks that it was not shown; it needs `jointly`
     - `jointly`: one detector for all attacks, or one for each
     - `key`: of the parts (default `jax.random.key(0)`)
     - `task`: as the attacks'; `chunk`: inputs at a time
@@ -148,7 +153,8 @@ def detect(
     **Returns:** a `Detection`.
 
     **Raises:** `ValueError` for no attacks, attacks of different images, an attack with too few
-    successes for the three parts, a class that `reference` lacks, or features that are not finite.
+    successes for the three parts (an unseen one for the test), one that is both trained for and
+    unseen, a class that `reference` lacks, or features that are not finite.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> x = np.random.default_rng(0).uniform(0.2, 0.8, (300, 2)).astype("f")
@@ -162,35 +168,59 @@ def detect(
     """
     if not isinstance(feature, Feature):
         raise ValueError(f"feature must be one of mcjax.inputs, as LossCurve(), got {feature!r}")
-    (x, y), _ = _check.labelled(reference, "reference")
+    (x, y), _ = _check.labelled(on_auto_axes(reference), "reference")
     packed = _check.parameters(params, "params")
     watched = Watched(model, packed, require(task), _check.positive(chunk, "chunk"))
     draws = jax.random.key(0) if key is None else _check.random_key(key)
-    parts = _parts(attacked, draws)
+    unseen = {} if unseen is None else unseen
+    _check_attacked(attacked, unseen, jointly)
+    parts = _parts(attacked, unseen, draws)
     look = feature.learn(watched, x, np.asarray(y))
-    seen = _seen(look, attacked, parts)
-    together = [tuple(seen)] if jointly else [(name,) for name in seen]
+    seen = _seen(look, {**attacked, **unseen}, parts)
+    for name in unseen:
+        seen[name][:2] = [seen[name][0][:0]] * 2
+    together = [tuple(attacked)] if jointly else [(name,) for name in attacked]
     scores, chosen, validation = {}, {}, {}
     for names in together:
         label, auc, fitted = _best(feature, [seen[n] for n in names])
-        for name in names:
+        for name in (*names, *unseen):
             scores[name] = _scores(fitted, seen[name][2])
             chosen[name], validation[name] = label, auc
     counts = {n: (len(v[0]), len(v[1]), len(v[2])) for n, v in seen.items()}
     return Detection(scores, chosen, validation, counts, feature, jointly)
 
 
-def _parts(attacked: Any, key: jax.Array) -> np.ndarray:
-    """(n,) 0, 1 or 2: training, validation or test, for each image with a twin; else −1."""
+def _check_attacked(attacked: Any, unseen: Any, jointly: bool) -> None:
+    """Raise unless both are mappings to attacks of the same images, and share no name."""
     if not isinstance(attacked, Mapping) or not attacked:
         raise ValueError("attacked must be a mapping, name → Attacked, of one attack or more")
-    for name, of in attacked.items():
-        if not isinstance(of, Attacked):
-            raise ValueError(f"attacked[{name!r}] must be an Attacked, got a {type(of).__name__}")
+    if not isinstance(unseen, Mapping):
+        raise ValueError(
+            f"unseen must be a mapping, name → Attacked, got a {type(unseen).__name__}"
+        )
+    if unseen and not jointly:
+        raise ValueError("unseen: attacks not trained for are met by one detector, jointly=True")
+    both = sorted(set(attacked) & set(unseen))
+    if both:
+        raise ValueError(f"unseen[{both[0]!r}] is trained for, too")
     first = next(iter(attacked.values()))
-    for name, of in attacked.items():
-        if not np.array_equal(of.clean, first.clean):
-            raise ValueError(f"attacked[{name!r}] is of other images than {next(iter(attacked))!r}")
+    for where, of_where in (("attacked", attacked), ("unseen", unseen)):
+        for name, of in of_where.items():
+            if not isinstance(of, Attacked):
+                raise ValueError(
+                    f"{where}[{name!r}] must be an Attacked, got a {type(of).__name__}"
+                )
+            if not np.array_equal(of.clean, first.clean):
+                raise ValueError(
+                    f"{where}[{name!r}] is of other images than {next(iter(attacked))!r}"
+                )
+
+
+def _parts(
+    attacked: Mapping[str, Attacked], unseen: Mapping[str, Attacked], key: jax.Array
+) -> np.ndarray:
+    """(n,) 0, 1 or 2: training, validation or test, for images with twins to train for; else −1."""
+    first = next(iter(attacked.values()))
     with_twin = np.flatnonzero(np.any([of.success for of in attacked.values()], 0))
     order = with_twin[np.asarray(jax.random.permutation(key, len(with_twin)))]
     test = round(_PART * len(order))
@@ -206,6 +236,12 @@ def _parts(attacked: Any, key: jax.Array) -> np.ndarray:
                 f"are {counts[0]} for training, {counts[1]} for validation and {counts[2]} for the "
                 "test; expected some for each: take more images or a stronger attack"
             )
+    for name, of in unseen.items():
+        if not (of.success & (found == 2)).any():
+            raise ValueError(
+                f"unseen[{name!r}]: {of.success.sum()} of {len(of.x)} attacks succeeded, none of "
+                "them on an image of the test; take more images or a stronger attack"
+            )
     return found
 
 
@@ -216,10 +252,10 @@ def _seen(look: Any, attacked: Mapping[str, Attacked], parts: np.ndarray) -> dic
     clean = look(np.asarray(first.clean)[rows])
     found = {}
     for name, of in attacked.items():
-        twins = np.flatnonzero(of.success)
+        twins = np.flatnonzero(of.success & (parts >= 0))
         both = np.stack([clean[np.searchsorted(rows, twins)], look(of.x[twins])], 1)
         if not np.isfinite(both).all():
-            raise ValueError(f"attacked[{name!r}]: features are not finite; are the losses?")
+            raise ValueError(f"{name!r}: features are not finite; are the losses?")
         found[name] = [both[parts[twins] == part] for part in range(3)]
     return found
 

@@ -41,6 +41,11 @@ class Watched:
         run = compiled(_logits, self.model, self.task)
         return np.concatenate([run(self.params, part) for part in self._parts(x)]).astype(float)
 
+    def losses(self, x: Any, y: Any) -> np.ndarray:
+        """(n,): the task's loss."""
+        own = dataclasses.replace(self.task, read=None)  # logits have been read
+        return np.asarray(own.losses(jnp.asarray(self.logits(x)), jnp.asarray(y)))
+
     def layers(self, x: Any, of: Callable[[np.ndarray], Any]) -> list[np.ndarray]:
         """For each layer (n, …): a function of what the layer reads, chunk by chunk."""
         _check_model.network(self.model, "model")
@@ -136,8 +141,7 @@ class LossCurve(Feature):
 
 def templates_of(watched: Watched, x: Any, y: np.ndarray) -> dict[int, np.ndarray]:
     """Class → the image of the lowest loss among those of the class."""
-    own = dataclasses.replace(watched.task, read=None)  # logits have been read
-    losses = np.asarray(own.losses(jnp.asarray(watched.logits(x)), jnp.asarray(y)))
+    losses = watched.losses(x, y)
     rows = {c: np.flatnonzero(y == c) for c in np.unique(y).tolist()}
     return {c: np.asarray(x[of[losses[of].argmin()]]) for c, of in rows.items()}
 

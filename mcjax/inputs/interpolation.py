@@ -117,6 +117,7 @@ def _tops(loss: np.ndarray, delta: float) -> list[int]:
     return [k for k in tops if 0 < k < len(loss) - 1]
 
 
+@_check.on_host
 def interpolate(
     model: ApplyFn | Network,
     params: Params,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _check_model
+from .._inputs import on_auto_axes
 from .._static import unpack
 from .._types import ApplyFn, Params
 from ..network import Network
@@ -32,7 +33,7 @@ def checked_pairs(pairs: Any) -> tuple[Any, Any]:
             )
         _check.batched(x, name)
         _check.finite(x, name)
-    a, c = pairs
+    a, c = on_auto_axes(pairs)
     if a.shape != c.shape or a.dtype != c.dtype:
         raise ValueError(
             f"pairs: x_c is {c.dtype} of shape {c.shape}, expected {a.dtype} of shape {a.shape} "
@@ -67,7 +68,7 @@ def checked_labels(y: Any, count: int, of: str = "pairs") -> tuple[Any, ...]:
         n = _check.batched(labels, "y")
         if n != count:
             raise ValueError(f"y: {n} labels for {count} {of}")
-    return found
+    return on_auto_axes(found)
 
 
 def checked_model(

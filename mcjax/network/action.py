@@ -107,6 +107,7 @@ class Action:
         return cls.of(network, {})
 
     @classmethod
+    @_check.once
     def random(cls, network: Network, key: jax.Array) -> Self:
         """A random element of the whole group of every unit group.
 
@@ -116,8 +117,7 @@ class Action:
         """
         _check_model.network(network, "network")
         key = _check.random_key(key)
-        with jax.transfer_guard("allow"):  # jax.random transfers bounds
-            first, second = jax.random.split(key)
+        first, second = jax.random.split(key)
         others = of_elements.random_elements(network, second)
         return cls._of(network, network.random_permutations(first), others)
 
@@ -167,6 +167,7 @@ class Action:
     def elements(self) -> dict[of_elements.Key, Any]:
         return dict(self._elements)
 
+    @_check.once
     def __call__(self, params: Params) -> Params:
         """The parameters with their units moved.
 
@@ -203,9 +204,10 @@ class Action:
                 f"action: leaves were finite, and are not once they are moved: {', '.join(found)}. "
                 "Move the parameters in a type of more bits, or by an action nearer to the "
                 "identity",
-                stacklevel=3,
+                stacklevel=4,
             )
 
+    @_check.once
     def inverse(self) -> Self:
         """The action that undoes this one."""
         nesting = self.network.nesting
@@ -215,6 +217,7 @@ class Action:
             self.network, back, of_elements.passed(self.network, inverse, back, nesting)
         )
 
+    @_check.once
     def __matmul__(self, other: Any) -> Self:
         """The action of `other`, then of this one."""
         if not isinstance(other, Action):
@@ -247,6 +250,7 @@ class Action:
         logs = logarithms(self.network, self._permutations, self._elements)
         return ActionLogarithm(self.network, logs)
 
+    @_check.once
     def matrices(self) -> dict[str, jax.Array]:
         """What moves the units' incoming weights, as matrices of shape (*group.shape, size).
 

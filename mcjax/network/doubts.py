@@ -94,10 +94,9 @@ def _holds_batch(analysis: Analysis, value: int, axes: Sequence[int] | None = No
 
 def _over_batch(analysis: Analysis, equation: Equation) -> bool:
     """Whether an equation sums over the examples."""
-    if equation.name not in ("reduce_sum", "psum") or not isinstance(equation.inputs[0], int):
+    if equation.name != "reduce_sum" or not isinstance(equation.inputs[0], int):
         return False
-    axes = [d for d in equation.params["axes"] if isinstance(d, int)]  # psum's may have names
-    return _holds_batch(analysis, equation.inputs[0], axes)
+    return _holds_batch(analysis, equation.inputs[0], equation.params["axes"])
 
 
 def _writer(value: Any, made: Mapping[int, Equation], writers: Mapping[int, str]) -> str:

@@ -2,7 +2,8 @@
 
 `jax.make_jaxpr` nests calls (`jit`, `custom_jvp_call`, `checkpoint`, …) that mean nothing
 to an analysis. `Program` inlines them, gives every value in the whole program one integer,
-and keeps only real control flow (`scan`, `while`, `cond`) nested.
+and keeps only real control flow (`scan`, `while`, `cond`) nested. A collective over an axis of a
+`vmap` is the reduction that it is there.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _CALLS = {
 }  # fmt: skip
 _CUSTOM = {n for n in _CALLS if n.startswith("custom_")}
 _BODY_NAMES = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+_COLLECTIVES = {
+    "psum": jax.lax.reduce_sum, "pmax": jax.lax.reduce_max, "pmin": jax.lax.reduce_min
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,12 +174,24 @@ def _open(jaxpr) -> tuple[Any, Sequence[Any]]:
 
 
 def _call_body(eqn):
+    if eqn.primitive.name in _COLLECTIVES:
+        return _reduction(eqn)
     if eqn.primitive.name not in _CALLS:
         return None
     for name in _BODY_NAMES:
         if name in eqn.params:
             return eqn.params[name]
     return None
+
+
+def _reduction(eqn):
+    """What a collective is over axes of `vmap`, which are numbers; None over those of a mesh."""
+    axes = eqn.params["axes"]
+    if not all(isinstance(d, int) for d in axes):
+        return None
+    (given,) = eqn.invars
+    type_ = jax.ShapeDtypeStruct(given.aval.shape, given.aval.dtype)
+    return jax.make_jaxpr(lambda x: _COLLECTIVES[eqn.primitive.name](x, axes))(type_)
 
 
 def _control_flow_bodies(eqn) -> tuple[Any, ...]:

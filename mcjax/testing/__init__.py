@@ -1,12 +1,22 @@
-"""Contract tests for paths, families, actions, methods and tasks: each raises `AssertionError`.
+"""Contract tests for paths, families, actions, methods, tasks and attacks.
+
+Each raises `AssertionError`:
 
 def test_my_path():
     mcjax.testing.check_path(MyPath(a, b), a, b)
 """
 
 from .actions import check_action
+from .attacks import check_attack
 from .methods import check_method
 from .paths import check_family, check_path
 from .tasks import check_task
 
-__all__ = ["check_action", "check_family", "check_method", "check_path", "check_task"]
+__all__ = [
+    "check_action",
+    "check_attack",
+    "check_family",
+    "check_method",
+    "check_path",
+    "check_task",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -46,3 +47,26 @@ def require_same(a: Any, b: Any, what: str, tolerance: float = 0.0) -> None:
         scale = max(1.0, float(np.abs(y).max(initial=0)))
         off = float(np.abs(x - y).max(initial=0)) / scale
         require(off <= tolerance, f"{what}: leaf {name!r} differs by {off:.3g} of its size")
+
+
+def require_value(value: Any, again: Any, kind: str) -> None:
+    """Options that cannot be set; equality, hash and repr of a copy. `kind`: as messages say it."""
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    for name in dict.fromkeys([*(f.name for f in fields), *getattr(value, "__dict__", {})]):
+        require_error(
+            lambda n=name: setattr(value, n, getattr(value, n)), AttributeError,
+            f"a {kind} must be frozen (@dataclasses.dataclass(frozen=True)): setting {name!r}",
+        )  # fmt: skip
+    require_equal(again, value, f"a copy of the {kind}")
+
+
+def require_equal(value: Any, other: Any, what: str) -> None:
+    """Results tell values by their repr."""
+    require(repr(value) == repr(other), f"{what} must have its repr: {value!r} and {other!r}")
+    try:
+        alike = hash(value) == hash(other)
+    except TypeError as error:
+        raise AssertionError(f"{what} must have a hash: {error}") from None
+    if type(value).__eq__ is not object.__eq__:
+        require(value == other, f"{what} must be equal to it")
+        require(alike, f"{what} must hash alike")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Any
 
 import jax
@@ -15,7 +14,7 @@ from .._types import Params
 from ..methods import Connection
 from ..network import Network
 from ..tasks import CLASSIFICATION, Task
-from ._require import require, require_error, require_same
+from ._require import require, require_equal, require_same, require_value
 
 _INSIDE = (0.137, 0.713)
 
@@ -62,7 +61,7 @@ def check_method(
     """
     traits = methods.traits_of(method)
     before, ends = copy.copy(method), jax.tree.map(np.array, pack((a, b)))
-    _check_value(method, before)
+    require_value(method, before, "method")
     given: dict[str, Any] = {"x": x} if traits.needs_inputs != "no" else {}
     given |= {"y": y} if traits.needs_labels else {}
 
@@ -71,7 +70,7 @@ def check_method(
 
     made, again = connect(), connect()
     require_same(jax.tree.map(np.asarray, pack((a, b))), ends, "a and b after connecting")
-    _require_equal(method, before, "the method after connecting")
+    require_equal(method, before, "the method after connecting")
     named = made.permutations or made.elements
     require(traits.moves_end or not named, "moves_end is False, and the result moves units of B")
     end = made.action(b) if named else b
@@ -87,26 +86,3 @@ def check_method(
         first, second = ({**getattr(c, name)} for c in (made, again))
         require_same(second, first, f"the same key, {name}")
     require(again.status == made.status, f"the same key: {made.status!r}, then {again.status!r}")
-
-
-def _check_value(method: Any, again: Any) -> None:
-    """Options that cannot be set, equality, hash and repr."""
-    fields = dataclasses.fields(method) if dataclasses.is_dataclass(method) else ()
-    for name in dict.fromkeys([*(f.name for f in fields), *getattr(method, "__dict__", {})]):
-        require_error(
-            lambda n=name: setattr(method, n, getattr(method, n)), AttributeError,
-            f"a method must be frozen (@dataclasses.dataclass(frozen=True)): setting {name!r}",
-        )  # fmt: skip
-    _require_equal(again, method, "a copy of the method")
-
-
-def _require_equal(method: Any, other: Any, what: str) -> None:
-    """Results tell a method by its repr."""
-    require(repr(method) == repr(other), f"{what} must have its repr: {method!r} and {other!r}")
-    try:
-        alike = hash(method) == hash(other)
-    except TypeError as error:
-        raise AssertionError(f"{what} must have a hash: {error}") from None
-    if type(method).__eq__ is not object.__eq__:
-        require(method == other, f"{what} must be equal to it")
-        require(alike, f"{what} must hash alike")

@@ -79,6 +79,24 @@ def test_planted_permutations(name, data):
         np.testing.assert_allclose(v, w, atol=1e-6)
 
 
+def test_what_reads_units_that_are_not_matched_yet_does_not_count():
+    """A stream that two layers write is matched by the first of them, the other after it."""
+
+    def f(p, x):
+        h = x @ p["in"]
+        return (h + jax.nn.relu(h @ p["up"]) @ p["down"]) @ p["out"]
+
+    shapes = {"in": (5, 8), "up": (8, 6), "down": (6, 8), "out": (8, 3)}
+    rngs = [np.random.default_rng(seed) for seed in (3, 4)]
+    a, b = ({n: r.normal(size=s).astype(np.float32) for n, s in shapes.items()} for r in rngs)
+    network = mcjax.trace(f, a, inputs())
+    found = match_incoming(network, a, b).permutations
+    stream = linear_sum_assignment(a["in"].T @ b["in"], maximize=True)[1]
+    hidden = linear_sum_assignment(a["up"].T @ b["up"][stream], maximize=True)[1]
+    np.testing.assert_array_equal(found[network.layers[0].groups_out[0]], stream)
+    np.testing.assert_array_equal(found[network.layers[1].groups_out[0]], hidden)
+
+
 def test_the_covariance_of_activations():
     a, b, x = drawn(0), drawn(1), inputs()
     network = mcjax.trace(mlp, a, x)

@@ -104,6 +104,11 @@ def test_targets(attack):
     np.testing.assert_array_equal(made.target, target)
 
 
+@pytest.mark.parametrize("attack", ALL, ids=KINDS)
+def test_the_contract(attack):
+    mcjax.testing.check_attack(attack, net, PARAMS, X[:20], Y[:20])
+
+
 def planes():
     """A linear network of three classes, and each input's distance to the nearest boundary."""
     rng = np.random.default_rng(3)
@@ -238,6 +243,7 @@ def test_an_attack_of_ones_own():
         def moved(self, state):
             return state
 
+    mcjax.testing.check_attack(Darker(), net, PARAMS, X, Y)
     made = Darker()(net, PARAMS, X, Y)
     expected = np.clip(X - 0.1, 0, 1)[made.attacked]
     np.testing.assert_allclose(made.x[made.attacked], expected, atol=1e-6)

@@ -198,7 +198,9 @@ def test_help_lists_every_preset(capsys):
         assert f"{name} ({method.label})" in shown
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["connect", "--help"], ["explain", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([c, "--help"] for c in ("connect", "inputs", "explain"))]
+)
 def test_help(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         run(arguments)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 
 import mcjax
 from mcjax.inputs import Bypass, bypass, interpolate
+from mcjax.inputs.bounds import inside
 from mcjax.inputs.descent import Descent, Fixed, _objective, descend
 from mcjax.tasks import REGRESSION
 
@@ -66,6 +71,27 @@ def test_a_lower_delta_needs_more_rounds_and_they_are_bounded():
         assert [len(p) for p in made.points] == [3, 3]
         assert made.status.tolist() == ["budget spent"] * 2
         assert (made.height > 0.005).all()
+
+
+def test_two_segments_of_a_chain_in_one_round():
+    """Three hills in a row, the middle one first, then both others at once."""
+
+    def hills(p, x):
+        return sum(
+            high * jnp.exp(-8 * ((x[:, :1] - at) ** 2 + (x[:, 1:] + p["at"]) ** 2))
+            for at, high in ((-1.0, 0.8), (0.0, 1.0), (1.0, 0.8))
+        )
+
+    how = Bypass(0.02, 3, 15, 41, 300, 10, 0.5, 0.05)
+    a, c = np.float32([[-2, 0]]), np.float32([[2, 0]])
+    params, y = {"at": np.float32(0.2)}, np.zeros((1, 1), np.float32)
+    made = bypass(hills, params, (a, c), y, how, task=REGRESSION)
+    (points,) = made.points
+    assert len(points) >= 5
+    assert (np.diff(points[:, 0]) > 0).all()  # from A to C
+    path = made.path(0)
+    line = np.concatenate([np.asarray(path(t))[None] for t in np.linspace(0, 1, 101)])
+    assert (np.asarray(hills(params, line)) ** 2).max() <= made.height[0] * 1.01
 
 
 def test_what_cannot_be_bypassed_is_said():
@@ -126,6 +152,62 @@ def test_pixel_differences_are_summed_and_the_deviation_is_a_mean():
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
+@hypothesis.given(st.integers(0, 10**6), st.booleans())
+@hypothesis.settings(max_examples=25, deadline=None)
+def test_the_nearest_point_of_box_and_hyperplane(seed, by_channel):
+    """Against SciPy's SLSQP in float64."""
+    rng = np.random.default_rng(seed)
+    d = 5
+    low, high = (np.full(d, v) for v in (-0.3, 1.1))
+    if by_channel:
+        low, high = np.sort(rng.uniform(-1, 1, (2, d)), 0) + np.array([[-0.1], [0.1]])
+    start, b = rng.uniform(low, high), rng.uniform(low - 1, high + 1)
+    normal = rng.normal(size=d)
+    normal /= np.linalg.norm(normal)
+    limits = tuple(map(tuple, (low, high)))
+    given = (jnp.asarray(v[None], jnp.float32) for v in (b, start, normal))
+    b32, start32, normal32 = given
+    found = np.asarray(inside(b32, limits, start32, normal32))[0]
+    assert (found >= low.astype("f")).all()
+    assert (found <= high.astype("f")).all()
+    assert abs(normal @ (found - start)) < 1e-4
+    best = scipy.optimize.minimize(
+        lambda v: ((v - b) ** 2).sum(), start, method="SLSQP", bounds=list(zip(low, high)),
+        constraints={"type": "eq", "fun": lambda v: normal @ (v - start)}, options={"ftol": 1e-12},
+    )  # fmt: skip
+    assert ((found - b) ** 2).sum() <= best.fun + 1e-3
+
+
+def test_points_stay_within_bounds_and_hyperplanes():
+    """A number or one for each channel; without bounds the way around goes farther."""
+    wide = ((-2.0, -1.0, -0.3), (2.0, 1.2, 0.3))
+    how = dataclasses.replace(QUICK, bounds=wide, steps=200)
+    made = bypass(hill, HILL, (A, C), Y, how, task=REGRESSION)
+    assert made.status.tolist() == ["below delta"] * N
+    for i, points in enumerate(made.points):
+        assert (points >= np.float32(wide[0])).all()
+        assert (points <= np.float32(wide[1])).all()
+        if len(points) == 3:
+            top = (1 - made.direct.summit[i]) * A[i] + made.direct.summit[i] * C[i]
+            assert abs(np.dot(points[1] - top, C[i] - A[i])) < 1e-4
+    narrow = dataclasses.replace(QUICK, bounds=(-2, (2, 0.2, 0.2)))
+    made = bypass(hill, HILL, (A, C), Y, narrow, task=REGRESSION)
+    assert all((p <= np.float32([2, 0.2, 0.2])).all() for p in made.points)
+    free = bypass(hill, HILL, (A, C), Y, QUICK, task=REGRESSION)
+    assert max(np.abs(p[1:-1, 1:]).max() for p in free.points) > 0.3
+
+
+def test_losses_on_the_chains():
+    made = bypass(hill, HILL, (A, C), Y, QUICK, task=REGRESSION)
+    t = np.linspace(0, 1, 401)
+    found = made.loss_at(t)
+    for i in range(N):
+        exact = losses_in_numpy(np.stack([np.asarray(made.path(i)(s)) for s in t[::40]]))
+        np.testing.assert_allclose(found[i, ::40], exact, atol=2e-3)
+    np.testing.assert_allclose(found.max(1), made.height, rtol=0.02)
+    assert made.joined(0) < made.joined(QUICK.depth) == 1.0
+
+
 def test_a_convolutional_classifier():
     """Steps from the host, where loops are slow for convolutions."""
 
@@ -161,6 +243,9 @@ def test_a_convolutional_classifier():
         ({"points": 2}, "points must be 3 or more"),
         ({"margin": 2.0}, r"margin must lie in \(0, 1\]"),
         ({"deviation": -1.0}, "deviation must be ≥ 0"),
+        ({"bounds": (1.0, 0.0)}, r"bounds must be \(least, greatest\)"),
+        ({"bounds": (0.0, float("inf"))}, r"bounds must be \(least, greatest\)"),
+        ({"bounds": 1.0}, r"bounds must be \(least, greatest\)"),
     ],
 )
 def test_bad_options(options, message):
@@ -173,4 +258,10 @@ def test_bad_pairs():
         bypass(hill, HILL, (A, A), Y, task=REGRESSION)
     with pytest.raises(ValueError, match=r"how must be a mcjax\.inputs\.Bypass"):
         bypass(hill, HILL, (A, C), Y, 0.1, task=REGRESSION)  # type: ignore[arg-type]
+    small = dataclasses.replace(QUICK, bounds=(-0.5, 0.5))
+    with pytest.raises(ValueError, match=r"x_a: values lie in \[-1.*outside the bounds"):
+        bypass(hill, HILL, (A, C), Y, small, task=REGRESSION)
+    channels = dataclasses.replace(QUICK, bounds=((-2, -2), 2))
+    with pytest.raises(ValueError, match="one for each of 3 channels"):
+        bypass(hill, HILL, (A, C), Y, channels, task=REGRESSION)
     assert isinstance(mcjax.inputs.Bypass(), Bypass)

@@ -92,8 +92,23 @@ def test_planted_twins(jointly):
     assert all(v == pytest.approx(0.5, abs=1e-9) for v in blind.auc.values())
 
 
+class Choice(Planted):
+    """One classifier that can learn what is told, and one that cannot."""
+
+    def classifiers(self):
+        from sklearn.dummy import DummyClassifier
+
+        return {**super().classifiers(), "constant": DummyClassifier(strategy="prior")}
+
+
+def test_validation_chooses_the_classifier():
+    found = detect(Choice(True), net, PARAMS, REFERENCE, attacked())
+    assert set(found.chosen.values()) == {"tree"}
+    assert set(found.validation.values()) == {1.0}
+
+
 def test_an_image_and_its_twins_are_in_one_part():
-    parts = _parts(attacked(), jax.random.key(0))
+    parts = _parts(attacked(), {}, jax.random.key(0))
     with_twin = attacked()["FGSM"].success | attacked()["DeepFool"].success
     np.testing.assert_array_equal(parts >= 0, with_twin)
     total = with_twin.sum()
@@ -103,6 +118,27 @@ def test_an_image_and_its_twins_are_in_one_part():
     for name, counts in found.pairs.items():
         expected = [(attacked()[name].success & (parts == k)).sum() for k in range(3)]
         assert list(counts) == expected
+
+
+def test_an_unseen_attack_is_tested_only():
+    """The detector and what it says of the others are those without it."""
+    unseen = {"unseen": FGSM(0.3)(net, PARAMS, X[: 2 * N], Y[: 2 * N])}
+    feature = LossCurve(6)
+    given = (feature, net, PARAMS, REFERENCE, attacked())
+    plain, found = detect(*given), detect(*given, unseen=unseen)
+    assert {k: v for k, v in found.auc.items() if k != "unseen"} == plain.auc
+    parts = _parts(attacked(), {}, jax.random.key(0))
+    count = int((unseen["unseen"].success & (parts == 2)).sum())
+    assert found.pairs["unseen"] == (0, 0, count)
+    assert found.scores["unseen"].shape == (count, 2)
+    with pytest.raises(ValueError, match="jointly=True"):
+        detect(*given, unseen=unseen, jointly=False)
+    with pytest.raises(ValueError, match="is trained for, too"):
+        detect(*given, unseen={"FGSM": unseen["unseen"]})
+    with pytest.raises(ValueError, match=r"unseen\['weak'\]: \d of 240 attacks succeeded"):
+        detect(*given, unseen={"weak": FGSM(1e-6)(net, PARAMS, X[: 2 * N], Y[: 2 * N])})
+    with pytest.raises(ValueError, match="unseen must be a mapping"):
+        detect(*given, unseen=[])
 
 
 def test_area_by_enumeration():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import mcjax
 from mcjax.inputs import Synthesis, synthesise
+from mcjax.inputs.synthesis import surrogate
 from mcjax.tasks import REGRESSION
 
 RNG = np.random.default_rng(3)
@@ -48,6 +52,45 @@ def test_steps_are_adams_in_float64():
     assert found.status.tolist() == ["budget spent"] * 7
 
 
+def test_bounds_are_kept():
+    how = Synthesis(1e-6, steps=60, learning_rate=0.2, bounds=(-3.0, (3.0, 3.0, 0.5, 3.0)))
+    start = np.clip(START, -3, 0.5)
+    found = synthesise(linear, W, start, LABELS, how)
+    assert (found.x <= np.float32([3, 3, 0.5, 3])).all()
+    assert (found.x >= -3).all()
+    assert found.x[:, 2].max() == 0.5
+    free = synthesise(linear, W, start, LABELS, dataclasses.replace(how, bounds=None))
+    assert free.x[:, 2].max() > 0.5
+    with pytest.raises(ValueError, match=r"x: values lie in .* outside the bounds"):
+        synthesise(linear, W, start + 3, LABELS, how)
+
+
+def masked(x, key):
+    """An input with about half of its entries left out."""
+    return jnp.where(jax.random.bernoulli(key, shape=x.shape), x, 0)
+
+
+def test_transforms_are_drawn_for_each_input_and_step():
+    """Adam's steps in float64, with the masks of the same keys."""
+    how = Synthesis(1e-9, steps=4, block=2, learning_rate=0.02)
+    key = jax.random.key(5)
+    found = synthesise(linear, W, START, LABELS, how, transform=masked, key=key)
+    x, m, v = START.astype(np.float64), 0.0, 0.0
+    for k in range(1, 5):
+        keys = [jax.random.fold_in(jax.random.fold_in(key, i), k - 1) for i in range(7)]
+        mask = np.stack([masked(jnp.ones(4), one) for one in keys])
+        z = (x * mask) @ W["w"]
+        p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+        slope = mask * ((p - np.eye(2)[LABELS]) @ W["w"].T)
+        m, v = 0.9 * m + 0.1 * slope, 0.999 * v + 0.001 * slope**2
+        x = x - 0.02 * (m / (1 - 0.9**k)) / (np.sqrt(v / (1 - 0.999**k)) + 1e-8)
+    np.testing.assert_allclose(found.x, x, atol=1e-5)
+    np.testing.assert_allclose(found.loss, losses_in_numpy(found.x, LABELS), rtol=1e-4, atol=1e-6)
+    alone = synthesise(linear, W, START, LABELS, how, transform=masked, key=key, chunk=2)
+    assert not np.allclose(found.x[0] - START[0], found.x[2] - START[2])
+    np.testing.assert_allclose(alone.x, found.x, atol=1e-6)
+
+
 def test_the_surrogate_against_numpy():
     """A step of Adam is the sign of the gradient, here by finite differences in float64."""
 
@@ -56,6 +99,9 @@ def test_the_surrogate_against_numpy():
         mine = z[np.arange(len(z)), LABELS]
         return 0.5 * mine * np.sqrt(np.maximum(mine / np.linalg.norm(z, axis=1), 0.1))
 
+    lowered = surrogate(START @ W["w"], LABELS)
+    np.testing.assert_allclose(-lowered, value(START), rtol=1e-4)
+    assert (value(START) < 0).any()  # where the floor counts
     how = Synthesis(1e-9, steps=1, learning_rate=0.01, surrogate=True)
     moved = synthesise(linear, W, START, LABELS, how).x - START
     slope = np.stack(
@@ -76,8 +122,9 @@ def test_each_stops_at_its_own_threshold():
             linear, W, START[i : i + 1], LABELS[i : i + 1], how, below=below[i : i + 1]
         )
         np.testing.assert_allclose(found.x[i], alone.x[0], atol=1e-5)
-    two = synthesise(linear, W, START[:1], LABELS[:1], Synthesis(1e-9, steps=2, block=2))
-    np.testing.assert_allclose(found.x[0], two.x[0], atol=1e-6)
+    two = synthesise(linear, W, START[2:3], LABELS[2:3], Synthesis(1e-9, steps=2, block=2))
+    np.testing.assert_allclose(found.x[2], two.x[0], atol=1e-6)
+    assert two.loss > 1  # it would have gone on
 
 
 def test_the_better_of_two_labels_counts():
@@ -115,6 +162,8 @@ def test_options_out_of_range(options, message):
      (START, LABELS[:3], {}, "3 labels for 7 inputs"),
      (START, LABELS, {"below": np.ones(3)}, "below must be 7 losses"),
      (START, np.eye(2)[LABELS], {"how": Synthesis(surrogate=True)}, "integer classes"),
+     (START, LABELS, {"transform": 3}, "transform must be a function"),
+     (START, LABELS, {"transform": lambda x, key: x[:2]}, "expected the input's own type"),
      (START, LABELS, {"how": "quick"}, "must be a mcjax.inputs.Synthesis")],
 )  # fmt: skip
 def test_bad_input(x, y, more, message):

@@ -77,6 +77,30 @@ def test_normalised_by_the_batch(norm):
     assert "batch's own mean and variance after 'first'" in network.explain()
 
 
+def test_over_an_axis_of_vmap_is_over_that_axis():
+    """Means, extremes and sums by name: the groups of the same model without names."""
+
+    def model(norm, extreme):
+        def f(p, x):
+            h = jax.nn.relu(norm(x @ p["first"]["kernel"], p))
+            return (h + extreme(h)) @ p["v"]
+
+        return f
+
+    def named(h):
+        return jax.vmap(
+            lambda h: jax.lax.pmax(h, "batch") - jax.lax.pmin(h, "batch"), axis_name="batch"
+        )(h)
+
+    plain = model(by_variance, lambda h: h.max(0) - h.min(0)), model(over_an_axis, named)
+    networks = []
+    for f in plain:
+        with pytest.warns(UserWarning, match="mean and variance after 'first'"):
+            networks.append(mcjax.trace(f, NORMALISED, X))
+    shapes = [[(g.shape, g.symmetry) for g in n.groups.values()] for n in networks]
+    assert shapes[0] == shapes[1] == [((5,), "signed permutation")]
+
+
 def test_inputs_normalised_by_the_batch():
     f = lambda p, x: by_variance(x, {"scale": 1.0}) @ p["first"]["kernel"]
     with pytest.warns(UserWarning, match="mean and variance after the inputs"):

@@ -224,6 +224,30 @@ def test_equinox_state(mode):
     np.testing.assert_allclose(apply(found, other), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("mode", ["ema", "batch"])
+def test_equinox_in_training_mode(mode):
+    """Named means of the batch and of images: the channels are found, and the mode is said."""
+    norm, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(3, "batch", mode=mode)
+    arrays, static = eqx.partition(norm, eqx.is_inexact_array)
+
+    def apply(p, x):
+        h = jnp.einsum("bis,io->bos", x, p["w"])
+        module = eqx.combine(p["norm"], static)
+        axes = {"axis_name": "batch", "in_axes": (0, None), "out_axes": (0, None)}
+        return jax.nn.relu(jax.vmap(module, **axes)(h, p["state"])[0]).mean(-1) @ p["v"]
+
+    rng = np.random.default_rng(0)
+    params = {"norm": arrays, "state": state, "w": rng.normal(size=(2, 3)).astype("f"),
+              "v": rng.normal(size=(3, 4)).astype("f")}  # fmt: skip
+    with pytest.warns(UserWarning, match=r"by the batch's own mean.*inference_mode"):
+        network = mcjax.trace(apply, params, rng.normal(size=(5, 2, 6)).astype("f"))
+    assert [g.shape for g in network.groups.values()] == [(3,)]
+    assert {"w", "v", "norm/weight", "norm/bias"} <= {
+        n for n, axes in zip(network.leaf_names, network.leaf_axes, strict=True)
+        if any(network.groups["w"].atom in e for e in axes)
+    }  # fmt: skip
+
+
 class Linen(nn.Module):
     train: bool = False
 

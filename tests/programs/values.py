@@ -73,10 +73,16 @@ def group_norm(b: Builder) -> None:
 def reduce(b: Builder) -> None:
     i = b.pick(3)
     axis = b.axis(i)
-    f = b.choose(
-        [jnp.sum, jnp.max, jnp.mean, jnp.prod, jnp.any, jnp.std, jax.nn.logsumexp, jnp.median]
-    )
+    f = b.choose([
+        jnp.sum, jnp.max, jnp.mean, jnp.prod, jnp.any, jnp.std, jax.nn.logsumexp, jnp.median,
+        _over_a_mapped_axis,
+    ])  # fmt: skip
     b.add(lambda p, v: f(v[i], axis))
+
+
+def _over_a_mapped_axis(h, axis):
+    """A collective, as equinox's batch normalisation has it."""
+    return jax.vmap(lambda row: jax.lax.pmean(row, "rows"), axis, None, axis_name="rows")(h)
 
 
 @operation(2)

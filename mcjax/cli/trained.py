@@ -1,0 +1,133 @@
+"""Networks that the command trains, by the papers' protocol, kept beside the results."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import given, interrupt, terminal
+
+_PIXELS = {"digits": 8 * 8, "mnist": 28 * 28, "cifar10": 32 * 32 * 3}
+
+
+class Asked(typing.Protocol):
+    """What a command is asked of its networks."""
+
+    data: Any
+    data_dir: Path | None
+    epochs: int | None
+    quiet: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A kind of network and how it is trained.
+
+    - `name`: in the name of a folder; `title`: in a table's
+    - `model`: flax module; `flat`: whether it takes images as vectors
+    - `described`: what results say of it
+    """
+
+    name: str
+    title: str
+    model: Any
+    flat: bool
+    protocol: Any
+    described: dict[str, Any]
+
+
+def dense(asked: Asked, hidden: Sequence[int] | None, networks: int, matching: bool) -> Recipe:
+    """Dense networks by anokhin2020's protocol, if there is memory for them.
+
+    - `matching`: whether their units will be matched
+    """
+    from ..models import MLP
+    from ..training import Protocol
+
+    digits = asked.data == "digits"
+    hidden = tuple(hidden or ((512,) if digits else (2000,)))
+    epochs = _epochs(asked, {"digits": 60, "mnist": 30, "cifar10": 400})
+    if epochs < 1 or min(hidden) < 1:
+        raise ValueError("--epochs and --hidden must be at least 1")
+    sizes = (_PIXELS[asked.data], *hidden, 10)
+    given.check_memory(sizes, networks, matching)
+    protocol = Protocol(epochs, batch=32 if digits else 128)
+    name, title = ("-".join(map(str, v)) for v in (hidden, sizes))
+    return Recipe(name, title, MLP(hidden), True, protocol, {"sizes": sizes})
+
+
+def convolutional(asked: Asked, channels: Sequence[int]) -> Recipe:
+    """Networks of convolutions of kernel 5 with pooling, and a dense layer."""
+    from ..models import Conv2FC1
+    from ..training import Protocol
+
+    channels = tuple(channels)
+    epochs = _epochs(asked, {"digits": 30, "mnist": 5, "cifar10": 30})
+    if epochs < 1 or min(channels) < 1:
+        raise ValueError("--epochs and --channels must be at least 1")
+    protocol = Protocol(epochs, 32 if asked.data == "digits" else 128, 0.05)
+    name = f"cnn-{'-'.join(map(str, channels))}"
+    title = f"CNN of {', '.join(map(str, channels))} channels"
+    return Recipe(name, title, Conv2FC1(channels), False, protocol, {"channels": channels})
+
+
+def _epochs(asked: Asked, usual: dict[str, int]) -> int:
+    return usual[asked.data] if asked.epochs is None else asked.epochs
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """Networks from different seeds and their data.
+
+    - `title`: as a table shows them; `out`: where the results go
+    - `apply`: (params, x) → logits; `networks`: their parameters; `data`: as they take it
+    """
+
+    title: str
+    out: Path
+    apply: Any
+    networks: list[Any]
+    data: Any
+    metadata: dict[str, Any]
+
+
+def train(
+    asked: Asked, recipe: Recipe, seeds: Sequence[int], out_of: Callable[[str], Path]
+) -> Trained:
+    """Networks trained on a data set, resumed from their last epoch.
+
+    - `out_of`: a name after the arguments → the folder of the results
+    """
+    from ..data import load
+    from ..training import train_networks
+
+    model, protocol, many = recipe.model, recipe.protocol, len(seeds) > 1
+    name = f"{asked.data}-{recipe.name}-{protocol.epochs}ep-seed{'s' * many}"
+    out = out_of(name + "-".join(map(str, seeds)))
+    data = load(asked.data, asked.data_dir, quiet=asked.quiet)
+    data = data.flat() if recipe.flat else data
+    interrupt.say("the same command goes on from the last epoch")
+    what = f"training network{'s' * many}"
+    with terminal.bar(protocol.epochs, what, "epoch", quiet=asked.quiet) as bar:
+
+        def progress(epoch: int, losses: Any) -> None:
+            bar.n = epoch + 1
+            bar.set_postfix_str(f"loss {losses.mean():.4f}")
+
+        networks = train_networks(
+            model.apply, lambda key: model.init(key, data.x_train[:1]),
+            (data.x_train, data.y_train), seeds, protocol, directory=out / "checkpoints",
+            progress=progress,
+        )  # fmt: skip
+    metadata = {"data": asked.data, **recipe.described, "seeds": tuple(seeds),
+                "protocol": protocol.to_dict()}  # fmt: skip
+    of = f"seeds {tuple(seeds)}" if many else f"seed {seeds[0]}"
+    return Trained(
+        f"{asked.data}, {recipe.title}, {of}", out, model.apply, networks, data, metadata
+    )
+
+
+__all__ = ["Recipe", "Trained", "convolutional", "dense", "train"]
