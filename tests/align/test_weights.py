@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 import mcjax
 from mcjax.align import match_weights
@@ -233,6 +235,23 @@ def test_what_comes_after_corrects_what_has_been_matched():
     network = mcjax.trace(model.apply, params, x)
     for seed in range(3):
         check_planted(network, params, 3.0, seed)
+
+
+def test_no_layer_can_be_matched_better():
+    """A local optimum over single layers, by SciPy's assignments in float64."""
+    f = lambda p, x: functools.reduce(lambda h, w: jnp.tanh(h) @ w, p, x)
+    sizes = (4, *[20] * 6, 3)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        a, b = ([rng.normal(size=s).astype("f") for s in itertools.pairwise(sizes)] for _ in "ab")
+        network = mcjax.trace(f, a, jnp.ones((2, 4)))
+        found = match_weights(network, a, b, key=jax.random.key(seed))
+        assert found.status == "local optimum"
+        moved = [v.astype(float) for v in network.permute(found.permutations, b)]
+        for i in range(6):
+            profit = a[i].T.astype(float) @ moved[i] + a[i + 1].astype(float) @ moved[i + 1].T
+            rows, columns = linear_sum_assignment(profit, maximize=True)
+            assert profit[rows, columns].sum() <= np.trace(profit) + 1e-4
 
 
 def test_block_moves_leave_local_optima():

@@ -16,8 +16,13 @@ from mcjax.methods import OT, LayerByLayer, WeightAdjustment, WithSwaps
 
 from ..handed import CASES, N, X, Y, draw, equinox_with_state, mlp, weights
 
+# What differs from others in how it is wrapped alone.
+TWINS = ("FrozenDict", "list of arrays", "nnx split", "partial")
 
-@pytest.mark.parametrize("name", CASES)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(c, marks=pytest.mark.slow) if c in TWINS else c for c in CASES]
+)
 def test_from_trace_to_files(name, tmp_path):
     given = CASES[name]()
     a, b = given.make(0), given.make(1)

@@ -29,16 +29,23 @@ def study(hidden=(24, 24)):
     return model, (data.x_train, data.y_train), a, b
 
 
-def test_a_trained_curve_is_better_than_the_segment():
+@pytest.mark.parametrize(
+    "curve",
+    [Bezier.between,
+     pytest.param(lambda a, b: Bezier.between(a, b, 2), marks=pytest.mark.slow),
+     pytest.param(PolygonalChain.between, marks=pytest.mark.slow)],
+    ids=("Bezier", "cubic", "chain"),
+)  # fmt: skip
+def test_a_trained_curve_is_better_than_the_segment(curve):
     model, sets, *_ = study()
     a, b = train_networks(model.apply, lambda k: model.init(k, sets[0][:1]), sets, (0, 1), PROTOCOL)
-    for start in (Bezier.between(a, b), Bezier.between(a, b, 2), PolygonalChain.between(a, b)):
-        fitted = train_curve(start, model.apply, sets, PROTOCOL, key=jax.random.key(0), samples=2)
-        before, after = (mcjax.evaluate(p, model.apply, sets, 11) for p in (start, fitted.path))
-        assert after.worst("loss") < 0.7 * before.worst("loss")
-        assert fitted.losses.shape == (4,)
-        assert fitted.summary().startswith("4 epochs, loss ")
-        jax.tree.map(np.testing.assert_array_equal, fitted.path(1.0), b)
+    start = curve(a, b)
+    fitted = train_curve(start, model.apply, sets, PROTOCOL, key=jax.random.key(0), samples=2)
+    before, after = (mcjax.evaluate(p, model.apply, sets, 11) for p in (start, fitted.path))
+    assert after.worst("loss") < 0.7 * before.worst("loss")
+    assert fitted.losses.shape == (4,)
+    assert fitted.summary().startswith("4 epochs, loss ")
+    jax.tree.map(np.testing.assert_array_equal, fitted.path(1.0), b)
 
 
 def test_going_on_after_an_interruption_is_bit_for_bit_the_same(tmp_path):
