@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import tyro
-from matplotlib.ticker import LogLocator, NullFormatter
 
 import mcjax
 from mcjax import theory
@@ -23,7 +22,7 @@ from mcjax.evaluation import PairwiseCurves, evaluate_pairs, mean_over_pairs
 from ..figures import BLUE, GREEN, GREY, ORANGE, figure, finish, table
 from .correlation import Cells, concordant, rank_correlation
 from .networks import Dense, Warmed, data_of, networks
-from .study import Options, folder_of, kept
+from .study import Options, folder_of, kept, plain_ticks
 
 RATES = (1e-4, 4e-4, 1.6e-3, 6.3e-3, 2.5e-2, 0.1)
 MATCHERS = ("naive", "theirs", "activations")
@@ -235,9 +234,7 @@ def draw(measured: Mapping[str, Any], cells: Cells, paper: bool, file: Path) -> 
         for axes in (left, middle, right):
             axes.set(xscale="log", yscale="log")
         for axis in (middle.yaxis, right.xaxis):
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter(NullFormatter())
+            plain_ticks(axis)
 
 
 def main(options: Figure2) -> None:

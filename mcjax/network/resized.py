@@ -1,4 +1,4 @@
-"""Parameters on their way to other widths, a group at a time: its units as rows, any number back."""
+"""Parameters on their way to other widths: a group's units as rows, any number put back."""
 
 from __future__ import annotations
 

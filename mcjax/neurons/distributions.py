@@ -135,7 +135,7 @@ class Flow(Distribution):
 def _mixture(
     rows: np.ndarray, weights: np.ndarray, count: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Draws from Σ_c π_c N(µ_c, S_c), π, µ and S the moments of neurons weighted by r_ic, (n, C)."""
+    """Draws from Σ_c π_c N(µ_c, S_c), the moments of neurons with weights r_ic, (n, C)."""
     masses = weights.sum(0)
     chosen = generator.choice(len(masses), size=count, p=masses / masses.sum())
     shares = weights / np.maximum(masses, np.finfo(float).tiny)
