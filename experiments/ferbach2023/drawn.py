@@ -144,18 +144,21 @@ def main(options: Drawn) -> None:
     for depth, families in results.items():
         exponents |= {f"{depth} hidden, {n}": r for n, r in exponents_of(families).items()}
         for name, of in families.items():
-            for m, (_, barrier, accuracy) in ((m, shown(r)) for m, r in of.items()):
+            for m, (curves, barrier, accuracy) in ((m, shown(r)) for m, r in of.items()):
+                middle = curves.at_middle()
                 rows.append([f"{depth} × {m}", name,
                              f"{100 * accuracy.mean():.2f} ± {100 * accuracy.std(ddof=1):.2f}",
+                             f"{np.diag(middle).mean():.3f}",
+                             f"{mean_over_pairs(middle).mean:.3f}",
                              f"{barrier.mean:.4f} ± {barrier.deviation:.4f}"])  # fmt: skip
     said = "; ".join(f"{k} {slope(r)}" for k, r in exponents.items()) or "not fitted"
     trained = ", ".join(f"{d} hidden: {100 * a:.2f} %" for d, a in ends.items())
     text = table(
         f"Networks drawn from the neurons of one trained network (its accuracy: {trained}): test "
-        "accuracy, and barrier of the test loss above the chord between every two of them, matched "
-        "by incoming weights; mean ± standard deviation. Exponents of the width, of barriers: "
-        f"{said}.",
-        ["hidden layers × width", "distribution", "accuracy, %", "barrier"],
+        "accuracy and loss, loss half-way between every two of them, matched by incoming weights, "
+        "and barrier above the chord; mean ± standard deviation. Exponents of the width, of "
+        f"barriers: {said}.",
+        ["hidden layers × width", "distribution", "accuracy, %", "loss", "at t = ½", "barrier"],
         rows,
     )
     record = {"found": {str(d): {n: {str(m): r for m, r in of.items()} for n, of in fs.items()}
