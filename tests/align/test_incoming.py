@@ -122,7 +122,7 @@ def test_mistakes():
             match_incoming(network, a, a, bad)
     with pytest.raises(ValueError, match="w1"):
         match_incoming(network, a, {**a, "w1": a["w1"][:, :6]})
-    with pytest.raises(ValueError, match="b2|w2"):  # of another depth
+    with pytest.raises(ValueError, match=r"b2|w2"):  # of another depth
         match_incoming(network, a, {k: v for k, v in a.items() if k[1] != "2"})
 
 
