@@ -41,8 +41,8 @@ class Table:
         ]
         return "\n".join([*lines, *self.notes])
 
-    def terminal(self, title: str) -> Any:
-        """A `rich` table, its notes as the caption."""
+    def terminal(self, title: str, width: int = 80) -> Any:
+        """A `rich` table for a terminal of this width, its notes as the caption."""
         from rich.markup import escape
         from rich.table import Table as RichTable
 
@@ -53,12 +53,25 @@ class Table:
         table.add_column(self.columns[0], no_wrap=True)
         for column in self.columns[1:]:
             table.add_column(column, justify="right")
+        fold = self._width() > width
         for row in self.rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*map(escape, _folded(row) if fold else row))
         if self.last is not None:
             table.add_section()
-            table.add_row(*map(escape, self.last), style="dim")
+            last = _folded(self.last) if fold else self.last
+            table.add_row(*map(escape, last), style="dim")
         return table
+
+    def _width(self) -> int:
+        """How many columns of a terminal the table takes unless cells are broken."""
+        rows = [self.columns, *self._all()]
+        return 1 + sum(3 + max(len(row[i]) for row in rows) for i in range(len(self.columns)))
+
+
+def _folded(row: Sequence[str]) -> list[str]:
+    """A row whose deviations and ends of intervals stand on lines of their own, signs with them."""
+    first, *rest = row
+    return [first, *(cell.replace(" ± ", "\n± ").replace(" to ", "\nto ") for cell in rest)]
 
 
 __all__ = ["Table"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.anokhin2020 import architectures, figure5, figure7, table1, table2
-from experiments.ferbach2023 import dropout, rates, widths
+from experiments.ferbach2023 import drawn, dropout, rates, widths
 from experiments.ferbach2023 import figure2 as matchers
 from experiments.ferbach2023.correlation import Cells, concordant, rank_correlation
 from experiments.symmetry import diagnosis, gpt, vit
@@ -106,7 +106,8 @@ def test_pairs_with_different_losses_are_left_out():
 
 
 @pytest.mark.parametrize(
-    "kind", [rates.Options, matchers.Figure2, widths.Widths, dropout.Dropout],
+    "kind",
+    [rates.Options, matchers.Figure2, widths.Widths, dropout.Dropout, drawn.Drawn],
     ids=lambda k: k.__name__,
 )  # fmt: skip
 def test_smoke_of_ferbach2023(kind, shared, capsys):

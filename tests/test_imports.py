@@ -45,7 +45,7 @@ LEVELS = [
     {"transport", "path", "attacks"},
     {"evaluation", "adjust", "training"},
     {"flows", "align"},
-    {"methods", "merge", "theory", "inputs"},
+    {"methods", "merge", "theory", "inputs", "neurons"},
     {
         "data",
         "models",

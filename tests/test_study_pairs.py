@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import mcjax
 from mcjax.figures.matrix import draw_matrices
+from mcjax.report import Table
 from mcjax.study_pairs import compare_pairs
 
 
@@ -113,3 +115,18 @@ def test_matrices_are_drawn_in_one_scale(compared, tmp_path):
         found.plot(names=["a"])
     with pytest.raises(ValueError, match="matrices: there are none"):
         draw_matrices({}, "loss")
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_deviations_stay_with_their_sign_in_a_narrow_terminal(width, capsys):
+    from rich.console import Console
+
+    names = ["worst train loss", "worst test loss", "worst test accuracy", "barrier", "interval"]
+    row = ["0.1234 ± 0.0123", "0.2345 ± 0.0234", "97.12 ± 0.31", "0.0123 ± 0.0012",
+           "0.0100 to 0.0150"]  # fmt: skip
+    table = Table(["Method", *names], [["OT + WA", *row]], ["End points", *row])
+    Console(width=width).print(table.terminal("a title", width))
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    for sign, count in (("± ", 8), ("to ", 2)):
+        assert len(re.findall(sign + r"\d", shown)) == count

@@ -21,7 +21,7 @@ from mcjax import theory
 
 from ..figures import BLUE, ORANGE, figure, finish, table
 from .networks import data_of
-from .study import folder_of, kept, slope
+from .study import folder_of, kept, plain_ticks, slope, ticks_at
 from .widths import Trained, Widths, measure, shapes, trained_networks, upper
 
 
@@ -79,6 +79,9 @@ def draw(found: dict[int, dict[int, Any]], file: Any) -> None:
                   ylabel="barrier, matched")  # fmt: skip
         for axes in (left, right):
             axes.set(xscale="log", yscale="log")
+            plain_ticks(axes.yaxis)
+        ticks_at(left.xaxis, [*next(iter(found.values()))])
+        plain_ticks(right.xaxis)
 
 
 def main(options: Dropout) -> None:

@@ -42,3 +42,20 @@ def guide(axes: Any, x: Sequence[float], y: Sequence[float], exponent: float, **
     """A power law through the last of some points."""
     x_ = np.asarray(x, float)
     axes.plot(x_, y[-1] * (x_ / x_[-1]) ** exponent, **style)
+
+
+def ticks_at(axis: Any, values: Sequence[float]) -> None:
+    """A logarithmic axis with these values on it, and no others, as plain numbers."""
+    from matplotlib.ticker import NullLocator
+
+    axis.set_ticks(values, [f"{v:g}" for v in values])
+    axis.set_minor_locator(NullLocator())
+
+
+def plain_ticks(axis: Any) -> None:
+    """A logarithmic axis with ticks at 1, 2 and 5 times powers of ten, as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

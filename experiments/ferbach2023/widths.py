@@ -19,7 +19,7 @@ from mcjax.evaluation import PairMean, PairwiseCurves, evaluate_pairs, mean_over
 
 from ..figures import BLUE, GREY, ORANGE, figure, finish, table
 from .networks import Dense, Warmed, data_of, networks
-from .study import Options, folder_of, guide, kept, slope
+from .study import Options, folder_of, guide, kept, plain_ticks, slope, ticks_at
 
 SAMPLE = 10_000
 
@@ -141,6 +141,10 @@ def draw(found: dict[int, dict[int, Any]], file: Any) -> None:
         panels[2].set(title="(c) barrier against $W_2$, matched", xlabel="$W_2$", ylabel="barrier")
         for axes in panels:
             axes.set(xscale="log", yscale="log")
+            plain_ticks(axes.yaxis)
+        for axes in panels[:2]:
+            ticks_at(axes.xaxis, [*next(iter(found.values()))])
+        plain_ticks(panels[2].xaxis)
 
 
 def main(options: Widths) -> None:

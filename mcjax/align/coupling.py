@@ -15,7 +15,7 @@ from .._types import Params
 from ..network.coupled import Couplings, carried_blocks, carry, check_same
 from ..network.network import Network
 from ..network.units import units_of
-from ..transport import Exact, Problem, Solver, solve
+from ..transport import Exact, Problem, Solver, Unbalanced
 from ..transport.solvers import as_solver
 from .incoming import written_in_order
 
@@ -24,8 +24,9 @@ from .incoming import written_in_order
 class Coupled:
     """Couplings of one network's units with another's, and the other at the one's widths.
 
-    - `couplings`: group → (units of A, units of B), of sum 1
-    - `distances`: group → W₂² between the two networks' incoming weights, those before coupled
+    - `couplings`: group → (units of A, units of B), of sum 1; with `Unbalanced` what has gone
+    - `distances`: group → W₂² between the two networks' incoming weights, those before coupled,
+      where the status is `"optimal"`; else the cost of the coupling
     - `statuses`: group → what is known of its coupling, those before it given
     - `params`: B carried to A's widths; `mcjax.path.Linear(a, params)(0.5)` is the fusion
     """
@@ -41,7 +42,8 @@ class Coupled:
 
 @_check.on_host
 def couple_incoming(
-    network: Network, a: Params, other: Network, b: Params, *, solver: Solver = Exact(),
+    network: Network, a: Params, other: Network, b: Params, *,
+    solver: Solver | Unbalanced = Exact(),
     weights: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> Coupled:  # fmt: skip
     """Couplings of each layer's units by their incoming weights, of networks of any widths.
@@ -55,7 +57,9 @@ def couple_incoming(
     **Arguments:**
     - `network`, `a`: of the one network, whose widths are kept
     - `other`, `b`: of the other, traced from the same model with other widths
-    - `solver`: `Exact()`, or `Sinkhorn(epsilon=…)` (ott-jax) for soft couplings
+    - `solver`: `Exact()`, `Sinkhorn(epsilon=…)` (ott-jax) for soft couplings, or
+      `mcjax.transport.Unbalanced(penalty=…)`, where units far from all others, as dead ones may be,
+      are left behind: what reads a unit of B is shared out as far as its weight has gone
     - `weights`: group → (weights of A's units, of B's), of one sum; default: uniform. A unit of
       weight 0, as a dead one, is coupled with nothing: of A it is zero then, of B it is left out
 
@@ -77,7 +81,9 @@ def couple_incoming(
     for name, one in (("network", network), ("other", other)):
         _check_model.network(one, name)
     check_same(network, other)
-    solver, given = as_solver(solver), dict(weights or {})
+    if not isinstance(solver, Unbalanced):
+        solver = as_solver(solver)
+    given = dict(weights or {})
     for name in given:
         _check.one_of(name, tuple(network.groups), "weights")
     (a,), (b,) = network.check_parameters(a=a), other.check_parameters(b=b)
@@ -87,30 +93,37 @@ def couple_incoming(
             f"network: no layer writes group {left[0]!r} that reads only what is coupled before"
         )
     couplings: dict[str, np.ndarray] = {}
+    masses: dict[str, np.ndarray] | None = {} if isinstance(solver, Unbalanced) else None
     distances, statuses = {}, {}
     for (name,), layers in order:
         leaves = sorted({network.layers[k].contraction.weight for k in layers})
         rows = [
-            _rows(one, name, leaves, params, known)
+            _rows(one, name, leaves, params, known, masses)
             for one, params, known in ((network, a, {}), (other, b, couplings))
         ]
         squares = [np.square(v).sum(1) for v in rows]
         cost = squares[0][:, None] - 2 * rows[0] @ rows[1].T + squares[1]
         of_a, of_b = given.get(name, (None, None))
-        found = solve(Problem(np.maximum(cost, 0), of_a, of_b), solver)
-        couplings[name] = found.coupling / found.coupling.sum()
-        distances[name] = float(found.value / found.coupling.sum())
-        statuses[name] = found.status
-    return Coupled(couplings, distances, statuses, carry(network, other, couplings, b))
+        problem = Problem(np.maximum(cost, 0), of_a, of_b)
+        found = solver.couple(problem)
+        total = problem.b.sum() if masses is not None else found.coupling.sum()
+        couplings[name] = found.coupling / total
+        if masses is not None:
+            masses[name] = problem.b / total
+        distances[name], statuses[name] = float(found.value / total), found.status
+    carried = carry(network, other, couplings, b, masses)
+    return Coupled(couplings, distances, statuses, carried)
 
 
 def _rows(
-    network: Network, name: str, leaves: Sequence[int], params: Params, couplings: Couplings
-) -> np.ndarray:
+    network: Network, name: str, leaves: Sequence[int], params: Params, couplings: Couplings,
+    masses: Mapping[str, Any] | None,
+) -> np.ndarray:  # fmt: skip
     """(units, columns) of what writes a group on these leaves, the groups before carried over."""
     arrays, parts = jax.tree.leaves(params), []
     for leaf in leaves:
-        moved = carried_blocks(network, leaf, couplings, np.asarray(arrays[leaf], np.float64))
+        array = np.asarray(arrays[leaf], np.float64)
+        moved = carried_blocks(network, leaf, couplings, array, masses)
         for cell in units_of(network, name).cells:
             if cell.leaf == leaf and cell.written:
                 (i,) = cell.layout.units

@@ -138,7 +138,8 @@ class _Metric:
         self, network: Network, a: Params, x: Any, layers: Sequence[int], chunk: int | None
     ) -> None:
         self.network = network
-        found = [] if x is None else second_moments(network, a, x, sorted(set(layers)), chunk)
+        wanted = sorted(set(layers))  # none, where no layer has two units
+        found = second_moments(network, a, x, wanted, chunk) if x is not None and wanted else []
         self.moments = {self.leaf(m.layer): m for m in found}
 
     def leaf(self, layer: int) -> int:

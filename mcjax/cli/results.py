@@ -118,7 +118,7 @@ def _say(asked: Asked, table: Table, place: Path, files: dict[str, str]) -> None
 
         # On a narrow terminal lines go on below: cut numbers would be of no use.
         width = max(Console().width, _LEAST_WIDTH)
-        Console(width=width).print(table.terminal(asked.title))
+        Console(width=width).print(table.terminal(asked.title, width))
     print(f"Written to {place}:")
     width = max(map(len, files))
     for name, what in files.items():

@@ -51,7 +51,7 @@ class FlowPath(Path):
         t = time(t)
         cosine, sine = jnp.sin(jnp.pi / 2 * (1 - t)), jnp.sin(jnp.pi / 2 * t)
         rows = {
-            g: _from_latent(
+            g: from_latent(
                 self.architecture, self.arrays[g], cosine * self.latent_a[g] + sine * latent
             )
             for g, latent in self.latent_b.items()
@@ -73,7 +73,7 @@ def _to_latent(architecture: Architecture, arrays: list[jax.Array], rows: jax.Ar
     return jax.vmap(_bijection(architecture, arrays, rows.shape[1]).transform)(rows)
 
 
-def _from_latent(architecture: Architecture, arrays: list[jax.Array], z: jax.Array) -> jax.Array:
+def from_latent(architecture: Architecture, arrays: list[jax.Array], z: jax.Array) -> jax.Array:
     return jax.vmap(_bijection(architecture, arrays, z.shape[1]).inverse)(z)
 
 

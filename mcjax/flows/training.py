@@ -110,7 +110,7 @@ def train_flow(
         (3, 8)
     """
     rows, arrays, pooled, networks = _start(network, networks, architecture, key)
-    plan = _Plan(architecture, _checked(protocol), key, progress)
+    plan = Plan(architecture, checked(protocol), key, progress)
     losses = np.zeros(protocol.steps)
     for i, (group, neurons) in enumerate(pooled.items()):
         kept = plan.store(directory, f"group-{i}", {"neurons": identity.of_array(neurons)})
@@ -159,10 +159,10 @@ def train_bijection(
         raise ValueError("Bijection training needs a fast inverse: kind 'realnvp', got "
                          f"{architecture.kind!r}")  # fmt: skip
     whole = Data(data, network)
-    whole.steps(_checked(protocol).batch)
+    whole.steps(checked(protocol).batch)
     rows, arrays, _, networks = _start(network, networks, architecture, key)
     whole.check(task, network.apply_fn, networks[0], None)
-    plan = _Plan(architecture, protocol, key, progress)
+    plan = Plan(architecture, protocol, key, progress)
     kept = plan.store(directory, "bijection", {
         "networks": identity.of_params(networks), "data": identity.of_data(data),
         "model": identity.of_model(network.apply_fn, networks[0], whole.example(1)[0]),
@@ -178,7 +178,7 @@ def train_bijection(
     return plan.model("realnvp-bijection", rows, arrays, losses, len(networks))
 
 
-def _checked(protocol: Any) -> AdamProtocol:
+def checked(protocol: Any) -> AdamProtocol:
     if isinstance(protocol, AdamProtocol):
         return protocol
     raise ValueError(
@@ -265,7 +265,7 @@ def _examples(keys: jax.Array, batch: int, n: int) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class Plan:
     """What both trainings have in common."""
 
     architecture: Architecture

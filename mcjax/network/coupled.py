@@ -54,23 +54,30 @@ def _sizes(network: Network, dims: Any) -> list[Any]:
     return [network.by_atom[d.factor].name if d.factor in network.by_atom else d.size for d in dims]
 
 
-def carry(network: Network, other: Network, couplings: Couplings, params: Params) -> Params:
+def carry(
+    network: Network, other: Network, couplings: Couplings, params: Params,
+    masses: Mapping[str, Any] | None = None,
+) -> Params:  # fmt: skip
     """Parameters of `other` carried to the widths of `network` (barycentric projection).
 
     What writes unit i becomes the mean Σ_j Π_ij / a_i · (what writes j), a = Π 1; what reads unit j
     is shared out, Π_ij / b_j to each i, b = Πᵀ 1. Of a coupling that sends every j to one i whose
     units all compute the same, or every i to one j, the function stays.
 
+    Of variances of batch normalisation the roots are averaged: the mean of random variables
+    deviates by Σ_j p_j σ_j where they move together, as units coupled rightly do, and else by less.
+
     **Arguments:**
     - `couplings`: of every group, as `Couplings`
     - `params`: of `other`
+    - `masses`: group → b, where Πᵀ 1 may fall short of it: what is left behind is not shared out
 
     **Raises:** `ValueError` for parameters that are not other's.
     """
     leaves = other.flatten(params, "params")
     out = [
         join(
-            carried_blocks(other, k, couplings, leaf),
+            carried_blocks(other, k, couplings, leaf, masses),
             plan(network.leaf_axes[k])[0],
             network.leaf_types[k].shape,
         )
@@ -80,7 +87,10 @@ def carry(network: Network, other: Network, couplings: Couplings, params: Params
     return moved if pack(params) is params else unpack(moved)
 
 
-def carried_blocks(other: Network, leaf: int, couplings: Couplings, array: Any) -> Sequence[Any]:
+def carried_blocks(
+    other: Network, leaf: int, couplings: Couplings, array: Any,
+    masses: Mapping[str, Any] | None = None,
+) -> Sequence[Any]:  # fmt: skip
     """The blocks of a leaf of `other`, the units of the coupled groups carried over."""
     how, found = plan(other.leaf_axes[leaf])
     written = {
@@ -89,9 +99,10 @@ def carried_blocks(other: Network, leaf: int, couplings: Couplings, array: Any) 
         for cell in units_of(other, name).cells
         if cell.leaf == leaf
     }
+    is_variance = leaf in {n.variance.leaf for n in other.normalisations.found}
     out = []
     for number, (block, dims) in enumerate(zip(cut(np.asarray(array), how), found, strict=True)):
-        moved = block
+        moved = np.sqrt(block) if is_variance else block
         for i, dim in enumerate(dims):
             group = other.by_atom.get(dim.factor)  # type: ignore[arg-type]
             if group is None or group.name not in couplings or (number, i) not in written:
@@ -99,9 +110,11 @@ def carried_blocks(other: Network, leaf: int, couplings: Couplings, array: Any) 
             coupling = np.asarray(couplings[group.name], np.float64)
             # Units without weight, as dead ones may be, carry nothing.
             total = coupling.sum(-1 if written[number, i] else -2, keepdims=True)
+            if masses is not None and not written[number, i]:
+                total = np.maximum(total, masses[group.name])
             matrix = np.divide(coupling, total, out=np.zeros_like(coupling), where=total > 0)
             moved = np.moveaxis(np.tensordot(matrix, moved, (1, i)), 0, i)
-        out.append(moved.astype(block.dtype))
+        out.append((np.square(moved) if is_variance else moved).astype(block.dtype))
     return out
 
 

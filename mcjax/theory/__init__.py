@@ -18,6 +18,7 @@ from .linear_networks import (
     connecting_permutations,
     permute_linear,
 )
+from .mean_field import dropout_bound, dropout_error, mean_field_violations
 from .orbits import OrbitDistance, distance_to_hyperbola, distance_to_orbit
 from .percolation import (
     Percolation,
@@ -75,6 +76,8 @@ __all__ = [
     "curvature",
     "distance_to_hyperbola",
     "distance_to_orbit",
+    "dropout_bound",
+    "dropout_error",
     "effective_dimension",
     "fit_rate",
     "gaussian_exponent",
@@ -84,6 +87,7 @@ __all__ = [
     "layer_errors",
     "level_set_components_bound",
     "lipschitz_bound",
+    "mean_field_violations",
     "orbit_components",
     "outside_infinite_cluster",
     "percolate",

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from .. import _check
+from ..network.network import Network
 from ..transport import Exact, Problem, Solution, Solver, solve
 from ..transport.problem import finite, real
+from .mean_field import require_mean_field
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -178,7 +180,7 @@ def gaussian_exponent(dimension: int) -> float:
 
 def two_layer_bound(
     distance: float, *, lipschitz: float | None = None, smoothness: float | None = None,
-    t: float = 0.5,
+    t: float = 0.5, network: Network | None = None, anyway: bool = False,
 ) -> float:  # fmt: skip
     """sup_x |(1 − t) f_A(x) + t f_B(x) − f((1 − t) A + t P B)(x)| of mean-field networks, bounded.
 
@@ -199,9 +201,12 @@ def two_layer_bound(
     - `distance`: W₁ or W₂ for `lipschitz`, W₂ for `smoothness`
     - `lipschitz`, `smoothness`: L or H; one of them
     - `t`: in [0, 1]
+    - `network`: if given, it is an error that it violates what Thm 3.1 assumes
+      (`mcjax.theory.mean_field_violations`), unless `anyway`: then L or H must hold on the
+      parameters and inputs that there are
 
-    **Raises:** `ValueError` for negative numbers, t outside [0, 1], and unless one of L and H is
-    given.
+    **Raises:** `ValueError` for negative numbers, t outside [0, 1], unless one of L and H is given,
+    and for a network that violates the assumptions.
 
         >>> from mcjax.theory import two_layer_bound
         >>> two_layer_bound(0.2, lipschitz=1.0), two_layer_bound(0.2, smoothness=1.0)
@@ -209,6 +214,7 @@ def two_layer_bound(
     """
     if (lipschitz is None) == (smoothness is None):
         raise ValueError("give one of lipschitz and smoothness")
+    require_mean_field(network, anyway)
     _check.interval(t)
     _nonnegative(distance=distance)
     if lipschitz is not None:

@@ -6,6 +6,7 @@ from .problem import Problem
 from .relaxation import nearest_permutation, project, sinkhorn
 from .solution import STATUSES, GroupSolution, Solution
 from .solvers import Exact, Search, Sinkhorn, Solver, solve
+from .unbalanced import Unbalanced
 
 __all__ = [
     "STATUSES",
@@ -16,6 +17,7 @@ __all__ = [
     "Sinkhorn",
     "Solution",
     "Solver",
+    "Unbalanced",
     "birkhoff",
     "nearest_permutation",
     "partial_assignment",

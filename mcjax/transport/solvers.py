@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .. import _check
 from .exact import assignment, linear_program, scale_of, split
 from .problem import Problem
 from .solution import ENTROPIC, HEURISTIC, NOT_CONVERGED, OPTIMAL, Solution
@@ -142,36 +143,56 @@ class Sinkhorn(Solver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("epsilon", "tolerance"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float | np.floating) and 0 < value < math.inf):
-                raise ValueError(f"{name} must be positive and finite, got {value!r}")
-        value = self.iterations
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"iterations must be a positive integer, got {value!r}")
+        check_entropic(epsilon=self.epsilon, tolerance=self.tolerance)
+        _check.positive(self.iterations, "iterations")
 
     def couple(self, problem: Problem) -> Solution:
-        least = problem.cost.min()
-        above = problem.cost / 2 - least / 2  # the difference of two finite numbers may overflow
-        mean = above.mean()
-        cost = (above / mean if mean > 0 else above).astype(np.float32)
-        total = problem.a.sum()
-        weights = [(w / total).astype(np.float32) for w in (problem.a, problem.b)]
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for ott
-            found = _ott()(cost, *weights, self.epsilon, self.tolerance, self.iterations)
-        coupling, converged, steps = (np.asarray(v) for v in found)
-        coupling = coupling.astype(np.float64) * total
-        converged = bool(converged) and bool(np.isfinite(coupling).all())
+        coupling, converged, steps = entropic_plan(
+            problem, self.epsilon, self.iterations, self.tolerance
+        )
         if not converged:
             warnings.warn(
                 f"Sinkhorn has not converged after {self.iterations} iterations; take a greater "
                 "epsilon, more iterations, or mcjax.transport.Exact()",
                 stacklevel=2,
             )
-        if not np.isfinite(coupling).all():
-            coupling = np.outer(problem.a, problem.b) / total
         status = ENTROPIC if converged else NOT_CONVERGED
-        return Solution(coupling, problem.value(coupling), status, iterations=int(steps))
+        return Solution(coupling, problem.value(coupling), status, iterations=steps)
+
+
+def check_entropic(**options: float) -> None:
+    """Raise unless all of these are positive and finite."""
+    for name, value in options.items():
+        if not (isinstance(value, int | float | np.floating) and 0 < value < math.inf):
+            raise ValueError(f"{name} must be positive and finite, got {value!r}")
+
+
+def entropic_plan(
+    problem: Problem, epsilon: float, iterations: int, tolerance: float, tau: float = 1.0
+) -> tuple[np.ndarray, bool, int]:
+    """(plan, whether it has converged, iterations) by ott-jax, all in float32.
+
+    Costs are counted above the least one, in units of their mean; `tau` = ρ / (ρ + ε) of a penalty
+    ρ on sums, 1 where they are to be kept. ott's entropy is −Σ Π log Π; where sums are free it is
+    turned into −KL(Π | a bᵀ), which does not grow with the number of units.
+    """
+    least = problem.cost.min()
+    above = problem.cost / 2 - least / 2  # the difference of two finite numbers may overflow
+    mean = above.mean()
+    cost = (above / mean if mean > 0 else above).astype(np.float32)
+    total = problem.a.sum()
+    a, b = ((w / total).astype(np.float32) for w in (problem.a, problem.b))
+    if tau < 1:
+        independent = np.outer(a, b)
+        cost = cost - epsilon * np.log(np.where(independent > 0, independent, 1)).astype(np.float32)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for ott
+        found = _ott()(cost, a, b, epsilon, tolerance, iterations, tau)
+    coupling, converged, steps = (np.asarray(v) for v in found)
+    coupling = coupling.astype(np.float64) * total
+    finite = bool(np.isfinite(coupling).all())
+    if not finite:
+        coupling = np.outer(problem.a, problem.b) / total
+    return coupling, bool(converged) and finite, int(steps)
 
 
 def as_solver(value: Any) -> Solver:
@@ -204,13 +225,21 @@ def _ott() -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
         from ott.solvers import linear
 
     def plan(
-        cost: jax.Array, a: jax.Array, b: jax.Array, epsilon: Any, tolerance: Any, iterations: int
+        cost: jax.Array,
+        a: jax.Array,
+        b: jax.Array,
+        epsilon: Any,
+        tolerance: Any,
+        iterations: int,
+        tau: float,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         geometry = Geometry(cost, epsilon=epsilon)
-        found: Any = linear.solve(geometry, a, b, threshold=tolerance, max_iterations=iterations)
+        found: Any = linear.solve(
+            geometry, a, b, tau_a=tau, tau_b=tau, threshold=tolerance, max_iterations=iterations
+        )
         return found.matrix, found.converged, found.n_iters
 
-    return jax.jit(plan, static_argnums=5)
+    return jax.jit(plan, static_argnums=(5, 6))
 
 
 def solve(problem: Any, solver: Solver = Exact(), *, a: Any = None, b: Any = None) -> Solution:

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 
 import mcjax
 from mcjax.align import couple_incoming, match_incoming
-from mcjax.transport import Sinkhorn
+from mcjax.transport import Problem, Sinkhorn, Unbalanced
 
 X = np.random.default_rng(9).normal(size=(20, 4)).astype(np.float32)
 
@@ -93,6 +93,87 @@ def test_a_dead_unit_without_weight_is_left_out():
     weights = {"w1": (np.full(6, 1 / 6), np.r_[np.full(6, 1 / 6), 0])}
     found = couple_incoming(trace(a), a, trace(b), b, weights=weights)
     jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, atol=1e-5), found.params, a)
+
+
+def with_a_far_dead_unit(p):
+    """The same function with a unit more, which is never active and far from all others."""
+    return {
+        **p,
+        "w1": np.concatenate([p["w1"], np.full((4, 1), 30, np.float32)], 1),
+        "b1": np.append(p["b1"], np.float32(-1e4)),
+        "w2": np.concatenate([p["w2"], np.full((1, 5), 5, np.float32)]),
+    }
+
+
+def test_unbalanced_transport_is_optimal_by_its_conditions():
+    """d/dΠ of the objective, which is strictly convex, vanishes."""
+    rng = np.random.default_rng(13)
+    cost, a, b = rng.uniform(size=(5, 7)), rng.dirichlet(np.ones(5)), rng.dirichlet(np.ones(7))
+    cost -= cost.min()
+    for penalty in (0.05, 1.0):
+        solver = Unbalanced(penalty, epsilon=0.1, tolerance=1e-6)
+        found = solver.couple(Problem(3 * cost, 2 * a, 2 * b))
+        plan = found.coupling / 2
+        slopes = (
+            cost / cost.mean()
+            + penalty * np.log(plan.sum(1) / a)[:, None]
+            + penalty * np.log(plan.sum(0) / b)
+            + 0.1 * np.log(plan / np.outer(a, b))
+        )
+        np.testing.assert_allclose(slopes, 0, atol=1e-3)
+        assert found.status == "entropic"
+        assert found.value == pytest.approx(6 * np.vdot(cost, plan))
+    assert plan.sum() < 1  # some of it stays behind
+
+
+def test_a_far_dead_unit_is_left_behind():
+    a = draw(8)
+    b = with_a_far_dead_unit(a)
+    networks = trace(a), trace(b)
+    found = couple_incoming(networks[0], a, networks[1], b, solver=Unbalanced(0.1, 0.0001))
+    exact = couple_incoming(networks[0], a, networks[1], b)
+    assert set(found.statuses.values()) == {"entropic"}
+    assert found.couplings["w1"][:, 6].sum() < 0.02 / 7
+    away = [np.abs(model(f.params, X) - model(a, X)).max() for f in (found, exact)]
+    assert away[0] < 0.2 < 5 < away[1]
+    for name in ("w1", "b1", "w2"):
+        np.testing.assert_allclose(found.params[name], a[name], atol=0.05)
+
+
+def test_unbalanced_transport_that_has_not_converged_says_so():
+    a, b = draw(10), draw(11, 9, 8)
+    with pytest.warns(UserWarning, match="unbalanced transport has not converged after 1"):
+        found = couple_incoming(
+            trace(a), a, trace(b), b, solver=Unbalanced(1.0, 0.001, iterations=1)
+        )
+    assert "not converged" in found.statuses.values()
+    for options in ({"penalty": 0.0}, {"epsilon": np.inf}, {"tolerance": -1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(options))} must be positive and finite"):
+            Unbalanced(**options)
+    with pytest.raises(ValueError, match="solver must be a mcjax"):
+        mcjax.theory.wasserstein([[0.0]], [[1.0]], solver=Unbalanced())  # type: ignore[arg-type]
+
+
+def test_deviations_of_batch_normalisation_are_averaged():
+    """Units that compute σ_j z + µ_j: their mean deviates by the mean of σ."""
+
+    def f(p, x):
+        h = (x @ p["w"] - p["mean"]) * jax.lax.rsqrt(p["var"] + 1e-5)
+        return jax.nn.relu(h) @ p["v"]
+
+    sigma = np.array([1.0, 3.0, 2.0, 2.0], np.float32)
+    column = np.array([[1.0], [0], [0], [0]], np.float32)
+    other = np.array([[0.0], [9], [0], [0]], np.float32)
+    b = {
+        "w": np.concatenate([column * sigma[:2], other * sigma[2:]], 1),
+        "mean": sigma, "var": sigma**2, "v": np.ones((4, 2), np.float32),
+    }  # fmt: skip
+    a = {"w": np.concatenate([2 * column, 2 * other], 1), "mean": np.zeros(2, np.float32),
+         "var": np.ones(2, np.float32), "v": np.ones((2, 2), np.float32)}  # fmt: skip
+    found = couple_incoming(trace(a, f), a, trace(b, f), b)
+    np.testing.assert_allclose(found.params["var"], [4, 4], rtol=1e-6)  # of variances: 5 and 4
+    np.testing.assert_allclose(found.params["mean"], [2, 2], rtol=1e-6)
+    np.testing.assert_allclose(f(found.params, X), f(b, X), rtol=1e-4, atol=1e-4)
 
 
 def test_soft_couplings_say_so():

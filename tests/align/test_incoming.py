@@ -122,3 +122,28 @@ def test_mistakes():
             match_incoming(network, a, a, bad)
     with pytest.raises(ValueError, match="w1"):
         match_incoming(network, a, {**a, "w1": a["w1"][:, :6]})
+    with pytest.raises(ValueError, match=r"b2|w2"):  # of another depth
+        match_incoming(network, a, {k: v for k, v in a.items() if k[1] != "2"})
+
+
+def test_a_second_moment_of_too_few_examples_still_finds_what_it_sees():
+    """One example: the metric has rank one, and units tell apart by one number each."""
+    a, x = drawn(3), inputs()[:1]
+    network = mcjax.trace(mlp, a, inputs())
+    orders = {n: np.random.default_rng(4).permutation(g.shape[0])
+              for n, g in network.groups.items()}  # fmt: skip
+    b = network.permute(orders, a)
+    found = match_incoming(network, a, b, x)
+    assert found.after["total"] == pytest.approx(0, abs=1e-8)
+    moved = network.permute(found.permutations, b)
+    np.testing.assert_allclose(mlp(moved, x), mlp(a, x), rtol=1e-5)
+
+
+def test_one_unit_a_layer():
+    a = {"w1": np.ones((3, 1), np.float32), "w2": np.ones((1, 2), np.float32)}
+    b = {k: 2 * v for k, v in a.items()}
+    network = mcjax.trace(lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"], a, np.eye(3))
+    for x in (None, np.eye(3, dtype=np.float32)):
+        found = match_incoming(network, a, b, x)
+        assert found.after == found.before
+        assert {n: p.tolist() for n, p in found.permutations.items()} in ({}, {"w1": [0]})

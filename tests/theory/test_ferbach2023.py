@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
+import mcjax
 from mcjax import theory
 
 
@@ -126,3 +129,72 @@ def test_shapes_of_the_deep_statements():
         theory.layer_errors([0.1], [1, 2], 1, 1)
     with pytest.raises(ValueError, match="error must be positive"):
         theory.sufficient_width(0, 2)
+
+
+def test_dropout_by_enumeration_of_all_halves():
+    rng = np.random.default_rng(5)
+    c = rng.normal(size=(6, 4, 3)) + 1
+    for kept in (1, 3, 6):
+        sets = list(itertools.combinations(range(6), kept))
+        errors = [6 / kept * c[list(s)].sum(0) - c.sum(0) for s in sets]
+        expected = np.sqrt(np.mean(np.square(errors), 0))
+        np.testing.assert_allclose(theory.dropout_error(c, kept), expected, atol=1e-12)
+    coins = [np.flatnonzero(s) for s in itertools.product((0, 1), repeat=6)]
+    weights = [(1 / 3) ** len(s) * (2 / 3) ** (6 - len(s)) for s in coins]
+    squares = [np.square(3 * c[s].sum(0) - c.sum(0)) for s in coins]
+    found = theory.dropout_error(c, 2, independently=True)
+    np.testing.assert_allclose(found, np.sqrt(np.tensordot(weights, squares, 1)))
+    assert theory.dropout_error(np.ones((1, 2)), 1).tolist() == [0, 0]
+
+
+def test_dropout_stays_below_the_bound_and_reaches_it():
+    rng = np.random.default_rng(6)
+    for m in (2, 10, 50):
+        g = rng.uniform(-2, 2, size=(m, 30))
+        bound = theory.dropout_bound(2.0, m)
+        assert (theory.dropout_error(g / m, m // 2) <= bound).all()
+        halves = np.repeat([2.0, -2.0], m // 2)[:, None]
+        assert theory.dropout_error(halves / m, m // 2)[0] == pytest.approx(bound)
+    for arguments, words in (
+        ((-1.0, 4), "bound must be at least 0"),
+        ((1.0, 1), "width must be at least 2"),
+        ((1.0, 4, 0.0), "share must lie in"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            theory.dropout_bound(*arguments)
+    for c, kept, words in (
+        (np.ones((3, 2)), 4, "at most the number of units, 3, got 4"),
+        (np.ones((3, 2)), 0, "kept must be a positive integer"),
+        (np.ones((0, 2)), 1, r"contributions must be \(m, …\)"),
+        (np.full((3, 2), np.nan), 1, "contributions holds 6 NaN"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            theory.dropout_error(c, kept)
+
+
+def test_networks_that_the_theorem_is_not_on_are_refused():
+    rng, x = np.random.default_rng(7), np.eye(3, dtype=np.float32)
+    shapes = {"w1": (3, 4), "w2": (4, 5), "w3": (5, 2)}
+    p = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+    two = {"w1": p["w1"], "w2": p["w2"]}
+
+    def shallow(act):
+        return mcjax.trace(lambda p, x: act(x @ p["w1"]) @ p["w2"], two, x)
+
+    deep = mcjax.trace(lambda p, x: jnp.tanh(jnp.tanh(x @ p["w1"]) @ p["w2"]) @ p["w3"], p, x)
+    for act in (jnp.tanh, jax.nn.sigmoid, jax.scipy.special.erf):
+        network = shallow(act)
+        assert theory.mean_field_violations(network) == ()
+        assert theory.two_layer_bound(0.2, lipschitz=1.0, network=network) == pytest.approx(0.1)
+    for network, words in (
+        (shallow(jax.nn.relu), "units of 'w1' are computed by max, which is not known"),
+        (shallow(jax.nn.gelu), "which is not known to be bounded"),
+        (deep, "2 groups of units and 3 layers"),
+    ):
+        for call in (
+            lambda **more: theory.two_layer_bound(0.2, lipschitz=1.0, **more),
+            lambda **more: theory.dropout_bound(1.0, 101, **more),
+        ):
+            with pytest.raises(ValueError, match=words):
+                call(network=network)
+            assert call(network=network, anyway=True) == pytest.approx(0.1)
