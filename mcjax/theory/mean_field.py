@@ -40,9 +40,9 @@ def mean_field_violations(network: Network) -> tuple[str, ...]:
             f"there are {len(network.groups)} groups of units and {len(network.layers)} layers, "
             "where the theorem has one and two"
         )
-    made = {o: e for e in network.analysis.program.equations for o in e.outputs}
+    made: dict[Any, Any] = {o: e for e in network.analysis.program.equations for o in e.outputs}
     for layer in network.layers:
-        value = layer.contraction.input
+        value: Any = layer.contraction.input
         while value in made and made[value].name in VIEWS:
             value = made[value].inputs[0]
         for group in layer.groups_in:
