@@ -45,7 +45,7 @@ PLEAS = "merge/test_pleas.py -k 'numpy or wider_one or convolutions'"
 TANGENT = "align/test_tangent.py"
 INCOMING = "align/test_incoming.py"
 COUPLING = "align/test_coupling.py"
-MOVED = "path/test_transformation.py -k 'first_layers or sweep or kernels'"
+MOVED = "path/test_transformation.py -k 'first_layers or sweep or kernels or moved'"
 MUTATIONS = [
     # -- evaluation
     M("sweep: examples in two chunks count once", "evaluation/sweep.py",
@@ -401,7 +401,7 @@ MUTATIONS = [
     M("nearest: scales that fall to 0", "network/nearest.py",
       "    if (c == 0).any():", "    if False:", f"{ACTION} {LEARNED}"),
     M("balance: leaves that move twice", "network/balance.py",
-      "0.5 if twice(network, k) else _RELAXATION", "_RELAXATION", CANONICAL),
+      "TWICE if twice(network, k) else _RELAXATION", "_RELAXATION", CANONICAL),
     M("canonical: which scales have settled", "network/canonical.py",
       "return max(off, default=0.0) <= _SETTLED", "return True", CANONICAL),
     M("canonical: eigenvalues that coincide", "network/frames.py",
@@ -420,6 +420,8 @@ MUTATIONS = [
       "    moved = _even(network, even, moved)\n", "", LEARNED),
     M("learned action: straight through", "align/latent.py",
       "return hard + (x - jax.lax.stop_gradient(x))", "return hard + 0 * x", LEARNED),
+    M("balance: matrices from two sides", "network/balance.py",
+      "power(g, TWICE) if twice(network, key) else g", "g", CANONICAL),
     M("components: each outer unit has its own", "theory/components.py",
       "return signs * one**outer, signs", "return signs * one, signs", THEORY),
     M("rescaling: the highest point", "theory/rescaling.py",

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._threads import one_if_small
 from ..network.action import Action
-from ..network.balance import balanced
+from ..network.balance import TWICE, balanced
 from ..network.blocks import plan
 from ..network.elements import Key, apply_to, by_kind, factor_of, factors
 from ..network.network import Network
@@ -243,6 +243,8 @@ class _Fit:
             off = 0.0
             for key in keys:
                 c, _ = nearest_scale(lengths.sums(key), products.sums(key))
+                if twice(network, key):
+                    c = c**TWICE
                 for table in (lengths, products):
                     table.scale(key, c)
                 found[key] = found[key] * c

@@ -255,7 +255,8 @@ class Action:
         """What moves the units' incoming weights, as matrices of shape (*group.shape, size).
 
         For permutations P[…, i, p[…, i]] = 1, and beside them M D P. Where units have several
-        writers that are scaled by themselves (gates), those of the first factor of a kind.
+        writers that are moved by themselves (gates), those of the first factor of each kind, which
+        need not be one writer's: then they are no one's incoming weights.
         """
         groups = self.network.groups
         found = {n: jax.nn.one_hot(p, groups[n].size) for n, p in self._permutations.items()}

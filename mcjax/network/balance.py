@@ -20,6 +20,9 @@ STILL = 1e-9
 # Steps in log c are made longer by so much: chains of layers settle in fewer rounds.
 _RELAXATION = 1.5
 _AT_ONCE = 20
+# Of a step in log c or log g where it acts on both sides of a leaf: a whole one may be twice
+# Newton's, which goes to and fro for ever (units of two kinds, each read by the other alone).
+TWICE = 0.7
 
 
 def balanced(
@@ -63,12 +66,13 @@ def balanced(
 
 
 def _matrix(network: Network, key: Key, leaves: Sequence[Any]) -> np.ndarray:
-    """The matrix that makes the leaves shortest, if it moves no leaf from two sides."""
+    """The matrix that makes the leaves shortest, or a part of the way to it."""
     group = network.groups[key[0]]
     nothing = np.zeros((*group.shape, group.size))
     sums = grams(network, key, leaves, leaves)
     with one_if_small(group.size):
-        return balancing_matrix(sums.get(1, nothing), sums.get(-1, nothing))
+        g = balancing_matrix(sums.get(1, nothing), sums.get(-1, nothing))
+        return power(g, TWICE) if twice(network, key) else g
 
 
 def _scaled(
@@ -77,8 +81,7 @@ def _scaled(
     """(elements of the scalings, the greatest |log c| of the first round)."""
     tables = Scalings(network, keys, lambda i: squares(leaves[i]), 2)
     logs = {k: np.zeros(network.groups[k[0]].shape) for k in keys}
-    # From both sides of one leaf, units' steps act on each other: whole ones need not converge.
-    longer = {k: 0.5 if twice(network, k) else _RELAXATION for k in keys}
+    longer = {k: TWICE if twice(network, k) else _RELAXATION for k in keys}
     first = 0.0
     for i in range(rounds):
         off = 0.0
@@ -93,8 +96,14 @@ def _scaled(
     return {k: np.exp(v) for k, v in logs.items()}, first
 
 
+def power(matrices: np.ndarray, exponent: float) -> np.ndarray:
+    """A power of symmetric positive matrices, (…, n, n)."""
+    sizes, vectors = np.linalg.eigh(matrices)
+    return (vectors * sizes[..., None, :] ** exponent) @ vectors.swapaxes(-1, -2)
+
+
 def _wide(leaf: Any) -> Any:
     return leaf if leaf is None else np.asarray(leaf, np.result_type(leaf.dtype, np.float64))
 
 
-__all__ = ["balanced"]
+__all__ = ["TWICE", "balanced", "power"]

@@ -163,7 +163,9 @@ class Sinkhorn(Solver):
 def check_entropic(**options: float) -> None:
     """Raise unless all of these are positive and finite."""
     for name, value in options.items():
-        if not (isinstance(value, int | float | np.floating) and 0 < value < math.inf):
+        if not (
+            isinstance(value, int | float | np.floating) and 0 < value < math.inf
+        ) or isinstance(value, bool):
             raise ValueError(f"{name} must be positive and finite, got {value!r}")
 
 
@@ -186,13 +188,14 @@ def entropic_plan(
         independent = np.outer(a, b)
         cost = cost - epsilon * np.log(np.where(independent > 0, independent, 1)).astype(np.float32)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for ott
-        found = _ott()(cost, a, b, epsilon, tolerance, iterations, tau)
-    coupling, converged, steps = (np.asarray(v) for v in found)
+        given = jax.device_put((cost, a, b, np.float32(epsilon), np.float32(tolerance)))
+        coupling, converged, steps = jax.device_get(_ott()(*given, iterations, tau))
     coupling = coupling.astype(np.float64) * total
-    finite = bool(np.isfinite(coupling).all())
-    if not finite:
+    # Of costs that are far apart in units of ε the plan may be anything.
+    sound = bool(np.isfinite(coupling).all()) and (tau < 1 or coupling.sum() < 2 * total)
+    if not sound:
         coupling = np.outer(problem.a, problem.b) / total
-    return coupling, bool(converged) and finite, int(steps)
+    return coupling, bool(converged) and sound, int(steps)
 
 
 def as_solver(value: Any) -> Solver:

@@ -92,6 +92,27 @@ def test_nothing_is_led_farther_than_it_was():
             jax.tree.map(np.testing.assert_array_equal, moved, other)
 
 
+def test_a_matrix_that_acts_from_two_sides():
+    """On a recurrence whose units are read by those of another kind alone."""
+
+    def f(p, x):
+        h = x @ p["u"]
+        for _ in range(2):
+            h = h @ p["w"] + x @ p["u"]
+        return h @ p["o"]
+
+    rng = np.random.default_rng(1)
+    w = np.zeros((4, 4))
+    w[0, 1:], w[1:, 0] = rng.normal(size=3), 3 * rng.normal(size=3)
+    a = {"w": w, "u": 0.1 * rng.normal(size=(3, 4)), "o": 0.1 * rng.normal(size=(4, 2))}
+    a = {n: v.astype("f") for n, v in a.items()}
+    network = mcjax.trace(f, a, jnp.ones((2, 3)))
+    b = mcjax.Action.random(network, jax.random.key(1))(a)
+    found = match_weights(network, a, b, symmetry="full")
+    assert found.status == "optimal"
+    assert found.after["total"] < 1e-8
+
+
 def test_a_start_and_restarts():
     _, network, a, b = planted("scan", 3)
     start = mcjax.Action.random(network, jax.random.key(5))

@@ -155,6 +155,25 @@ def test_recurrent_units_dominated_by_what_moves_twice():
     np.testing.assert_allclose(writes, reads, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["linear", "relu"])
+def test_recurrent_units_of_two_kinds(kind):
+    """Each is read by the other alone: whole steps go to and fro. The least length is known: the
+    entries of w become equal, 2 √(1 · 4)², and those of u and o are small."""
+    act = jax.nn.relu if kind == "relu" else lambda h: h
+
+    def f(p, x):
+        h = act(x @ p["u"])
+        for _ in range(2):
+            h = act(h @ p["w"] + x @ p["u"])
+        return h @ p["o"]
+
+    small = drawn(1, u=(3, 2), o=(2, 2))
+    params = {k: 1e-2 * v for k, v in small.items()} | {"w": jnp.float32([[0, 1], [4, 0]])}
+    found = mcjax.canonicalize(mcjax.trace(f, params, jnp.ones((2, 3))), params)
+    w = np.asarray(found.params["w"], np.float64)
+    assert (w**2).sum() == pytest.approx(8, abs=0.02)
+
+
 def test_scales_that_have_not_settled_are_said(monkeypatch):
     f = lambda p, x: jax.nn.relu(jax.nn.relu(x @ p["a"]) @ p["b"]) @ p["c"]
     params = drawn(0, a=(3, 4), b=(4, 4), c=(4, 2))

@@ -2,7 +2,7 @@
 
 A scale s that only weights W read has a symmetry of its own, s ↦ s / c with W ↦ diag(c) W: a factor
 of its group's structure, found by `network/symmetry/` and verified by execution. Its element c = s
-absorbs the scale; weights are linear, so that s < 0 does no harm.
+absorbs the scale.
 """
 
 from __future__ import annotations
@@ -91,11 +91,13 @@ def steps(flow: Flow, scale: int, others: Collection[int]) -> tuple[Step, ...]:
 
 
 def _of_group(flow: Flow, group: Group, scale: int, others: Collection[int]) -> Iterator[Step]:
-    for factor in group.structure.factors:
+    factors = group.structure.factors
+    signs = [_parities(f) for f in factors if f.kind == "sign"]
+    for factor in factors:
         moves = dict(factor.moves)
         if factor.kind != "positive" or scale not in moves or moves.keys() & set(others):
             continue
-        if len(moves[scale]) > 1:
+        if len(moves[scale]) > 1 or _parities(factor) not in signs:  # it must hold for s < 0, too
             continue
         (move,) = moves[scale]
         present = {int(k) for k in move.values} - {0}
@@ -124,6 +126,16 @@ def _layers(flow: Flow, factor: Factor) -> Atom | None:
     ((_, axis),) = found if len(found) == 1 else (((), ()),)
     (atom,) = axis if len(axis) == 1 else (None,)
     return atom if isinstance(atom, Atom) and atom.fixed else None
+
+
+def _parities(factor: Factor) -> Any:
+    """The exponents modulo two, as far as they are odd."""
+    return {
+        leaf: odd
+        for leaf, moves in factor.moves
+        if (odd := {(m.axis, Move.of(m.axis, abs(m.exponents) % 2)) for m in moves
+                    if (m.exponents % 2).any()})
+    }  # fmt: skip
 
 
 def _turned(factor: Factor, sign: int) -> Factor:

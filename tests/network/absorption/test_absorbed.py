@@ -154,6 +154,10 @@ WHY = {
         lambda p, h: models.rms(h, p["s"]) @ p["out"] + jnp.abs(models.rms(h, p["s"])) @ p["out"],
         "abs",
     ),
+    "two readers, two weights": (
+        lambda p, h: models.rms(h, p["s"]) @ p["out"] + jnp.abs(models.rms(h, p["s"])) @ p["o3"],
+        "abs",
+    ),
     "a stream": (lambda p, h: (h + models.rms(h, p["s"])) @ p["out"], "added to other data"),
     "the output": (lambda p, h: models.rms(h, p["s"]), "leaves the program"),
     "a weight used twice": (
@@ -168,7 +172,7 @@ WHY = {
 @pytest.mark.parametrize("name", WHY)
 def test_refused(name):
     f, why = WHY[name]
-    params = arrays(**{"in": (3, 6)}, s=(6,), out=(6, 2))
+    params = arrays(**{"in": (3, 6)}, s=(6,), out=(6, 2), o3=(6, 2))
     network = mcjax.trace(lambda p, x: f(p, x @ p["in"]), params, X)
     absorbed, moved = network.absorbed(params)
     assert absorbed == network
