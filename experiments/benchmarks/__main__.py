@@ -18,7 +18,7 @@ from ..common import done, write
 from .machine import in_a_process, matrix_rate, processor
 
 HERE = "experiments.benchmarks"
-HEADER = ("work", "measured", "target", "floor", "GFLOP/s", "note")
+HEADER = ("work", "measured", "target", "floor", "GFLOP/s", "note", "on")
 
 
 @dataclasses.dataclass
@@ -29,7 +29,7 @@ class Benchmarks:
     """Folder of the results."""
     only: tuple[str, ...] = ()
     """Modules, or a module and what it measures ("curves training"), to measure again; the others'
-    numbers stay those in the folder, with the rate of the machine that they were measured on. What
+    numbers stay those in the folder, with the machine that they were measured on and its rate. What
     the folder has no number of is measured too."""
 
 
@@ -55,13 +55,14 @@ def main(arguments: Benchmarks) -> None:
     for module, what in bar:
         bar.set_description(f"{module} {what}")
         measured = in_a_process(f"{HERE}.{module}", what)
-        found[f"{module} {what}"] = {**measured, "rate": matrix_rate()}
+        found[f"{module} {what}"] = {**measured, "rate": matrix_rate(), "on": processor()}
         record = {"machine": {**machine(), "name": processor()}, "measured": found}
         write(file, json.dumps(record, indent=1) + "\n")
     rows = _rows(found)
     name = f"{processor()}, JAX {jax.__version__}"
     lines = [
-        f"Measured on {name}; GFLOP/s is the machine's rate of float32 products at the time.", "",
+        f"Last measured on {name}; GFLOP/s is the rate of float32 products of the machine that a "
+        "row was measured on, at the time.", "",
         "| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER),
     ]  # fmt: skip
     lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -86,7 +87,7 @@ def _row(
     r: dict[str, float], work: str, measured: str, target: str, note: str = ""
 ) -> tuple[str, ...]:
     floor = f"{r['floor']:.2f} s" if "floor" in r else ""
-    return work, measured, target, floor, f"{r['rate'] / 1e9:.0f}", note
+    return work, measured, target, floor, f"{r['rate'] / 1e9:.0f}", note, str(r["on"])
 
 
 def _rows_of_sweeps(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
