@@ -217,6 +217,9 @@ CALLS = {
     "couple_incoming": lambda n, s: mcjax.align.couple_incoming(
         n, params(s), n, params(s + 1)
     ),
+    "draw_network": lambda n, s: mcjax.neurons.draw_network(
+        n, params(s), n, key=jax.random.key(s)
+    ),
     "project": lambda n, s: mcjax.transport.project(jnp.eye(5) * s),
     "solve: entropic": lambda n, s: mcjax.transport.solve(
         np.eye(3, 5) * s, mcjax.transport.Sinkhorn(0.1 * s)
@@ -241,10 +244,11 @@ OTHERS = {
     "residual_component", "residual_component_count", "scale_for_barrier", "segment_gain",
     "worst_alpha",
     "percolate", "infinite_cluster", "outside_infinite_cluster", "lipschitz_bound", "cell_side",
-    "check_method", "mean_over_pairs", "effective_dimension", "wasserstein", "fit_rate",
+    "check_attack", "check_method", "mean_over_pairs", "effective_dimension", "wasserstein",
+    "fit_rate",
     "worst_case_exponent", "gaussian_exponent", "two_layer_bound", "layer_errors",
-    "sufficient_width", "birkhoff", "nearest_permutation", "sample_permutations",
-    "units_of", "partial_assignment",
+    "sufficient_width", "dropout_bound", "dropout_error", "mean_field_violations",
+    "birkhoff", "nearest_permutation", "sample_permutations", "units_of", "partial_assignment",
     "detect",  # as many rows as attacks succeed: sizes of the data's own
 }  # fmt: skip
 
