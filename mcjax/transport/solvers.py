@@ -147,32 +147,25 @@ class Sinkhorn(Solver):
         _check.positive(self.iterations, "iterations")
 
     def couple(self, problem: Problem) -> Solution:
-        coupling, converged, steps = entropic_plan(
-            problem, self.epsilon, self.iterations, self.tolerance
-        )
-        if not converged:
-            warnings.warn(
-                f"Sinkhorn has not converged after {self.iterations} iterations; take a greater "
-                "epsilon, more iterations, or mcjax.transport.Exact()",
-                stacklevel=2,
-            )
-        status = ENTROPIC if converged else NOT_CONVERGED
-        return Solution(coupling, problem.value(coupling), status, iterations=steps)
+        return entropic(
+            problem, self.epsilon, self.iterations, self.tolerance,
+            remedy="more iterations, or mcjax.transport.Exact()",
+        )  # fmt: skip
 
 
 def check_entropic(**options: float) -> None:
     """Raise unless all of these are positive and finite."""
     for name, value in options.items():
-        if not (
-            isinstance(value, int | float | np.floating) and 0 < value < math.inf
-        ) or isinstance(value, bool):
+        number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+        if not (number and 0 < value < math.inf):
             raise ValueError(f"{name} must be positive and finite, got {value!r}")
 
 
-def entropic_plan(
-    problem: Problem, epsilon: float, iterations: int, tolerance: float, tau: float = 1.0
-) -> tuple[np.ndarray, bool, int]:
-    """(plan, whether it has converged, iterations) by ott-jax, all in float32.
+def entropic(
+    problem: Problem, epsilon: float, iterations: int, tolerance: float, *, remedy: str,
+    tau: float = 1.0,
+) -> Solution:  # fmt: skip
+    """The entropic plan by ott-jax, in float32; one that has not converged warns, with a remedy.
 
     Costs are counted above the least one, in units of their mean; `tau` = ρ / (ρ + ε) of a penalty
     ρ on sums, 1 where they are to be kept. ott's entropy is −Σ Π log Π; where sums are free it is
@@ -186,7 +179,9 @@ def entropic_plan(
     a, b = ((w / total).astype(np.float32) for w in (problem.a, problem.b))
     if tau < 1:
         independent = np.outer(a, b)
-        cost = cost - epsilon * np.log(np.where(independent > 0, independent, 1)).astype(np.float32)
+        cost = cost - float(epsilon) * np.log(np.where(independent > 0, independent, 1)).astype(
+            np.float32
+        )
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for ott
         given = jax.device_put((cost, a, b, np.float32(epsilon), np.float32(tolerance)))
         coupling, converged, steps = jax.device_get(_ott()(*given, iterations, tau))
@@ -195,7 +190,14 @@ def entropic_plan(
     sound = bool(np.isfinite(coupling).all()) and (tau < 1 or coupling.sum() < 2 * total)
     if not sound:
         coupling = np.outer(problem.a, problem.b) / total
-    return coupling, bool(converged) and sound, int(steps)
+    if not (done := bool(converged) and sound):
+        warnings.warn(
+            f"Sinkhorn has not converged after {iterations} iterations; take a greater epsilon, "
+            f"{remedy}",
+            stacklevel=3,
+        )
+    status = ENTROPIC if done else NOT_CONVERGED
+    return Solution(coupling, problem.value(coupling), status, iterations=int(steps))
 
 
 def as_solver(value: Any) -> Solver:

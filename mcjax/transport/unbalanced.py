@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 from .. import _check
 from .problem import Problem
-from .solution import ENTROPIC, NOT_CONVERGED, Solution
-from .solvers import check_entropic, entropic_plan
+from .solution import Solution
+from .solvers import check_entropic, entropic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +46,10 @@ class Unbalanced:
 
     def couple(self, problem: Problem) -> Solution:
         """What goes from where to where, (n, m), of a problem's costs and weights."""
-        plan, converged, steps = entropic_plan(
+        return entropic(
             problem, self.epsilon, self.iterations, self.tolerance,
-            self.penalty / (self.penalty + self.epsilon),
+            remedy="or more iterations", tau=self.penalty / (self.penalty + self.epsilon),
         )  # fmt: skip
-        if not converged:
-            warnings.warn(
-                f"unbalanced transport has not converged after {self.iterations} iterations; take "
-                "a greater epsilon or more iterations",
-                stacklevel=2,
-            )
-        status = ENTROPIC if converged else NOT_CONVERGED
-        return Solution(plan, problem.value(plan), status, iterations=steps)
 
 
 __all__ = ["Unbalanced"]
