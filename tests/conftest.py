@@ -20,6 +20,8 @@ import pytest
 
 from mcjax.testing.models.catalogue import MODELS, NEAR_TWINS
 
+from .costly import COSTLY
+
 _cases: dict = {}
 
 
@@ -60,6 +62,14 @@ def models(quick):
 
 
 PLAIN = models([m for m in MODELS if m not in NEAR_TWINS])
+
+
+@pytest.hookimpl(tryfirst=True)  # before what is not asked for is left out
+def pytest_collection_modifyitems(items):
+    costly = {f"tests/{file}::{test}" for file, tests in COSTLY.items() for test in tests}
+    for item in items:
+        if item.nodeid in costly:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish():

@@ -1,6 +1,6 @@
 """Paths between inputs of one network: inputs are points as parameters are."""
 
-from .adaptive import AdaptivePGD
+from .adaptive import AdaptivePGD, Templates
 from .around import Bypass
 from .bypass import Bypassed, bypass
 from .detection import Detection, detect
@@ -30,6 +30,7 @@ __all__ = [
     "Mahalanobis",
     "Synthesis",
     "Synthesised",
+    "Templates",
     "Watched",
     "bypass",
     "detect",

@@ -184,7 +184,8 @@ def entropic(
         )
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # for ott
         given = jax.device_put((cost, a, b, np.float32(epsilon), np.float32(tolerance)))
-        coupling, converged, steps = jax.device_get(_ott()(*given, iterations, tau))
+        most = min(iterations, 10**9)  # ott counts in int32
+        coupling, converged, steps = jax.device_get(_ott()(*given, most, tau))
     coupling = coupling.astype(np.float64) * total
     # Of costs that are far apart in units of ε the plan may be anything.
     sound = bool(np.isfinite(coupling).all()) and (tau < 1 or coupling.sum() < 2 * total)

@@ -32,10 +32,10 @@ X = jnp.asarray(np.random.default_rng(9).normal(size=(4, 3)), jnp.float32)
 @pytest.mark.filterwarnings("ignore:no unit group")  # outputs of random shapes
 @pytest.mark.parametrize(("first", "steps"), [(0, 9), (10_000, 9), (20_000, 14)])
 def test_fuzz(first, steps):
-    """75 random programs: no group found is wrong (thousands are run by hand)."""
-    found = [outcome_of(seed, steps) for seed in range(first, first + 25)]
+    """36 random programs: no group found is wrong (thousands are run by hand)."""
+    found = [outcome_of(seed, steps) for seed in range(first, first + 12)]
     assert [o.wrong for o in found if o.wrong and not o.wrong.startswith(ROUNDING)] == []
-    assert sum(o.groups for o in found) > 20  # and the tracer is not merely conservative
+    assert sum(o.groups for o in found) > 10  # and the tracer is not merely conservative
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def test_nearest_that_fixes_ones(n, seed):
     assert all(np.vdot(o, matrix) <= np.vdot(found, matrix) + 1e-4 for o in others)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(n=SIZES, seed=st.integers(0, 10**6))
 def test_log_of_rotations_is_the_exponential_of_a_skew_matrix(n, seed):
     g = special(np.random.default_rng(seed), n)
