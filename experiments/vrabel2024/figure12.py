@@ -15,10 +15,9 @@ import tyro
 from mcjax import inputs
 
 from ..figures import BLUE, GREY, ORANGE, figure, finish, table
-from .endpoints import Endpoint, Options, endpoint, folder_of
+from .endpoints import Endpoint, Pairs, Trained, endpoint, folder_of
 from .study import (
     ATTACK,
-    Pairs,
     along,
     attacked,
     by_class,
@@ -33,7 +32,7 @@ ROUNDS = 4
 
 
 @dataclasses.dataclass
-class Figure12(Options):
+class Figure12(Trained):
     """Many examples."""
 
     pairs: int = 5
@@ -86,7 +85,7 @@ def main(options: Figure12) -> None:
     how = how_of(options, depth=ROUNDS, points=50 if options.small else 100)
     how = dataclasses.replace(how, steps=min(how.steps, options.steps))
     for what, pairs in kinds.items():
-        made = inputs.bypass(net.apply, net.params, (pairs.a, pairs.c), pairs.y, how, chunk=256)
+        made = net.bypass(pairs, how)
         below = made.status == "below delta"
         found[what] = {
             "pairs": len(pairs), "rounds": made.rounds.tolist(), "status": made.status.tolist(),
@@ -96,8 +95,7 @@ def main(options: Figure12) -> None:
         }  # fmt: skip
     once, pairs = dataclasses.replace(how, depth=1), kinds["real–real"]
     firsts = pairs.at(np.array([np.flatnonzero(pairs.y == k)[0] for k in np.unique(pairs.y)]))
-    ends = firsts.a, firsts.c
-    made = inputs.bypass(net.apply, net.params, ends, firsts.y, once, chunk=256)
+    made = net.bypass(firsts, once)
     draw(net, firsts, made, folder / f"{name}.png", 25 if options.small else 250, delta)
     found["drawn"] = {"before": made.direct.height.tolist(), "after": made.height.tolist()}
     rows = [

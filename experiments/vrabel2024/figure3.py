@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, figure, finish, table
-from .endpoints import Options, endpoint, folder_of
+from .endpoints import Trained, endpoint, folder_of
 from .study import (
     ATTACK,
     Chains,
@@ -29,7 +29,7 @@ from .study import (
 LONG = dataclasses.replace(ATTACK, steps=1024, roughness=1e-7)
 
 
-def main(options: Options) -> None:
+def main(options: Trained) -> None:
     folder, net = folder_of(options, "figure3"), endpoint(options)
     name, delta = f"figure3-{net.name}", delta_of(options)
     numbers = by_class(net, options.seed, delta / 2)
@@ -79,4 +79,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Trained, description=__doc__))

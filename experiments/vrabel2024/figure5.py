@@ -14,11 +14,9 @@ import numpy as np
 import tyro
 from scipy.stats import bootstrap
 
-from mcjax import inputs
-
 from ..figures import BLUE, GREEN, ORANGE, PINK, figure, finish, table
-from .endpoints import Endpoint, Options, endpoint, folder_of
-from .study import ATTACK, Pairs, attacked, by_class, losses, other_class, same_class
+from .endpoints import Endpoint, Pairs, Trained, endpoint, folder_of
+from .study import ATTACK, attacked, by_class, other_class, same_class
 
 COLOURS = (BLUE, ORANGE, PINK, GREEN)
 # (mean, median) of height and gap on ImageNet with GoogLeNet.
@@ -29,7 +27,7 @@ PAPER = {
 
 
 @dataclasses.dataclass
-class Figure5(Options):
+class Figure5(Trained):
     """Statistics of barriers."""
 
     drawn: int = 35
@@ -61,7 +59,7 @@ def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
     numbers = by_class(net, options.seed)
     real = same_class(net, numbers, drawn)
     other = other_class(net, numbers, drawn, options.seed)
-    aim = losses(net, other.a, other.y[0])  # the authors' program stops below its partner's loss
+    aim = net.losses(other.a, other.y[0])  # the authors' program stops below its partner's loss
     attack = dataclasses.replace(ATTACK, learning_rate=0.02) if options.small else ATTACK
     found = {
         "real–real": real,
@@ -72,7 +70,7 @@ def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
     for what, pairs in found.items():
         last = pairs.y[1] if isinstance(pairs.y, tuple) else pairs.y
         first = pairs.y[0] if isinstance(pairs.y, tuple) else pairs.y
-        rows = kept(pairs, losses(net, pairs.a, first), losses(net, pairs.c, last))
+        rows = kept(pairs, net.losses(pairs.a, first), net.losses(pairs.c, last))
         found[what] = pairs.at(rows)
     return found
 
@@ -81,10 +79,7 @@ def main(options: Figure5) -> None:
     folder, net = folder_of(options, "figure5"), endpoint(options)
     name = f"figure5-{net.name}"
     steps = 25 if options.smoke else 100 if options.quick else 250
-    curves = {
-        what: inputs.interpolate(net.apply, net.params, (p.a, p.c), p.y, steps, chunk=256)
-        for what, p in scenarios(net, options).items()
-    }
+    curves = {k: net.interpolate(p, steps) for k, p in scenarios(net, options).items()}
     values = {k: {"height": c.height, "gap": c.gap} for k, c in curves.items()}
     found = {
         k: {m: {"mean": statistic(v, np.mean, 0), "median": statistic(v, np.median, 0)}

@@ -18,12 +18,11 @@ import tyro
 from tqdm import tqdm
 
 from mcjax import inputs
-from mcjax.models import Conv2FC1
 from mcjax.tasks import REGRESSION
 from mcjax.theory import cell_side, lipschitz_bound
 
 from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, figure, finish, table
-from .endpoints import Endpoint, Options, SmallResNet, folder_of
+from .endpoints import Endpoint, Options, SmallResNet, chunk_of, cnn, folder_of
 from .study import along, modes
 
 DELTA = 1e-3  # of the path; its ends are below half of it
@@ -35,10 +34,10 @@ ROUNDS = 4
 
 def untrained(options: Options) -> Endpoint:
     """A network at its initialisation, in evaluation mode; no data."""
-    model: Any = Conv2FC1((16, 32)) if options.small else SmallResNet()
+    model: Any = cnn(4, 8) if options.smoke else cnn(16, 32) if options.quick else SmallResNet()
     x = np.zeros((1, 8, 8, 1) if options.small else (1, 32, 32, 3), np.float32)
     params = model.init(jax.random.key(options.seed), x)
-    return Endpoint("untrained", model, params, None, float("nan"))  # type: ignore[arg-type]
+    return Endpoint("untrained", model, params, None, chunk_of(options))  # type: ignore[arg-type]
 
 
 def joined_modes(options: Options) -> dict[str, Any]:
@@ -52,11 +51,10 @@ def joined_modes(options: Options) -> dict[str, Any]:
         raise RuntimeError(f"no synthetic input reached a loss of {how.delta:g}")
     around = inputs.Bypass(delta, 2, points=50 if options.small else 250, learning_rate=0.05,
                            deviation=0.0, roughness=0.0)  # fmt: skip
-    made = inputs.bypass(net.apply, net.params, (pairs.a, pairs.c), pairs.y, around, chunk=64)
+    made = net.bypass(pairs, around)
     shown = int(made.direct.height.argmax())  # the highest barrier is drawn
     chain, label = made.points[shown], int(pairs.y[shown])
-    one, once = pairs.at(np.array([shown])), dataclasses.replace(around, depth=1)
-    first = inputs.bypass(net.apply, net.params, (one.a, one.c), one.y, once, chunk=64)
+    first = net.bypass(pairs.at(np.array([shown])), dataclasses.replace(around, depth=1))
     count = 50 if options.small else 250
     curves = {
         "primary": along(net, chain[[0, -1]], label, 2 * count),

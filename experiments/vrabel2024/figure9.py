@@ -27,7 +27,7 @@ from mcjax.training import Protocol, Trainer, TrainingLoss
 
 from ..common import write
 from ..figures import figure, finish, table
-from .endpoints import Endpoint, Options, folder_of, setting
+from .endpoints import Endpoint, Options, chunk_of, folder_of, setting
 from .study import modes
 
 BATCHES = (0, 1, 2, 3, 5, 8, 12, 20, 30)
@@ -96,8 +96,7 @@ def measured(net: Endpoint, options: Figure9, stage: int, file: Path) -> dict[st
     record: dict[str, Any] = {"stage": stage, "pairs": len(pairs), "of": 10 * each}
     if len(pairs):
         points = 50 if options.small else 200
-        ends = pairs.a, pairs.c
-        found = inputs.interpolate(net.apply, net.params, ends, pairs.y, points, chunk=256)
+        found = net.interpolate(pairs, points)
         record |= {"t": found.t.tolist(), "loss": found.loss.tolist()}
     write(file, record)
     return record
@@ -148,7 +147,7 @@ def main(options: Figure9) -> None:
     found = []
     made = networks(options, model, data, stages, size, work)
     for stage in tqdm(stages, "stages", leave=False):
-        net = Endpoint(data.name, model, made[stage], data, float("nan"))
+        net = Endpoint(data.name, model, made[stage], data, chunk_of(options))
         found.append(measured(net, options, stage, work / f"step{stage}.json"))
     draw(found, of, max(batches), folder / f"{name}.png")
     rows = []

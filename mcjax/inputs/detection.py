@@ -248,15 +248,19 @@ def _parts(
 def _seen(look: Any, attacked: Mapping[str, Attacked], parts: np.ndarray) -> dict[str, list]:
     """Attack → for each part (pairs, 2, d): features of images and of their twins."""
     rows = np.flatnonzero(parts >= 0)
-    first = next(iter(attacked.values()))
-    clean = look(np.asarray(first.clean)[rows])
+    clean = np.asarray(next(iter(attacked.values())).clean)[rows]
+    twins = {name: np.flatnonzero(of.success & (parts >= 0)) for name, of in attacked.items()}
+    every = [of.x[twins[name]] for name, of in attacked.items()]
+    # All at once, in batches of one size.
+    of_clean, *of_twins = np.split(
+        look(np.concatenate([clean, *every])), np.cumsum([len(clean), *map(len, every)])[:-1]
+    )
     found = {}
-    for name, of in attacked.items():
-        twins = np.flatnonzero(of.success & (parts >= 0))
-        both = np.stack([clean[np.searchsorted(rows, twins)], look(of.x[twins])], 1)
+    for (name, which), moved in zip(twins.items(), of_twins, strict=True):
+        both = np.stack([of_clean[np.searchsorted(rows, which)], moved], 1)
         if not np.isfinite(both).all():
             raise ValueError(f"{name!r}: features are not finite; are the losses?")
-        found[name] = [both[parts[twins] == part] for part in range(3)]
+        found[name] = [both[parts[which] == part] for part in range(3)]
     return found
 
 
