@@ -66,16 +66,14 @@ def begun(n: int) -> np.ndarray:
 def batches(n: int, chunk: int) -> list[tuple[slice, np.ndarray]]:
     """n rows in batches: which of them, and the rows of the batch, some repeated.
 
-    A batch has the greatest power of two of rows that is no more than `chunk`; the last one only
-    those that are left, `begun`, where there are many.
+    A batch has the greatest power of two of rows that is no more than `chunk`, the last one
+    `begun` rows. Batches of few rows are all full, as they would be hardly quicker.
     """
     size = 1 << (chunk.bit_length() - 1)
     found = []
     for first in range(0, n, size):
         count = min(size, n - first)
-        rows = begun(count)
-        if first and size <= _LEAST:
-            rows = _filled(rows[:count], size)
+        rows = _filled(np.arange(count), size) if size <= _LEAST else begun(count)
         found.append((slice(first, first + count), rows))
     return found
 
