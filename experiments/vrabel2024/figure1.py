@@ -20,7 +20,7 @@ def main(options: Trained) -> None:
     folder, net = folder_of(options, "figure1"), endpoint(options)
     name = f"figure1-{net.name}"
     pair = example(net, options)
-    how, count = how_of(options, depth=1), 50 if options.small else 500
+    how, count = how_of(options, depth=1), 48 if options.small else 500
     made = net.bypass(pair, how)
     label = int(pair.y[0])
     chain = made.points[0]

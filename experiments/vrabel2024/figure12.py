@@ -17,8 +17,8 @@ from mcjax import inputs
 from ..figures import BLUE, GREY, ORANGE, figure, finish, table
 from .endpoints import Endpoint, Pairs, Trained, endpoint, folder_of
 from .study import (
-    ATTACK,
     along,
+    attack_of,
     attacked,
     by_class,
     delta_of,
@@ -46,12 +46,9 @@ def kinds_of(net: Endpoint, options: Figure12) -> dict[str, Pairs]:
     delta, each = delta_of(options), 1 if options.smoke else options.pairs
     numbers = by_class(net, options.seed, delta / 2)
     other = other_class(net, numbers, each, options.seed)
-    attack = dataclasses.replace(ATTACK, delta=delta / 2)
-    if options.small:
-        attack = dataclasses.replace(attack, learning_rate=0.02)
     return {
         "real–real": same_class(net, numbers, each),
-        "real–adversarial": attacked(net, other, attack)[0],
+        "real–adversarial": attacked(net, other, attack_of(options, delta / 2))[0],
         "different classes": other,
     }
 
@@ -82,7 +79,7 @@ def main(options: Figure12) -> None:
     folder, net = folder_of(options, "figure12"), endpoint(options)
     name, delta = f"figure12-{net.name}", delta_of(options)
     found, kinds = {}, kinds_of(net, options)
-    how = how_of(options, depth=ROUNDS, points=50 if options.small else 100)
+    how = how_of(options, depth=ROUNDS, points=48 if options.small else 100)
     how = dataclasses.replace(how, steps=min(how.steps, options.steps))
     for what, pairs in kinds.items():
         made = net.bypass(pairs, how)
@@ -96,7 +93,7 @@ def main(options: Figure12) -> None:
     once, pairs = dataclasses.replace(how, depth=1), kinds["real–real"]
     firsts = pairs.at(np.array([np.flatnonzero(pairs.y == k)[0] for k in np.unique(pairs.y)]))
     made = net.bypass(firsts, once)
-    draw(net, firsts, made, folder / f"{name}.png", 25 if options.small else 250, delta)
+    draw(net, firsts, made, folder / f"{name}.png", 24 if options.small else 250, delta)
     found["drawn"] = {"before": made.direct.height.tolist(), "after": made.height.tolist()}
     rows = [
         [what, r["pairs"], f"{np.median(r['height']):.3g}",

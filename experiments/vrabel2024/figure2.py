@@ -19,7 +19,7 @@ from .study import Chains, example, how_of
 def main(options: Trained) -> None:
     folder, net = folder_of(options, "figure2"), endpoint(options)
     name = f"figure2-{net.name}"
-    pair, count = example(net, options), 50 if options.small else 500
+    pair, count = example(net, options), 48 if options.small else 500
     chains = Chains.of(
         net, options, pair, "A → C", {1: "A → B′ → C", 5: "bypassed to the end"}, 2 * count
     )

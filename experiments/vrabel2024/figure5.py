@@ -16,7 +16,7 @@ from scipy.stats import bootstrap
 
 from ..figures import BLUE, GREEN, ORANGE, PINK, figure, finish, table
 from .endpoints import Endpoint, Pairs, Trained, endpoint, folder_of
-from .study import ATTACK, attacked, by_class, other_class, same_class
+from .study import attack_of, attacked, by_class, delta_of, other_class, same_class
 
 COLOURS = (BLUE, ORANGE, PINK, GREEN)
 # (mean, median) of height and gap on ImageNet with GoogLeNet.
@@ -60,11 +60,11 @@ def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
     real = same_class(net, numbers, drawn)
     other = other_class(net, numbers, drawn, options.seed)
     aim = net.losses(other.a, other.y[0])  # the authors' program stops below its partner's loss
-    attack = dataclasses.replace(ATTACK, learning_rate=0.02) if options.small else ATTACK
+    attack = attack_of(options, delta_of(options))
     found = {
         "real–real": real,
         "real–adversarial": attacked(net, other, attack, below=aim)[0],
-        "real–adversarial, to 1e-3": attacked(net, other, attack)[0],
+        f"real–adversarial, to {attack.delta:g}": attacked(net, other, attack)[0],
         "different classes": other,
     }
     for what, pairs in found.items():
@@ -78,7 +78,7 @@ def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
 def main(options: Figure5) -> None:
     folder, net = folder_of(options, "figure5"), endpoint(options)
     name = f"figure5-{net.name}"
-    steps = 25 if options.smoke else 100 if options.quick else 250
+    steps = 24 if options.smoke else 100 if options.quick else 250
     curves = {k: net.interpolate(p, steps) for k, p in scenarios(net, options).items()}
     values = {k: {"height": c.height, "gap": c.gap} for k, c in curves.items()}
     found = {

@@ -45,17 +45,17 @@ def joined_modes(options: Options) -> dict[str, Any]:
     net, each = untrained(options), 1 if options.small else 2
     shape = (8, 8, 1) if options.small else (32, 32, 3)
     delta = 0.2 if options.small else DELTA  # fewer features reach fewer classes
-    how = inputs.Synthesis(delta / 2, steps=256 if options.small else 4096)
+    how = inputs.Synthesis(delta / 2, steps=64 if options.smoke else 256 if options.quick else 4096)
     pairs = modes(net, shape, each, how, options.seed)
     if not len(pairs):
         raise RuntimeError(f"no synthetic input reached a loss of {how.delta:g}")
-    around = inputs.Bypass(delta, 2, points=50 if options.small else 250, learning_rate=0.05,
+    around = inputs.Bypass(delta, 2, points=48 if options.small else 250, learning_rate=0.05,
                            deviation=0.0, roughness=0.0)  # fmt: skip
     made = net.bypass(pairs, around)
     shown = int(made.direct.height.argmax())  # the highest barrier is drawn
     chain, label = made.points[shown], int(pairs.y[shown])
     first = net.bypass(pairs.at(np.array([shown])), dataclasses.replace(around, depth=1))
-    count = 50 if options.small else 250
+    count = 48 if options.small else 250
     curves = {
         "primary": along(net, chain[[0, -1]], label, 2 * count),
         "secondary": along(net, first.points[0], label, count),

@@ -23,7 +23,8 @@ def main(options: Trained) -> None:
     name, delta = f"figure7-{net.name}", delta_of(options)
     rng, shape = np.random.default_rng(options.seed), (10, *net.data.x_test.shape[1:])
     y = np.arange(10)
-    noise = inputs.Synthesis(delta / 10, steps=512, surrogate=True)
+    steps = 96 if options.smoke else 512
+    noise = inputs.Synthesis(delta / 10, steps=steps, surrogate=True)
     smooth = dataclasses.replace(noise, roughness=3e-3)
     made = [
         net.synthesise(rng.normal(0, scale, shape).astype(np.float32), y, how)
@@ -37,7 +38,7 @@ def main(options: Trained) -> None:
     chain, label = found.points[shown], int(y[reached][shown])
     top = found.direct.summit[shown]
     b = (1 - top) * ends[0][shown] + top * ends[1][shown]
-    count = 50 if options.small else 500
+    count = 48 if options.small else 500
     curves = {
         "A → C": along(net, chain[[0, -1]], label, 2 * count),
         "A → B′ → C": along(net, chain, label, count),

@@ -90,12 +90,12 @@ def measured(net: Endpoint, options: Figure9, stage: int, file: Path) -> dict[st
     """Losses between synthetic inputs of one network; kept."""
     if file.exists():
         return json.loads(file.read_text())
-    how = inputs.Synthesis(0.2 if options.small else 5e-3, steps=128 if options.smoke else 1024)
+    how = inputs.Synthesis(0.2 if options.small else 5e-3, steps=64 if options.smoke else 1024)
     each = 1 if options.small else options.pairs
     pairs = modes(net, net.data.x_train.shape[1:], each, how, options.seed + stage)
     record: dict[str, Any] = {"stage": stage, "pairs": len(pairs), "of": 10 * each}
     if len(pairs):
-        points = 50 if options.small else 200
+        points = 48 if options.small else 200
         found = net.interpolate(pairs, points)
         record |= {"t": found.t.tolist(), "loss": found.loss.tolist()}
     write(file, record)

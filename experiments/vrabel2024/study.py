@@ -141,8 +141,17 @@ def how_of(options: Options, **changes: Any) -> inputs.Bypass:
     """The paper's options of the bypass at its δ; in a small run fewer and longer steps."""
     how = inputs.Bypass(delta_of(options), points=250)
     if options.small:
-        how = dataclasses.replace(how, points=50, steps=64, block=16, learning_rate=0.02)
+        how = dataclasses.replace(how, points=48, steps=64, block=16, learning_rate=0.02)
     return dataclasses.replace(how, **changes)
+
+
+def attack_of(options: Options, delta: float, **changes: Any) -> inputs.Synthesis:
+    """The paper's attack to a loss; in a small run longer steps, in a smoke run few of them."""
+    attack = dataclasses.replace(ATTACK, delta=delta, **changes)
+    if options.small:
+        steps = 96 if options.smoke else min(attack.steps, 512)
+        attack = dataclasses.replace(attack, steps=steps, learning_rate=0.02)
+    return attack
 
 
 def show(axes: Any, image: np.ndarray, title: str = "") -> None:
