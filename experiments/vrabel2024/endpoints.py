@@ -159,9 +159,10 @@ def chunk_of(options: Options) -> int:
 
 def setting(options: Options) -> tuple[Dataset, Any, Protocol]:
     """Data, model and protocol of a run; of a small one digits, which both data sets become."""
-    if options.small:
-        model = cnn(4, 8) if options.smoke else cnn(8, 16)
-        return digits(options.smoke), model, Protocol(30, 32, 0.05)
+    if options.smoke:
+        return digits(True), cnn(4, 8), Protocol(15, 16, 0.05)
+    if options.quick:
+        return digits(False), cnn(8, 16), Protocol(30, 32, 0.05)
     if options.data == "mnist":
         return load("mnist"), cnn(8, 16), Protocol(5, 128, 0.05)
     protocol = Protocol(12, 128, 0.1, weight_decay=5e-4, nesterov=True, augment=crop_and_flip)

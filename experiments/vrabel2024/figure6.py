@@ -36,7 +36,7 @@ def untrained(options: Options) -> Endpoint:
     """A network at its initialisation, in evaluation mode; no data."""
     model: Any = cnn(4, 8) if options.smoke else cnn(16, 32) if options.quick else SmallResNet()
     x = np.zeros((1, 8, 8, 1) if options.small else (1, 32, 32, 3), np.float32)
-    params = model.init(jax.random.key(options.seed), x)
+    params = jax.jit(model.init)(jax.random.key(options.seed), x)
     return Endpoint("untrained", model, params, None, chunk_of(options))  # type: ignore[arg-type]
 
 
@@ -78,10 +78,18 @@ def random_network(params: list[jax.Array], x: Any) -> Any:
     return jax.nn.sigmoid(4 * x @ params[-1])
 
 
+@jax.jit
+def _slopes(params: list[jax.Array], x: Any) -> jax.Array:
+    return jax.vmap(jax.grad(lambda one: random_network(params, one[None])[0, 0]))(x)
+
+
+_outputs = jax.jit(random_network)
+
+
 def similar(params: Any, dimension: int, pairs: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of normally distributed inputs whose outputs differ by δ′ at most."""
     x = rng.normal(size=(4096, dimension)).astype(np.float32)
-    out = np.asarray(random_network(params, x))[:, 0]
+    out = np.asarray(_outputs(params, x))[:, 0]
     first, second = [], []
     for i in rng.permutation(len(x))[: 4 * pairs]:
         near = np.flatnonzero((np.abs(out - out[i]) <= SIMILAR) & (np.arange(len(x)) != i))
@@ -103,13 +111,12 @@ def of_dimension(dimension: int, pairs: int, networks: int, seed: int) -> dict[s
             for m, k in itertools.pairwise(sizes)
         ]
         a, c = similar(params, dimension, pairs, rng)
-        y = np.asarray(random_network(params, a))
+        y = np.asarray(_outputs(params, a))
         made = inputs.bypass(random_network, params, (a, c), y, how, task=REGRESSION, chunk=64)
         rounds.append(made.rounds)
         below.append(made.status == "below delta")
         bounds.append(lipschitz_bound(params, 1.0, 4 / 4))
-        slope = jax.vmap(jax.grad(lambda x, p=params: random_network(p, x[None])[0, 0]))(a)
-        steepest.append(float(np.linalg.norm(slope, axis=1).max()))
+        steepest.append(float(np.linalg.norm(_slopes(params, a), axis=1).max()))
     reached, low = np.concatenate(rounds), np.concatenate(below)
     return {
         "dimension": dimension, "pairs": len(low),

@@ -141,7 +141,8 @@ def how_of(options: Options, **changes: Any) -> inputs.Bypass:
     """The paper's options of the bypass at its δ; in a small run fewer and longer steps."""
     how = inputs.Bypass(delta_of(options), points=250)
     if options.small:
-        how = dataclasses.replace(how, points=48, steps=64, block=16, learning_rate=0.02)
+        steps = 32 if options.smoke else 64
+        how = dataclasses.replace(how, points=48, steps=steps, block=16, learning_rate=0.02)
     return dataclasses.replace(how, **changes)
 
 

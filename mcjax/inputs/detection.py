@@ -13,6 +13,7 @@ import numpy as np
 from .. import _check
 from .._inputs import on_auto_axes
 from .._readonly import make_read_only
+from .._threads import one_if_few
 from .._types import ApplyFn, Params
 from ..attacks import Attacked
 from ..network import Network
@@ -182,10 +183,12 @@ def detect(
     together = [tuple(attacked)] if jointly else [(name,) for name in attacked]
     scores, chosen, validation = {}, {}, {}
     for names in together:
-        label, auc, fitted = _best(feature, [seen[n] for n in names])
-        for name in (*names, *unseen):
-            scores[name] = _scores(fitted, seen[name][2])
-            chosen[name], validation[name] = label, auc
+        of_these = [seen[n] for n in names]
+        with one_if_few(sum(part.size for parts_of in of_these for part in parts_of)):
+            label, auc, fitted = _best(feature, of_these)
+            for name in (*names, *unseen):
+                scores[name] = _scores(fitted, seen[name][2])
+                chosen[name], validation[name] = label, auc
     counts = {n: (len(v[0]), len(v[1]), len(v[2])) for n, v in seen.items()}
     return Detection(scores, chosen, validation, counts, feature, jointly)
 
