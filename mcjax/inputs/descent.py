@@ -155,7 +155,7 @@ def _together(plan: Descent, params: Params, fixed: Fixed, rows: np.ndarray) -> 
 
 def _runs_in_loops(program: Program, structure: Any, types: tuple[Any, ...]) -> bool:
     params, weights, fixed, moved = jax.tree.unflatten(structure, types)
-    slope = jax.grad(lambda b, *given: _objective(program, *given, b))
+    slope = jax.grad(lambda b, *given: _objective(program, given[0], given[1], given[2], b))
     return not slow_in_loops(slope, moved, params, weights, fixed)
 
 
