@@ -51,11 +51,12 @@ def _jitted(function: Callable, static: tuple, of: Any, options: tuple) -> Calla
     return jax.jit(partial(function, *static), **dict(options))
 
 
-def compiled_for(*names: str, **options: Any) -> Callable[[Callable], Callable]:
+def compiled_for(*names: str, once: bool = False, **options: Any) -> Callable[[Callable], Callable]:
     """`jax.jit` with static arguments as a decorator, whose programs are let go as `compiled`'s.
 
     **Arguments:**
     - `names`: of the static arguments, hashable
+    - `once`: whether each program is run once, so that optimising it takes longer than it saves
     - `options`: of `jax.jit`
 
         >>> from mcjax._compiled import compiled_for
@@ -75,7 +76,9 @@ def compiled_for(*names: str, **options: Any) -> Callable[[Callable], Callable]:
             static = tuple((name, given.pop(name)) for name in names if name in given)
             # The structure of what else is given may hold a network, too.
             structure = jax.tree.structure(given)
-            program = remembered(_jitted_for, function, static, structure, tuple(options.items()))
+            program = remembered(
+                _jitted_for, function, static, structure, once, tuple(options.items())
+            )
             return program(**given)
 
         return call
@@ -83,8 +86,12 @@ def compiled_for(*names: str, **options: Any) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def _jitted_for(function: Callable, static: tuple, of: Any, options: tuple) -> Callable:
-    return jax.jit(partial(function, **dict(static)), **dict(options))
+def _jitted_for(function: Callable, static: tuple, of: Any, once: bool, options: tuple) -> Callable:
+    # A CPU's compiler takes seconds for a few random draws; at this level their bits are the same.
+    quick = once and jax.default_backend() == "cpu"
+    quick = quick and not jax.config.read("jax_disable_most_optimizations")  # quicker still
+    levels = {"xla_backend_optimization_level": 1} if quick else None
+    return jax.jit(partial(function, **dict(static)), compiler_options=levels, **dict(options))
 
 
 def remembered(function: Callable, *arguments: Any) -> Any:

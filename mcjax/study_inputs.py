@@ -178,7 +178,7 @@ def join_inputs(
     tried = {SAME: len(pairs[SAME][2]), ADVERSARIAL: len(first), OTHER: len(first)}
     say("adversarial inputs")
     options: dict[str, Any] = {"task": task, "chunk": chunk}
-    made = synthesise(model, params, x[second], y[first], attack, **options)
+    made = synthesise(model, params, x[second], (y[first], y[first]), attack, **options)
     reached = made.status == "below delta"
     if reached.any():
         pairs[ADVERSARIAL] = x[first][reached], made.x[reached], y[first][reached]
@@ -186,7 +186,9 @@ def join_inputs(
     joined = {}
     for kind, (a, c, labels) in pairs.items():
         say(kind)
-        joined[kind] = bypass(model, params, (a, c), labels, how, **options)
+        # Of one class its label twice: the programs of one kind are those of all.
+        both = labels if isinstance(labels, tuple) else (labels, labels)
+        joined[kind] = bypass(model, params, (a, c), both, how, **options)
     labels = {k: np.stack(v[2], 1) if isinstance(v[2], tuple) else v[2] for k, v in pairs.items()}
     kind = ADVERSARIAL if ADVERSARIAL in joined else SAME
     shown = _shown(drawn.watched, kind, joined, labels)

@@ -25,7 +25,7 @@ from experiments.vrabel2024 import figure5 as statistics
 from experiments.vrabel2024 import figure9 as evolution
 from experiments.vrabel2024 import figure12 as examples
 from experiments.vrabel2024 import table1 as detection
-from experiments.vrabel2024.study import Pairs
+from experiments.vrabel2024.endpoints import Pairs
 from experiments.zhao2025 import figure1 as components
 from experiments.zhao2025 import figure2 as segments
 from experiments.zhao2025 import figure3 as approximate
@@ -85,7 +85,7 @@ def test_smoke_of_vrabel2024(name, shared, capsys):
     module = importlib.import_module(f"experiments.vrabel2024.{name}")
     kinds = {"figure5": statistics.Figure5, "figure9": evolution.Figure9,
              "figure12": examples.Figure12, "table1": detection.Table1}  # fmt: skip
-    kind = kinds.get(name, inputs_endpoints.Options)
+    kind = kinds.get(name, inputs_endpoints.Trained)
     module.main(kind(smoke=True, out=shared / "vrabel2024"))
     assert_files_said(capsys.readouterr().out, shared / "vrabel2024")
 

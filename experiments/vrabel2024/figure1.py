@@ -9,21 +9,19 @@ from __future__ import annotations
 import numpy as np
 import tyro
 
-from mcjax import inputs
-
 from ..figures import BLUE, GREEN, ORANGE, figure, finish, table
-from .endpoints import Options, endpoint, folder_of
+from .endpoints import Trained, endpoint, folder_of
 from .study import along, example, how_of, show, show_difference
 
 SHOWN = (0.0, 0.17, 0.33, 0.5, 0.67, 0.83, 1.0)  # t of the images along both paths
 
 
-def main(options: Options) -> None:
+def main(options: Trained) -> None:
     folder, net = folder_of(options, "figure1"), endpoint(options)
     name = f"figure1-{net.name}"
     pair = example(net, options)
-    how, count = how_of(options, depth=1), 50 if options.small else 500
-    made = inputs.bypass(net.apply, net.params, (pair.a, pair.c), pair.y, how, chunk=256)
+    how, count = how_of(options, depth=1), 48 if options.small else 500
+    made = net.bypass(pair, how)
     label = int(pair.y[0])
     chain = made.points[0]
     top = float(made.direct.summit[0])
@@ -77,4 +75,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Trained, description=__doc__))

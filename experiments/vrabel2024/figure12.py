@@ -15,11 +15,10 @@ import tyro
 from mcjax import inputs
 
 from ..figures import BLUE, GREY, ORANGE, figure, finish, table
-from .endpoints import Endpoint, Options, endpoint, folder_of
+from .endpoints import Endpoint, Pairs, Trained, endpoint, folder_of
 from .study import (
-    ATTACK,
-    Pairs,
     along,
+    attack_of,
     attacked,
     by_class,
     delta_of,
@@ -33,7 +32,7 @@ ROUNDS = 4
 
 
 @dataclasses.dataclass
-class Figure12(Options):
+class Figure12(Trained):
     """Many examples."""
 
     pairs: int = 5
@@ -47,12 +46,9 @@ def kinds_of(net: Endpoint, options: Figure12) -> dict[str, Pairs]:
     delta, each = delta_of(options), 1 if options.smoke else options.pairs
     numbers = by_class(net, options.seed, delta / 2)
     other = other_class(net, numbers, each, options.seed)
-    attack = dataclasses.replace(ATTACK, delta=delta / 2)
-    if options.small:
-        attack = dataclasses.replace(attack, learning_rate=0.02)
     return {
         "real–real": same_class(net, numbers, each),
-        "real–adversarial": attacked(net, other, attack)[0],
+        "real–adversarial": attacked(net, other, attack_of(options, delta / 2))[0],
         "different classes": other,
     }
 
@@ -83,10 +79,10 @@ def main(options: Figure12) -> None:
     folder, net = folder_of(options, "figure12"), endpoint(options)
     name, delta = f"figure12-{net.name}", delta_of(options)
     found, kinds = {}, kinds_of(net, options)
-    how = how_of(options, depth=ROUNDS, points=50 if options.small else 100)
+    how = how_of(options, depth=ROUNDS, points=48 if options.small else 100)
     how = dataclasses.replace(how, steps=min(how.steps, options.steps))
     for what, pairs in kinds.items():
-        made = inputs.bypass(net.apply, net.params, (pairs.a, pairs.c), pairs.y, how, chunk=256)
+        made = net.bypass(pairs, how)
         below = made.status == "below delta"
         found[what] = {
             "pairs": len(pairs), "rounds": made.rounds.tolist(), "status": made.status.tolist(),
@@ -96,9 +92,8 @@ def main(options: Figure12) -> None:
         }  # fmt: skip
     once, pairs = dataclasses.replace(how, depth=1), kinds["real–real"]
     firsts = pairs.at(np.array([np.flatnonzero(pairs.y == k)[0] for k in np.unique(pairs.y)]))
-    ends = firsts.a, firsts.c
-    made = inputs.bypass(net.apply, net.params, ends, firsts.y, once, chunk=256)
-    draw(net, firsts, made, folder / f"{name}.png", 25 if options.small else 250, delta)
+    made = net.bypass(firsts, once)
+    draw(net, firsts, made, folder / f"{name}.png", 24 if options.small else 250, delta)
     found["drawn"] = {"before": made.direct.height.tolist(), "after": made.height.tolist()}
     rows = [
         [what, r["pairs"], f"{np.median(r['height']):.3g}",

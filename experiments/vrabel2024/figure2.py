@@ -12,14 +12,14 @@ import tyro
 from mcjax import inputs
 
 from ..figures import BLUE, GREEN, GREY, ORANGE, figure, finish, table
-from .endpoints import Options, endpoint, folder_of
+from .endpoints import Trained, endpoint, folder_of
 from .study import Chains, example, how_of
 
 
-def main(options: Options) -> None:
+def main(options: Trained) -> None:
     folder, net = folder_of(options, "figure2"), endpoint(options)
     name = f"figure2-{net.name}"
-    pair, count = example(net, options), 50 if options.small else 500
+    pair, count = example(net, options), 48 if options.small else 500
     chains = Chains.of(
         net, options, pair, "A → C", {1: "A → B′ → C", 5: "bypassed to the end"}, 2 * count
     )
@@ -47,4 +47,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Trained, description=__doc__))

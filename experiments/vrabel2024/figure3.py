@@ -6,16 +6,14 @@ round of bypassing (vrabel2024, Fig. 3 and App. B.2.1), of ten such pairs the hi
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import tyro
 
 from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, figure, finish, table
-from .endpoints import Options, endpoint, folder_of
+from .endpoints import Trained, endpoint, folder_of
 from .study import (
-    ATTACK,
     Chains,
+    attack_of,
     attacked,
     by_class,
     delta_of,
@@ -25,24 +23,20 @@ from .study import (
     show_difference,
 )
 
-# The figure's attack; that of the statistics has 512 steps.
-LONG = dataclasses.replace(ATTACK, steps=1024, roughness=1e-7)
 
-
-def main(options: Options) -> None:
+def main(options: Trained) -> None:
     folder, net = folder_of(options, "figure3"), endpoint(options)
     name, delta = f"figure3-{net.name}", delta_of(options)
     numbers = by_class(net, options.seed, delta / 2)
     before = other_class(net, numbers, 1, options.seed)
-    attack = dataclasses.replace(LONG, delta=delta / 2)
-    if options.small:
-        attack = dataclasses.replace(attack, steps=400, learning_rate=0.02)
+    # The figure's attack; that of the statistics has 512 steps.
+    attack = attack_of(options, delta / 2, steps=1024, roughness=1e-7)
     pairs, reached = attacked(net, before, attack)
     if not len(pairs):
         raise RuntimeError(f"no attack reached a loss of {attack.delta:g}")
     chosen = highest(net, pairs)
     pair, before = (p.at(np.array([k])) for p, k in ((pairs, chosen), (before, reached[chosen])))
-    label, points = int(pair.y[0]), 50 if options.small else 500
+    label, points = int(pair.y[0]), 48 if options.small else 500
     rounds = {k: f"after {k} round{'s' * (k > 1)}" for k in (1, 2, 5)}
     chains = Chains.of(net, options, pair, "A → K′", rounds, 2 * points)
     found = chains.curves
@@ -79,4 +73,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Trained, description=__doc__))

@@ -14,11 +14,9 @@ import numpy as np
 import tyro
 from scipy.stats import bootstrap
 
-from mcjax import inputs
-
 from ..figures import BLUE, GREEN, ORANGE, PINK, figure, finish, table
-from .endpoints import Endpoint, Options, endpoint, folder_of
-from .study import ATTACK, Pairs, attacked, by_class, losses, other_class, same_class
+from .endpoints import Endpoint, Pairs, Trained, endpoint, folder_of
+from .study import attack_of, attacked, by_class, delta_of, other_class, same_class
 
 COLOURS = (BLUE, ORANGE, PINK, GREEN)
 # (mean, median) of height and gap on ImageNet with GoogLeNet.
@@ -29,7 +27,7 @@ PAPER = {
 
 
 @dataclasses.dataclass
-class Figure5(Options):
+class Figure5(Trained):
     """Statistics of barriers."""
 
     drawn: int = 35
@@ -61,18 +59,18 @@ def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
     numbers = by_class(net, options.seed)
     real = same_class(net, numbers, drawn)
     other = other_class(net, numbers, drawn, options.seed)
-    aim = losses(net, other.a, other.y[0])  # the authors' program stops below its partner's loss
-    attack = dataclasses.replace(ATTACK, learning_rate=0.02) if options.small else ATTACK
+    aim = net.losses(other.a, other.y[0])  # the authors' program stops below its partner's loss
+    attack = attack_of(options, delta_of(options))
     found = {
         "real–real": real,
         "real–adversarial": attacked(net, other, attack, below=aim)[0],
-        "real–adversarial, to 1e-3": attacked(net, other, attack)[0],
+        f"real–adversarial, to {attack.delta:g}": attacked(net, other, attack)[0],
         "different classes": other,
     }
     for what, pairs in found.items():
         last = pairs.y[1] if isinstance(pairs.y, tuple) else pairs.y
         first = pairs.y[0] if isinstance(pairs.y, tuple) else pairs.y
-        rows = kept(pairs, losses(net, pairs.a, first), losses(net, pairs.c, last))
+        rows = kept(pairs, net.losses(pairs.a, first), net.losses(pairs.c, last))
         found[what] = pairs.at(rows)
     return found
 
@@ -80,11 +78,8 @@ def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
 def main(options: Figure5) -> None:
     folder, net = folder_of(options, "figure5"), endpoint(options)
     name = f"figure5-{net.name}"
-    steps = 25 if options.smoke else 100 if options.quick else 250
-    curves = {
-        what: inputs.interpolate(net.apply, net.params, (p.a, p.c), p.y, steps, chunk=256)
-        for what, p in scenarios(net, options).items()
-    }
+    steps = 24 if options.smoke else 100 if options.quick else 250
+    curves = {k: net.interpolate(p, steps) for k, p in scenarios(net, options).items()}
     values = {k: {"height": c.height, "gap": c.gap} for k, c in curves.items()}
     found = {
         k: {m: {"mean": statistic(v, np.mean, 0), "median": statistic(v, np.median, 0)}

@@ -18,12 +18,11 @@ import tyro
 from tqdm import tqdm
 
 from mcjax import inputs
-from mcjax.models import Conv2FC1
 from mcjax.tasks import REGRESSION
 from mcjax.theory import cell_side, lipschitz_bound
 
 from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, figure, finish, table
-from .endpoints import Endpoint, Options, SmallResNet, folder_of
+from .endpoints import Endpoint, Options, SmallResNet, chunk_of, cnn, folder_of
 from .study import along, modes
 
 DELTA = 1e-3  # of the path; its ends are below half of it
@@ -35,10 +34,10 @@ ROUNDS = 4
 
 def untrained(options: Options) -> Endpoint:
     """A network at its initialisation, in evaluation mode; no data."""
-    model: Any = Conv2FC1((16, 32)) if options.small else SmallResNet()
+    model: Any = cnn(4, 8) if options.smoke else cnn(16, 32) if options.quick else SmallResNet()
     x = np.zeros((1, 8, 8, 1) if options.small else (1, 32, 32, 3), np.float32)
-    params = model.init(jax.random.key(options.seed), x)
-    return Endpoint("untrained", model, params, None, float("nan"))  # type: ignore[arg-type]
+    params = jax.jit(model.init)(jax.random.key(options.seed), x)
+    return Endpoint("untrained", model, params, None, chunk_of(options))  # type: ignore[arg-type]
 
 
 def joined_modes(options: Options) -> dict[str, Any]:
@@ -46,18 +45,17 @@ def joined_modes(options: Options) -> dict[str, Any]:
     net, each = untrained(options), 1 if options.small else 2
     shape = (8, 8, 1) if options.small else (32, 32, 3)
     delta = 0.2 if options.small else DELTA  # fewer features reach fewer classes
-    how = inputs.Synthesis(delta / 2, steps=256 if options.small else 4096)
+    how = inputs.Synthesis(delta / 2, steps=64 if options.smoke else 256 if options.quick else 4096)
     pairs = modes(net, shape, each, how, options.seed)
     if not len(pairs):
         raise RuntimeError(f"no synthetic input reached a loss of {how.delta:g}")
-    around = inputs.Bypass(delta, 2, points=50 if options.small else 250, learning_rate=0.05,
+    around = inputs.Bypass(delta, 2, points=48 if options.small else 250, learning_rate=0.05,
                            deviation=0.0, roughness=0.0)  # fmt: skip
-    made = inputs.bypass(net.apply, net.params, (pairs.a, pairs.c), pairs.y, around, chunk=64)
+    made = net.bypass(pairs, around)
     shown = int(made.direct.height.argmax())  # the highest barrier is drawn
     chain, label = made.points[shown], int(pairs.y[shown])
-    one, once = pairs.at(np.array([shown])), dataclasses.replace(around, depth=1)
-    first = inputs.bypass(net.apply, net.params, (one.a, one.c), one.y, once, chunk=64)
-    count = 50 if options.small else 250
+    first = net.bypass(pairs.at(np.array([shown])), dataclasses.replace(around, depth=1))
+    count = 48 if options.small else 250
     curves = {
         "primary": along(net, chain[[0, -1]], label, 2 * count),
         "secondary": along(net, first.points[0], label, count),
@@ -80,10 +78,18 @@ def random_network(params: list[jax.Array], x: Any) -> Any:
     return jax.nn.sigmoid(4 * x @ params[-1])
 
 
+@jax.jit
+def _slopes(params: list[jax.Array], x: Any) -> jax.Array:
+    return jax.vmap(jax.grad(lambda one: random_network(params, one[None])[0, 0]))(x)
+
+
+_outputs = jax.jit(random_network)
+
+
 def similar(params: Any, dimension: int, pairs: int, rng: Any) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of normally distributed inputs whose outputs differ by δ′ at most."""
     x = rng.normal(size=(4096, dimension)).astype(np.float32)
-    out = np.asarray(random_network(params, x))[:, 0]
+    out = np.asarray(_outputs(params, x))[:, 0]
     first, second = [], []
     for i in rng.permutation(len(x))[: 4 * pairs]:
         near = np.flatnonzero((np.abs(out - out[i]) <= SIMILAR) & (np.arange(len(x)) != i))
@@ -105,13 +111,12 @@ def of_dimension(dimension: int, pairs: int, networks: int, seed: int) -> dict[s
             for m, k in itertools.pairwise(sizes)
         ]
         a, c = similar(params, dimension, pairs, rng)
-        y = np.asarray(random_network(params, a))
+        y = np.asarray(_outputs(params, a))
         made = inputs.bypass(random_network, params, (a, c), y, how, task=REGRESSION, chunk=64)
         rounds.append(made.rounds)
         below.append(made.status == "below delta")
         bounds.append(lipschitz_bound(params, 1.0, 4 / 4))
-        slope = jax.vmap(jax.grad(lambda x, p=params: random_network(p, x[None])[0, 0]))(a)
-        steepest.append(float(np.linalg.norm(slope, axis=1).max()))
+        steepest.append(float(np.linalg.norm(_slopes(params, a), axis=1).max()))
     reached, low = np.concatenate(rounds), np.concatenate(below)
     return {
         "dimension": dimension, "pairs": len(low),

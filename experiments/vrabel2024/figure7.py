@@ -14,31 +14,31 @@ import tyro
 from mcjax import inputs
 
 from ..figures import BLUE, ORANGE, figure, finish, table
-from .endpoints import Options, endpoint, folder_of
+from .endpoints import Pairs, Trained, endpoint, folder_of
 from .study import along, delta_of, how_of, show_difference
 
 
-def main(options: Options) -> None:
+def main(options: Trained) -> None:
     folder, net = folder_of(options, "figure7"), endpoint(options)
     name, delta = f"figure7-{net.name}", delta_of(options)
     rng, shape = np.random.default_rng(options.seed), (10, *net.data.x_test.shape[1:])
     y = np.arange(10)
-    noise = inputs.Synthesis(delta / 10, steps=512, surrogate=True)
+    steps = 96 if options.smoke else 512
+    noise = inputs.Synthesis(delta / 10, steps=steps, surrogate=True)
     smooth = dataclasses.replace(noise, roughness=3e-3)
     made = [
-        inputs.synthesise(net.apply, net.params, rng.normal(0, scale, shape).astype(np.float32), y,
-                          how, chunk=16)
+        net.synthesise(rng.normal(0, scale, shape).astype(np.float32), y, how)
         for scale, how in ((0.01, smooth), (1.0, noise))
     ]  # fmt: skip
     reached = np.flatnonzero((made[0].loss <= delta) & (made[1].loss <= delta))
     ends = made[0].x[reached], made[1].x[reached]
     around = how_of(options, depth=1, deviation=0.0, roughness=0.0)
-    found = inputs.bypass(net.apply, net.params, ends, y[reached], around, chunk=16)
+    found = net.bypass(Pairs(*ends, y[reached]), around)
     shown = int(found.direct.gap.argmax())
     chain, label = found.points[shown], int(y[reached][shown])
     top = found.direct.summit[shown]
     b = (1 - top) * ends[0][shown] + top * ends[1][shown]
-    count = 50 if options.small else 500
+    count = 48 if options.small else 500
     curves = {
         "A → C": along(net, chain[[0, -1]], label, 2 * count),
         "A → B′ → C": along(net, chain, label, count),
@@ -74,4 +74,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Trained, description=__doc__))

@@ -27,7 +27,7 @@ from mcjax.training import Protocol, Trainer, TrainingLoss
 
 from ..common import write
 from ..figures import figure, finish, table
-from .endpoints import Endpoint, Options, folder_of, setting
+from .endpoints import Endpoint, Options, chunk_of, folder_of, setting
 from .study import modes
 
 BATCHES = (0, 1, 2, 3, 5, 8, 12, 20, 30)
@@ -90,14 +90,13 @@ def measured(net: Endpoint, options: Figure9, stage: int, file: Path) -> dict[st
     """Losses between synthetic inputs of one network; kept."""
     if file.exists():
         return json.loads(file.read_text())
-    how = inputs.Synthesis(0.2 if options.small else 5e-3, steps=128 if options.smoke else 1024)
+    how = inputs.Synthesis(0.2 if options.small else 5e-3, steps=64 if options.smoke else 1024)
     each = 1 if options.small else options.pairs
     pairs = modes(net, net.data.x_train.shape[1:], each, how, options.seed + stage)
     record: dict[str, Any] = {"stage": stage, "pairs": len(pairs), "of": 10 * each}
     if len(pairs):
-        points = 50 if options.small else 200
-        ends = pairs.a, pairs.c
-        found = inputs.interpolate(net.apply, net.params, ends, pairs.y, points, chunk=256)
+        points = 48 if options.small else 200
+        found = net.interpolate(pairs, points)
         record |= {"t": found.t.tolist(), "loss": found.loss.tolist()}
     write(file, record)
     return record
@@ -148,7 +147,7 @@ def main(options: Figure9) -> None:
     found = []
     made = networks(options, model, data, stages, size, work)
     for stage in tqdm(stages, "stages", leave=False):
-        net = Endpoint(data.name, model, made[stage], data, float("nan"))
+        net = Endpoint(data.name, model, made[stage], data, chunk_of(options))
         found.append(measured(net, options, stage, work / f"step{stage}.json"))
     draw(found, of, max(batches), folder / f"{name}.png")
     rows = []

@@ -28,7 +28,7 @@ from mcjax.theory import (
 )
 
 from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, finish, table
-from .endpoints import Endpoint, Options, endpoint, folder_of
+from .endpoints import Endpoint, Options, Trained, endpoint, folder_of
 
 # Dimension → side, of a million sites or so each.
 LATTICES = {2: 1000, 3: 100, 4: 32, 6: 10, 10: 4, 20: 2}
@@ -201,7 +201,7 @@ def tables_of(rows: list[dict[str, Any]]) -> list[str]:
     ]  # fmt: skip
 
 
-def main(options: Options) -> None:
+def main(options: Trained) -> None:
     folder = folder_of(options, "figure_percolation")
     seeds = range(options.seed, options.seed + (1 if options.smoke else 2 if options.quick else 3))
     lattices = {2: 24, 6: 3, 10: 2} if options.smoke else LATTICES
@@ -220,4 +220,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    main(tyro.cli(Trained, description=__doc__))

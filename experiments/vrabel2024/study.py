@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import numpy as np
 
 from mcjax import inputs
-from mcjax.tasks import CLASSIFICATION
 
-from .endpoints import Endpoint, Options
+from .endpoints import Endpoint, Options, Pairs
 
 # The authors' attack in their statistics: 512 steps of Adam on the loss of another label.
 ATTACK = inputs.Synthesis(
@@ -19,39 +17,9 @@ ATTACK = inputs.Synthesis(
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Pairs:
-    """Pairs of inputs: `a` and `c` (pairs, …), and `y`: the labels whose loss counts."""
-
-    a: np.ndarray
-    c: np.ndarray
-    y: Any
-
-    def __len__(self) -> int:
-        return len(self.a)
-
-    def at(self, rows: Any) -> Pairs:
-        """Some of them."""
-        return jax.tree.map(lambda v: v[rows], self)
-
-
-jax.tree_util.register_dataclass(Pairs, ["a", "c", "y"], [])
-
-
 def delta_of(options: Options) -> float:
     """δ: the paper's; on digits one that networks of a minute reach."""
     return 0.05 if options.small else 1e-3
-
-
-def losses(net: Endpoint, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The loss of each input."""
-
-    def of(params: Any, x: Any, y: Any) -> Any:
-        return CLASSIFICATION.losses(net.apply(params, x), y)
-
-    run = jax.jit(of)
-    parts = [slice(i, i + 1000) for i in range(0, len(x), 1000)]
-    return np.concatenate([run(net.params, x[p], y[p]) for p in parts])
 
 
 def by_class(net: Endpoint, seed: int, delta: float | None = None) -> list[np.ndarray]:
@@ -59,7 +27,7 @@ def by_class(net: Endpoint, seed: int, delta: float | None = None) -> list[np.nd
     y = net.data.y_test
     order = np.random.default_rng(seed).permutation(len(y))
     if delta is not None:
-        order = order[losses(net, net.data.x_test, y)[order] <= delta]
+        order = order[net.losses(net.data.x_test, y)[order] <= delta]
     return [order[y[order] == k] for k in range(10)]
 
 
@@ -92,7 +60,7 @@ def attacked(
     Attacks that did not reach their loss are left out.
     """
     y = pairs.y[0]
-    made = inputs.synthesise(net.apply, net.params, pairs.c, y, how, below=below, chunk=256)
+    made = net.synthesise(pairs.c, y, how, below)
     reached = np.flatnonzero(made.status == "below delta")
     return Pairs(pairs.a[reached], made.x[reached], y[reached]), reached
 
@@ -108,20 +76,16 @@ def modes(
     y = np.repeat(np.arange(10), each)
     start = np.random.default_rng(seed).normal(0, 0.01, (2, len(y), *shape)).astype(np.float32)
     smooth = dataclasses.replace(how, roughness=2.5e-7)
-    a, c = (
-        inputs.synthesise(net.apply, net.params, x, y, h, chunk=128)
-        for x, h in zip(start, (how, smooth), strict=True)
-    )
+    a, c = (net.synthesise(x, y, h) for x, h in zip(start, (how, smooth), strict=True))
     reached = (a.status == "below delta") & (c.status == "below delta")
     return Pairs(a.x[reached], c.x[reached], y[reached])
 
 
 def along(net: Endpoint, points: np.ndarray, y: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(t, losses) on the chain through (k, …) points, `count` on each segment."""
-    labels = np.full(len(points) - 1, y)
-    ends = (points[:-1], points[1:])
-    found = inputs.interpolate(net.apply, net.params, ends, labels, count, chunk=256)
-    t = (np.arange(len(labels))[:, None] + found.t) / len(labels)
+    number = len(points) - 1
+    found = net.interpolate(Pairs(points[:-1], points[1:], np.full(number, y)), count)
+    t = (np.arange(number)[:, None] + found.t) / number
     return t.ravel(), found.loss.ravel()
 
 
@@ -147,7 +111,7 @@ class Chains:
         points, status = {direct: np.stack([pair.a[0], pair.c[0]])}, {direct: ""}
         for depth, what in depths.items():
             how = how_of(options, depth=depth, inserted=31)
-            made = inputs.bypass(net.apply, net.params, (pair.a, pair.c), pair.y, how, chunk=256)
+            made = net.bypass(pair, how)
             points[what], status[what] = made.points[0], str(made.status[0])
         label = int(pair.y[0])
         curves = {
@@ -170,16 +134,25 @@ def example(net: Endpoint, options: Options) -> Pairs:
 
 def highest(net: Endpoint, pairs: Pairs) -> int:
     """The pair with the highest barrier above its ends."""
-    found = inputs.interpolate(net.apply, net.params, (pairs.a, pairs.c), pairs.y, 50, chunk=256)
-    return int(found.gap.argmax())
+    return int(net.interpolate(pairs, 50).gap.argmax())
 
 
 def how_of(options: Options, **changes: Any) -> inputs.Bypass:
     """The paper's options of the bypass at its δ; in a small run fewer and longer steps."""
     how = inputs.Bypass(delta_of(options), points=250)
     if options.small:
-        how = dataclasses.replace(how, points=50, steps=64, block=16, learning_rate=0.02)
+        steps = 32 if options.smoke else 64
+        how = dataclasses.replace(how, points=48, steps=steps, block=16, learning_rate=0.02)
     return dataclasses.replace(how, **changes)
+
+
+def attack_of(options: Options, delta: float, **changes: Any) -> inputs.Synthesis:
+    """The paper's attack to a loss; in a small run longer steps, in a smoke run few of them."""
+    attack = dataclasses.replace(ATTACK, delta=delta, **changes)
+    if options.small:
+        steps = 96 if options.smoke else min(attack.steps, 512)
+        attack = dataclasses.replace(attack, steps=steps, learning_rate=0.02)
+    return attack
 
 
 def show(axes: Any, image: np.ndarray, title: str = "") -> None:

@@ -32,7 +32,7 @@ from mcjax.inputs import (
 )
 
 from ..common import done, write
-from .endpoints import Endpoint, Options, endpoint, folder_of
+from .endpoints import Endpoint, Trained, endpoint, folder_of
 
 ATTACKS = ("FGSM", "BIM", "PGD", "DeepFool", "C&W")
 # PGD that knows the detector by loss curves; the paper has none.
@@ -49,7 +49,7 @@ PAPER = {
 
 
 @dataclasses.dataclass
-class Table1(Options):
+class Table1(Trained):
     """Detection of adversarial inputs."""
 
     images: int = 1000
@@ -119,7 +119,8 @@ def kept(
     if file.exists():
         with np.load(file) as there:
             return Attacked(clean=x, y=y, target=None, attack=attack, **there)
-    made = attack(net.apply, net.params, x, y, key=jax.random.key(options.seed))
+    key = jax.random.key(options.seed)
+    made = attack(net.apply, net.params, x, y, key=key, chunk=net.chunk)
     buffer, fields = io.BytesIO(), ("x", "status", "before", "predicted")
     np.savez(buffer, **{k: getattr(made, k) for k in fields})
     write(file, buffer.getvalue())
@@ -139,8 +140,8 @@ def main(options: Table1) -> None:
     for row, feature in rows(options).items():
         given: Any = (feature, network, net.params, reference)
         unseen = {ADAPTIVE: found[ADAPTIVE]}
-        made[row, True] = detect(*given, known, unseen=unseen, key=key)
-        made[row, False] = detect(*given, found, jointly=False, key=key)
+        made[row, True] = detect(*given, known, unseen=unseen, key=key, chunk=net.chunk)
+        made[row, False] = detect(*given, found, jointly=False, key=key, chunk=net.chunk)
         print(f"{row}\n{made[row, True].summary()}", flush=True)
     record = as_record(net, options, found, made, len(reference[0]))
     write(folder / f"{name}.json", record)

@@ -15,15 +15,12 @@ from .._compiled import compiled, remembered
 from .._inputs import type_of
 from .._loops import slow_in_loops
 from .._static import unpack
-from .._survivors import advance, begun, most
+from .._survivors import advance, batches
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..tasks import Task
 from .aim import Aim
 from .attacked import BROKEN, FAILED, SUCCEEDED, WRONG, Attacked
-
-# A batch shrinks to those that go on where they fit into a quarter of it: each size is compiled.
-_PART, _LEAST = 4, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,17 +42,16 @@ def attacked(
     key: jax.Array, chunk: int,
 ) -> Attacked:  # fmt: skip
     """Inputs attacked where they are classified right, and the classes at what they have become."""
-    size = most(chunk)
-    before, finite = _predicted(plan, params, x, size)
+    before, finite = _predicted(plan, params, x, chunk)
     rows = np.flatnonzero((before == y) & finite)
     moved = np.array(x)
     labels = y if targets is None else targets
-    for first in range(0, len(rows), size):
-        some = rows[first : first + size]
-        moved[some] = _together(plan, params, moved[some], labels[some], some, key)
+    for part, every in batches(len(rows), chunk):
+        some = rows[part]
+        moved[some] = _together(plan, params, moved, labels, some, every, key)
     after = before.copy()
     if len(rows):
-        after[rows], finite[rows] = _predicted(plan, params, moved[rows], size)
+        after[rows], finite[rows] = _predicted(plan, params, moved[rows], chunk)
     succeeds = after != y if targets is None else after == targets
     status = np.where(succeeds, SUCCEEDED, FAILED)
     status = np.where(before == y, status, WRONG)
@@ -63,31 +59,33 @@ def attacked(
     return Attacked(moved, x, y, targets, status, before, after, plan.attack)
 
 
-def _predicted(plan: Plan, params: Params, x: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _predicted(plan: Plan, params: Params, x: Any, chunk: int) -> tuple[np.ndarray, np.ndarray]:
     """(n,) classes, and whether all outputs are finite."""
     found = []
-    for first in range(0, len(x), size):
-        count = min(size, len(x) - first)
-        rows = jnp.asarray(x[first : first + count])[begun(count)]
-        found.append([np.asarray(v)[:count] for v in compiled(_classes, plan)(params, rows)])
+    for part, rows in batches(len(x), chunk):
+        some = jnp.asarray(np.asarray(x[part])[rows])
+        count = part.stop - part.start
+        both = compiled(_classes, plan.model, plan.task)(params, some)
+        found.append([np.asarray(v)[:count] for v in both])
     classes, finite = (np.concatenate(v) for v in zip(*found, strict=True))
     return classes, finite
 
 
-def _classes(plan: Plan, params: Params, x: Any) -> tuple[jax.Array, jax.Array]:
-    logits = plan.task.outputs(_check_model.apply_fn_of(plan.model)(unpack(params), x))
+def _classes(
+    model: ApplyFn | Network, task: Task, params: Params, x: Any
+) -> tuple[jax.Array, jax.Array]:
+    logits = task.outputs(_check_model.apply_fn_of(model)(unpack(params), x))
     return jnp.argmax(logits, 1), jnp.isfinite(logits).all(1)
 
 
 def _together(
     plan: Plan, params: Params, x: np.ndarray, labels: np.ndarray, numbers: np.ndarray,
-    key: jax.Array,
+    every: np.ndarray, key: jax.Array,
 ) -> np.ndarray:  # fmt: skip
-    """A batch of inputs, attacked; `numbers`: of the examples, that keys are drawn from."""
-    attack, found = plan.attack, np.array(x)
-    rows = begun(len(x))
-    given = jnp.asarray(x)[rows], jnp.asarray(labels)[rows]
-    state = compiled(_start, plan)(params, given, key, jnp.asarray(numbers)[rows])
+    """Some of the inputs, attacked; `numbers`: of the examples; `every`: rows of their batch."""
+    attack, found, rows = plan.attack, x[numbers], numbers[every]
+    given = jnp.asarray(x[rows]), jnp.asarray(labels[rows])
+    state = compiled(_start, plan)(params, given, key, jnp.asarray(rows))
     leaves, structure = jax.tree.flatten((params, given, state))
     in_loop = remembered(_runs_in_loops, plan, structure, tuple(map(type_of, leaves)))
 
@@ -104,8 +102,8 @@ def _together(
 
     early = attack.done(state) is not None
     advance(
-        (given, state), len(x), step, look, steps=attack.length,
-        block=attack.block if early else attack.length, part=_PART, least=_LEAST,
+        (given, state), len(found), step, look, steps=attack.length,
+        block=attack.block if early else attack.length,
     )  # fmt: skip
     return found
 

@@ -110,7 +110,7 @@ class AdaptivePGD(PGD):
         """
         (x, y), _ = _check.labelled(reference, "reference")
         watched = Watched(model, _check.parameters(params, "params"), require(task), chunk)
-        classes = watched.logits(x[:1]).shape[1]
+        classes = watched.classes(x)
         found = templates_of(watched, x, np.asarray(y))
         missing = sorted(set(range(classes)) - set(found))
         if missing:

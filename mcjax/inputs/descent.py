@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _check_model
-from .._compiled import compiled
+from .._compiled import compiled, remembered
+from .._inputs import type_of
 from .._loops import slow_in_loops
 from .._static import unpack
-from .._survivors import advance, begun, most
+from .._survivors import advance, batches
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..tasks import Task
@@ -56,7 +57,7 @@ def check_steps(how: Steps) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Descent:
-    """What the steps are compiled for.
+    """What is lowered, and how.
 
     - `chunk`: points that move together, at most
     - `objective`: (outputs, labels) → (n,), lowered in place of the task's loss
@@ -69,6 +70,33 @@ class Descent:
     chunk: int
     objective: Callable[[Any, Any], Any] | None = None
     transform: Callable[[Any, jax.Array], Any] | None = None
+
+    @property
+    def program(self) -> Program:
+        return Program(self.model, self.task, self.objective, self.transform, self.how.bounds)
+
+    @property
+    def weights(self) -> Weights:
+        return Weights(self.how.learning_rate, self.how.deviation, self.how.roughness)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What the steps are compiled for: the same for other weights, numbers of steps and δ."""
+
+    model: ApplyFn | Network
+    task: Task
+    objective: Callable[[Any, Any], Any] | None
+    transform: Callable[[Any, jax.Array], Any] | None
+    bounds: Bounds | None
+
+
+class Weights(NamedTuple):
+    """The numbers in the steps."""
+
+    learning_rate: Any
+    deviation: Any
+    roughness: Any
 
 
 @jax.tree_util.register_dataclass
@@ -92,98 +120,106 @@ def descend(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
     """Where each of the points (n, …) ends.
 
     Points advance together in blocks of steps. Between blocks those whose loss is low enough are
-    set aside, and once the others fit into half the batch, a power of two, they alone go on. When a
-    point stops depends on its own loss only, not on who is beside it.
+    set aside. When a point stops depends on its own loss only, not on who is beside it.
     """
-    n = len(fixed.start)
     found = np.array(fixed.start)
-    size = most(plan.chunk)
-    for first in range(0, n, size):
-        part = slice(first, min(first + size, n))
-        found[part] = _together(plan, params, jax.tree.map(lambda v, p=part: v[p], fixed))
+    for part, rows in batches(len(found), plan.chunk):
+        found[part] = _together(plan, params, jax.tree.map(lambda v, p=part: v[p], fixed), rows)
     return found
 
 
-def _together(plan: Descent, params: Params, fixed: Fixed) -> np.ndarray:
+def _together(plan: Descent, params: Params, fixed: Fixed, rows: np.ndarray) -> np.ndarray:
     found, below = np.array(fixed.start), np.asarray(fixed.below)
-    rows = begun(len(found))
-    fixed = jax.tree.map(lambda v: jnp.asarray(v)[rows], fixed)
-    moved = fixed.start
-    in_loop = not slow_in_loops(jax.grad(lambda b: _objective(plan, params, fixed, b)), moved)
+    fixed = jax.tree.map(lambda v: jnp.asarray(v[rows]), fixed)
+    moved, program, weights = fixed.start, plan.program, plan.weights
+    leaves, structure = jax.tree.flatten((params, weights, fixed, moved))
+    in_loop = remembered(_runs_in_loops, program, structure, tuple(map(type_of, leaves)))
 
     def step(state: Any, count: int) -> Any:
         fixed, moved, of_adam = state
         for _ in range(1 if in_loop else count):
-            steps = compiled(_steps, plan, count if in_loop else 1)
-            moved, of_adam = steps(params, fixed, moved, of_adam)
+            steps = compiled(_steps, program, count if in_loop else 1)
+            moved, of_adam = steps(params, weights, fixed, moved, of_adam)
         return fixed, moved, of_adam
 
     def look(going: np.ndarray, at: np.ndarray, state: Any) -> np.ndarray:
         fixed, moved, _ = state
         found[going] = np.asarray(moved)[at]
-        losses = np.asarray(compiled(_losses, plan)(params, moved, fixed.labels))[at]
-        return ~(losses <= below[going])
+        losses = compiled(_losses, plan.model, plan.task)(params, moved, fixed.labels)
+        return ~(np.asarray(losses)[at] <= below[going])
 
-    state = fixed, moved, _adam(plan).init(moved)
+    state = fixed, moved, _adam(weights).init(moved)
     advance(state, len(found), step, look, steps=plan.how.steps, block=plan.how.block)
     return found
 
 
-def losses_of(plan: Descent, params: Params, x: np.ndarray, labels: Any) -> np.ndarray:
+def _runs_in_loops(program: Program, structure: Any, types: tuple[Any, ...]) -> bool:
+    params, weights, fixed, moved = jax.tree.unflatten(structure, types)
+    slope = jax.grad(lambda b, *given: _objective(program, given[0], given[1], given[2], b))
+    return not slow_in_loops(slope, moved, params, weights, fixed)
+
+
+def losses_of(
+    model: ApplyFn | Network, task: Task, params: Params, x: Any, labels: Any, chunk: int
+) -> np.ndarray:
     """(n,): the least loss of each input to any of its labels."""
-    parts = [slice(i, i + plan.chunk) for i in range(0, len(x), plan.chunk)]
-    losses = compiled(_losses, plan)
-    found = [losses(params, x[p], jax.tree.map(lambda v, p=p: v[p], labels)) for p in parts]
+    losses, found = compiled(_losses, model, task), []
+    for part, rows in batches(len(x), chunk):
+        some = jax.tree.map(lambda v, p=part, r=rows: jnp.asarray(np.asarray(v[p])[r]), (x, labels))
+        found.append(np.asarray(losses(params, *some))[: part.stop - part.start])
     return np.concatenate(found)
 
 
-def _adam(plan: Descent) -> Any:
+def _adam(weights: Weights) -> Any:
     import optax
 
-    return optax.adam(plan.how.learning_rate)
+    return optax.adam(weights.learning_rate)
 
 
-def _losses(plan: Descent, params: Params, x: Any, labels: Any) -> Any:
+def _losses(model: ApplyFn | Network, task: Task, params: Params, x: Any, labels: Any) -> Any:
     """(n,): the least loss to any of the labels."""
-    return _least(plan, plan.task.losses, params, x, labels)
+    return _least(model, task.losses, params, x, labels)
 
 
-def _least(plan: Descent, of: Any, params: Params, x: Any, labels: Any) -> Any:
-    outputs = _check_model.apply_fn_of(plan.model)(unpack(params), x)
+def _least(model: ApplyFn | Network, of: Any, params: Params, x: Any, labels: Any) -> Any:
+    outputs = _check_model.apply_fn_of(model)(unpack(params), x)
     return jnp.min(jnp.stack([of(outputs, y) for y in labels]), 0)
 
 
-def _objective(plan: Descent, params: Params, fixed: Fixed, b: Any, count: Any = 0) -> Any:
+def _objective(
+    program: Program, params: Params, weights: Weights, fixed: Fixed, b: Any, count: Any = 0
+) -> Any:
     """The sum over points, of which each sees its own part, after `count` steps."""
-    moved, how = b - fixed.start, plan.how
-    lowered = plan.objective or plan.task.losses
-    given = b
-    if plan.transform is not None:
+    moved, given = b - fixed.start, b
+    if program.transform is not None:
         keys = jax.vmap(lambda key: jax.random.fold_in(key, count))(fixed.keys)
-        given = jax.vmap(plan.transform)(b, keys)
-    total = jnp.sum(_least(plan, lowered, params, given, fixed.labels))
-    total += how.deviation * jnp.sum(moved**2) / (b.size // len(b))
-    if how.roughness and b.ndim > 2:
-        total += how.roughness * sum(
+        given = jax.vmap(program.transform)(b, keys)
+    lowered = program.objective or program.task.losses
+    total = jnp.sum(_least(program.model, lowered, params, given, fixed.labels))
+    total += weights.deviation * jnp.sum(moved**2) / (b.size // len(b))
+    if b.ndim > 2:
+        total += weights.roughness * sum(
             jnp.sum(jnp.abs(jnp.diff(moved, axis=axis))) for axis in range(1, b.ndim - 1)
         )
     return total
 
 
-def _steps(plan: Descent, count: int, params: Params, fixed: Fixed, b: Any, state: Any) -> Any:
+def _steps(
+    program: Program, count: int, params: Params, weights: Weights, fixed: Fixed, b: Any, state: Any
+) -> Any:
     import optax
 
-    optimizer = _adam(plan)
+    optimizer = _adam(weights)
 
     def step(_: Any, carry: Any) -> Any:
         b, state = carry
         taken = optax.tree_utils.tree_get(state, "count")
-        gradient = jax.grad(lambda b: _objective(plan, params, fixed, b, taken))(b)
-        update, state = optimizer.update(gradient, state, b)
+        slope = jax.grad(lambda b: _objective(program, params, weights, fixed, b, taken))(b)
+        update, state = optimizer.update(slope, state, b)
         if fixed.normal is not None:
             update = project(update, fixed.normal)
         b = optax.apply_updates(b, update)
-        return inside(b, plan.how.bounds, fixed.start, fixed.normal), state
+        return inside(b, program.bounds, fixed.start, fixed.normal), state
 
     return step(0, (b, state)) if count == 1 else jax.lax.fori_loop(0, count, step, (b, state))
 

@@ -13,6 +13,7 @@ import numpy as np
 from .. import _check
 from .._inputs import on_auto_axes
 from .._readonly import make_read_only
+from .._threads import one_if_few
 from .._types import ApplyFn, Params
 from ..attacks import Attacked
 from ..network import Network
@@ -182,10 +183,12 @@ def detect(
     together = [tuple(attacked)] if jointly else [(name,) for name in attacked]
     scores, chosen, validation = {}, {}, {}
     for names in together:
-        label, auc, fitted = _best(feature, [seen[n] for n in names])
-        for name in (*names, *unseen):
-            scores[name] = _scores(fitted, seen[name][2])
-            chosen[name], validation[name] = label, auc
+        of_these = [seen[n] for n in names]
+        with one_if_few(sum(part.size for parts_of in of_these for part in parts_of)):
+            label, auc, fitted = _best(feature, of_these)
+            for name in (*names, *unseen):
+                scores[name] = _scores(fitted, seen[name][2])
+                chosen[name], validation[name] = label, auc
     counts = {n: (len(v[0]), len(v[1]), len(v[2])) for n, v in seen.items()}
     return Detection(scores, chosen, validation, counts, feature, jointly)
 
@@ -248,15 +251,19 @@ def _parts(
 def _seen(look: Any, attacked: Mapping[str, Attacked], parts: np.ndarray) -> dict[str, list]:
     """Attack → for each part (pairs, 2, d): features of images and of their twins."""
     rows = np.flatnonzero(parts >= 0)
-    first = next(iter(attacked.values()))
-    clean = look(np.asarray(first.clean)[rows])
+    clean = np.asarray(next(iter(attacked.values())).clean)[rows]
+    twins = {name: np.flatnonzero(of.success & (parts >= 0)) for name, of in attacked.items()}
+    every = [of.x[twins[name]] for name, of in attacked.items()]
+    # All at once, in batches of one size.
+    of_clean, *of_twins = np.split(
+        look(np.concatenate([clean, *every])), np.cumsum([len(clean), *map(len, every)])[:-1]
+    )
     found = {}
-    for name, of in attacked.items():
-        twins = np.flatnonzero(of.success & (parts >= 0))
-        both = np.stack([clean[np.searchsorted(rows, twins)], look(of.x[twins])], 1)
+    for (name, which), moved in zip(twins.items(), of_twins, strict=True):
+        both = np.stack([of_clean[np.searchsorted(rows, which)], moved], 1)
         if not np.isfinite(both).all():
             raise ValueError(f"{name!r}: features are not finite; are the losses?")
-        found[name] = [both[parts[twins] == part] for part in range(3)]
+        found[name] = [both[parts[which] == part] for part in range(3)]
     return found
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _check_model
 from .._compiled import compiled
 from .._static import unpack
+from .._survivors import batches
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..path import Linear
 from ..tasks import Task
+from .descent import losses_of
 from .interpolation import Sweep, swept
 
 # inputs (n, …) → (n, d) float64
@@ -38,25 +40,31 @@ class Watched:
 
     def logits(self, x: Any) -> np.ndarray:
         """(n, classes), in float64."""
-        run = compiled(_logits, self.model, self.task)
-        return np.concatenate([run(self.params, part) for part in self._parts(x)]).astype(float)
+        run, found = compiled(_logits, self.model, self.task), []
+        for part, rows in batches(len(x), self.chunk):
+            logits = run(self.params, np.asarray(x[part])[rows])
+            found.append(np.asarray(logits, float)[: part.stop - part.start])
+        return np.concatenate(found)
+
+    def classes(self, x: Any) -> int:
+        """The number of logits."""
+        of = functools.partial(_logits, self.model, self.task)
+        return jax.eval_shape(of, self.params, x[:1]).shape[1]
 
     def losses(self, x: Any, y: Any) -> np.ndarray:
         """(n,): the task's loss."""
-        own = dataclasses.replace(self.task, read=None)  # logits have been read
-        return np.asarray(own.losses(jnp.asarray(self.logits(x)), jnp.asarray(y)))
+        return losses_of(self.model, self.task, self.params, x, (y,), self.chunk)
 
     def layers(self, x: Any, of: Callable[[np.ndarray], Any]) -> list[np.ndarray]:
         """For each layer (n, …): a function of what the layer reads, chunk by chunk."""
         _check_model.network(self.model, "model")
         found = []
-        for part in self._parts(x):
-            read = self.model.layer_inputs(unpack(self.params), part)  # type: ignore[union-attr]
-            found.append([of(np.asarray(v)) for v in read.values() if len(v) == len(part)])
+        for part, rows in batches(len(x), self.chunk):
+            given, count = np.asarray(x[part])[rows], part.stop - part.start
+            read = self.model.layer_inputs(unpack(self.params), given)  # type: ignore[union-attr]
+            each = [np.asarray(v)[:count] for v in read.values() if len(v) == len(rows)]
+            found.append([of(v) for v in each])
         return [np.concatenate(layer) for layer in zip(*found, strict=True) if layer[0] is not None]
-
-    def _parts(self, x: Any) -> list[Any]:
-        return [x[i : i + self.chunk] for i in range(0, len(x), self.chunk)]
 
 
 def _logits(model: Any, task: Task, params: Params, x: Any) -> jax.Array:

@@ -15,6 +15,7 @@ import numpy as np
 from .. import _check, _check_model
 from .._compiled import compiled
 from .._static import unpack
+from .._survivors import begun
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..path import Linear, Path
@@ -185,7 +186,7 @@ def swept(
     """Metric name → (pairs, T), of pairs, labels and t that are checked."""
     pairs, points = len(a), len(ts)
     blocks = -(-points // plan.chunk)
-    wide, tall = -(-points // blocks), min(max(plan.chunk // points, 1), pairs)
+    wide, tall = -(-points // blocks), min(max(plan.chunk // points, 1), len(begun(pairs)))
     program = compiled(_block, plan)
     values = {k: np.empty((pairs, points), np.float32) for k in plan.task.metrics}
     running = []

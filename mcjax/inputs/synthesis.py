@@ -134,7 +134,7 @@ def synthesise(
     keys = None if transform is None else _keys(transform, start, key)
     plan = Descent(model, task, how, chunk, surrogate if how.surrogate else None, transform)
     found = descend(plan, packed, Fixed(start, labels, stop, keys=keys))
-    losses = losses_of(plan, packed, found, labels)
+    losses = losses_of(model, task, packed, found, labels, chunk)
     words = np.where(losses <= stop, "below delta", "budget spent")
     return Synthesised(found, losses, np.where(np.isfinite(losses), words, "not finite"))
 

@@ -139,7 +139,7 @@ class NetworkObjective:
         return self.loss(params, (*self.layout.join(rows, shared), key))
 
 
-@compiled_for("init")
+@compiled_for("init", once=True)
 def _initial(init: Callable, keys: jax.Array) -> Params:
     return jax.vmap(lambda key: pack(init(key), "init(key)"))(keys)
 

@@ -146,7 +146,9 @@ def test_pixel_differences_are_summed_and_the_deviation_is_a_mean():
     how = Bypass(deviation=0.7, roughness=0.01)
     flat = lambda p, x: 0 * x.reshape(len(x), -1)[:, :1] + p["at"][0]
     fixed = Fixed(image, (Y[:2],), np.zeros(2))
-    found = _objective(Descent(flat, REGRESSION, how, 2), HILL, fixed, jnp.asarray(image + moved))
+    plan = Descent(flat, REGRESSION, how, 2)
+    b = jnp.asarray(image + moved)
+    found = _objective(plan.program, HILL, plan.weights, fixed, b)
     rough = np.abs(moved[:, 1:] - moved[:, :-1]).sum() + np.abs(np.diff(moved, axis=2)).sum()
     expected = sum(0.7 * (m**2).mean() for m in moved) + 0.01 * rough
     assert float(found) == pytest.approx(expected, rel=1e-4)
