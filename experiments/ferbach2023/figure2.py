@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +77,31 @@ def between(name: str, params: Sequence[Any], network: mcjax.Network, data: Any)
     return {"curves": curves.to_dict(), "squared distances": squared}
 
 
-def dimensions(params: Sequence[Any], network: mcjax.Network, data: Any) -> dict[str, Any]:
-    """Matcher → (networks, layers) effective dimensions of what it compares."""
+def of_layers(
+    params: Sequence[Any], network: mcjax.Network, data: Any, look: Callable[..., Any],
+    measure: Callable[[Any], float] = float,
+) -> dict[str, Any]:  # fmt: skip
+    """Matcher → (networks, layers): a measure of what it compares, as `look` shows it."""
     out: dict[str, list[list[float]]] = {name: [] for name in MATCHERS}
     for one in params:
-        layers = theory.layer_dimensions(network, one, data.x_train[:SAMPLE])
-        out["naive"].append([layer.weights for layer in layers[:-1]])
-        out["theirs"].append([layer.incoming for layer in layers[:-1]])
-        out["activations"].append([layer.inputs for layer in layers[1:]])
+        layers = look(network, one, data.x_train[:SAMPLE])
+        out["naive"].append([measure(layer.weights) for layer in layers[:-1]])
+        out["theirs"].append([measure(layer.incoming) for layer in layers[:-1]])
+        out["activations"].append([measure(layer.inputs) for layer in layers[1:]])
     return out
+
+
+def noise_of(params: Sequence[Any], network: mcjax.Network, data: Any) -> dict[str, Any]:
+    """(networks, layers) of rank, noise and misfit of incoming weights."""
+    found = [
+        [theory.low_rank_noise(layer.weights)
+         for layer in theory.neuron_clouds(network, one, data.x_train[:2])[:-1]]  # of any inputs
+        for one in params
+    ]  # fmt: skip
+    return {
+        name: [[getattr(layer, name) for layer in layers] for layers in found]
+        for name in ("rank", "noise", "misfit")
+    }
 
 
 def of_rate(options: Figure2, rate: float, data: Any, hidden: tuple[int, ...]) -> dict[str, Any]:
@@ -101,15 +118,22 @@ def of_rate(options: Figure2, rate: float, data: Any, hidden: tuple[int, ...]) -
     network = mcjax.trace(Dense(hidden).apply, params[0], data.x_train[:2])
     widths = "-".join(map(str, hidden))
     mark = f"{widths}-rate{rate:g}-{options.seed}+{count}-{protocol.epochs}"
-    return {
+    of = params, network, data
+    out = {
         "between": {
-            name: kept(folder / f"{mark}-{name}.json",
-                       lambda name=name: between(name, params, network, data))
+            name: kept(folder / f"{mark}-{name}.json", lambda name=name: between(name, *of))
             for name in LABELS
         },
         "dimensions": kept(folder / f"{mark}-dimensions.json",
-                           lambda: dimensions(params, network, data)),
+                           lambda: of_layers(*of, theory.layer_dimensions)),
+        "noise": kept(folder / f"{mark}-noise.json", lambda: noise_of(*of)),
     }  # fmt: skip
+    if find_spec("skdim"):  # the extra mcjax[dimension]
+        out["intrinsic"] = kept(
+            folder / f"{mark}-intrinsic.json",
+            lambda: of_layers(*of, theory.neuron_clouds, theory.intrinsic_dimension),
+        )
+    return out
 
 
 def numbers(found: Mapping[float, Any]) -> dict[str, Any]:
@@ -184,6 +208,27 @@ def dimension_table(measured: Mapping[str, Any]) -> str:
                  "networks.", ["rate", *(LABELS[n] for n in MATCHERS)], rows)  # fmt: skip
 
 
+def cloud_table(found: Mapping[float, Any]) -> str:
+    """Of the neurons as points: rank and noise of the weights, and intrinsic dimensions."""
+    intrinsic = all("intrinsic" in measured for measured in found.values())
+    layers = lambda values, digits: ", ".join(  # noqa: E731
+        f"{v:.{digits}f}" for v in np.mean(values, 0)
+    )
+    rows = [
+        [f"{rate:g}", layers(measured["noise"]["rank"], 0), layers(measured["noise"]["noise"], 4),
+         layers(measured["noise"]["misfit"], 2),
+         *(layers(measured["intrinsic"][n], 1) for n in MATCHERS if intrinsic)]
+        for rate, measured in found.items()
+    ]  # fmt: skip
+    return table(
+        "Neurons as points, hidden layers in order, means over networks: incoming weights as a "
+        "matrix of low rank and noise (misfit: distance from the law of noise, 0 to 1)"
+        + ("; intrinsic dimension (TwoNN) of what is matched." if intrinsic else "."),
+        ["rate", "rank", "noise", "misfit", *(LABELS[n] for n in MATCHERS if intrinsic)],
+        rows,
+    )
+
+
 def claims(cells: Cells) -> tuple[str, dict[str, Any]]:
     """Does a smaller effective dimension go with a smaller error?"""
     found = {"all": rank_correlation(cells)}
@@ -254,7 +299,7 @@ def main(options: Figure2) -> None:
     draw(measured, cells, paper, folder / f"{name}.png")
     text, correlations = claims(cells)
     tables = [main_table(measured, paper, options.epochs), barrier_table(measured),
-              dimension_table(measured), text]  # fmt: skip
+              dimension_table(measured), cloud_table(found), text]  # fmt: skip
     record = {"hidden": hidden, "epochs": options.epochs, "data": data.name,
               "rates": {str(r): v for r, v in found.items()},
               "correlations": correlations}  # fmt: skip

@@ -172,9 +172,9 @@ def intrinsic_dimension(cloud: Any, estimator: Any = None) -> float:
     """The dimension of the set that points lie near, curved or flat, by scikit-dimension.
 
     Where `effective_dimension` counts directions of a linear space, weighted by their variance,
-    this looks at distances between near points alone. All estimators are biased downwards where
-    points are few for the dimension: of n points of d dimensions distances to the nearest shrink
-    as n^{−1/d} only, so that beyond ten dimensions or so a number says *at least*.
+    this looks at points near each other. Estimators by distances find too little where points are
+    few for the dimension, as distances to the nearest of n points in d dimensions shrink as
+    n^{−1/d} only: of 512 Gaussian points TwoNN finds 16 dimensions for 20 and 130 to 140 for 784.
 
     **Arguments:**
     - `cloud`: points, (n, d), such as those of `neuron_clouds`; points that coincide to ten digits

@@ -24,8 +24,8 @@ def mean_field_violations(network: Network, *, deep: bool = False) -> tuple[str,
     whose activation is bounded (and Lipschitz, which smooth and bounded ones of JAX are). Bounded
     is what is computed by one of tanh, logistic, erf, sin, cos, sign and atan; of all else, as
     ReLU, it is not known here, and said so. Of deep networks are asked such activations and layers
-    one after the other, no skips beside them; what the paper assumes of them is known here by second
-    hand, so this may ask for too much.
+    one after the other, no skips beside them; what the paper assumes of these is known here by
+    second hand, so this may ask for too much.
 
     **Arguments:**
     - `deep`: what the statements on deep networks (Lemma 4.1, Thm 5.2) assume, in place of Thm 3.1
@@ -67,8 +67,8 @@ def _beside_a_chain(network: Network) -> Iterator[str]:
     """What keeps layers from being one after the other, each group written and read once."""
     if len(network.layers) != len(network.groups) + 1:
         yield (
-            f"there are {len(network.groups)} groups of units between {len(network.layers)} layers, "
-            "where layers one after the other have one less than layers"
+            f"there are {len(network.groups)} groups of units and {len(network.layers)} layers, "
+            "where layers one after the other have a group between each two"
         )
     for name in network.groups:
         written = sum(name in layer.groups_out for layer in network.layers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -128,3 +130,31 @@ def test_the_clouds_of_estimators():
     ):
         with pytest.raises(ValueError, match=words):
             theory.intrinsic_dimension(cloud, estimator)
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skdim.id", None)
+    with pytest.raises(ImportError, match=r"pip install 'mcjax\[dimension\]'"):
+        theory.intrinsic_dimension(np.eye(3))
+
+
+@pytest.mark.parametrize("k", [2, 5])
+@pytest.mark.parametrize("shape", ["flat", "sphere"])
+def test_planted_dimensions_are_found_by_scikit_dimension(k, shape):
+    """Two nearest neighbours find k within k / √n, a standard deviation (Facco et al. 2017)."""
+    estimators = pytest.importorskip("skdim.id", reason="needs the extra mcjax[dimension]")
+    rng, n = np.random.default_rng(k), 800
+    points = rng.normal(size=(n, k + (shape == "sphere")))
+    if shape == "sphere":
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    cloud = points @ np.linalg.qr(rng.normal(size=(40, 40)))[0][: points.shape[1]]
+    found = theory.intrinsic_dimension(np.concatenate([cloud, cloud[:9]]))  # nine of them twice
+    assert abs(found - k) < 4 * k / np.sqrt(n)
+    assert abs(theory.intrinsic_dimension(cloud, estimators.MLE()) - k) < 0.1 * k
+
+
+@pytest.mark.parametrize("units", [1, 2])
+def test_too_few_neurons_for_two_neighbours(units):
+    pytest.importorskip("skdim.id", reason="needs the extra mcjax[dimension]")
+    with pytest.raises(ValueError, match=f"TwoNN does not work on {units} different points"):
+        theory.intrinsic_dimension(np.eye(3)[:units])

@@ -206,9 +206,7 @@ def test_deep_statements_refuse_skips_and_unbounded_units():
     p = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
 
     def chain(act):
-        return mcjax.trace(
-            lambda p, x: act(act(x @ p["w1"]) @ p["w2"]) @ p["w3"], p, x
-        )
+        return mcjax.trace(lambda p, x: act(act(x @ p["w1"]) @ p["w2"]) @ p["w3"], p, x)
 
     def skip(p, x):
         h = jnp.tanh(x @ p["w1"])
@@ -236,7 +234,7 @@ def test_deep_statements_refuse_skips_and_unbounded_units():
             (chain(jax.nn.relu), "units of 'w1' are computed by max, which.*units of 'w2'"),
             (skipping, "units of 'w1' are written by 2 layers and read by 2"),
             (beside, "units of 'w1' are written by 1 layers and read by 2"),
-            (fixed, "there are 0 groups of units between 2 layers"),
+            (fixed, "there are 0 groups of units and 2 layers"),
         ):
             with pytest.raises(ValueError, match=words):
                 call(network=network)

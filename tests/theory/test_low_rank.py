@@ -49,9 +49,7 @@ def test_the_law_of_the_noise():
     for ratio in (0.01, 0.3, 1.0):
         x, distribution = _marchenko_pastur(ratio)
         low, high = (1 - ratio**0.5) ** 2, (1 + ratio**0.5) ** 2
-        density = lambda v, r=ratio, a=low, b=high: (  # noqa: E731
-            np.sqrt((b - v) * (v - a)) / (2 * np.pi * r * v)
-        )
+        density = lambda v, r=ratio, a=low, b=high: np.sqrt((b - v) * (v - a)) / (2 * np.pi * r * v)
         for at in (0.2, 0.5, 0.9):
             end = low + at * (high - low)
             below = quad(density, low, end)[0]
