@@ -248,6 +248,7 @@ OTHERS = {
     "fit_rate",
     "worst_case_exponent", "gaussian_exponent", "two_layer_bound", "layer_errors",
     "sufficient_width", "dropout_bound", "dropout_error", "mean_field_violations",
+    "intrinsic_dimension", "low_rank_noise",
     "birkhoff", "nearest_permutation", "sample_permutations", "units_of", "partial_assignment",
     "detect",  # as many rows as attacks succeed: sizes of the data's own
 }  # fmt: skip

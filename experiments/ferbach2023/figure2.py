@@ -20,15 +20,15 @@ from mcjax import theory
 from mcjax.align import Matching, match_activations, match_incoming
 from mcjax.evaluation import PairwiseCurves, evaluate_pairs, mean_over_pairs
 
-from ..figures import BLUE, GREEN, GREY, ORANGE, figure, finish, table
+from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, figure, finish, table
 from .correlation import Cells, concordant, rank_correlation
 from .networks import Dense, Warmed, data_of, networks
-from .study import Options, folder_of, kept, plain_ticks
+from .study import Options, folder_of, kept, plain_ticks, seeds_of
 
 RATES = (1e-4, 4e-4, 1.6e-3, 6.3e-3, 2.5e-2, 0.1)
 MATCHERS = ("naive", "theirs", "activations")
 LABELS = {"none": "not matched", "naive": "incoming weights", "theirs": "… in the metric of inputs",
-          "activations": "activations"}  # fmt: skip
+          "both": "… of both networks", "activations": "activations"}  # fmt: skip
 # Read off the paper's plots: test loss of the networks, and at t = ½ by matcher.
 PAPER = {
     "ends": (1.02, 0.33, 0.19, 0.083, 0.067, 0.076), "naive": (2.05, 1.4, 1.25, 0.9, 0.39, 0.085),
@@ -57,6 +57,7 @@ def matcher(
     match = {
         "naive": lambda a, b: match_incoming(network, a, b),
         "theirs": lambda a, b: match_incoming(network, a, b, x),
+        "both": lambda a, b: match_incoming(network, a, b, x, both=True),
         "activations": lambda a, b: match_activations(network, a, b, x, "covariance"),
     }[name]
 
@@ -107,7 +108,7 @@ def noise_of(params: Sequence[Any], network: mcjax.Network, data: Any) -> dict[s
 def of_rate(options: Figure2, rate: float, data: Any, hidden: tuple[int, ...]) -> dict[str, Any]:
     """Everything that is measured on the networks of one rate."""
     count = 2 if options.smoke else 3 if options.quick else options.networks
-    seeds = range(options.seed, options.seed + count)
+    seeds = seeds_of(options, count)
     protocol = (
         Warmed(2 if options.smoke else 20, 32, 10 * rate, weight_decay=0)
         if options.small
@@ -146,18 +147,19 @@ def numbers(found: Mapping[float, Any]) -> dict[str, Any]:
                 "middle": curves.at_middle(), "chord": curves.barriers(),
                 "endpoint": curves.barriers("endpoint"),
                 "dimensions": np.array(measured["dimensions"].get(name, [])),
+                "intrinsic": np.array(measured.get("intrinsic", {}).get(name, [])),
             }  # fmt: skip
     return out
 
 
-def cells_of(measured: Mapping[str, Any]) -> Cells:
-    """Error at t = ½ and effective dimension (the geometric mean over layers) of every cell."""
+def cells_of(measured: Mapping[str, Any], kind: str = "dimensions") -> Cells:
+    """Error at t = ½ and dimension (the geometric mean over layers) of every cell."""
     cells = [(name, rate) for name in MATCHERS for rate in measured[name]]
     return Cells(
         [name for name, _ in cells],
         [rate for _, rate in cells],
         np.stack([measured[n][r]["middle"] for n, r in cells]),
-        np.stack([np.exp(np.log(measured[n][r]["dimensions"]).mean(1)) for n, r in cells]),
+        np.stack([np.exp(np.log(measured[n][r][kind]).mean(1)) for n, r in cells]),
     )
 
 
@@ -229,8 +231,8 @@ def cloud_table(found: Mapping[float, Any]) -> str:
     )
 
 
-def claims(cells: Cells) -> tuple[str, dict[str, Any]]:
-    """Does a smaller effective dimension go with a smaller error?"""
+def claims(cells: Cells, kind: str = "effective") -> tuple[str, dict[str, Any]]:
+    """Does a smaller dimension go with a smaller error?"""
     found = {"all": rank_correlation(cells)}
     found |= {name: rank_correlation(cells.where(name)) for name in MATCHERS}
     rows = [
@@ -240,7 +242,7 @@ def claims(cells: Cells) -> tuple[str, dict[str, Any]]:
     ]  # fmt: skip
     agree, of = concordant(cells)
     text = table(
-        "Rank correlation (Spearman) of effective dimension and loss at t = ½ over cells (matcher "
+        f"Rank correlation (Spearman) of {kind} dimension and loss at t = ½ over cells (matcher "
         "× rate). Intervals, 95 %: cells as a sample (Bonett and Wright 2000); networks drawn anew "
         f"(bootstrap). Of two matchers at one rate, the one of smaller dimension has the smaller "
         f"loss in {agree} of {of} cases.",
@@ -257,9 +259,10 @@ def _interval(low: float, high: float) -> str:
 
 
 def draw(measured: Mapping[str, Any], cells: Cells, paper: bool, file: Path) -> None:
-    colours = {"none": GREY, "naive": BLUE, "theirs": ORANGE, "activations": GREEN}
+    colours = {"none": GREY, "naive": BLUE, "theirs": ORANGE, "both": PINK,
+               "activations": GREEN}  # fmt: skip
     rates = list(measured["none"])
-    with figure(file, 13.2, 4.4, legend=6) as drawn:
+    with figure(file, 13.2, 4.4, legend=7) as drawn:
         left, middle, right = drawn.subplots(1, 3)
         ends = [np.diag(measured["none"][r]["middle"]).mean() for r in rates]
         left.plot(rates, ends, "k--", lw=1.2, label="the networks")
@@ -300,6 +303,10 @@ def main(options: Figure2) -> None:
     text, correlations = claims(cells)
     tables = [main_table(measured, paper, options.epochs), barrier_table(measured),
               dimension_table(measured), cloud_table(found), text]  # fmt: skip
+    if all("intrinsic" in of for of in found.values()):
+        text, more = claims(cells_of(measured, "intrinsic"), "intrinsic")
+        tables.append(text)
+        correlations["intrinsic"] = more
     record = {"hidden": hidden, "epochs": options.epochs, "data": data.name,
               "rates": {str(r): v for r, v in found.items()},
               "correlations": correlations}  # fmt: skip
