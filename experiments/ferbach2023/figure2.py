@@ -92,6 +92,14 @@ def of_layers(
     return out
 
 
+def intrinsic(points: Any) -> float:
+    """By two nearest neighbours; NaN where so many units are dead that there is none."""
+    try:
+        return theory.intrinsic_dimension(points)
+    except ValueError:
+        return float("nan")
+
+
 def noise_of(params: Sequence[Any], network: mcjax.Network, data: Any) -> dict[str, Any]:
     """(networks, layers) of rank, noise and misfit of incoming weights."""
     found = [
@@ -132,7 +140,7 @@ def of_rate(options: Figure2, rate: float, data: Any, hidden: tuple[int, ...]) -
     if find_spec("skdim"):  # the extra mcjax[dimension]
         out["intrinsic"] = kept(
             folder / f"{mark}-intrinsic.json",
-            lambda: of_layers(*of, theory.neuron_clouds, theory.intrinsic_dimension),
+            lambda: of_layers(*of, theory.neuron_clouds, intrinsic),
         )
     return out
 

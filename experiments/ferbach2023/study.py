@@ -29,9 +29,7 @@ def folder_of(options: Options, name: str) -> Path:
 def seeds_of(options: Options, count: int) -> range:
     """Seeds of as many networks, between every two of which something is measured."""
     if count < 2:
-        raise ValueError(
-            f"networks must be at least 2, to have pairs, got {count}"
-        )
+        raise ValueError(f"networks must be at least 2, to have pairs, got {count}")
     return range(options.seed, options.seed + count)
 
 

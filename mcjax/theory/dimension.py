@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -141,7 +142,7 @@ def neuron_clouds(
     out = []
     for name, transposed, moment in _matrices(network, params, x, chunk):
         root = _root(moment)
-        clouds = (block_diag(*m) for m in (transposed, transposed @ root, root))
+        clouds = (np.asarray(block_diag(*m)) for m in (transposed, transposed @ root, root))
         out.append(NeuronClouds(name, *clouds))
     return tuple(out)
 
@@ -218,13 +219,12 @@ def intrinsic_dimension(cloud: Any, estimator: Any = None) -> float:
 
 def _two_nearest() -> Any:
     try:
-        from skdim.id import TwoNN
+        return importlib.import_module("skdim.id").TwoNN()
     except ImportError:
         raise ImportError(
             "intrinsic dimensions are estimated by scikit-dimension: pip install "
             "'mcjax[dimension]', or hand over an estimator of another package"
         ) from None
-    return TwoNN()
 
 
 __all__ = [
