@@ -65,7 +65,7 @@ def shapes(options: Widths) -> list[tuple[int, int]]:
     """(hidden layers, width) of all networks."""
     if options.smoke:
         return [(1, 4), (1, 8)]
-    widths = (8, 16, 32, 64, 128) if options.quick else options.widths
+    widths = (16, 32, 64, 128) if options.quick else options.widths
     return [(depth, width) for width in widths for depth in (1, 2)]
 
 
