@@ -45,6 +45,8 @@ PLEAS = "merge/test_pleas.py -k 'numpy or wider_one or convolutions'"
 TANGENT = "align/test_tangent.py"
 INCOMING = "align/test_incoming.py"
 COUPLING = "align/test_coupling.py"
+DIMENSION, LOW_RANK = "theory/test_dimension.py", "theory/test_low_rank.py"
+FERBACH = "theory/test_ferbach2023.py"
 MOVED = "path/test_transformation.py -k 'first_layers or sweep or kernels or moved'"
 MUTATIONS = [
     # -- evaluation
@@ -333,8 +335,11 @@ MUTATIONS = [
     M("carried: what reads is shared out", "network/coupled.py",
       "-1 if written[number, i] else -2", "-1", COUPLING),
     M("incoming: the metric of the inputs", "align/incoming.py",
-      "weights = found.moment @ found.weights(leaves[i])", "weights = found.weights(leaves[i])",
-      INCOMING),
+      "weights = moments[i].moment @ moments[i].weights(leaves[i])",
+      "weights = moments[i].weights(leaves[i])", INCOMING),
+    M("incoming: moments of B in the order of A", "align/incoming.py",
+      "inputs(self._times(inputs.inverse()(params), moments, leaves))",
+      "self._times(params, moments, leaves)", INCOMING),
     M("incoming: the layers before", "align/incoming.py",
       "moved, found = network.permute(chosen, moved), found | chosen", "found = found | chosen",
       INCOMING),
@@ -424,6 +429,16 @@ MUTATIONS = [
       "power(g, TWICE) if twice(network, key) else g", "g", CANONICAL),
     M("components: each outer unit has its own", "theory/components.py",
       "return signs * one**outer, signs", "return signs * one, signs", THEORY),
+    M("clouds: in the metric of the inputs", "theory/dimension.py",
+      "transposed @ root, root", "transposed @ moment, root", DIMENSION),
+    M("clouds: points that coincide", "theory/dimension.py",
+      "points = points[np.sort(distinct)]", "", DIMENSION),
+    M("low rank: noise of what is left", "theory/low_rank.py",
+      "rest = squares[rank:]", "rest = squares", LOW_RANK),
+    M("low rank: the greatest of noise alone", "theory/low_rank.py",
+      "_QUANTILE * (a + b)", "-_QUANTILE * (a + b)", LOW_RANK),
+    M("deep statements: skips", "theory/mean_field.py",
+      "if (written, read) != (1, 1):", "if False:", FERBACH),
     M("rescaling: the highest point", "theory/rescaling.py",
       "0.5 + (k - 1) * s / 12", "0.5 + (k - 1) * s / 6", THEORY),
     M("chords: curves longer than half a circle", "theory/curvature.py",

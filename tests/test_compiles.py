@@ -118,6 +118,7 @@ CALLS = {
     "Action": actions,
     "match_activations": lambda n, s: mcjax.align.match_activations(n, *pair(s), X),
     "match_incoming": lambda n, s: mcjax.align.match_incoming(n, *pair(s), X),
+    "match_incoming: both": lambda n, s: mcjax.align.match_incoming(n, *pair(s), X, both=True),
     "match_weights": lambda n, s: mcjax.align.match_weights(n, *pair(s)),
     "match_butterflies": lambda n, s: mcjax.align.match_butterflies(n, *pair(s)),
     "match_many": lambda n, s: mcjax.align.match_many(n, three(s)),
@@ -175,6 +176,7 @@ CALLS = {
     "wa_ensemble": lambda n, s: mcjax.merge.wa_ensemble(n, pair(s), X)(X),
     "alignment_bound": lambda n, s: mcjax.theory.alignment_bound(n, *pair(s), (X, Y)),
     "layer_dimensions": lambda n, s: mcjax.theory.layer_dimensions(n, params(s), X),
+    "neuron_clouds": lambda n, s: mcjax.theory.neuron_clouds(n, params(s), X),
     "curvature": lambda n, s: mcjax.theory.curvature(Arc(*pair(s)), [0.25, 0.5]),
     "connect_minima": lambda n, s: mcjax.theory.connect_minima(*linear_minima(s))(0.5),
     "fit": lambda n, s: mcjax.fit(
@@ -248,6 +250,7 @@ OTHERS = {
     "fit_rate",
     "worst_case_exponent", "gaussian_exponent", "two_layer_bound", "layer_errors",
     "sufficient_width", "dropout_bound", "dropout_error", "mean_field_violations",
+    "intrinsic_dimension", "low_rank_noise",
     "birkhoff", "nearest_permutation", "sample_permutations", "units_of", "partial_assignment",
     "detect",  # as many rows as attacks succeed: sizes of the data's own
 }  # fmt: skip

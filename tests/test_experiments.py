@@ -7,6 +7,7 @@ import importlib
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from experiments.anokhin2020 import architectures, figure5, figure7, table1, tab
 from experiments.ferbach2023 import drawn, dropout, rates, widths
 from experiments.ferbach2023 import figure2 as matchers
 from experiments.ferbach2023.correlation import Cells, concordant, rank_correlation
+from experiments.ferbach2023.networks import Warmed, data_of, networks
 from experiments.symmetry import diagnosis, gpt, vit
 from experiments.tatro2020 import figure1, figure2, figure3, figure4
 from experiments.tatro2020 import table1 as curves_table
@@ -114,6 +116,23 @@ def test_smoke_of_ferbach2023(kind, shared, capsys):
     module = rates if kind is rates.Options else importlib.import_module(kind.__module__)
     module.main(kind(smoke=True, out=shared / "ferbach2023"))
     assert_files_said(capsys.readouterr().out, shared / "ferbach2023")
+
+
+def test_more_networks_than_seeds(tmp_path):
+    """One network has no pairs, a seed is one network, and those kept are the ones they were."""
+    data, protocol = data_of(matchers.Figure2(smoke=True)), Warmed(1, 32, 0.1, weight_decay=0)
+    with pytest.raises(ValueError, match="networks must be at least 2"):
+        matchers.of_rate(matchers.Figure2(networks=1, work=tmp_path), 0.1, data, (12,))
+    with pytest.raises(ValueError, match=r"not one twice, got \[0, 0\]"):
+        networks((4,), data, (0, 0), protocol, tmp_path)
+    assert not list(tmp_path.iterdir())
+    alone = networks((4,), data, (1,), protocol, tmp_path)
+    more = networks((4,), data, (0, 1, 2), protocol, tmp_path)
+    again = networks((4,), data, (2, 1), protocol, tmp_path / "other")
+    for one, other in ((alone[0], more[1]), (more[2], again[0]), (more[1], again[1])):
+        for v, w in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(v, w, atol=1e-5)
+    assert not np.allclose(*(jax.tree.leaves(p)[1] for p in more[:2]))
 
 
 @pytest.mark.parametrize(

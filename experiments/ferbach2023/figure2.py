@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,15 @@ from mcjax import theory
 from mcjax.align import Matching, match_activations, match_incoming
 from mcjax.evaluation import PairwiseCurves, evaluate_pairs, mean_over_pairs
 
-from ..figures import BLUE, GREEN, GREY, ORANGE, figure, finish, table
+from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, figure, finish, table
 from .correlation import Cells, concordant, rank_correlation
 from .networks import Dense, Warmed, data_of, networks
-from .study import Options, folder_of, kept, plain_ticks
+from .study import Options, folder_of, kept, plain_ticks, seeds_of
 
 RATES = (1e-4, 4e-4, 1.6e-3, 6.3e-3, 2.5e-2, 0.1)
 MATCHERS = ("naive", "theirs", "activations")
 LABELS = {"none": "not matched", "naive": "incoming weights", "theirs": "… in the metric of inputs",
-          "activations": "activations"}  # fmt: skip
+          "both": "… of both networks", "activations": "activations"}  # fmt: skip
 # Read off the paper's plots: test loss of the networks, and at t = ½ by matcher.
 PAPER = {
     "ends": (1.02, 0.33, 0.19, 0.083, 0.067, 0.076), "naive": (2.05, 1.4, 1.25, 0.9, 0.39, 0.085),
@@ -56,6 +57,7 @@ def matcher(
     match = {
         "naive": lambda a, b: match_incoming(network, a, b),
         "theirs": lambda a, b: match_incoming(network, a, b, x),
+        "both": lambda a, b: match_incoming(network, a, b, x, both=True),
         "activations": lambda a, b: match_activations(network, a, b, x, "covariance"),
     }[name]
 
@@ -76,21 +78,45 @@ def between(name: str, params: Sequence[Any], network: mcjax.Network, data: Any)
     return {"curves": curves.to_dict(), "squared distances": squared}
 
 
-def dimensions(params: Sequence[Any], network: mcjax.Network, data: Any) -> dict[str, Any]:
-    """Matcher → (networks, layers) effective dimensions of what it compares."""
+def of_layers(
+    params: Sequence[Any], network: mcjax.Network, data: Any, look: Callable[..., Any],
+    measure: Callable[[Any], float] = float,
+) -> dict[str, Any]:  # fmt: skip
+    """Matcher → (networks, layers): a measure of what it compares, as `look` shows it."""
     out: dict[str, list[list[float]]] = {name: [] for name in MATCHERS}
     for one in params:
-        layers = theory.layer_dimensions(network, one, data.x_train[:SAMPLE])
-        out["naive"].append([layer.weights for layer in layers[:-1]])
-        out["theirs"].append([layer.incoming for layer in layers[:-1]])
-        out["activations"].append([layer.inputs for layer in layers[1:]])
+        layers = look(network, one, data.x_train[:SAMPLE])
+        out["naive"].append([measure(layer.weights) for layer in layers[:-1]])
+        out["theirs"].append([measure(layer.incoming) for layer in layers[:-1]])
+        out["activations"].append([measure(layer.inputs) for layer in layers[1:]])
     return out
+
+
+def intrinsic(points: Any) -> float:
+    """By two nearest neighbours; NaN where so many units are dead that there is none."""
+    try:
+        return theory.intrinsic_dimension(points)
+    except ValueError:
+        return float("nan")
+
+
+def noise_of(params: Sequence[Any], network: mcjax.Network, data: Any) -> dict[str, Any]:
+    """(networks, layers) of rank, noise and misfit of incoming weights."""
+    found = [
+        [theory.low_rank_noise(layer.weights)
+         for layer in theory.neuron_clouds(network, one, data.x_train[:2])[:-1]]  # of any inputs
+        for one in params
+    ]  # fmt: skip
+    return {
+        name: [[getattr(layer, name) for layer in layers] for layers in found]
+        for name in ("rank", "noise", "misfit")
+    }
 
 
 def of_rate(options: Figure2, rate: float, data: Any, hidden: tuple[int, ...]) -> dict[str, Any]:
     """Everything that is measured on the networks of one rate."""
     count = 2 if options.smoke else 3 if options.quick else options.networks
-    seeds = range(options.seed, options.seed + count)
+    seeds = seeds_of(options, count)
     protocol = (
         Warmed(2 if options.smoke else 20, 32, 10 * rate, weight_decay=0)
         if options.small
@@ -101,15 +127,22 @@ def of_rate(options: Figure2, rate: float, data: Any, hidden: tuple[int, ...]) -
     network = mcjax.trace(Dense(hidden).apply, params[0], data.x_train[:2])
     widths = "-".join(map(str, hidden))
     mark = f"{widths}-rate{rate:g}-{options.seed}+{count}-{protocol.epochs}"
-    return {
+    of = params, network, data
+    out = {
         "between": {
-            name: kept(folder / f"{mark}-{name}.json",
-                       lambda name=name: between(name, params, network, data))
+            name: kept(folder / f"{mark}-{name}.json", lambda name=name: between(name, *of))
             for name in LABELS
         },
         "dimensions": kept(folder / f"{mark}-dimensions.json",
-                           lambda: dimensions(params, network, data)),
+                           lambda: of_layers(*of, theory.layer_dimensions)),
+        "noise": kept(folder / f"{mark}-noise.json", lambda: noise_of(*of)),
     }  # fmt: skip
+    if find_spec("skdim"):  # the extra mcjax[dimension]
+        out["intrinsic"] = kept(
+            folder / f"{mark}-intrinsic.json",
+            lambda: of_layers(*of, theory.neuron_clouds, intrinsic),
+        )
+    return out
 
 
 def numbers(found: Mapping[float, Any]) -> dict[str, Any]:
@@ -122,18 +155,19 @@ def numbers(found: Mapping[float, Any]) -> dict[str, Any]:
                 "middle": curves.at_middle(), "chord": curves.barriers(),
                 "endpoint": curves.barriers("endpoint"),
                 "dimensions": np.array(measured["dimensions"].get(name, [])),
+                "intrinsic": np.array(measured.get("intrinsic", {}).get(name, [])),
             }  # fmt: skip
     return out
 
 
-def cells_of(measured: Mapping[str, Any]) -> Cells:
-    """Error at t = ½ and effective dimension (the geometric mean over layers) of every cell."""
+def cells_of(measured: Mapping[str, Any], kind: str = "dimensions") -> Cells:
+    """Error at t = ½ and dimension (the geometric mean over layers) of every cell."""
     cells = [(name, rate) for name in MATCHERS for rate in measured[name]]
     return Cells(
         [name for name, _ in cells],
         [rate for _, rate in cells],
         np.stack([measured[n][r]["middle"] for n, r in cells]),
-        np.stack([np.exp(np.log(measured[n][r]["dimensions"]).mean(1)) for n, r in cells]),
+        np.stack([np.exp(np.log(measured[n][r][kind]).mean(1)) for n, r in cells]),
     )
 
 
@@ -184,8 +218,29 @@ def dimension_table(measured: Mapping[str, Any]) -> str:
                  "networks.", ["rate", *(LABELS[n] for n in MATCHERS)], rows)  # fmt: skip
 
 
-def claims(cells: Cells) -> tuple[str, dict[str, Any]]:
-    """Does a smaller effective dimension go with a smaller error?"""
+def cloud_table(found: Mapping[float, Any]) -> str:
+    """Of the neurons as points: rank and noise of the weights, and intrinsic dimensions."""
+    intrinsic = all("intrinsic" in measured for measured in found.values())
+    layers = lambda values, digits: ", ".join(  # noqa: E731
+        f"{v:.{digits}f}" for v in np.mean(values, 0)
+    )
+    rows = [
+        [f"{rate:g}", layers(measured["noise"]["rank"], 0), layers(measured["noise"]["noise"], 4),
+         layers(measured["noise"]["misfit"], 2),
+         *(layers(measured["intrinsic"][n], 1) for n in MATCHERS if intrinsic)]
+        for rate, measured in found.items()
+    ]  # fmt: skip
+    return table(
+        "Neurons as points, hidden layers in order, means over networks: incoming weights as a "
+        "matrix of low rank and noise (misfit: distance from the law of noise, 0 to 1)"
+        + ("; intrinsic dimension (TwoNN) of what is matched." if intrinsic else "."),
+        ["rate", "rank", "noise", "misfit", *(LABELS[n] for n in MATCHERS if intrinsic)],
+        rows,
+    )
+
+
+def claims(cells: Cells, kind: str = "effective") -> tuple[str, dict[str, Any]]:
+    """Does a smaller dimension go with a smaller error?"""
     found = {"all": rank_correlation(cells)}
     found |= {name: rank_correlation(cells.where(name)) for name in MATCHERS}
     rows = [
@@ -195,7 +250,7 @@ def claims(cells: Cells) -> tuple[str, dict[str, Any]]:
     ]  # fmt: skip
     agree, of = concordant(cells)
     text = table(
-        "Rank correlation (Spearman) of effective dimension and loss at t = ½ over cells (matcher "
+        f"Rank correlation (Spearman) of {kind} dimension and loss at t = ½ over cells (matcher "
         "× rate). Intervals, 95 %: cells as a sample (Bonett and Wright 2000); networks drawn anew "
         f"(bootstrap). Of two matchers at one rate, the one of smaller dimension has the smaller "
         f"loss in {agree} of {of} cases.",
@@ -212,9 +267,10 @@ def _interval(low: float, high: float) -> str:
 
 
 def draw(measured: Mapping[str, Any], cells: Cells, paper: bool, file: Path) -> None:
-    colours = {"none": GREY, "naive": BLUE, "theirs": ORANGE, "activations": GREEN}
+    colours = {"none": GREY, "naive": BLUE, "theirs": ORANGE, "both": PINK,
+               "activations": GREEN}  # fmt: skip
     rates = list(measured["none"])
-    with figure(file, 13.2, 4.4, legend=6) as drawn:
+    with figure(file, 13.2, 4.4, legend=7) as drawn:
         left, middle, right = drawn.subplots(1, 3)
         ends = [np.diag(measured["none"][r]["middle"]).mean() for r in rates]
         left.plot(rates, ends, "k--", lw=1.2, label="the networks")
@@ -254,7 +310,11 @@ def main(options: Figure2) -> None:
     draw(measured, cells, paper, folder / f"{name}.png")
     text, correlations = claims(cells)
     tables = [main_table(measured, paper, options.epochs), barrier_table(measured),
-              dimension_table(measured), text]  # fmt: skip
+              dimension_table(measured), cloud_table(found), text]  # fmt: skip
+    if all("intrinsic" in of for of in found.values()):
+        text, more = claims(cells_of(measured, "intrinsic"), "intrinsic")
+        tables.append(text)
+        correlations["intrinsic"] = more
     record = {"hidden": hidden, "epochs": options.epochs, "data": data.name,
               "rates": {str(r): v for r, v in found.items()},
               "correlations": correlations}  # fmt: skip

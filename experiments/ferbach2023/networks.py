@@ -57,6 +57,8 @@ def networks(
     One after the other they take as long (two cores, 512 units: 2.6 s for 20,000 images, 2.9 s
     side by side), but for what is compiled.
     """
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds: a network of each, and not one twice, got {list(seeds)}")
     rate = f"rate{protocol.learning_rate:g}-{protocol.epochs}x{protocol.batch}"
     name = f"{'-'.join(map(str, hidden))}-{rate}"
     files = {seed: folder / f"{name}-seed{seed}.safetensors" for seed in seeds}

@@ -26,6 +26,13 @@ def folder_of(options: Options, name: str) -> Path:
     return options.results(options.working("ferbach2023", name), __file__)
 
 
+def seeds_of(options: Options, count: int) -> range:
+    """Seeds of as many networks, between every two of which something is measured."""
+    if count < 2:
+        raise ValueError(f"networks must be at least 2, to have pairs, got {count}")
+    return range(options.seed, options.seed + count)
+
+
 def kept(file: Path, make: Callable[[], Any]) -> Any:
     """What is in the file, made and written if it is not there: a run goes on where it stopped."""
     if not file.exists():

@@ -19,7 +19,7 @@ from mcjax.evaluation import PairMean, PairwiseCurves, evaluate_pairs, mean_over
 
 from ..figures import BLUE, GREY, ORANGE, figure, finish, table
 from .networks import Dense, Warmed, data_of, networks
-from .study import Options, folder_of, guide, kept, plain_ticks, slope, ticks_at
+from .study import Options, folder_of, guide, kept, plain_ticks, seeds_of, slope, ticks_at
 
 SAMPLE = 10_000
 
@@ -54,7 +54,7 @@ def trained_networks(options: Widths, data: Any, depth: int, width: int) -> Trai
         if options.small
         else Warmed(options.epochs, 100, 0.025, weight_decay=0)
     )
-    hidden, seeds = (width,) * depth, range(options.seed, options.seed + count)
+    hidden, seeds = (width,) * depth, seeds_of(options, count)
     params = networks(hidden, data, seeds, protocol, options.working("ferbach2023", "widths"))
     network = mcjax.trace(Dense(hidden).apply, params[0], data.x_train[:2])
     name = "-".join(map(str, hidden))
@@ -65,7 +65,7 @@ def shapes(options: Widths) -> list[tuple[int, int]]:
     """(hidden layers, width) of all networks."""
     if options.smoke:
         return [(1, 4), (1, 8)]
-    widths = (8, 16, 32, 64, 128) if options.quick else options.widths
+    widths = (16, 32, 64, 128) if options.quick else options.widths
     return [(depth, width) for width in widths for depth in (1, 2)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import _check, _check_model
 from .._types import Params
-from ..adjust.second_moments import second_moments
+from ..adjust.second_moments import LayerMoment, second_moments
+from ..network.action import Action
 from ..network.network import Layer, Network
 from ..network.units import choose
 from ..transport.solution import LOCAL, OPTIMAL, worst
@@ -29,6 +30,7 @@ def match_incoming(
     b: Params,
     x: Any = None,
     *,
+    both: bool = False,
     solver: Solver = Exact(),
     chunk: int | None = None,
 ) -> Matching:
@@ -39,14 +41,18 @@ def match_incoming(
 
     - Σ = 1 without `x`: the naive weight matching of ferbach2023;
     - Σ = E[z zᵀ] with `x`: the uncentred second moment of what the layer reads in network A, so
-      that weights count as far as data uses them.
+      that weights count as far as data uses them;
+    - with `both`, the mean of A's and B's, Σ = ½ (Σ_A + P Σ_B Pᵀ), B's in the order that the layer
+      before has been matched to: then A and B may be exchanged. (Not in the paper.)
 
     Biases and outgoing weights do not count. A group that several layers write is matched on all of
     those whose inputs are matched before it.
 
     **Arguments:**
     - `a`, `b`: parameters of the traced structure
-    - `x`: inputs batched on axis 0; one pass where moments fit in 1 GiB
+    - `x`: inputs batched on axis 0; one pass for each network where moments fit in 1 GiB. Random
+      ones, where there are no data, say what the layers before do to them.
+    - `both`: moments of both networks, which needs `x`
     - `solver`: of the assignments
     - `chunk`: examples at a time; default: as many as fit in 128 MiB
 
@@ -56,8 +62,8 @@ def match_incoming(
     optimum of anything but for one group.
 
     **Raises:** `ValueError` for parameters that do not fit or are not finite, for inputs that are
-    empty or not finite, and with `x` for layers that have no second moment (inside loops, look-ups,
-    shared weights).
+    empty or not finite, for `both` without `x`, and with `x` for layers that have no second moment
+    (inside loops, look-ups, shared weights).
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -71,8 +77,11 @@ def match_incoming(
     _check_model.network(network)
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
+    if both and x is None:
+        raise ValueError("both: the moments of both networks are over inputs, and x is None")
     order, left = written_in_order(network)
-    metric = _Metric(network, a, x, [k for _, layers in order for k in layers], chunk)
+    layers = [k for _, layers in order for k in layers]
+    metric = _Metric(network, (a, b) if both else (a,), x, layers, chunk)
     found = dict(network.identity_permutations())
     before, after, statuses = {}, {}, dict.fromkeys(left, "unmatched")
     moved = b
@@ -80,13 +89,15 @@ def match_incoming(
         leaves = sorted({metric.leaf(k) for k in layers})
         label = "+".join(names)
         size = max(int(np.prod(network.groups[n].shape)) for n in names)
-        before[label] = metric.distance(a, moved, names, leaves) / size
+        inputs = Action.of(network, found)
+        before[label] = metric.distance(a, moved, inputs, names, leaves) / size
+        weights = metric.times(a, inputs, leaves)
         step = match_butterflies(
-            network, metric.times(a), moved, solver=solver, groups=names, leaves=leaves
+            network, weights, moved, solver=solver, groups=names, leaves=leaves
         )
         chosen = {n: np.asarray(step.permutations[n]) for n in names}
         moved, found = network.permute(chosen, moved), found | chosen
-        after[label] = metric.distance(a, moved, names, leaves) / size
+        after[label] = metric.distance(a, moved, inputs, names, leaves) / size
         statuses.update(dict.fromkeys(names, step.status))
     for of in (before, after):
         of["total"] = sum(of.values())
@@ -132,41 +143,55 @@ def _written(layers: Sequence[Layer], names: set[str], matched: set[str]) -> lis
 
 
 class _Metric:
-    """Inner products of incoming weights in the metric of what layers read in network A."""
+    """Inner products of incoming weights in the metric of what layers read in A, or in A and B.
+
+    B's inputs stand in B's order, and `inputs` is the action that puts them in A's.
+    """
 
     def __init__(
-        self, network: Network, a: Params, x: Any, layers: Sequence[int], chunk: int | None
-    ) -> None:
+        self, network: Network, of: Sequence[Params], x: Any, layers: Sequence[int],
+        chunk: int | None,
+    ) -> None:  # fmt: skip
         self.network = network
         wanted = sorted(set(layers))  # none, where no layer has two units
-        found = second_moments(network, a, x, wanted, chunk) if x is not None and wanted else []
-        self.moments = {self.leaf(m.layer): m for m in found}
+        self.moments = [
+            {self.leaf(m.layer): m for m in second_moments(network, params, x, wanted, chunk)}
+            if x is not None and wanted else {}
+            for params in of
+        ]  # fmt: skip
 
     def leaf(self, layer: int) -> int:
         """The number of a layer's weight."""
         return self.network.layers[layer].contraction.weight
 
-    def times(self, params: Params) -> Params:
-        """The parameters with Σ W in the place of every weight W."""
+    def times(self, params: Params, inputs: Action, leaves: Sequence[int]) -> Params:
+        """The parameters with Σ W in the place of these weights W."""
+        products = [self._times(params, self.moments[0], leaves)]
+        for moments in self.moments[1:]:
+            products.append(inputs(self._times(inputs.inverse()(params), moments, leaves)))
+        return jax.tree.map(lambda *v: sum(v) / len(v), *products)
+
+    def _times(
+        self, params: Params, moments: Mapping[int, LayerMoment], numbers: Sequence[int]
+    ) -> Params:
         leaves, treedef = jax.tree.flatten(params)
-        for i, found in self.moments.items():
-            weights = found.moment @ found.weights(leaves[i])
-            leaves[i] = found.form.place(leaves[i], weights)
+        for i in moments.keys() & set(numbers):
+            weights = moments[i].moment @ moments[i].weights(leaves[i])
+            leaves[i] = moments[i].form.place(leaves[i], weights)
         return jax.tree.unflatten(treedef, leaves)
 
-    def distance(self, a: Params, b: Params, names: Sequence[str], leaves: Sequence[int]) -> float:
+    def distance(
+        self, a: Params, b: Params, inputs: Action, names: Sequence[str], leaves: Sequence[int]
+    ) -> float:
         """Σ ‖w^A − w^B‖²_Σ over the entries of these leaves that hold units of these groups."""
-        of_a, of_b = (jax.tree.leaves(p) for p in (a, b))
-        total = 0.0
+        apart, treedef = jax.tree.flatten(a)
+        of_b = jax.tree.leaves(b)
         for i in leaves:
-            apart = np.asarray(of_a[i], np.float64) - np.asarray(of_b[i], np.float64)
-            apart = choose(self.network, i, names, apart, np.zeros_like(apart))
-            metric = apart
-            if i in self.moments:
-                found = self.moments[i]
-                metric = found.form.place(apart, found.moment @ found.weights(apart))
-            total += float(np.vdot(apart, metric))
-        return total
+            v = np.asarray(apart[i], np.float64) - np.asarray(of_b[i], np.float64)
+            apart[i] = choose(self.network, i, names, v, np.zeros_like(v))
+        products = self.times(jax.tree.unflatten(treedef, apart), inputs, leaves)
+        metric = jax.tree.leaves(products)
+        return sum(float(np.vdot(apart[i], metric[i])) for i in leaves)
 
 
 __all__ = ["match_incoming", "written_in_order"]

@@ -9,7 +9,14 @@ from .components import (
 )
 from .curvature import ChordBound, chord_bound, curvature
 from .curves import ApproximateCurve, GroupCurve, act_between, approximate_action
-from .dimension import LayerDimension, effective_dimension, layer_dimensions
+from .dimension import (
+    LayerDimension,
+    NeuronClouds,
+    effective_dimension,
+    intrinsic_dimension,
+    layer_dimensions,
+    neuron_clouds,
+)
 from .linear_networks import (
     LinearMinimum,
     component_count,
@@ -18,6 +25,7 @@ from .linear_networks import (
     connecting_permutations,
     permute_linear,
 )
+from .low_rank import LowRankNoise, low_rank_noise
 from .mean_field import dropout_bound, dropout_error, mean_field_violations
 from .orbits import OrbitDistance, distance_to_hyperbola, distance_to_orbit
 from .percolation import (
@@ -56,6 +64,8 @@ __all__ = [
     "GroupCurve",
     "LayerDimension",
     "LinearMinimum",
+    "LowRankNoise",
+    "NeuronClouds",
     "OrbitComponents",
     "OrbitDistance",
     "Percolation",
@@ -83,11 +93,14 @@ __all__ = [
     "gaussian_exponent",
     "group_components",
     "infinite_cluster",
+    "intrinsic_dimension",
     "layer_dimensions",
     "layer_errors",
     "level_set_components_bound",
     "lipschitz_bound",
+    "low_rank_noise",
     "mean_field_violations",
+    "neuron_clouds",
     "orbit_components",
     "outside_infinite_cluster",
     "percolate",

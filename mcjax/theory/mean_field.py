@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,18 @@ from ..transport.problem import finite, real
 _BOUNDED = {"tanh", "logistic", "erf", "erfc", "sin", "cos", "sign", "atan"}
 
 
-def mean_field_violations(network: Network) -> tuple[str, ...]:
-    """What of ferbach2023, Thm 3.1, a network violates, a sentence each; none: ().
+def mean_field_violations(network: Network, *, deep: bool = False) -> tuple[str, ...]:
+    """What of ferbach2023's assumptions a network violates, a sentence each; none: ().
 
-    The theorem is on f = 1/m Σ_i g(x; θ_i): one group of units with one layer before and one after,
+    Thm 3.1 is on f = 1/m Σ_i g(x; θ_i): one group of units with one layer before and one after,
     whose activation is bounded (and Lipschitz, which smooth and bounded ones of JAX are). Bounded
     is what is computed by one of tanh, logistic, erf, sin, cos, sign and atan; of all else, as
-    ReLU, it is not known here, and said so.
+    ReLU, it is not known here, and said so. Of deep networks are asked such activations and layers
+    one after the other, no skips beside them; what the paper assumes of these is known here by
+    second hand, so this may ask for too much.
+
+    **Arguments:**
+    - `deep`: what the statements on deep networks (Lemma 4.1, Thm 5.2) assume, in place of Thm 3.1
 
         >>> import jax, jax.numpy as jnp, mcjax
         >>> params = {"w1": jnp.ones((3, 4)), "w2": jnp.ones((4, 2))}
@@ -34,12 +40,15 @@ def mean_field_violations(network: Network) -> tuple[str, ...]:
         ()
     """
     _check_model.network(network)
+    groups, layers = len(network.groups), len(network.layers)
     found = []
-    if len(network.groups) != 1 or len(network.layers) != 2:
+    if not deep and (groups, layers) != (1, 2):
         found.append(
-            f"there are {len(network.groups)} groups of units and {len(network.layers)} layers, "
-            "where the theorem has one and two"
+            f"there are {groups} groups of units and {layers} layers, where the theorem has one "
+            "and two"
         )
+    if deep:
+        found.extend(_beside_a_chain(network))
     made: dict[Any, Any] = {o: e for e in network.analysis.program.equations for o in e.outputs}
     for layer in network.layers:
         value: Any = layer.contraction.input
@@ -54,11 +63,28 @@ def mean_field_violations(network: Network) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def require_mean_field(network: Network | None, anyway: bool) -> None:
+def _beside_a_chain(network: Network) -> Iterator[str]:
+    """What keeps layers from being one after the other, each group written and read once."""
+    if len(network.layers) != len(network.groups) + 1:
+        yield (
+            f"there are {len(network.groups)} groups of units and {len(network.layers)} layers, "
+            "where layers one after the other have a group between each two"
+        )
+    for name in network.groups:
+        written = sum(name in layer.groups_out for layer in network.layers)
+        read = sum(name in layer.groups_in for layer in network.layers)
+        if (written, read) != (1, 1):
+            yield (
+                f"units of {name!r} are written by {written} layers and read by {read}, where "
+                "without skips it is one and one"
+            )
+
+
+def require_mean_field(network: Network | None, anyway: bool, deep: bool = False) -> None:
     """Raise where a network violates the theorem's assumptions, unless told to go on."""
     if network is None or anyway:
         return
-    if violated := mean_field_violations(network):
+    if violated := mean_field_violations(network, deep=deep):
         raise ValueError(
             f"network: not what the theorem is on: {'; '.join(violated)}; anyway=True goes on"
         )

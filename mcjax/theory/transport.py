@@ -55,7 +55,7 @@ def wasserstein(
         >>> round(found.distance, 4), found.solution.permutation.tolist()
         (0.7071, [1, 0])
     """
-    points = _points(x, "x"), _points(y, "y")
+    points = points_of(x, "x"), points_of(y, "y")
     if points[0].shape[1] != points[1].shape[1]:
         dims = [v.shape[1] for v in points]
         raise ValueError(f"x and y must have one dimension, got points of {dims[0]} and {dims[1]}")
@@ -75,7 +75,7 @@ def wasserstein(
     return Wasserstein(float(scale * least ** (1 / p)), dataclasses.replace(found, value=value))
 
 
-def _points(value: Any, name: str) -> np.ndarray:
+def points_of(value: Any, name: str) -> np.ndarray:
     points = real(value, name)
     if points.ndim != 2 or not points.size:
         raise ValueError(f"{name} must be points (m, d) with m, d ≥ 1, got shape {points.shape}")
@@ -226,8 +226,9 @@ def two_layer_bound(
 
 
 def layer_errors(
-    distances: Sequence[float], widths: Sequence[float], c1: float, c2: float, first: float = 0.0
-) -> np.ndarray:
+    distances: Sequence[float], widths: Sequence[float], c1: float, c2: float, first: float = 0.0,
+    *, network: Network | None = None, anyway: bool = False,
+) -> np.ndarray:  # fmt: skip
     """E_{ℓ+1} = 2 C₂ E_ℓ + 2 C₁ m̃_ℓ Ē_ℓ: errors from layer to layer (ferbach2023, Lemma 4.1).
 
     **Unverified:** the recursion and its factors are second-hand (a reading note of version 2 of
@@ -238,15 +239,19 @@ def layer_errors(
     - `widths`: m̃_ℓ, (L,)
     - `c1`, `c2`: constants of the activation and of the weights
     - `first`: E_0
+    - `network`: if given, it is an error that it violates what the statement assumes
+      (`mcjax.theory.mean_field_violations(network, deep=True)`), unless `anyway`
 
     **Returns:** (L + 1,) errors, E_0 first.
 
-    **Raises:** `ValueError` for different lengths and negative numbers.
+    **Raises:** `ValueError` for different lengths, negative numbers, and a network that violates
+    the assumptions.
 
         >>> from mcjax.theory import layer_errors
         >>> layer_errors([0.5, 0.25], [2, 4], c1=1.0, c2=0.5).tolist()
         [0.0, 2.0, 4.0]
     """
+    require_mean_field(network, anyway, deep=True)
     if len(distances) != len(widths):
         raise ValueError(
             f"distances and widths: one of each for a layer, got {len(distances)} and {len(widths)}"
@@ -259,7 +264,10 @@ def layer_errors(
     return np.array(errors)
 
 
-def sufficient_width(error: float, inputs: int, scale: float = 1.0) -> float:
+def sufficient_width(
+    error: float, inputs: int, scale: float = 1.0, *, network: Network | None = None,
+    anyway: bool = False,
+) -> float:  # fmt: skip
     """(T / ε)^{m̃}: how wide a layer of m̃ inputs should be, up to logarithms (ferbach2023, Thm 5.2).
 
     **Unverified:** T is a constant that the theorem leaves to the layer, and factors are left out;
@@ -270,15 +278,17 @@ def sufficient_width(error: float, inputs: int, scale: float = 1.0) -> float:
     - `inputs`: m̃, the width of the layer before, or the dimension of a subspace that the incoming
       weights are near to (Thm 5.4)
     - `scale`: T > 0
+    - `network`, `anyway`: as of `layer_errors`
 
     **Returns:** a number of units, infinite beyond float64.
 
-    **Raises:** `ValueError` for what is not positive.
+    **Raises:** `ValueError` for what is not positive, and a network that violates the assumptions.
 
         >>> from mcjax.theory import sufficient_width
         >>> round(sufficient_width(0.1, 3))
         1000
     """
+    require_mean_field(network, anyway, deep=True)
     for name, value in (("error", error), ("scale", scale)):
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value!r}")

@@ -67,12 +67,39 @@ def test_each_layer_is_the_assignment_after_the_one_before(metric):
     assert found.minimised
 
 
+def test_the_moments_of_both_networks():
+    """Σ = ½ (Σ_A + P Σ_B Pᵀ), in NumPy; exchanging A and B gives the inverse permutations."""
+    a, b, x = drawn(0), drawn(1), inputs()
+    network = mcjax.trace(mlp, a, x)
+    found, other = (
+        match_incoming(network, a, b, x, both=True),
+        match_incoming(network, b, a, x, both=True),
+    )
+    before = np.arange(5)
+    for k, (z_a, z_b) in enumerate(zip(hidden(a, x)[:2], hidden(b, x)[:2], strict=True)):
+        z_b = z_b[:, before]
+        sigma = (z_a.T @ z_a + z_b.T @ z_b) / (2 * len(x))
+        w_a, w_b = (np.asarray(p[f"w{k}"], np.float64) for p in (a, b))
+        apart = w_a[:, :, None] - w_b[before][:, None, :]
+        cost = np.einsum("iuv,ij,juv->uv", apart, sigma, apart)
+        before = linear_sum_assignment(cost)[1]
+        name = network.layers[k].groups_out[0]
+        np.testing.assert_array_equal(found.permutations[name], before)
+        np.testing.assert_array_equal(other.permutations[name], np.argsort(before))
+        assert found.before[name] == pytest.approx(cost.trace() / len(cost), rel=1e-4)
+        best = cost[range(len(cost)), before].mean()
+        for one in (found, other):
+            assert one.after[name] == pytest.approx(best, rel=1e-4)
+    with pytest.raises(ValueError, match=r"both: .* x is None"):
+        match_incoming(network, a, b, both=True)
+
+
 @pytest.mark.parametrize("name", ["convnet", "inception"])
-@pytest.mark.parametrize("data", [False, True])
+@pytest.mark.parametrize("data", [False, True, "both"])
 def test_planted_permutations(name, data):
     case, network = traced(name)
     b = network.permute(network.random_permutations(jax.random.key(3)), case.params)
-    found = match_incoming(network, case.params, b, case.x if data else None)
+    found = match_incoming(network, case.params, b, case.x if data else None, both=data == "both")
     assert found.after["total"] < 1e-6 * max(found.before["total"], 1e-6)
     aligned = network.permute(found.permutations, b)
     for v, w in zip(jax.tree.leaves(aligned), jax.tree.leaves(case.params), strict=True):

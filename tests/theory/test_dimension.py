@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -57,3 +59,102 @@ def test_no_permutation_changes_them():
                           strict=True):  # fmt: skip
         for name in ("weights", "incoming", "inputs"):
             assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-4)
+
+
+def test_clouds_have_the_inner_products_whose_dimension_is_reported():
+    params, x = drawn(0), inputs()
+    network = mcjax.trace(mlp, params, x)
+    clouds = theory.neuron_clouds(network, params, x)
+    for cloud, layer in zip(clouds, theory.layer_dimensions(network, params, x), strict=True):
+        for name in ("weights", "incoming", "inputs"):
+            points = getattr(cloud, name)
+            found = theory.effective_dimension(points @ points.T)
+            assert found == pytest.approx(getattr(layer, name), rel=1e-6)
+    dead = np.flatnonzero(hidden(params, x)[0].std(0) == 0)
+    z = hidden(params, x)[1]
+    i, j = 1, 4
+    apart = np.square(clouds[1].inputs[i] - clouds[1].inputs[j]).sum()
+    assert apart == pytest.approx(np.mean((z[:, i] - z[:, j]) ** 2), rel=1e-5)
+    assert len(dead) == 1  # an input that never changes
+
+
+def test_blocks_are_orthogonal():
+    def f(p, x):
+        return jax.lax.conv_general_dilated(
+            x, p["w"], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=2
+        ).mean(1)
+
+    rng = np.random.default_rng(0)
+    x, params = rng.normal(size=(50, 6, 4)), {"w": rng.normal(size=(1, 2, 6))}
+    x, params = jax.tree.map(np.float32, (x, params))
+    network = mcjax.trace(f, params, x)
+    (cloud,), (layer,) = (g(network, params, x) for g in (theory.neuron_clouds,
+                                                         theory.layer_dimensions))  # fmt: skip
+    assert cloud.weights.shape == (6, 4)
+    np.testing.assert_allclose(cloud.weights[:3, :2], params["w"][0, :, :3].T, rtol=1e-6)
+    assert not cloud.weights[:3, 2:].any()
+    found = theory.effective_dimension(cloud.incoming @ cloud.incoming.T)
+    assert found == pytest.approx(layer.incoming, rel=1e-6)
+
+
+class Counting:
+    """An estimator whose dimension is the number of points that it sees."""
+
+    def fit(self, points):
+        self.dimension_ = len(points) if points.shape[1] > 1 else None
+        return self
+
+
+def test_the_clouds_of_estimators():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6, 2))
+    assert theory.intrinsic_dimension(x, Counting()) == 6
+    dead = np.concatenate([x, np.zeros((3, 2)), x[:2] * (1 + 1e-14)])
+    for size in (1e-200, 1.0, 1e200):
+        assert theory.intrinsic_dimension(size * dead, Counting()) == 7
+    assert theory.intrinsic_dimension(x[:, :1], Counting()) == 6  # coordinates to work with
+    assert theory.intrinsic_dimension(np.ones((1, 3)), Counting()) == 1
+
+    class Refusing:
+        def __init__(self, found):
+            self.dimension_ = found
+
+        def fit(self, points):
+            return 1 / 0 if self.dimension_ is None else self
+
+    for cloud, estimator, words in (
+        (np.full((3, 2), np.nan), Counting(), "cloud holds 6 NaN"),
+        (np.ones((0, 2)), Counting(), r"cloud must be points \(m, d\)"),
+        (x, Refusing(None), "Refusing does not work on 6 different points of 2 coord.*division"),
+        (x, Refusing(np.nan), "Refusing finds the dimension nan for 6 different points"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            theory.intrinsic_dimension(cloud, estimator)
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skdim.id", None)
+    with pytest.raises(ImportError, match=r"pip install 'mcjax\[dimension\]'"):
+        theory.intrinsic_dimension(np.eye(3))
+
+
+@pytest.mark.parametrize("k", [2, 5])
+@pytest.mark.parametrize("shape", ["flat", "sphere"])
+def test_planted_dimensions_are_found_by_scikit_dimension(k, shape):
+    """Two nearest neighbours find k within k / √n, a standard deviation (Facco et al. 2017)."""
+    estimators = pytest.importorskip("skdim.id", reason="needs the extra mcjax[dimension]")
+    rng, n = np.random.default_rng(k), 800
+    points = rng.normal(size=(n, k + (shape == "sphere")))
+    if shape == "sphere":
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    cloud = points @ np.linalg.qr(rng.normal(size=(40, 40)))[0][: points.shape[1]]
+    found = theory.intrinsic_dimension(np.concatenate([cloud, cloud[:9]]))  # nine of them twice
+    assert abs(found - k) < 4 * k / np.sqrt(n)
+    assert abs(theory.intrinsic_dimension(cloud, estimators.MLE()) - k) < 0.1 * k
+
+
+@pytest.mark.parametrize("units", [1, 2])
+def test_too_few_neurons_for_two_neighbours(units):
+    pytest.importorskip("skdim.id", reason="needs the extra mcjax[dimension]")
+    with pytest.raises(ValueError, match=f"TwoNN does not work on {units} different points"):
+        theory.intrinsic_dimension(np.eye(3)[:units])

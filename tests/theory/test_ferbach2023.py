@@ -198,3 +198,44 @@ def test_networks_that_the_theorem_is_not_on_are_refused():
             with pytest.raises(ValueError, match=words):
                 call(network=network)
             assert call(network=network, anyway=True) == pytest.approx(0.1)
+
+
+def test_deep_statements_refuse_skips_and_unbounded_units():
+    rng, x = np.random.default_rng(8), np.eye(3, dtype=np.float32)
+    shapes = {"w1": (3, 4), "w2": (4, 4), "w3": (4, 2)}
+    p = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+
+    def chain(act):
+        return mcjax.trace(lambda p, x: act(act(x @ p["w1"]) @ p["w2"]) @ p["w3"], p, x)
+
+    def skip(p, x):
+        h = jnp.tanh(x @ p["w1"])
+        return (h + jnp.tanh(h @ p["w2"])) @ p["w3"]
+
+    def past(p, x):  # read by two layers
+        h = jnp.tanh(x @ p["w1"])
+        return jnp.tanh(h @ p["w2"]) @ p["w3"] + h @ p["w4"]
+
+    def inside(p, x):  # units beside inputs have no order of their own
+        return (jnp.tanh(x @ p["w1"]) + x) @ p["w2"]
+
+    square = {"w1": p["w2"][:3, :3], "w2": p["w3"][:3]}
+    skipping = mcjax.trace(skip, p, x)
+    beside = mcjax.trace(past, p | {"w4": p["w3"]}, x)
+    fixed = mcjax.trace(inside, square, x)
+    assert theory.mean_field_violations(chain(jnp.tanh), deep=True) == ()
+    calls = (
+        lambda **more: theory.layer_errors([0.5], [2], 1.0, 0.5, **more).tolist(),
+        lambda **more: theory.sufficient_width(0.1, 3, **more),
+    )
+    for call in calls:
+        assert call(network=chain(jnp.tanh)) == call()
+        for network, words in (
+            (chain(jax.nn.relu), "units of 'w1' are computed by max, which.*units of 'w2'"),
+            (skipping, "units of 'w1' are written by 2 layers and read by 2"),
+            (beside, "units of 'w1' are written by 1 layers and read by 2"),
+            (fixed, "there are 0 groups of units and 2 layers"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                call(network=network)
+            assert call(network=network, anyway=True) == call()
