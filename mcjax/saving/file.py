@@ -201,7 +201,10 @@ def _foreign(
     names = {"/".join(k): k for k in _keys(trees[0])}
     found = {n if isinstance(n, tuple) else names.get(n, (n,)): v for n, v in arrays.items()}
     # Numbers that are no arrays (a step's) stay those of like, as other leaves that are none.
-    return _fill(trees[0], {k: v for k, v in found.items() if is_array(v)}, file)
+    flat = jax.tree_util.tree_flatten_with_path(trees[0])[0]
+    kept = {path_keys(path) for path, leaf in flat if not is_array(leaf)}
+    found = {k: v for k, v in found.items() if is_array(v) and k not in kept}
+    return _fill(trees[0], found, file)
 
 
 def _keys(tree: Any) -> list[tuple[str, ...]]:
