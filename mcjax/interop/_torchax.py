@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,9 +21,7 @@ def environment() -> Any:
     """
     try:
         with _named_tensors():
-            from torchax import tensor
-
-            return _environment(tensor)
+            return _environment(importlib.import_module("torchax.tensor"))
     except ImportError as error:
         raise ImportError(
             f"PyTorch modules need torch and torchax ({error}): pip install 'mcjax[torch]'"

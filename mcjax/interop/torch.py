@@ -110,7 +110,7 @@ def from_state_dict(state_dict: Mapping[str, Any], module: Any) -> dict[str, Any
 
 
 def to_state_dict(params: Params, module: Any) -> dict[str, Any]:
-    """The state dict of parameters: `module.load_state_dict` takes it, and it comes back bit for bit.
+    """The state dict of parameters, bit for bit: `module.load_state_dict` takes it.
 
     **Arguments:**
     - `params`: of `from_module`, or what mcjax has made of them (aligned, merged, a path's point)

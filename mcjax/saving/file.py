@@ -186,9 +186,7 @@ def _is_own(record: Any) -> bool:
     return record["is"] == "object" and record["class"].startswith("mcjax.")
 
 
-def _foreign(
-    arrays: Mapping[Any, Any], like: Any, file: Any, plain: Callable[[], Any]
-) -> Any:
+def _foreign(arrays: Mapping[Any, Any], like: Any, file: Any, plain: Callable[[], Any]) -> Any:
     """Another program's arrays, in the structure of `like`; without it, as they are.
 
     - `arrays`: by their names, or by the keys of their paths

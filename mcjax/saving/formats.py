@@ -1,7 +1,7 @@
 """Checkpoints of every format that is read: which one it is, and what is in it.
 
-Of arrays by name (safetensors, sharded or not, and .npz) or in nested dicts (flax's msgpack, orbax's
-folders). Nothing is ever unpickled.
+Of arrays by name (safetensors, sharded or not, and .npz) or in nested dicts (flax's msgpack,
+orbax's folders). Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from . import msgpack, tensors
 
 _INDEX = ".safetensors.index.json"
-_ORBAX = ("_METADATA", "_CHECKPOINT_METADATA")
+_ORBAX = "_METADATA"
 
 
 def found(file: str | Path) -> tuple[str, Path]:
@@ -53,10 +53,10 @@ def _in_folder(folder: Path) -> tuple[str, Path]:
         return "sharded", indices[0]
     if len(whole) == 1 and not indices:
         return "safetensors", whole[0]
-    if any((folder / name).exists() for name in _ORBAX[:1]):
+    if (folder / _ORBAX).exists():
         return "orbax", folder
-    inside = sorted(f.parent for f in folder.glob(f"*/{_ORBAX[0]}")) or sorted(
-        f.parent for f in folder.glob(f"*/*/{_ORBAX[0]}")
+    inside = sorted(f.parent for f in folder.glob(f"*/{_ORBAX}")) or sorted(
+        f.parent for f in folder.glob(f"*/*/{_ORBAX}")
     )
     several = [str(f) for f in (*indices, *whole, *inside)]
     hint = f": name one of {', '.join(several[:5])}" if several else ""

@@ -54,7 +54,7 @@ def read_into(file: IO[bytes], array: np.ndarray, name: str) -> None:
 
     **Raises:** `ValueError`, naming the leaf, if the file ends before.
     """
-    octets = memoryview(array.reshape(-1).view(np.uint8))
+    octets = array.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(octets):  # one read gives 2 GiB at most
         count = file.readinto(octets[done : done + 2**30])  # type: ignore[attr-defined]
