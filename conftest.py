@@ -2,4 +2,4 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("torchax") else ["mcjax/interop"]
+collect_ignore = [] if find_spec("torchax") else ["mcjax/interop/torch.py"]
