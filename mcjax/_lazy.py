@@ -11,6 +11,8 @@ class _Lazy(ModuleType):
     """A module that is not imported yet; whatever is asked of it is asked of the module itself."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":  # `inspect` asks every object, of packages that are not there too
+            raise AttributeError(name)
         return getattr(importlib.import_module(self.__name__), name)
 
     def __dir__(self) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import os
 import sys
@@ -26,6 +27,8 @@ import jax
 import mcjax
 
 ROOT = Path(__file__).parents[1]
+# Pages that need a package which is no dependency.
+NEEDS = {"pytorch": "torchax"}
 _FENCE = "```"
 
 
@@ -116,6 +119,10 @@ def main() -> int:
     start = prelude() if any(p.parent != ROOT for p in pages) else {}
     wrong = 0
     for page in pages:
+        package = NEEDS.get(page.stem)
+        if package and importlib.util.find_spec(package) is None:
+            print(f"{page.relative_to(ROOT)}: not run, {package} is not installed")
+            continue
         begun = time.perf_counter()
         count, failures = run_page(page, {} if page.parent == ROOT else start, options.show)
         wrong += len(failures)

@@ -48,6 +48,7 @@ LEVELS = [
     {"methods", "merge", "theory", "inputs", "neurons"},
     {
         "data",
+        "interop",
         "models",
         "study",
         "study_pairs",

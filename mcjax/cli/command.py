@@ -40,9 +40,12 @@ class Connect:
     """
 
     networks: Annotated[tyro.conf.Positional[tuple[Path, ...]], _option("[A B]")] = ()
-    """Two safetensors files to connect; they need --model and --inputs."""
+    """Two checkpoints to connect (safetensors, .npz, msgpack, orbax); they need --model or --torch,
+    and --inputs."""
     model: Annotated[str | None, _option("MODULE:FUNCTION")] = None
     """Your model as package.module:apply_fn, a pure function (params, x) -> logits."""
+    torch: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    """Your PyTorch model as package.module:build, a function that returns the torch.nn.Module."""
     inputs: Annotated[Path | None, _option("FILE.npz")] = None
     """Your data: arrays x and y, and x_test and y_test if you have them."""
     data: Literal["digits", "mnist", "cifar10"] = "digits"
@@ -262,8 +265,8 @@ def _connect(command: Connect) -> None:
     if command.networks:
         title, out, study = _own(command)
     else:
-        if command.model or command.inputs:
-            raise ValueError("--model and --inputs go with two files of parameters")
+        if command.model or command.torch or command.inputs:
+            raise ValueError("--model, --torch and --inputs go with two files of parameters")
         if command.task != "classification":
             raise ValueError("--task goes with two files of parameters")
         title, out, study = _trained(command)
@@ -284,17 +287,20 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """The user's own networks."""
     if len(command.networks) != 2:
         raise ValueError(f"expected two files of parameters, got {len(command.networks)}")
-    if command.model is None or command.inputs is None:
-        raise ValueError("two files of parameters need --model package.module:apply_fn and "
-                         "--inputs data.npz")  # fmt: skip
+    if (command.model is None) == (command.torch is None) or command.inputs is None:
+        raise ValueError("two files of parameters need --model package.module:apply_fn (or --torch "
+                         "package.module:build) and --inputs data.npz")  # fmt: skip
     first, second = command.networks
     out = _out(command, f"{first.stem}-{second.stem}")
-    apply_fn = load_object(command.model, "--model")
+    if command.model is not None:
+        apply_fn, read, option = load_object(command.model, "--model"), given.parameters, "--model"
+    else:
+        (apply_fn, read), option = given.torch_model(command.torch or ""), "--torch"
     arrays = given.arrays(command.inputs, ("x", "y"))
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    a, b = given.parameters(first), given.parameters(second)
+    a, b = read(first), read(second)
     for params, file in ((a, first), (b, second)):
-        given.check_task(TASKS[command.task], apply_fn, params, arrays, file)
+        given.check_task(TASKS[command.task], apply_fn, params, arrays, file, option)
     study = {
         "network": apply_fn, "networks": [a, b], "train": (arrays["x"], arrays["y"]), "test": test,
         "task": TASKS[command.task], "metadata": {"networks": [str(first), str(second)]},

@@ -6,12 +6,13 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from .. import _check, _check_model
 from .._files import check_writable, held
+from .._modules import load_object
 from ..tasks import Task
 
 # Parameters of a network in training: values, momentum, gradients, and what XLA makes besides.
@@ -76,14 +77,16 @@ def _reason(path: Path, error: Exception) -> str:
     return str(error).strip() or type(error).__name__
 
 
-def check_model(apply_fn: Any, params: Any, x: Any, file: Path) -> Any:
+def check_model(apply_fn: Any, params: Any, x: Any, file: Path, option: str = "--model") -> Any:
     """The types of what the user's function makes of the parameters of a file and of inputs.
+
+    - `option`: which named the function
 
     **Raises:** `ValueError`, in one line, if it fails.
     """
     import jax
 
-    _check_model.function(apply_fn, "--model")
+    _check_model.function(apply_fn, option)
     try:
         out = jax.eval_shape(apply_fn, params, x)
         _check_model.outputs(out)
@@ -96,13 +99,16 @@ def check_model(apply_fn: Any, params: Any, x: Any, file: Path) -> Any:
             "function is given their arrays in nested dicts"
         )
         raise ValueError(
-            f"--model: the function fails on the parameters of {file} and inputs of shape "
+            f"{option}: the function fails on the parameters of {file} and inputs of shape "
             f"{x.shape}: {type(error).__name__}: {line}{hint}"
         ) from error
     return out
 
 
-def check_task(task: Task, apply_fn: Any, params: Any, data: dict[str, Any], file: Path) -> None:
+def check_task(
+    task: Task, apply_fn: Any, params: Any, data: dict[str, Any], file: Path,
+    option: str = "--model",
+) -> None:  # fmt: skip
     """Raise unless outputs and labels are the task's, on training and test data."""
     for x, y in (("x", "y"), ("x_test", "y_test")):
         if x not in data:
@@ -111,14 +117,14 @@ def check_task(task: Task, apply_fn: Any, params: Any, data: dict[str, Any], fil
             raise ValueError(
                 f"--inputs: {x} has {len(data[x])} examples and {y} has {len(data[y])}"
             )
-        out = check_model(apply_fn, params, data[x], file)
+        out = check_model(apply_fn, params, data[x], file, option)
         try:
             task.check(task.outputs(out), data[y])
         except ValueError as error:
             said = str(error)
             for of_library, of_command in _SAID.items():
-                said = re.sub(of_library, of_command, said)
-            raise ValueError(f"--model and --inputs ({x}, {y}): {said}") from None
+                said = re.sub(of_library, of_command.replace("--model", option), said)
+            raise ValueError(f"{option} and --inputs ({x}, {y}): {said}") from None
 
 
 def folder(text: str) -> Path:
@@ -199,6 +205,37 @@ def parameters(file: Path) -> Any:
         return load(file)
     except ValueError:
         return nested(file)
+
+
+def torch_model(name: str) -> tuple[Any, Callable[[Path], Any]]:
+    """A PyTorch module as a function, and what reads its parameters from a file.
+
+    - `name`: `package.module:build`, of a function without arguments that returns the module
+
+    **Raises:** `ValueError`, in one line, if it fails.
+    """
+    from ..interop.torch import from_module, from_state_dict
+
+    build = load_object(name, "--torch")
+    try:
+        module = build()
+    except (Exception, SystemExit) as error:  # anything may go wrong in a user's function
+        raise ValueError(f"--torch: {name}() fails: {type(error).__name__}: {error}") from error
+    try:
+        apply_fn, _ = from_module(module)
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"--torch: {error}") from error
+
+    def read(file: Path) -> Any:
+        state = parameters(file)
+        if not isinstance(state, dict):
+            raise ValueError(f"{file} holds no state dict: no parameters by torch's names")
+        try:
+            return from_state_dict(state, module)
+        except ValueError as error:
+            raise ValueError(f"{file} and --torch: {error}") from error
+
+    return apply_fn, read
 
 
 def check_seeds(seeds: Sequence[int], least: int = 2) -> None:

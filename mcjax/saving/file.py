@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -12,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._static import pack, unpack
+from .._static import is_array, pack, unpack
 from .._tree import path_keys
 from .._types import Params
-from . import tensors
+from . import formats, tensors
 from .like import Stand, check_like
 from .records import Reader, Writer
 
@@ -54,20 +55,24 @@ def save(file: str | FilePath, value: Any) -> None:
 
 @_check.on_host
 def load(file: str | FilePath, like: Any = None) -> Any:
-    """Read what `mcjax.save` has written, or another program's safetensors file.
+    """Read what `mcjax.save` has written, or another program's checkpoint.
 
     Nothing is unpickled and no module is imported: a path of a class of your own needs its module
-    to be imported before. Arrays are JAX's or NumPy's as they were saved. A file of another
-    program gives NumPy arrays in nested dicts, split at `/` (lists where keys count up).
+    to be imported before. Arrays are JAX's or NumPy's as they were saved. Another program's gives
+    NumPy arrays in nested dicts, names split at `/` (lists where keys count up).
 
     **Arguments:**
+    - `file`: of `mcjax.save`; or one of these, told apart by content: safetensors, a
+      `model.safetensors.index.json` of several, or the folder of either; NumPy's `.npz`; flax's
+      msgpack (`flax.serialization.to_bytes`); a folder of orbax. Read array by array: memory holds
+      the arrays, not the file beside them
     - `like`: what the file does not hold: parameters, or their types
       (`jax.eval_shape(model.init, …)`), a `Network`, a `Task`, another value that holds these, or
       a tuple of several. Parameters are given the structure of `like`, with all that is no array,
       and must have its shapes and dtypes
 
-    **Raises:** `ValueError` for a missing, cut-off or foreign file (a pickle is never opened), one
-    that a newer mcjax has written, or one that does not fit `like`.
+    **Raises:** `ValueError`, naming the file and the leaf, for a missing, cut-off or foreign file
+    (a pickle is never opened), one that a newer mcjax has written, or one that does not fit `like`.
 
         >>> import equinox as eqx, jax, mcjax, os, tempfile
         >>> file = os.path.join(tempfile.mkdtemp(), "a.safetensors")
@@ -77,12 +82,22 @@ def load(file: str | FilePath, like: Any = None) -> Any:
         True
     """
     _check_file(file, "load(file)")
-    arrays, metadata = tensors.read(file)
-    if _KEY not in metadata:
+    with formats.named(file) as content:
+        if content is None:
+            tree = formats.tree(file)
+            flat = {path_keys(p): v for p, v in jax.tree_util.tree_flatten_with_path(tree)[0]}
+            return _foreign(flat, like, file, lambda: _lists(tree))
+        arrays, metadata = content
+        if _KEY in metadata:
+            return _own(arrays, metadata[_KEY], like, file)
         if not arrays:
             raise ValueError(f"{file} holds no arrays")
-        return _foreign(arrays, like, file)
-    record = _record(metadata[_KEY], file)
+        return _foreign(arrays, like, file, lambda: _nest(arrays))
+
+
+def _own(arrays: Mapping[str, np.ndarray], header: str, like: Any, file: Any) -> Any:
+    """What `save` has written."""
+    record = _record(header, file)
     reader = Reader(arrays, like, file)
     try:
         leaves = _parameters(record)
@@ -109,18 +124,20 @@ def class_in(file: str | FilePath) -> str | None:
 
     **Raises:** `ValueError` for a missing, cut-off or foreign file.
     """
-    metadata = tensors.read(file)[1]
+    with formats.named(file) as content:
+        metadata = {} if content is None else content[1]
     record = _record(metadata[_KEY], file) if _KEY in metadata else None
     name = record.get("class") if isinstance(record, dict) else None
     return name if record is not None and name and _is_own(record) else None
 
 
 def nested(file: str | FilePath) -> Any:
-    """The arrays of any safetensors file in nested dicts of NumPy arrays, as other programs see it.
+    """The arrays of any file in nested dicts of NumPy arrays, as other programs see it.
 
     **Raises:** `ValueError` for a missing, cut-off or foreign file.
     """
-    return _nest(tensors.read(file)[0])
+    with formats.named(file) as content:
+        return _lists(formats.tree(file)) if content is None else _nest(content[0])
 
 
 def _record(text: str, file: Any) -> Any:
@@ -169,15 +186,23 @@ def _is_own(record: Any) -> bool:
     return record["is"] == "object" and record["class"].startswith("mcjax.")
 
 
-def _foreign(arrays: dict[str, np.ndarray], like: Any, file: Any) -> Any:
-    """Another program's arrays: nested, or in the structure of like."""
+def _foreign(arrays: Mapping[Any, Any], like: Any, file: Any, plain: Callable[[], Any]) -> Any:
+    """Another program's arrays, in the structure of `like`; without it, as they are.
+
+    - `arrays`: by their names, or by the keys of their paths
+    """
     trees = Stand(like).trees
     if len(trees) != 1:
         if like is not None:
             raise ValueError(f"like: {file} holds parameters, and like must be such or a network")
-        return _nest(arrays)
+        return plain()
     names = {"/".join(k): k for k in _keys(trees[0])}
-    return _fill(trees[0], {names.get(n, (n,)): v for n, v in arrays.items()}, file)
+    found = {n if isinstance(n, tuple) else names.get(n, (n,)): v for n, v in arrays.items()}
+    # Numbers that are no arrays (a step's) stay those of like, as other leaves that are none.
+    flat = jax.tree_util.tree_flatten_with_path(trees[0])[0]
+    kept = {path_keys(path) for path, leaf in flat if not is_array(leaf)}
+    found = {k: v for k, v in found.items() if is_array(v) and k not in kept}
+    return _fill(trees[0], found, file)
 
 
 def _keys(tree: Any) -> list[tuple[str, ...]]:
@@ -211,7 +236,7 @@ def _as_like(value: Any, like: Any, name: str) -> Any:
     return value
 
 
-def _nest(flat: dict[str, np.ndarray]) -> Any:
+def _nest(flat: Mapping[str, np.ndarray]) -> Any:
     """Nested dicts of names split at `/`; a name stays whole where a part of it is an array's."""
     tree: dict[str, Any] = {}
     for name in sorted(flat, key=lambda n: n.count("/")):

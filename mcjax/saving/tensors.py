@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,40 +29,100 @@ def write(file: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[
     write_atomically(file, save(contiguous, dict(metadata)))
 
 
-def read(file: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(name → array, the text beside them).
+class Tensors(Mapping[str, np.ndarray]):
+    """Name → array, each read when it is asked for: memory holds the arrays, never the file too."""
 
-    **Raises:** `ValueError` for a missing, cut-off or foreign file.
+    def __init__(self, file: IO[bytes], name: Path, header: dict[str, Any], start: int) -> None:
+        self._file, self._name, self._header, self._start = file, name, header, start
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self._header[name]
+        array = np.empty(entry["shape"], _dtype(entry["dtype"], f"{self._name}: leaf {name!r}"))
+        self._file.seek(self._start + entry["data_offsets"][0])
+        read_into(self._file, array, f"{self._name}: leaf {name!r}")
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header)
+
+    def __len__(self) -> int:
+        return len(self._header)
+
+
+def read_into(file: IO[bytes], array: np.ndarray, name: str) -> None:
+    """Fill a new array with the next bytes of a file.
+
+    **Raises:** `ValueError`, naming the leaf, if the file ends before.
     """
-    from safetensors import SafetensorError, deserialize
+    octets = array.reshape(-1).view(np.uint8).data
+    done = 0
+    while done < len(octets):  # one read gives 2 GiB at most
+        count = file.readinto(octets[done : done + 2**30])  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError(f"{name} is cut off")
+        done += count
 
-    file = Path(file).expanduser()
-    if not file.is_file():
-        kind = "is a folder, no file" if file.is_dir() else "there is no file"
-        raise ValueError(f"{file} {kind}" if file.is_dir() else f"{kind} {file}")
-    content = file.read_bytes()
+
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[tuple[Tensors, dict[str, str]]]:
+    """(name → array, the text beside them), of a file that stays open meanwhile.
+
+    **Raises:** `ValueError` for a cut-off or foreign file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with open(file, "rb") as content:
+        try:
+            with safe_open(file, framework="numpy"):  # checks the header, and the file's length
+                size = int.from_bytes(content.read(8), "little")
+                header = json.loads(content.read(size))
+        except (SafetensorError, ValueError, TypeError) as error:
+            raise ValueError(f"{file} is no whole safetensors file: {error}") from error
+        metadata = header.pop("__metadata__", None) or {}
+        yield Tensors(content, file, header, 8 + size), metadata
+
+
+@contextlib.contextmanager
+def sharded(index: Path) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, str]]]:
+    """Name → array of the files that an index (`model.safetensors.index.json`) lists.
+
+    **Raises:** `ValueError` for what is no index, and naming a file or a leaf that is not there.
+    """
     try:
-        arrays = {
-            name: np.frombuffer(v["data"], _dtype(v["dtype"])).reshape(v["shape"]).copy()
-            for name, v in deserialize(content)
-        }
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (SafetensorError, ValueError, TypeError) as error:
-        # A safetensors file starts with a length, which may begin like a pickle; then comes "{".
-        if content[8:9] != b"{" and (content[:1] == b"\x80" or content[:2] == b"PK"):
-            raise ValueError(
-                f"{file} is {_kind(content)}, no safetensors file; mcjax never unpickles (it would "
-                "run code). Save the parameters with mcjax.save or safetensors"
-            ) from None
-        raise ValueError(f"{file} is no whole safetensors file: {error}") from error
-    return arrays, header.get("__metadata__") or {}
+        places = dict(json.loads(index.read_bytes())["weight_map"])
+        files = {name: index.parent / place for name, place in places.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{index} is no index of safetensors files: it has no weight_map that "
+                         "says in which file each leaf is") from error  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        shards: dict[Path, Tensors] = {}
+        for file in dict.fromkeys(files.values()):
+            if file.parent != index.parent or not file.is_file():
+                raise ValueError(f"{index} lists a file that is not beside it: {file}")
+            shards[file], _ = stack.enter_context(opened(file))
+        for name, file in files.items():
+            if name not in shards[file]:
+                raise ValueError(f"{index}: leaf {name!r} is not in {file}, where it should be")
+        yield _Shards({name: shards[file] for name, file in files.items()}), {}
 
 
-def _kind(content: bytes) -> str:
-    return "a pickled checkpoint" if content[:1] == b"\x80" else "a zip archive (.npz or PyTorch's)"
+class _Shards(Mapping[str, np.ndarray]):
+    """Name → array of several files."""
+
+    def __init__(self, of: Mapping[str, Tensors]) -> None:
+        self._of = of
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._of[name][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of)
+
+    def __len__(self) -> int:
+        return len(self._of)
 
 
-def _dtype(name: str) -> np.dtype:
+def _dtype(name: str, leaf: str) -> np.dtype:
     """NumPy's dtype for a safetensors one: `F32`, `BF16`, `I64`, `BOOL`, …"""
     special = {"BF16": jnp.bfloat16, "BOOL": jnp.bool_, "F8_E4M3": jnp.float8_e4m3fn,
                "F8_E5M2": jnp.float8_e5m2}  # fmt: skip
@@ -69,5 +131,5 @@ def _dtype(name: str) -> np.dtype:
     kinds = {"F": "float", "I": "int", "U": "uint", "C": "complex"}
     kind, bits = name.rstrip("0123456789"), name.lstrip("FIUC")
     if kind not in kinds or not bits.isdigit():
-        raise ValueError(f"it holds an array of type {name}, which mcjax does not know")
+        raise ValueError(f"{leaf} is of type {name}, which mcjax does not know")
     return np.dtype(kinds[kind] + bits)

@@ -1,0 +1,67 @@
+"""torchax, in which torch's operators are JAX's."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from .._lazy import lazily
+
+torch = lazily("torch")
+
+
+@functools.cache
+def environment() -> Any:
+    """Inside of it (`with environment():`) torch's operators on torchax's tensors are JAX's.
+
+    **Raises:** `ImportError` without torch and torchax.
+    """
+    try:
+        with _named_tensors():
+            return _environment(importlib.import_module("torchax.tensor"))
+    except ImportError as error:
+        raise ImportError(
+            f"PyTorch modules need torch and torchax ({error}): pip install 'mcjax[torch]'"
+        ) from error
+
+
+def _environment(tensor: Any) -> Any:
+    class Environment(tensor.Environment):
+        """Takes torch's own tensors too: constants that a module has made or keeps."""
+
+        def t2j_iso(self, torchtensors: Any) -> Any:
+            def wrapped(value: Any) -> Any:
+                own = isinstance(value, tensor.Tensor | tensor.View)
+                return value if own else tensor.Tensor(self.t2j_copy(value), self)
+
+            tree_map = torch.utils._pytree.tree_map_only
+            return super().t2j_iso(tree_map(torch.Tensor, wrapped, torchtensors))
+
+    return Environment()
+
+
+@contextlib.contextmanager
+def _named_tensors() -> Iterator[None]:
+    """torchax (0.0.13) lists operators of named tensors, which torch has no more since 2.13.
+
+    As long as it is imported, a name of such an operator stands for nothing.
+    """
+    packet = torch._ops.OpOverloadPacket
+    get = packet.__getattr__
+
+    def get_or_nothing(self: Any, key: str) -> Any:
+        try:
+            return get(self, key)
+        except AttributeError:
+            if "names" in key or "dimname" in key.lower():
+                return object()
+            raise
+
+    packet.__getattr__ = get_or_nothing
+    try:
+        yield
+    finally:
+        packet.__getattr__ = get

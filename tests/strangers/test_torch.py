@@ -1,0 +1,319 @@
+"""PyTorch's modules: the same outputs, their names, and symmetries found in them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mcjax
+from mcjax.cli.command import run
+
+from ..documentation import ROOT, run_page
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mcjax[torch]'")
+if importlib.util.find_spec("torchax") is None:
+    pytest.skip("torchax is not installed: pip install 'mcjax[torch]'", allow_module_level=True)
+safetensors_torch = pytest.importorskip("safetensors.torch")
+interop = mcjax.interop.torch
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+
+def small(seed=0):
+    """A convolutional module with batch normalisation, whose statistics are not trivial."""
+    torch.manual_seed(seed)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 6, 3, stride=2, bias=False), torch.nn.BatchNorm2d(6), torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(6, 4),
+    )  # fmt: skip
+    randomise(module)
+    return module.eval()
+
+
+def randomise(module):
+    """Every parameter and statistic away from where it is initialised: all are seen in outputs."""
+    with torch.no_grad():
+        for value in module.parameters():
+            value += 0.1 * torch.randn_like(value)
+        for name, value in module.named_buffers():
+            if name.endswith("running_mean"):
+                value += 0.3 * torch.randn_like(value)
+            elif name.endswith("running_var"):
+                value *= 1 + torch.rand_like(value)
+            elif name.endswith("num_batches_tracked"):
+                value += 2**33
+
+
+def images(size, count=4):
+    return np.random.default_rng(0).normal(size=(count, 3, size, size)).astype(np.float32)
+
+
+def torchs(module, *x):
+    with torch.no_grad():
+        return module(*(torch.from_numpy(v) for v in x)).numpy()
+
+
+def same_state(module, state):
+    expected = module.state_dict()
+    assert list(state) == list(expected)
+    for name, value in expected.items():
+        assert (state[name].dtype, state[name].shape) == (value.dtype, value.shape), name
+        bits = lambda v: v.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        assert torch.equal(bits(state[name]), bits(value)), name
+
+
+def agrees(module, apply_fn, params, x):
+    """float64's outputs are no further from JAX's than a few times what torch's float32 is."""
+    ours, theirs = np.asarray(jax.jit(apply_fn)(params, x)), torchs(module, x)
+    module.double()
+    exact = torchs(module, x.astype(np.float64))
+    module.float()
+    scale = np.abs(exact).max()
+    assert np.abs(ours - exact).max() <= 8 * np.abs(theirs - exact).max() + 1e-6 * scale
+
+
+def test_a_module_comes_and_goes_bit_for_bit():
+    module = small()
+    apply_fn, params = interop.from_module(module)
+    agrees(module, apply_fn, params, images(9))
+    same_state(module, interop.to_state_dict(params, module))
+    module.to(torch.bfloat16)
+    same_state(module, interop.to_state_dict(interop.from_module(module)[1], module))
+    assert params["1.num_batches_tracked"].dtype == np.int64  # 2**33 would not fit JAX's
+
+
+def test_parameters_belong_to_whoever_has_them():
+    """Training the module afterwards, or in place, moves neither parameters nor the function."""
+    module, x = small(), images(9)
+    apply_fn, params = interop.from_module(module)
+    before = np.asarray(apply_fn(params, x))
+    with torch.no_grad():
+        for value in module.parameters():
+            value.zero_()
+    module.train()
+    np.testing.assert_array_equal(apply_fn(params, x), before)
+    module.eval()
+    module.load_state_dict(interop.to_state_dict(params, module))
+    np.testing.assert_allclose(torchs(module, x), before, rtol=1e-4, atol=1e-5)
+
+
+class Everything(torch.nn.Module):
+    """Tied weights, buffers that are not kept, constants of its own, named inputs and outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(11, 8)
+        self.attention = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = torch.nn.Linear(8, 11, bias=False)
+        self.head.weight = self.embed.weight
+        self.register_buffer("positions", torch.linspace(0, 1, 5)[:, None], persistent=False)
+        self.constant = torch.linspace(1, 2, 8)
+
+    def forward(self, tokens, scale=None):
+        h = self.embed(tokens) * self.constant + self.positions
+        mask = torch.triu(torch.ones(5, 5, dtype=torch.bool), 1)
+        h = h + self.attention(h, h, h, attn_mask=mask, need_weights=False)[0]
+        h = h + torch.arange(5)[:, None] / 5
+        out = self.head(torch.nn.functional.gelu(h))
+        return {"logits": out if scale is None else out * scale, "nothing": None}
+
+
+def test_tied_weights_constants_and_containers():
+    torch.manual_seed(0)
+    module = Everything().eval()
+    randomise(module)
+    apply_fn, params = interop.from_module(module)
+    assert "head.weight" not in params
+    tokens = np.random.default_rng(0).integers(0, 11, (3, 5))
+    for x in ({"tokens": tokens, "scale": np.float32(2)}, (tokens, np.float32(2))):
+        out = jax.jit(apply_fn)(params, x)
+        expected = module(torch.from_numpy(tokens), torch.tensor(2.0))["logits"].detach()
+        np.testing.assert_allclose(out["logits"], expected, rtol=1e-4, atol=1e-5)
+        assert out["nothing"] is None
+    same_state(module, interop.to_state_dict(params, module))
+    state = dict(module.state_dict())
+    assert state.pop("head.weight") is not None
+    assert set(interop.from_state_dict(state, module)) == set(params)  # either is enough
+    state["head.weight"] = state["embed.weight"] + 1
+    with pytest.raises(ValueError, match=r"'embed.weight' and 'head.weight' are one parameter"):
+        interop.from_state_dict(state, module)
+
+
+def test_what_does_not_fit_is_named():
+    module = small()
+    _, params = interop.from_module(module)
+    module[1].train()
+    with pytest.raises(ValueError, match="part '1' is in training mode"):
+        interop.from_module(module)
+    module.eval()
+    with pytest.raises(ValueError, match=r"torch\.nn\.Module, got a dict"):
+        interop.from_module(params)
+    with pytest.raises(ValueError, match="meta device"):
+        interop.from_module(torch.nn.Linear(2, 3, device="meta").eval())
+    with pytest.raises(ValueError, match=r"leaf '0.weight' has shape \(8, 3, 3\), expected"):
+        interop.to_state_dict({**params, "0.weight": params["0.weight"][..., 0]}, module)
+    for convert, name in ((interop.to_state_dict, "params: leaf"), (interop.from_state_dict, "")):
+        with pytest.raises(ValueError, match=f"{name}.*'9.weight'"):
+            convert({**params, "9.weight": params["0.weight"]}, module)
+        with pytest.raises(ValueError, match=f"{name}.*'0.bias'"):
+            convert({k: v for k, v in params.items() if k != "0.bias"}, module)
+
+
+def resnet():
+    vision = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
+    return vision.resnet18(num_classes=10)
+
+
+def mobilenet():
+    vision = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
+    return vision.mobilenet_v2(num_classes=10, width_mult=0.25)
+
+
+def vit():
+    """ViT-B/16's class, with fewer units and layers."""
+    vision = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
+    return vision.VisionTransformer(32, 16, 3, 4, 32, 64, num_classes=10)
+
+
+# Module → (side of images, its groups: (shape → how many)).
+PUBLISHED = {
+    resnet: (64, {(64,): 3, (128,): 3, (256,): 3, (512,): 3}),
+    # Streams between blocks and the last layer, and the 16 expansions by 6. At this width the stem
+    # is as wide as the first block, and added to it.
+    mobilenet: (
+        32,
+        {
+            (8,): 3,
+            (16,): 1,
+            (24,): 1,
+            (40,): 1,
+            (80,): 1,
+            (1280,): 1,
+            (48,): 6,
+            (96,): 4,
+            (144,): 3,
+            (240,): 3,
+        },
+    ),
+    vit: (32, {(32,): 1, (4,): 3, (4, 8): 6, (64,): 3}),
+}
+
+
+@pytest.mark.parametrize("build", PUBLISHED, ids=lambda b: b.__name__)
+def test_published_models_are_carried_and_their_symmetries_recovered(build):
+    torch.manual_seed(0)
+    module = build()
+    randomise(module)
+    module.eval()
+    size, groups = PUBLISHED[build]
+    x = images(size, 2)
+    apply_fn, params = interop.from_module(module)
+    agrees(module, apply_fn, params, x)
+    same_state(module, interop.to_state_dict(params, module))
+    network = mcjax.trace(apply_fn, params, x)
+    shapes = [g.shape for g in network.groups.values()]
+    assert {s: shapes.count(s) for s in shapes} == groups
+    planted = network.random_permutations(jax.random.key(1))
+    moved = network.permute(planted, params)
+    np.testing.assert_allclose(apply_fn(moved, x), apply_fn(params, x), rtol=1e-3, atol=1e-4)
+    # The moved network is torch's too.
+    module.load_state_dict(interop.to_state_dict(moved, module))
+    np.testing.assert_allclose(torchs(module, x), apply_fn(params, x), rtol=1e-3, atol=1e-4)
+    found = mcjax.align.match_weights(network, params, moved, key=jax.random.key(2))
+    back = found.action(network)(moved)
+    for name, value in params.items():
+        np.testing.assert_allclose(back[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_a_merged_checkpoint_loads_bit_for_bit(tmp_path):
+    """Through files alone: torch writes, mcjax merges and writes, torch reads."""
+    modules = [small(seed) for seed in (0, 1)]
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for module, file in zip(modules, files, strict=True):
+        safetensors_torch.save_file(module.state_dict(), file)
+    apply_fn, params = interop.from_module(modules[0])
+    a, b = (interop.from_state_dict(mcjax.load(f), modules[0]) for f in files)
+    for name, value in params.items():
+        np.testing.assert_array_equal(value, a[name])
+    network = mcjax.trace(apply_fn, a, images(9))
+    merged = mcjax.merge.soup(network, [a, b], key=jax.random.key(0))
+    safetensors_torch.save_file(interop.to_state_dict(merged, modules[0]), tmp_path / "torchs")
+    mcjax.save(tmp_path / "ours", merged)
+    state = safetensors_torch.load_file(tmp_path / "torchs")
+    module = small(2)
+    assert str(module.load_state_dict(state)) == "<All keys matched successfully>"
+    again = interop.from_module(module)[1]
+    assert set(again) == set(merged)
+    for name, value in again.items():
+        assert value.dtype == params[name].dtype
+        np.testing.assert_array_equal(value, np.asarray(merged[name]).astype(value.dtype))
+    module.load_state_dict(safetensors_torch.load_file(tmp_path / "ours"))
+    same_state(module, interop.to_state_dict(merged, module))
+    np.testing.assert_allclose(torchs(module, images(9)), apply_fn(merged, images(9)), atol=1e-5)
+
+
+BUILD = """
+import torch
+
+def build():
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+
+def training():
+    return build().train()
+
+def fails():
+    raise RuntimeError("no weights")
+"""
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = "torch_" + tmp_path.name.replace("-", "_")
+    Path(f"{name}.py").write_text(BUILD)
+    monkeypatch.syspath_prepend(tmp_path)
+    namespace: dict = {}
+    exec(BUILD, namespace)
+    modules = [namespace["build"]() for _ in range(2)]
+    for module, file in zip(modules, ("a", "b"), strict=True):
+        safetensors_torch.save_file(module.state_dict(), f"{file}.safetensors")
+    rng = np.random.default_rng(0)
+    np.savez("data.npz", x=rng.normal(size=(40, 6)).astype(np.float32), y=rng.integers(0, 3, 40))
+    np.savez("other.npz", **{"0.weight": np.zeros((8, 6), np.float32)})
+    command = lambda a, function: [
+        "connect", a, "b.safetensors", "--torch", f"{name}:{function}", "--inputs", "data.npz",
+        "--methods", "linear", "weight-matching", "--points", "3", "--out", "out",
+    ]  # fmt: skip
+    assert run(command("a.safetensors", "build")) == 0
+    aligned = safetensors_torch.load_file("out/b-weight-matching.safetensors")
+    x = np.load("data.npz")["x"]
+    expected = torchs(modules[1], x)
+    modules[1].load_state_dict(aligned)
+    np.testing.assert_allclose(torchs(modules[1], x), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(
+        aligned["0.weight"], safetensors_torch.load_file("b.safetensors")["0.weight"]
+    )
+    capsys.readouterr()
+    for arguments, message in (
+        (command("a.safetensors", "training"), "--torch: module: it is in training mode"),
+        (command("a.safetensors", "fails"), "fails() fails: RuntimeError: no weights"),
+        (command("other.npz", "build"), "other.npz and --torch: state_dict has no '0.bias'"),
+    ):
+        assert run(arguments) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", ["pytorch.md"])
+def test_the_page_runs(page):
+    count, failures = run_page(ROOT / "docs" / page, {"jnp": jnp, "mcjax": mcjax}, shown=False)
+    assert count
+    assert not failures
+    assert "torch" in sys.modules
