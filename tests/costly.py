@@ -16,9 +16,7 @@ COSTLY = {
         "test_planted_permutations_of_three_networks[inception]",
         "test_planted_permutations_of_three_networks[transformer]",
     ),
-    "align/test_learned_action.py": (
-        "test_a_planted_element_of_a_transformer_is_found",
-    ),
+    "align/test_learned_action.py": ("test_a_planted_element_of_a_transformer_is_found",),
     "align/test_matching.py": (
         "test_activations_recover_a_planted_permutation[unet-groupnorm]",
         "test_other_statistics_recover_it_too[densenet-inner-post]",
@@ -30,41 +28,27 @@ COSTLY = {
         "test_a_diffusion_unet_is_recovered[0.3]",
         "test_what_comes_after_corrects_what_has_been_matched",
     ),
-    "align/test_whole_group.py": (
-        "test_a_random_element_of_the_whole_group_is_found[scan]",
-    ),
-    "attacks/test_pgd.py": (
-        "test_adversarial_training_of_end_points_and_of_a_curve",
-    ),
+    "align/test_whole_group.py": ("test_a_random_element_of_the_whole_group_is_found[scan]",),
+    "attacks/test_pgd.py": ("test_adversarial_training_of_end_points_and_of_a_curve",),
     "cli/test_command.py": (
         "test_a_connection_model_is_a_method",
         "test_every_two_of_many_seeds",
     ),
-    "evaluation/test_evaluate.py": (
-        "test_statistics_along_a_path_reproduce_the_end_points",
-    ),
-    "evaluation/test_plane.py": (
-        "test_values_are_those_of_the_networks[vgg-bn]",
-    ),
+    "evaluation/test_evaluate.py": ("test_statistics_along_a_path_reproduce_the_end_points",),
+    "evaluation/test_plane.py": ("test_values_are_those_of_the_networks[vgg-bn]",),
     "evaluation/test_repair.py": (
         "test_end_points_and_transformations[inception]",
         "test_the_barrier_falls_after_alignment",
     ),
-    "evaluation/test_worth.py": (
-        "test_a_path_is_one_whatever_has_a_program_of_its_own[1.0-4]",
-    ),
+    "evaluation/test_worth.py": ("test_a_path_is_one_whatever_has_a_program_of_its_own[1.0-4]",),
     "flows/test_flows.py": (
         "test_an_interrupted_training_goes_on_bit_for_bit[bijection]",
         "test_bijection_training_lowers_the_middle",
         "test_paths_of_a_flow_keep_the_contract",
         "test_untrained_flow_is_the_arc_of_standardised_rows[realnvp]",
     ),
-    "merge/test_ensemble.py": (
-        "test_on_other_architectures[densenet]",
-    ),
-    "merge/test_pleas.py": (
-        "test_of_a_model_and_its_permuted_self[transformer]",
-    ),
+    "merge/test_ensemble.py": ("test_on_other_architectures[densenet]",),
+    "merge/test_pleas.py": ("test_of_a_model_and_its_permuted_self[transformer]",),
     "methods/test_connect.py": (
         "test_contract_of_a_method[densenet-activations-full]",
         "test_contract_of_a_method[inception-activations-full]",
@@ -78,18 +62,10 @@ COSTLY = {
         "test_contract_of_a_method[unet-groupnorm-ot+wa]",
         "test_contract_of_a_method[unet-groupnorm-weights-full]",
     ),
-    "methods/test_layerwise.py": (
-        "test_garipov_lowers_the_barrier",
-    ),
-    "methods/test_objects.py": (
-        "test_every_mode_at_once[method0]",
-    ),
-    "methods/test_pam.py": (
-        "test_a_swapped_pair_is_found[SinkhornRelaxation(temperature=0.1)]",
-    ),
-    "models/test_models.py": (
-        "test_groups_and_alignment[tiny-ten]",
-    ),
+    "methods/test_layerwise.py": ("test_garipov_lowers_the_barrier",),
+    "methods/test_objects.py": ("test_every_mode_at_once[method0]",),
+    "methods/test_pam.py": ("test_a_swapped_pair_is_found[SinkhornRelaxation(temperature=0.1)]",),
+    "models/test_models.py": ("test_groups_and_alignment[tiny-ten]",),
     "network/test_action.py": (
         "test_orbit_stays_at_the_function[bottleneck]",
         "test_orbit_stays_at_the_function[relu]",
@@ -100,9 +76,7 @@ COSTLY = {
         "test_every_group_has_activations_that_move_with_it[resnet-pad]",
         "test_every_group_has_activations_that_move_with_it[unet-straddling]",
     ),
-    "network/test_friction.py": (
-        "test_from_trace_to_files[equinox with state]",
-    ),
+    "network/test_friction.py": ("test_from_trace_to_files[equinox with state]",),
     "network/test_mixing.py": (
         "test_mixing_is_linear_in_each_matrix[inception]",
         "test_permutation_matrices_permute[densenet]",
@@ -115,49 +89,33 @@ COSTLY = {
         "test_modes[strict_promotion-unet-groupnorm]",
         "test_modes[x64-unet-groupnorm]",
     ),
-    "network/test_moments.py": (
-        "test_a_class_token_adds_no_moments[8-6]",
-    ),
+    "network/test_moments.py": ("test_a_class_token_adds_no_moments[8-6]",),
     "network/test_units.py": (
         "test_rows_go_back_and_move_with_their_units[densenet]",
         "test_rows_go_back_and_move_with_their_units[inception]",
         "test_rows_go_back_and_move_with_their_units[resnet-projection]",
         "test_rows_go_back_and_move_with_their_units[unet-groupnorm]",
     ),
-    "network/test_values.py": (
-        "test_other_precisions_are_taken[bfloat16]",
-    ),
-    "neurons/test_draw.py": (
-        "test_a_flow_finds_where_neurons_are",
-    ),
-    "path/test_contract.py": (
-        "test_contract_between_ends_of_their_own[orbit]",
-    ),
-    "path/test_swaps.py": (
-        "test_every_leg_ends_at_the_same_function[densenet-3]",
-    ),
+    "network/test_values.py": ("test_other_precisions_are_taken[bfloat16]",),
+    "neurons/test_draw.py": ("test_a_flow_finds_where_neurons_are",),
+    "path/test_contract.py": ("test_contract_between_ends_of_their_own[orbit]",),
+    "path/test_swaps.py": ("test_every_leg_ends_at_the_same_function[densenet-3]",),
     "path/test_transformation.py": (
         "test_moved_values_are_those_of_the_point[attention-fused-reshape]",
     ),
-    "test_experiments.py": (
-        "test_smoke_of_vrabel2024[figure3]",
-    ),
+    "test_experiments.py": ("test_smoke_of_vrabel2024[figure3]",),
     "test_hard_use.py": (
         "test_networks_are_let_go[activations]",
         "test_networks_are_let_go[layer inputs]",
     ),
-    "test_study_inputs.py": (
-        "test_attacks_that_do_not_get_there_are_left_out_and_said",
-    ),
+    "test_study_inputs.py": ("test_attacks_that_do_not_get_there_are_left_out_and_said",),
     "theory/test_alignment_bound.py": (
         "test_alignment_tightens_the_bound_and_the_loss_is_below_it",
     ),
     "theory/test_zhao2025.py": (
         "test_every_two_minima_are_joined_after_permutations_of_the_right_parity[2-2]",
     ),
-    "training/test_curves.py": (
-        "test_a_trained_curve_is_better_than_the_segment[Bezier]",
-    ),
+    "training/test_curves.py": ("test_a_trained_curve_is_better_than_the_segment[Bezier]",),
     "training/test_networks.py": (
         "test_convolutional_networks_do_not_depend_on_how_they_are_stepped",
     ),
