@@ -71,6 +71,7 @@ def draw(net: Endpoint, pairs: Pairs, made: inputs.Bypassed, file, points: int, 
                 axes.semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what, lw=1.2)
             axes.axhline(delta, color=GREY, ls="--", lw=0.8)
             axes.set(xlim=(0, 1))
+            axes.yaxis.set_minor_formatter("")  # δ is a power of ten
             if not n:
                 axes.legend(fontsize=6)
 

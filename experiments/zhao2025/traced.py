@@ -244,7 +244,7 @@ def main(options: Options) -> None:
     test = (data.x_test, data.y_test)
     few = (data.x_train[:FEW], data.y_train[:FEW])
     size = 0 if options.smoke else 1 if options.quick else 2
-    points, scales = (3, 11, 21)[size], np.geomspace(1 / 30, 30, (2, 5, 11)[size])
+    points, scales = (3, 11, 21)[size], np.geomspace(1 / 30, 30, (2, 3, 11)[size])
     strengths = (STRENGTHS[-1:], STRENGTHS[1::2], STRENGTHS)[size]
     found = {
         "data": data.name,
