@@ -70,10 +70,10 @@ class Task:
                     f"worse[{name!r}] must be 'high' or 'low' (which values of the metric are the "
                     f"bad ones), got {self.worse.get(name)!r}"
                 )
-            _require_function(metric, f"metrics[{name!r}]")
-        _require_function(self.check, "check")
+            require_function(metric, f"metrics[{name!r}]")
+        require_function(self.check, "check")
         if self.read is not None:
-            _require_function(self.read, "read")
+            require_function(self.read, "read")
         for field in ("metrics", "worse", "axes"):
             frozen = types.MappingProxyType(dict(getattr(self, field)))
             object.__setattr__(self, field, frozen)
@@ -178,7 +178,7 @@ def _first(pair: tuple[str, Any]) -> str:
     return pair[0]
 
 
-def _require_function(value: Any, name: str) -> None:
+def require_function(value: Any, name: str) -> None:
     if not callable(value):
         raise ValueError(f"{name} must be a function, got a {type(value).__name__}")
     try:

@@ -100,7 +100,7 @@ def inputs_of(
 
     A length that is known is divided evenly where it can be: chunks of one size have one program.
     """
-    most = _chunk_size(network, wanted) if chunk is None else chunk
+    most = _chunk_size(network, wanted) if chunk is None else _check.positive(chunk, "chunk")
     if not is_batches(x):
         n = _check.batched(network.inputs(x), "x")
         most = min(n, most)

@@ -47,7 +47,7 @@ def second_moments(
     - `layers`: by number
 
     **Raises:** `ValueError` for batches of inputs, whose number nobody knows; for layers that are
-    look-ups or in loops, and for weights with other uses.
+    look-ups or in loops, and for weights with other uses; for what is not finite.
     """
     if is_batches(x):
         raise ValueError("x must be inputs batched on axis 0, got an iterable of batches")
@@ -59,7 +59,11 @@ def second_moments(
     out = []
     for k, form, normals in zip(layers, found, of_layers, strict=True):
         samples = examples * samples_per_example(network, network.layers[k], form)
-        out.append(LayerMoment(k, form, np.stack([n.gram for n in normals]) / samples))
+        moment = np.stack([n.gram for n in normals]) / samples
+        if not np.isfinite(moment).all():
+            name = network.layers[k].name
+            raise ValueError(f"x: what layer {name!r} reads is NaN, or too large to be squared")
+        out.append(LayerMoment(k, form, moment))
     return out
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from .. import _check, _check_model
+from .._tree import at_least_single, is_inexact
 from .._types import Params
 from ..adjust.second_moments import LayerMoment, second_moments
 from ..network.action import Action
@@ -169,7 +170,9 @@ class _Metric:
         products = [self._times(params, self.moments[0], leaves)]
         for moments in self.moments[1:]:
             products.append(inputs(self._times(inputs.inverse()(params), moments, leaves)))
-        return jax.tree.map(lambda *v: sum(v) / len(v), *products)
+        # Counters and keys are no part of it.
+        mean = lambda *v: sum(v) / len(v) if is_inexact(v[0]) else v[0]  # noqa: E731
+        return jax.tree.map(mean, *products)
 
     def _times(
         self, params: Params, moments: Mapping[int, LayerMoment], numbers: Sequence[int]
@@ -177,7 +180,8 @@ class _Metric:
         leaves, treedef = jax.tree.flatten(params)
         for i in moments.keys() & set(numbers):
             weights = moments[i].moment @ moments[i].weights(leaves[i])
-            leaves[i] = moments[i].form.place(leaves[i], weights)
+            wide = np.asarray(leaves[i], at_least_single(leaves[i].dtype))  # Σ W may be large
+            leaves[i] = moments[i].form.place(wide, weights)
         return jax.tree.unflatten(treedef, leaves)
 
     def distance(

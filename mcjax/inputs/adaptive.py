@@ -16,8 +16,8 @@ from .. import _check
 from .._types import ApplyFn, Params
 from ..attacks import PGD, Aim
 from ..network import Network
-from ..tasks import CLASSIFICATION, Task, require
-from .features import Watched, templates_of
+from ..tasks import CLASSIFICATION, Task
+from .features import templates_of, watch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,6 +82,7 @@ class AdaptivePGD(PGD):
         super().__post_init__()
 
     @classmethod
+    @_check.on_host
     def against(
         cls,
         model: ApplyFn | Network,
@@ -96,7 +97,8 @@ class AdaptivePGD(PGD):
 
         **Arguments:** as of `mcjax.inputs.detect`; `options`: of the attack.
 
-        **Raises:** `ValueError` if `reference` lacks a class, and for options out of range.
+        **Raises:** `ValueError` if `reference` lacks a class or holds others, for options out of
+        range, and of the attack on inputs or a network that the templates are not of.
 
             >>> import jax.numpy as jnp, numpy as np, mcjax
             >>> x = np.random.default_rng(0).uniform(0.2, 0.8, (300, 2)).astype("f")
@@ -109,7 +111,7 @@ class AdaptivePGD(PGD):
             (True, True)
         """
         (x, y), _ = _check.labelled(reference, "reference")
-        watched = Watched(model, _check.parameters(params, "params"), require(task), chunk)
+        watched = watch(model, params, (x, y), task, chunk)
         classes = watched.classes(x)
         found = templates_of(watched, x, np.asarray(y))
         missing = sorted(set(range(classes)) - set(found))
@@ -118,7 +120,14 @@ class AdaptivePGD(PGD):
         return cls(templates=Templates(np.stack([found[c] for c in range(classes)])), **options)
 
     def raised(self, aim: Aim, images: jax.Array) -> jax.Array:
-        towards = aim.labels if aim.targeted else likeliest_other(aim.logits(images), aim.labels)
+        logits = aim.logits(images)
+        fits = logits.shape[1], *images.shape[1:]
+        if self.templates.images.shape != fits:
+            raise ValueError(
+                f"templates: {self.templates.images.shape} are of another detector; this network "
+                f"and these inputs need {fits}"
+            )
+        towards = aim.labels if aim.targeted else likeliest_other(logits, aim.labels)
         to = self.images(self.templates.images)[towards][:, None]
         t = jnp.linspace(0, 1, self.points, dtype=images.dtype)
         t = t.reshape(1, -1, *[1] * (images.ndim - 1))

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._tree import at_least_single
+
 # Halvings of the logarithm of the multiplier of the hyperplane, of 1e-6 to 1e6 times the distance;
 # then steps of Newton's method, exact once no entry changes sides.
 _HALVINGS, _WIDE, _STEPS, _LEAST = 24, 1e6, 3, 1e-6
@@ -64,9 +66,11 @@ def inside(b: Any, bounds: Bounds | None, start: Any = None, normal: Any = None)
     """
     if bounds is None:
         return b
-    low, high = (jnp.asarray(v, b.dtype) for v in bounds)
+    dtype, wide = b.dtype, at_least_single(b.dtype)  # squares of images may not fit in 16 bits
+    b, (low, high) = b.astype(wide), (jnp.asarray(v, wide) for v in bounds)
     if normal is None:
-        return jnp.clip(b, low, high)
+        return jnp.clip(b, low, high).astype(dtype)
+    start = start.astype(wide)
     axes = tuple(range(1, b.ndim))
 
     def off(shift: Any) -> Any:
@@ -87,7 +91,7 @@ def inside(b: Any, bounds: Bounds | None, start: Any = None, normal: Any = None)
         at = b - shift * normal
         slope = jnp.sum(normal**2 * ((at > low) & (at < high)), axes, **_KEEP)
         shift = shift + jnp.where(slope > _LEAST, off(shift) / jnp.maximum(slope, _LEAST), 0)
-    return jnp.clip(b - shift * normal, low, high)
+    return jnp.clip(b - shift * normal, low, high).astype(dtype)
 
 
 __all__ = ["Bounds", "as_bounds", "check_inside", "inside"]

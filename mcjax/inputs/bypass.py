@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from .. import _check
+from .._tree import at_least_single
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..path import Linear, PolygonalChain
@@ -190,8 +191,10 @@ class _Search:
         pairs = np.array([i for i, _ in todo])
         a, c = np.stack([s.a for s in old]), np.stack([s.c for s in old])
         t = self.t[[s.loss.argmax() for s in old]].reshape(-1, *[1] * (a.ndim - 1)).astype(a.dtype)
-        along = (c - a).reshape(len(a), -1)
-        normal = (along / np.linalg.norm(along, axis=1, keepdims=True)).reshape(a.shape)
+        along = (c.astype(np.float64) - a).reshape(len(a), -1)
+        along /= np.abs(along).max(1, keepdims=True)  # no square overflows or vanishes
+        along /= np.linalg.norm(along, axis=1, keepdims=True)
+        normal = along.reshape(a.shape).astype(at_least_single(a.dtype))
         below = np.full(len(a), self.how.margin * self.how.delta)
         fixed = Fixed((1 - t) * a + t * c, self.labels_of(pairs), below, normal)
         plan = Descent(self.model, self.task, self.how, self.chunk)

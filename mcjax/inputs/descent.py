@@ -17,6 +17,7 @@ from .._inputs import type_of
 from .._loops import slow_in_loops
 from .._static import unpack
 from .._survivors import advance, batches
+from .._tree import at_least_single
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..tasks import Task
@@ -49,9 +50,13 @@ def check_steps(how: Steps) -> None:
     for name in ("delta", "learning_rate", "deviation", "roughness"):
         value = getattr(how, name)
         penalty = name in ("deviation", "roughness")
-        if not (math.isfinite(value) and (value > 0 or (penalty and value == 0))):
+        try:
+            fits = math.isfinite(value) and (value > 0 or (penalty and value == 0))
+        except TypeError:  # no number, or one that is being traced
+            fits = False
+        if not fits:
             kind = "≥ 0" if penalty else "positive"
-            raise ValueError(f"{name} must be {kind} and finite, got {value}")
+            raise ValueError(f"{name} must be {kind} and finite, got {value!r}")
     object.__setattr__(how, "bounds", as_bounds(how.bounds))
 
 
@@ -148,7 +153,7 @@ def _together(plan: Descent, params: Params, fixed: Fixed, rows: np.ndarray) -> 
         losses = compiled(_losses, plan.model, plan.task)(params, moved, fixed.labels)
         return ~(np.asarray(losses)[at] <= below[going])
 
-    state = fixed, moved, _adam(weights).init(moved)
+    state = fixed, moved, _adam(weights).init(moved.astype(at_least_single(moved.dtype)))
     advance(state, len(found), step, look, steps=plan.how.steps, block=plan.how.block)
     return found
 
@@ -215,7 +220,8 @@ def _steps(
         b, state = carry
         taken = optax.tree_utils.tree_get(state, "count")
         slope = jax.grad(lambda b: _objective(program, params, weights, fixed, b, taken))(b)
-        update, state = optimizer.update(slope, state, b)
+        # Squares of slopes vanish in half precision, and so does what is added to their roots.
+        update, state = optimizer.update(slope.astype(at_least_single(b.dtype)), state, b)
         if fixed.normal is not None:
             update = project(update, fixed.normal)
         b = optax.apply_updates(b, update)

@@ -17,8 +17,8 @@ from .._threads import one_if_few
 from .._types import ApplyFn, Params
 from ..attacks import Attacked
 from ..network import Network
-from ..tasks import CLASSIFICATION, Task, require
-from .features import Feature, Watched
+from ..tasks import CLASSIFICATION, Task
+from .features import Feature, watch
 
 # Of all images 20 % test, and of the others 20 % validate: the benchmark's parts.
 _PART = 0.2
@@ -155,7 +155,8 @@ def detect(
 
     **Raises:** `ValueError` for no attacks, attacks of different images, an attack with too few
     successes for the three parts (an unseen one for the test), one that is both trained for and
-    unseen, a class that `reference` lacks, or features that are not finite.
+    unseen, a class that `reference` lacks, labels that are no classes, or features that are not
+    finite.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> x = np.random.default_rng(0).uniform(0.2, 0.8, (300, 2)).astype("f")
@@ -170,8 +171,7 @@ def detect(
     if not isinstance(feature, Feature):
         raise ValueError(f"feature must be one of mcjax.inputs, as LossCurve(), got {feature!r}")
     (x, y), _ = _check.labelled(on_auto_axes(reference), "reference")
-    packed = _check.parameters(params, "params")
-    watched = Watched(model, packed, require(task), _check.positive(chunk, "chunk"))
+    watched = watch(model, params, (x, y), task, chunk)
     draws = jax.random.key(0) if key is None else _check.random_key(key)
     unseen = {} if unseen is None else unseen
     _check_attacked(attacked, unseen, jointly)
@@ -255,9 +255,15 @@ def _seen(look: Any, attacked: Mapping[str, Attacked], parts: np.ndarray) -> dic
     twins = {name: np.flatnonzero(of.success & (parts >= 0)) for name, of in attacked.items()}
     every = [of.x[twins[name]] for name, of in attacked.items()]
     # All at once, in batches of one size.
-    of_clean, *of_twins = np.split(
-        look(np.concatenate([clean, *every])), np.cumsum([len(clean), *map(len, every)])[:-1]
-    )
+    images = np.concatenate([clean, *every])
+    features = np.asarray(look(images))
+    if features.ndim != 2 or len(features) != len(images):
+        raise ValueError(
+            f"feature: of {len(images)} inputs it made {features.shape}, expected "
+            f"({len(images)}, d), a row of numbers for each"
+        )
+    counts = [len(clean), *map(len, every)]
+    of_clean, *of_twins = np.split(features, np.cumsum(counts)[:-1])
     found = {}
     for (name, which), moved in zip(twins.items(), of_twins, strict=True):
         both = np.stack([of_clean[np.searchsorted(rows, which)], moved], 1)

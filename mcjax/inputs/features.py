@@ -18,9 +18,10 @@ from .._survivors import batches
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..path import Linear
-from ..tasks import Task
+from ..tasks import Task, require
 from .descent import losses_of
 from .interpolation import Sweep, swept
+from .pairs import checked_model
 
 # inputs (n, …) → (n, d) float64
 Look = Callable[[Any], np.ndarray]
@@ -65,6 +66,20 @@ class Watched:
             each = [np.asarray(v)[:count] for v in read.values() if len(v) == len(rows)]
             found.append([of(v) for v in each])
         return [np.concatenate(layer) for layer in zip(*found, strict=True) if layer[0] is not None]
+
+
+def watch(
+    model: ApplyFn | Network, params: Params, reference: tuple[Any, Any], task: Task, chunk: int
+) -> Watched:
+    """A network to be watched; raise unless it gives logits, and the reference its classes."""
+    (x, y), task = reference, require(task)
+    packed = checked_model(model, params, x, (y,), task)
+    if np.ndim(y) != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(
+            f"reference: y must be integer classes, one for each input, got {y.dtype} of shape "
+            f"{np.shape(y)}"
+        )
+    return Watched(model, packed, task, _check.positive(chunk, "chunk"))
 
 
 def _logits(model: Any, task: Task, params: Params, x: Any) -> jax.Array:
@@ -272,5 +287,5 @@ def _nearest(v: np.ndarray, means: np.ndarray, inverse: np.ndarray) -> np.ndarra
 
 __all__ = [
     "Feature", "InputSpectrum", "LayerSpectrum", "LocalDimension", "LossCurve", "Mahalanobis",
-    "Watched", "local_dimension", "templates_of",
+    "Watched", "local_dimension", "templates_of", "watch",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
+from .._task import require_function
 from .._types import ApplyFn, Params
 from ..network import Network
 from ..tasks import CLASSIFICATION, Task, require
@@ -129,7 +130,9 @@ def synthesise(
     if stop.shape != (len(start),) or np.isnan(stop).any():
         raise ValueError(f"below must be {len(start)} losses, got shape {stop.shape}")
     packed = checked_model(model, params, start, labels, task)
-    if how.surrogate and not all(jnp.issubdtype(v.dtype, jnp.integer) for v in labels):
+    if how.surrogate and not all(
+        np.ndim(v) == 1 and jnp.issubdtype(v.dtype, jnp.integer) for v in labels
+    ):
         raise ValueError("how: the surrogate is of logits and integer classes; y holds none")
     keys = None if transform is None else _keys(transform, start, key)
     plan = Descent(model, task, how, chunk, surrogate if how.surrogate else None, transform)
@@ -142,8 +145,7 @@ def synthesise(
 def _keys(transform: Any, x: np.ndarray, key: jax.Array | None) -> jax.Array:
     """(n,): a key for each input; raise unless the transform keeps shape and type."""
     draws = jax.random.key(0) if key is None else _check.random_key(key)
-    if not callable(transform):
-        raise ValueError(f"transform must be a function (input, key) → input, got {transform!r}")
+    require_function(transform, "transform")
     one = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
     made = jax.eval_shape(transform, one, draws)
     if getattr(made, "shape", None) != one.shape or made.dtype != one.dtype:
@@ -154,7 +156,8 @@ def _keys(transform: Any, x: np.ndarray, key: jax.Array | None) -> jax.Array:
 def surrogate(logits: Any, y: Any) -> Any:
     """−½ z_y √max(0.1, z_y / ‖z‖): what feature visualisation lowers."""
     z = jnp.take_along_axis(logits, y[:, None], 1)[:, 0]
-    cosine = z / jnp.linalg.norm(logits, axis=1)
+    squares = jnp.maximum(jnp.sum(logits**2, 1), jnp.finfo(logits.dtype).tiny)  # all may be 0
+    cosine = z / jnp.sqrt(squares)
     return -0.5 * z * jnp.sqrt(jnp.maximum(cosine, 0.1))
 
 

@@ -29,7 +29,8 @@ def effective_dimension(matrix: Any) -> float:
 
     **Returns:** a number from 1 to d; NaN for S = 0, which has none.
 
-    **Raises:** `ValueError` for other shapes, and what is not finite or not symmetric.
+    **Raises:** `ValueError` for other shapes, what is not finite or not symmetric, and a diagonal
+    that is negative somewhere.
 
         >>> import numpy as np, mcjax
         >>> mcjax.theory.effective_dimension(np.diag([2.0, 1.0, 1.0]))
@@ -45,6 +46,10 @@ def effective_dimension(matrix: Any) -> float:
     s = s / largest
     if not np.allclose(s, s.swapaxes(-1, -2), atol=1e-6):
         raise ValueError("matrix must be symmetric")
+    if (least := np.diagonal(s, axis1=-2, axis2=-1).min()) < -1e-6:
+        raise ValueError(
+            f"matrix must be positive semidefinite, has {least * largest:.4g} on its diagonal"
+        )
     return float(np.trace(s, axis1=-2, axis2=-1).sum() ** 2 / np.square(s).sum())
 
 
@@ -204,7 +209,8 @@ def intrinsic_dimension(cloud: Any, estimator: Any = None) -> float:
         points = np.pad(points, ((0, 0), (0, 1)))
     kind = type(estimator).__name__
     try:
-        found = float(estimator.fit(points).dimension_)
+        estimator.fit(points)
+        found = float(estimator.dimension_)
     except Exception as error:
         raise ValueError(
             f"cloud: {kind} does not work on {len(points)} different points of "

@@ -290,9 +290,9 @@ def sufficient_width(
     """
     require_mean_field(network, anyway, deep=True)
     for name, value in (("error", error), ("scale", scale)):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value!r}")
-    exponent = _check.positive(inputs, "inputs") * math.log(scale / error)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    exponent = _check.positive(inputs, "inputs") * (math.log(scale) - math.log(error))
     return math.exp(exponent) if exponent < math.log(np.finfo(float).max) else math.inf
 
 

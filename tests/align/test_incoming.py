@@ -141,12 +141,14 @@ def test_mistakes():
     a, x = drawn(0), inputs()
     network = mcjax.trace(mlp, a, x)
     for bad, words in (
-        (np.full_like(x, np.nan), "NaN"),
+        (np.full_like(x, np.nan), "x: what layer 'w0' reads is NaN"),
         (x[:0], "empty|at least one"),
         (iter([x]), "batched on axis 0"),
     ):
         with pytest.raises(ValueError, match=words):
             match_incoming(network, a, a, bad)
+    with pytest.raises(ValueError, match="chunk must be a positive integer, got 0"):
+        match_incoming(network, a, a, x, chunk=0)
     with pytest.raises(ValueError, match="w1"):
         match_incoming(network, a, {**a, "w1": a["w1"][:, :6]})
     with pytest.raises(ValueError, match=r"b2|w2"):  # of another depth
@@ -174,3 +176,39 @@ def test_one_unit_a_layer():
         found = match_incoming(network, a, b, x)
         assert found.after == found.before
         assert {n: p.tolist() for n, p in found.permutations.items()} in ({}, {"w1": [0]})
+
+
+@pytest.mark.parametrize("data", [False, True, "both"])
+def test_counters_flags_and_keys_among_the_parameters(data):
+    """As a flax module with dropout holds them."""
+    net, x = drawn(0), inputs()
+    b = {k: v[:, ::-1] if k == "w0" else v for k, v in net.items()} | {"b0": net["b0"][::-1]}
+    b["w1"] = net["w1"][::-1]
+    a, b = (
+        {"net": p, "steps": jnp.int32(3), "on": jnp.array(True), "rng": jax.random.key(0)}
+        for p in (net, b)
+    )
+    network = mcjax.trace(lambda p, x: mlp(p["net"], x), a, x)
+    found = match_incoming(network, a, b, x if data else None, both=data == "both")
+    assert found.permutations["net/w0"].tolist() == [5, 4, 3, 2, 1, 0]
+    assert found.after["total"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_products_too_large_for_half_precision(both):
+    """Of images in 0 to 255: Σ W is held in more bits than the weights."""
+    rng = np.random.default_rng(6)
+    a, b = (
+        {
+            k: np.abs(rng.normal(size=s)).astype(np.float16)
+            for k, s in (("w1", (9, 6)), ("w2", (6, 2)))
+        }
+        for _ in range(2)
+    )
+    x = rng.uniform(0, 255, (40, 9)).astype(np.float16)
+    network = mcjax.trace(lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"], a, x)
+    wide = x.astype(np.float64)
+    apart = a["w1"].astype(float)[:, :, None] - b["w1"].astype(float)[:, None]
+    cost = np.einsum("iuv,ij,juv->uv", apart, wide.T @ wide / len(x), apart)
+    found = match_incoming(network, a, b, x, both=both)
+    np.testing.assert_array_equal(found.permutations["w1"], linear_sum_assignment(cost)[1])

@@ -46,7 +46,8 @@ def template(c):
 
 
 def test_the_templates_are_the_detectors():
-    attack = against()
+    with jax.transfer_guard("disallow"):
+        attack = against()
     for c in range(CLASSES):
         np.testing.assert_array_equal(attack.templates.images[c], template(c))
 
@@ -118,6 +119,18 @@ def test_equal_by_content():
         (
             lambda: AdaptivePGD.against(net, PARAMS, (X[Y != 2], Y[Y != 2])),
             "reference: it has no image of class 2 of 4",
+        ),
+        (
+            lambda: AdaptivePGD.against(net, PARAMS, (X[N:], np.eye(4)[Y[N:]])),
+            "reference: y must be integer classes",
+        ),
+        (
+            lambda: AdaptivePGD.against(net, PARAMS, REFERENCE, chunk=0),
+            "chunk must be a positive integer, got 0",
+        ),
+        (
+            lambda: AdaptivePGD(templates=Templates(X[:3]))(net, PARAMS, X[:5], Y[:5]),
+            r"templates: \(3, 5\) are of another detector; .* need \(4, 5\)",
         ),
     ],
 )

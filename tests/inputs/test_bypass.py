@@ -199,6 +199,29 @@ def test_points_stay_within_bounds_and_hyperplanes():
     assert max(np.abs(p[1:-1, 1:]).max() for p in free.points) > 0.3
 
 
+@pytest.mark.parametrize("bounds", [None, (-300.0, 300.0)])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_hyperplanes_of_half_precision(dtype, bounds):
+    """Of images in 0 to 255, whose squares are more than float16 holds."""
+    rng, d, size = np.random.default_rng(2), 64, 255
+    a, c = (jnp.asarray(size * rng.uniform(size=(4, d)), dtype) for _ in range(2))
+    at = jnp.asarray(0.1 * rng.normal(size=d) + 0.5, jnp.float32)
+
+    def hill(params, x):
+        apart = jnp.mean((x.astype(jnp.float32) / size - params["at"]) ** 2, -1, keepdims=True)
+        return jnp.exp(-16 * apart)
+
+    how = Bypass(0.1, 1, points=11, steps=32, block=8, learning_rate=4, deviation=0, bounds=bounds)
+    made = bypass(hill, {"at": at}, (a, c), jnp.zeros((4, 1)), how, task=REGRESSION)
+    moved = 0
+    for pair, points in enumerate(made.points):
+        first, point, last = points.astype(np.float64)
+        along, t = last - first, made.direct.t[made.direct.loss[pair].argmax()]
+        assert (point - first) @ along / (along @ along) == pytest.approx(t, abs=0.02)
+        moved = max(moved, np.abs(point - (1 - t) * first - t * last).max())
+    assert moved > 10
+
+
 def test_losses_on_the_chains():
     made = bypass(hill, HILL, (A, C), Y, QUICK, task=REGRESSION)
     t = np.linspace(0, 1, 401)
@@ -240,6 +263,8 @@ def test_a_convolutional_classifier():
     ("options", "message"),
     [
         ({"delta": 0.0}, "delta must be positive and finite"),
+        ({"delta": "low"}, "delta must be positive and finite, got 'low'"),
+        ({"delta": np.ones(2)}, "delta must be positive and finite"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"depth": 0}, "depth must be a positive integer"),
         ({"points": 2}, "points must be 3 or more"),

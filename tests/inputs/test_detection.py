@@ -219,6 +219,14 @@ def test_mahalanobis_against_scipy():
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)
 
 
+class Own(Feature):
+    def __init__(self, look):
+        self.look = look
+
+    def learn(self, watched, x, y):
+        return self.look
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -227,6 +235,10 @@ def test_mahalanobis_against_scipy():
         ({"feature": "curve"}, "feature must be one of mcjax.inputs"),
         ({"reference": X}, "reference must be"),
         ({"reference": (X[:5], Y[:5] * 0 + Y[0])}, "it has no image of class"),
+        ({"reference": (X, Y + 1)}, "y: labels lie in"),
+        ({"reference": (X, np.eye(CLASSES)[Y])}, "reference: y must be integer classes"),
+        ({"feature": Own(lambda x: x[:, 0, 0, 0])}, r"feature: of \d+ inputs it made"),
+        ({"feature": Own(lambda x: x[:5].reshape(5, -1))}, r"feature: of .* it made \(5,"),
         ({"feature": LayerSpectrum(), "model": net}, "model must be a mcjax.Network"),
         ({"feature": LocalDimension(), "reference": (X[:9], Y[:9])}, "9 inputs for 20 neighbours"),
     ],

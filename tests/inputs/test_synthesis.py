@@ -112,6 +112,26 @@ def test_the_surrogate_against_numpy():
     np.testing.assert_allclose(moved[clear], 0.01 * np.sign(slope[clear]), rtol=1e-3)
 
 
+def test_the_surrogate_where_all_logits_are_zero():
+    """From zero, where the network has no bias: √0.1 / 2 of the logit, as in its limit."""
+    assert not np.asarray(surrogate(jnp.zeros((2, 3)), jnp.array([0, 1]))).any()
+    how = Synthesis(1e-9, steps=1, learning_rate=0.01, surrogate=True)
+    moved = synthesise(linear, W, 0 * START, LABELS, how).x
+    np.testing.assert_allclose(moved, 0.01 * np.sign(W["w"].T[LABELS]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_small_slopes_in_half_precision(dtype):
+    """Their squares are no numbers of float16."""
+    how = Synthesis(1e-9, steps=12, block=5, learning_rate=0.125)
+    flat, y = {"w": 1e-2 * W["w"]}, np.zeros((7, 2), np.float32)
+    wide, half = (
+        synthesise(linear, {"w": jnp.asarray(flat["w"], t)}, jnp.asarray(8 * START, t), y, how,
+                   task=REGRESSION) for t in ("float32", dtype)
+    )  # fmt: skip
+    np.testing.assert_allclose(half.x.astype(np.float32), wide.x, atol=0.3)
+
+
 def test_each_stops_at_its_own_threshold():
     """The first block always runs; who is beside an input changes nothing."""
     below = np.array([1e9, 1e-9, 1e9, 0.1, 0.2, 0.3, 0.4])
@@ -155,6 +175,15 @@ def test_options_out_of_range(options, message):
         Synthesis(**options)
 
 
+class Unhashable:
+    """As a module that holds arrays."""
+
+    __hash__ = None
+
+    def __call__(self, x, key):
+        return x
+
+
 @pytest.mark.parametrize(
     ("x", "y", "more", "message"),
     [(np.arange(8).reshape(2, 4), LABELS[:2], {}, "x must be one array of floats"),
@@ -163,6 +192,7 @@ def test_options_out_of_range(options, message):
      (START, LABELS, {"below": np.ones(3)}, "below must be 7 losses"),
      (START, np.eye(2)[LABELS], {"how": Synthesis(surrogate=True)}, "integer classes"),
      (START, LABELS, {"transform": 3}, "transform must be a function"),
+     (START, LABELS, {"transform": Unhashable()}, "transform cannot be hashed"),
      (START, LABELS, {"transform": lambda x, key: x[:2]}, "expected the input's own type"),
      (START, LABELS, {"how": "quick"}, "must be a mcjax.inputs.Synthesis")],
 )  # fmt: skip

@@ -32,6 +32,7 @@ def test_known_matrices():
         (np.ones((2, 3)), "expected"),
         (np.full((2, 2), np.nan), "holds 4 NaN"),
         (np.array([[1, 2], [0, 1]]), "symmetric"),
+        (np.diag([1, -1]), "semidefinite, has -1 "),
     ):
         with pytest.raises(ValueError, match=words):
             theory.effective_dimension(bad)
@@ -102,7 +103,6 @@ class Counting:
 
     def fit(self, points):
         self.dimension_ = len(points) if points.shape[1] > 1 else None
-        return self
 
 
 def test_the_clouds_of_estimators():

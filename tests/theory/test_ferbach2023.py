@@ -125,10 +125,12 @@ def test_shapes_of_the_deep_statements():
     np.testing.assert_allclose(errors, [0, 0.1, 0.3, 0.7])  # 0.1 (2^l − 1)
     assert theory.sufficient_width(0.05, 4) == pytest.approx(2**4 * theory.sufficient_width(0.1, 4))
     assert theory.sufficient_width(1e-3, 512) == np.inf
+    assert theory.sufficient_width(1e300, 3, 1e-300) == 0  # beyond the least of float64
     with pytest.raises(ValueError, match="got 1 and 2"):
         theory.layer_errors([0.1], [1, 2], 1, 1)
-    with pytest.raises(ValueError, match="error must be positive"):
-        theory.sufficient_width(0, 2)
+    for bad in (0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="error must be positive"):
+            theory.sufficient_width(bad, 2)
 
 
 def test_dropout_by_enumeration_of_all_halves():
