@@ -168,6 +168,75 @@ def test_what_does_not_fit_is_named():
             convert({k: v for k, v in params.items() if k != "0.bias"}, module)
 
 
+class Keeping(torch.nn.Module):
+    """Keeps what it computes, in a buffer that no state dict has and beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = torch.nn.utils.weight_norm(torch.nn.Linear(6, 3))
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = self.dense(x) * self.calls
+        return self.last
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_calls_do_not_see_each_other():
+    """And a weight that is computed from others (weight_norm) is computed from those given."""
+    module, x = Keeping().eval(), np.ones((2, 6), np.float32)
+    apply_fn, params = interop.from_module(module)
+    expected = torchs(module, x)
+    for _ in range(2):
+        np.testing.assert_allclose(jax.jit(lambda p, x: apply_fn(p, x))(params, x), expected, 1e-5)
+        np.testing.assert_allclose(apply_fn(params, x), expected, 1e-5)
+    twice = {**params, "dense.weight_g": 2 * params["dense.weight_g"], "dense.bias": 0}
+    once = {**twice, "dense.weight_g": params["dense.weight_g"]}
+    np.testing.assert_allclose(apply_fn(twice, x), 2 * apply_fn(once, x), 1e-5)
+
+
+@pytest.mark.parametrize("size", [(9,), (9, 10), (7, 6, 5)], ids=len)
+def test_windows_of_average_pooling_at_the_edge(size):
+    pool = (torch.nn.AvgPool1d, torch.nn.AvgPool2d, torch.nn.AvgPool3d)[len(size) - 1]
+    x = np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32)
+    given = lambda **options: interop.from_module(pool(**options).eval())
+    for options in (
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 2, "ceil_mode": True},
+        {"kernel_size": 3, "stride": 2, "ceil_mode": True},
+        {
+            "kernel_size": 3,
+            "stride": 2,
+            "padding": 1,
+            "ceil_mode": True,
+            "count_include_pad": False,
+        },
+    ):
+        apply_fn, params = given(**options)
+        np.testing.assert_allclose(apply_fn(params, x), torchs(pool(**options), x), atol=1e-6)
+    apply_fn, params = given(kernel_size=3, stride=2, padding=1, ceil_mode=True)
+    with pytest.raises(ValueError, match="count_include_pad=False"):
+        apply_fn(params, x)
+
+
+class Drawing(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.dropout(x)
+
+
+def test_modules_that_no_function_can_be_are_refused():
+    apply_fn, params = interop.from_module(Drawing().eval())
+    with pytest.raises(ValueError, match="draws random numbers"):
+        apply_fn(params, np.ones(3))
+    with pytest.raises(ValueError, match=r"compiled by torch\.jit"):
+        interop.from_module(torch.jit.script(torch.nn.Linear(2, 3).eval()))
+    module = torch.nn.Linear(2, 3).eval()
+    module.opened = (i for i in range(3))
+    with pytest.raises(ValueError, match="cannot be copied"):
+        interop.from_module(module)
+
+
 def resnet():
     vision = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
     return vision.resnet18(num_classes=10)
