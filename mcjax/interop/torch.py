@@ -193,8 +193,9 @@ def _plain(out: Any, env: Any) -> Any:
     """A module's outputs as arrays in plain containers."""
     if isinstance(out, Mapping):
         return {k: _plain(v, env) for k, v in out.items()}
-    if type(out) in (list, tuple):
-        return type(out)(_plain(v, env) for v in out)
+    if type(out) in (list, tuple) or hasattr(out, "n_sequence_fields"):  # torch.max's, say
+        kind = list if type(out) is list else tuple
+        return kind(_plain(v, env) for v in out)
     return env.t2j_iso(out)
 
 
@@ -205,7 +206,10 @@ def _array(value: Any, like: Any, name: str) -> np.ndarray:
         raise ValueError(
             f"{name} has shape {array.shape}, expected {tuple(like.shape)} as in the module"
         )
-    return np.array(array, _dtype(like.dtype), order="C")
+    dtype = _dtype(like.dtype)
+    if array.dtype.kind in "OSUMm" or (array.dtype.kind == "c" and dtype.kind != "c"):
+        raise ValueError(f"{name} is of type {array.dtype}, expected {dtype} as in the module")
+    return np.array(array, dtype, order="C")
 
 
 def _dtype(dtype: Any) -> np.dtype:

@@ -162,6 +162,9 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"leaf '0.weight' has shape \(8, 3, 3\), expected"):
         interop.to_state_dict({**params, "0.weight": params["0.weight"][..., 0]}, module)
     for convert, name in ((interop.to_state_dict, "params: leaf"), (interop.from_state_dict, "")):
+        for wrong in (1j, None):
+            with pytest.raises(ValueError, match=f"{name}.*'0.bias' is of type .*expected"):
+                convert({**params, "0.bias": np.full(8, wrong)}, module)
         with pytest.raises(ValueError, match=f"{name}.*'9.weight'"):
             convert({**params, "9.weight": params["0.weight"]}, module)
         with pytest.raises(ValueError, match=f"{name}.*'0.bias'"):
@@ -200,24 +203,32 @@ def test_calls_do_not_see_each_other():
 def test_windows_of_average_pooling_at_the_edge(size):
     pool = (torch.nn.AvgPool1d, torch.nn.AvgPool2d, torch.nn.AvgPool3d)[len(size) - 1]
     x = np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32)
+    cut = {"kernel_size": 3, "stride": 2, "ceil_mode": True}
     given = lambda **options: interop.from_module(pool(**options).eval())
     for options in (
         {"kernel_size": 3, "stride": 2, "padding": 1},
         {"kernel_size": 2, "ceil_mode": True},
-        {"kernel_size": 3, "stride": 2, "ceil_mode": True},
-        {
-            "kernel_size": 3,
-            "stride": 2,
-            "padding": 1,
-            "ceil_mode": True,
-            "count_include_pad": False,
-        },
+        cut,
+        {**cut, "padding": 1, "count_include_pad": False},
     ):
         apply_fn, params = given(**options)
         np.testing.assert_allclose(apply_fn(params, x), torchs(pool(**options), x), atol=1e-6)
-    apply_fn, params = given(kernel_size=3, stride=2, padding=1, ceil_mode=True)
+    apply_fn, params = given(**cut, padding=1)
     with pytest.raises(ValueError, match="count_include_pad=False"):
         apply_fn(params, x)
+
+
+class Sorting(torch.nn.Module):
+    def forward(self, x):
+        return x.sort(1)
+
+
+def test_several_outputs_of_torchs_own_kind():
+    apply_fn, params = interop.from_module(Sorting().eval())
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    values, order = jax.jit(apply_fn)(params, x)
+    np.testing.assert_array_equal(values, np.sort(x, 1))
+    np.testing.assert_array_equal(order, np.argsort(x, 1))
 
 
 class Drawing(torch.nn.Module):
