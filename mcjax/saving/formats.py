@@ -7,6 +7,7 @@ orbax's folders). Nothing is ever unpickled.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -150,9 +151,22 @@ def _orbax(folder: Path) -> Any:
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             types = checkpointer.metadata(folder.absolute()).item_metadata.tree
+            _check_memory(jax.tree.leaves(types))
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), types)
             args = ocp.args.PyTreeRestore(restore_args=as_numpy)
             return checkpointer.restore(folder.absolute(), args=args)
     except Exception as error:  # orbax and what it stands on raise many kinds
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{folder} is no whole checkpoint of orbax: {line}") from error
+
+
+def _check_memory(types: list[Any]) -> None:
+    """Raise if a checkpoint's arrays cannot be: tensorstore would end the process."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    arrays = [t for t in types if getattr(t, "shape", None) is not None]
+    needed = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in arrays)
+    if needed > there:
+        raise ValueError(
+            f"its arrays take {needed / 2**30:,.0f} GiB of memory, and this machine has "
+            f"{there / 2**30:,.0f}"
+        )

@@ -79,7 +79,7 @@ def opened(file: Path) -> Iterator[tuple[Tensors, dict[str, str]]]:
         try:
             with safe_open(file, framework="numpy"):  # checks the header, and the file's length
                 size = int.from_bytes(content.read(8), "little")
-                header = json.loads(content.read(size))
+                header = json.loads(content.read(size), object_pairs_hook=_once)
         except (SafetensorError, ValueError, TypeError) as error:
             raise ValueError(f"{file} is no whole safetensors file: {error}") from error
         metadata = header.pop("__metadata__", None) or {}

@@ -130,6 +130,17 @@ def test_a_name_of_very_many_parts(tmp_path):
     np.testing.assert_array_equal(mcjax.load(file)[name], np.ones(2))
 
 
+def test_arrays_of_orbax_that_no_memory_holds(tmp_path):
+    import orbax.checkpoint as ocp
+
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save(tmp_path / "huge", {"w": np.ones((2, 3))})
+    about = tmp_path / "huge" / "w" / ".zarray"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"shape": [3_000_000] * 2}))
+    with pytest.raises(ValueError, match=r"huge is no whole .* take 67,055 GiB"):
+        mcjax.load(tmp_path / "huge")
+
+
 def test_inputs_that_are_no_arrays(tmp_path):
     file = tmp_path / "data.npz"
     file.write_bytes(archive(("x.npy", b"no array"), ("y.npy", npy())))
