@@ -134,7 +134,7 @@ class _Archive(Mapping[str, np.ndarray]):
                 f"{where} is of type {array.dtype}, expected numbers (.npz keeps NumPy's own types "
                 "alone, no bfloat16)"
             )
-        return array
+        return tensors.native(array)
 
     def __iter__(self) -> Iterator[str]:
         return (name.removesuffix(".npy") for name in self._archive.namelist())

@@ -25,9 +25,13 @@ def write(file: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[
 
     contiguous = {}
     for name, array in arrays.items():
-        native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        contiguous[name] = np.asarray(native, order="C")
+        contiguous[name] = np.asarray(native(array), order="C")
     write_atomically(file, save(contiguous, dict(metadata)))
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """The same values in this machine's byte order: JAX takes no other."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 class Tensors(Mapping[str, np.ndarray]):
