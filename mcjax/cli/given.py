@@ -42,6 +42,9 @@ def arrays(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {k: archive[k] for k in archive.files}
+        odd = [k for k, v in found.items() if not isinstance(v, np.ndarray)]
+        if odd:  # NumPy gives the bytes of what it does not know
+            raise ValueError(f"{odd[0]!r} is no array")
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds
         raise ValueError(
             f"--inputs: {path} is no whole .npz file of plain arrays: {_reason(path, error)}. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 from collections.abc import Iterator
@@ -40,7 +41,36 @@ def _environment(tensor: Any) -> Any:
             tree_map = torch.utils._pytree.tree_map_only
             return super().t2j_iso(tree_map(torch.Tensor, wrapped, torchtensors))
 
-    return Environment()
+        def get_and_rotate_prng_key(self, generator: Any = None) -> Any:
+            # torchax would keep a key of one trace for the next.
+            raise ValueError(
+                "the module draws random numbers in evaluation mode, so its outputs are no "
+                "function of its inputs: F.dropout(x) drops units unless it is given "
+                "training=self.training"
+            )
+
+    env = Environment()
+    for name in ("avg_pool1d", "avg_pool2d", "avg_pool3d"):
+        packet = getattr(torch.ops.aten, name)
+        found = env._get_op_or_decomp(packet.default)
+        ours = dataclasses.replace(found, func=_averaged(found.func))
+        env._ops |= {packet: ours, packet.default: ours}
+    return env
+
+
+def _averaged(pool: Any) -> Any:
+    """torchax (0.0.13) divides sums of windows cut off by the edge (`ceil_mode`) by too much."""
+
+    def averaged(x: Any, kernel: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
+                 padded: bool = True, divisor: Any = None) -> Any:  # fmt: skip
+        if ceil_mode and padded and divisor is None:
+            if padding != 0 and any(padding):
+                raise ValueError("avg_pool with ceil_mode=True and padding cannot be carried to "
+                                 "JAX, but with count_include_pad=False")  # fmt: skip
+            padded = False
+        return pool(x, kernel, stride, padding, ceil_mode, padded, divisor)
+
+    return averaged
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ def from_module(module: Any) -> tuple[Callable[[Params, Any], Any], dict[str, An
     """A `torch.nn.Module` as a pure function of its parameters and inputs, and its parameters.
 
     `apply_fn(params, x)` is `module(x)` with the parameters and buffers of `params`, in JAX: for
-    `jax.jit`, `jax.grad`, `mcjax.trace`. What the module does to its buffers is dropped. Modules
+    `jax.jit`, `jax.grad`, `mcjax.trace`. What the module does to itself is dropped. Modules
     run through torchax, operator by operator.
 
     **Arguments:**
@@ -40,8 +40,9 @@ def from_module(module: Any) -> tuple[Callable[[Params, Any], Any], dict[str, An
     positional and a dict its named arguments; of its outputs, mappings come back as dicts (as
     Hugging Face's do).
 
-    **Raises:** `ValueError` for what is no module, one in training mode, or on the meta device;
-    `ImportError` without torch and torchax.
+    **Raises:** `ValueError` for what is no module, one in training mode, compiled by
+    `torch.jit`, on the meta device, or that cannot be copied, and in a call for one that draws
+    random numbers; `ImportError` without torch and torchax.
 
         >>> import jax.numpy as jnp, torch, mcjax
         >>> module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU()).eval()
@@ -56,13 +57,20 @@ def from_module(module: Any) -> tuple[Callable[[Params, Any], Any], dict[str, An
     env = environment()
     # Only the structure is kept: parameters come with each call.
     hollow = {id(v): _hollow(v) for v in module.state_dict(keep_vars=True).values() if _is(v)}
-    module = copy.deepcopy(module, hollow)
+    # What is computed from parameters (by weight_norm and prune) torch copies without their graph.
+    computed = [v for part in module.modules() for v in vars(part).values() if _is(v)]
+    hollow |= {id(v): v.detach().clone() for v in computed if not v.is_leaf}
+    try:
+        module = copy.deepcopy(module, hollow)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"module cannot be copied: {error}") from error
 
     def apply_fn(params: Params, x: Any) -> Any:
         given, x = env.j2t_iso(jax.tree.map(jnp.asarray, (dict(params), x)))
         args, named = ((), x) if isinstance(x, dict) else (x if type(x) is tuple else (x,), {})
+        fresh = copy.deepcopy(module)  # nothing that it keeps of a call is seen by the next
         with env:
-            out = torch.func.functional_call(module, given, args, named)
+            out = torch.func.functional_call(fresh, given, args, named)
             return _plain(out, env)
 
     return apply_fn, params
@@ -145,6 +153,8 @@ def to_state_dict(params: Params, module: Any) -> dict[str, Any]:
 def _check_module(module: Any) -> None:
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"module must be a torch.nn.Module, got a {type(module).__name__}")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("module is compiled by torch.jit; give the torch.nn.Module that it was of")
     training = [name for name, part in module.named_modules() if part.training]
     if training:
         where = f"its part {training[0]!r}" if training[0] else "it"
@@ -183,8 +193,9 @@ def _plain(out: Any, env: Any) -> Any:
     """A module's outputs as arrays in plain containers."""
     if isinstance(out, Mapping):
         return {k: _plain(v, env) for k, v in out.items()}
-    if type(out) in (list, tuple):
-        return type(out)(_plain(v, env) for v in out)
+    if type(out) in (list, tuple) or hasattr(out, "n_sequence_fields"):  # torch.max's, say
+        kind = list if type(out) is list else tuple
+        return kind(_plain(v, env) for v in out)
     return env.t2j_iso(out)
 
 
@@ -195,7 +206,10 @@ def _array(value: Any, like: Any, name: str) -> np.ndarray:
         raise ValueError(
             f"{name} has shape {array.shape}, expected {tuple(like.shape)} as in the module"
         )
-    return np.array(array, _dtype(like.dtype), order="C")
+    dtype = _dtype(like.dtype)
+    if array.dtype.kind in "OSUMm" or (array.dtype.kind == "c" and dtype.kind != "c"):
+        raise ValueError(f"{name} is of type {array.dtype}, expected {dtype} as in the module")
+    return np.array(array, dtype, order="C")
 
 
 def _dtype(dtype: Any) -> np.dtype:

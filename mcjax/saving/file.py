@@ -23,6 +23,8 @@ from .records import Reader, Writer
 # The version of what is written beside the arrays; a newer one is refused.
 _VERSION = 1
 _KEY = "mcjax"
+# Names of more parts are not taken apart into nested dicts.
+_DEEPEST = 100
 
 
 @_check.on_host
@@ -105,7 +107,9 @@ def _own(arrays: Mapping[str, np.ndarray], header: str, like: Any, file: Any) ->
             values = {keys: reader.value(r) for keys, r in leaves.items()}
             return _fill(reader.like.trees[0], values, file)
         return reader.value(record)
-    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except Exception as error:
+        if isinstance(error, ValueError) and str(file) in str(error):
+            raise
         raise ValueError(
             f"{file} does not hold what mcjax writes ({type(error).__name__}: {error}); was it "
             "changed by hand?"
@@ -144,7 +148,7 @@ def _record(text: str, file: Any) -> Any:
     try:
         header = json.loads(text)
         version, record = header["version"], header["value"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} has mcjax's mark, but its header cannot be read") from error
     if version != _VERSION:
         raise ValueError(
@@ -183,7 +187,7 @@ def _parameters(record: Any) -> dict[tuple[str, ...], Any] | None:
 
 def _is_own(record: Any) -> bool:
     """Whether a record is one of an object of mcjax's."""
-    return record["is"] == "object" and record["class"].startswith("mcjax.")
+    return record.get("is") == "object" and str(record.get("class")).startswith("mcjax.")
 
 
 def _foreign(arrays: Mapping[Any, Any], like: Any, file: Any, plain: Callable[[], Any]) -> Any:
@@ -237,10 +241,11 @@ def _as_like(value: Any, like: Any, name: str) -> Any:
 
 
 def _nest(flat: Mapping[str, np.ndarray]) -> Any:
-    """Nested dicts of names split at `/`; a name stays whole where a part of it is an array's."""
+    """Nested dicts of names split at `/`; a name stays whole where a part of it is an array's, or
+    it has very many."""
     tree: dict[str, Any] = {}
     for name in sorted(flat, key=lambda n: n.count("/")):
-        *parents, last = name.split("/")
+        *parents, last = name.split("/") if name.count("/") < _DEEPEST else [name]
         node: Any = tree
         for parent in parents:
             node = node.setdefault(parent, {}) if isinstance(node, dict) else None

@@ -7,8 +7,9 @@ orbax's folders). Nothing is ever unpickled.
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,9 @@ def found(file: str | Path) -> tuple[str, Path]:
     **Raises:** `ValueError` for what is not there, a pickle, or a folder of something else.
     """
     file = Path(file).expanduser()
-    if file.is_dir():
+    if os.path.isdir(file):
         return _in_folder(file)
-    if not file.is_file():
+    if not os.path.isfile(file):  # no error for names that no file can have
         raise ValueError(f"there is no file {file}")
     if file.name.endswith(".index.json"):
         return "sharded", file
@@ -48,7 +49,9 @@ def found(file: str | Path) -> tuple[str, Path]:
 
 
 def _in_folder(folder: Path) -> tuple[str, Path]:
-    indices, whole = sorted(folder.glob(f"*{_INDEX}")), sorted(folder.glob("*.safetensors"))
+    indices, whole = (
+        sorted(f for f in folder.glob(f"*{end}") if f.is_file()) for end in (_INDEX, ".safetensors")
+    )
     if len(indices) == 1:
         return "sharded", indices[0]
     if len(whole) == 1 and not indices:
@@ -94,44 +97,50 @@ def tree(file: str | Path) -> Any:
 @contextlib.contextmanager
 def _archive(file: Path) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, str]]]:
     try:
-        names = zipfile.ZipFile(file).namelist()
-    except zipfile.BadZipFile as error:
+        archive = zipfile.ZipFile(file)
+    except Exception as error:  # zipfile raises many kinds
         raise ValueError(
             f"{file} is no whole .npz file: {error} (a zip archive of PyTorch's is pickled, and "
             "mcjax never unpickles)"
         ) from None
-    if not all(name.endswith(".npy") for name in names):
-        raise _pickled(file, "a zip archive, but none of NumPy's (PyTorch's is pickled)")
-    with np.load(file, allow_pickle=False) as archive:
+    with archive:
+        names = archive.namelist()
+        if not all(name.endswith(".npy") for name in names):
+            raise _pickled(file, "a zip archive, but none of NumPy's (PyTorch's is pickled)")
+        if len(set(names)) < len(names):
+            twice = next(n for n in names if names.count(n) > 1).removesuffix(".npy")
+            raise ValueError(f"{file}: leaf {twice!r} stands there twice")
         yield _Archive(archive, file), {}
 
 
 class _Archive(Mapping[str, np.ndarray]):
     """Name → array of an .npz file, each read when it is asked for."""
 
-    def __init__(self, archive: Any, file: Path) -> None:
+    def __init__(self, archive: zipfile.ZipFile, file: Path) -> None:
         self._archive, self._file = archive, file
 
     def __getitem__(self, name: str) -> np.ndarray:
         where = f"{self._file}: leaf {name!r}"
         try:
-            array = self._archive[name]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            pickled = "pickle" in str(error)  # NumPy says how to open it all the same
-            said = "holds pickled objects, which are never opened" if pickled else error
+            with self._archive.open(f"{name}.npy") as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
+        except Exception as error:  # zipfile, its decompressors and NumPy raise many kinds
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if "Object arrays" in said:  # NumPy says how to open it all the same
+                said = "holds pickled objects, which are never opened"
             raise ValueError(f"{where}: {said}") from None
         if array.dtype.kind not in "biufc":
             raise ValueError(
                 f"{where} is of type {array.dtype}, expected numbers (.npz keeps NumPy's own types "
                 "alone, no bfloat16)"
             )
-        return array
+        return tensors.native(array)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._archive.files)
+        return (name.removesuffix(".npy") for name in self._archive.namelist())
 
     def __len__(self) -> int:
-        return len(self._archive.files)
+        return len(self._archive.namelist())
 
 
 def _orbax(folder: Path) -> Any:
@@ -142,9 +151,22 @@ def _orbax(folder: Path) -> Any:
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             types = checkpointer.metadata(folder.absolute()).item_metadata.tree
+            _check_memory(jax.tree.leaves(types))
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), types)
             args = ocp.args.PyTreeRestore(restore_args=as_numpy)
             return checkpointer.restore(folder.absolute(), args=args)
     except Exception as error:  # orbax and what it stands on raise many kinds
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{folder} is no whole checkpoint of orbax: {line}") from error
+
+
+def _check_memory(types: list[Any]) -> None:
+    """Raise if a checkpoint's arrays cannot be: tensorstore would end the process."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    arrays = [t for t in types if getattr(t, "shape", None) is not None]
+    needed = sum(math.prod(t.shape) * np.dtype(t.dtype).itemsize for t in arrays)
+    if needed > there:
+        raise ValueError(
+            f"its arrays take {needed / 2**30:,.0f} GiB of memory, and this machine has "
+            f"{there / 2**30:,.0f}"
+        )

@@ -15,7 +15,7 @@ from typing import IO, Any
 import jax.numpy as jnp
 import numpy as np
 
-from .tensors import read_into
+from .tensors import read_array
 
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # flax's numbers for its types
 _CHUNKED = "__msgpack_chunked_array__"  # how flax marks an array that it has cut into pieces
@@ -85,6 +85,8 @@ class _Reader:
         raise self.wrong(f"byte {first:#x} means nothing there", at)
 
     def value(self, at: tuple[str, ...]) -> Any:
+        if len(at) > _DEEPEST:
+            raise self.wrong("its values are nested too deep", at)
         kind, length = self.head(at)
         if kind == "value":
             return length
@@ -93,8 +95,8 @@ class _Reader:
             return taken.decode("utf-8", "surrogateescape") if kind == "text" else taken
         if kind == "extension":
             return self.extension(at)
-        if len(at) > _DEEPEST or length > self.size:
-            raise self.wrong("its values are nested too deep, or too many", at)
+        if length > self.size:
+            raise self.wrong("its values are too many", at)
         if kind == "list":
             return [self.value((*at, str(i))) for i in range(length)]
         return self.mapping(length, at)
@@ -102,9 +104,11 @@ class _Reader:
     def mapping(self, length: int, at: tuple[str, ...]) -> Any:
         found: dict[str, Any] = {}
         for _ in range(length):
-            key = self.value(at)
+            key = self.value((*at, "a key"))
             if not isinstance(key, str | int):
                 raise self.wrong(f"a key is a {type(key).__name__}", at)
+            if str(key) in found:
+                raise self.wrong(f"the key {str(key)!r} stands there twice", at)
             found[str(key)] = self.value((*at, str(key)))
         if _CHUNKED not in found:
             return found
@@ -116,27 +120,28 @@ class _Reader:
             shape, pieces = found["shape"], found["chunks"]
             flat = np.concatenate([pieces[str(i)] for i in range(len(pieces))])
             return flat.reshape([shape[str(i)] for i in range(len(shape))])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise self.wrong(f"an array's pieces do not fit together ({error})", at) from None
 
     def extension(self, at: tuple[str, ...]) -> Any:
-        code = self.take(1, at)[0]
+        code, inside = self.take(1, at)[0], (*at, "its values")
         if code == _COMPLEX:
-            real, imaginary = self.value(at)
-            return complex(real, imaginary)
+            parts = self.value(inside)
+            if not isinstance(parts, list) or [type(v) for v in parts] != [float, float]:
+                raise self.wrong("a complex number is not two numbers", at)
+            return complex(*parts)
         if code not in (_NDARRAY, _SCALAR):
             raise self.wrong(f"it holds a value of type {code}, which flax does not write", at)
         if self.head(at) != ("list", 3):
             raise self.wrong("an array has no shape, type and values", at)
-        shape, dtype = self.value(at), self.dtype(self.value(at), at)
+        shape, dtype = self.value(inside), self.dtype(self.value(inside), at)
         kind, length = self.head(at)
         sizes = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
         if kind != "bytes" or not sizes or length != dtype.itemsize * math.prod(shape):
             raise self.wrong("an array has not as many values as its shape says", at)
         if length > self.size - self.file.tell():
             raise self.wrong("it is cut off", at)
-        array = np.empty(shape, dtype)
-        read_into(self.file, array, f"{self.name}: leaf {'/'.join(at)!r}")
+        array = read_array(self.file, shape, dtype, f"{self.name}: leaf {'/'.join(at)!r}")
         return array if code == _NDARRAY else array[()]
 
     def dtype(self, name: Any, at: tuple[str, ...]) -> np.dtype:

@@ -174,6 +174,12 @@ def _where(at: tuple[str, ...]) -> str:
 # -- reading -------------------------------------------------------------------------------
 
 
+_METHODS = {
+    kind: f"_{kind.replace(' ', '_')}"
+    for kind in ("object", "function", "class", "network", "task", "tree", "left out")
+}
+
+
 class Reader:
     """Turns records into values.
 
@@ -185,6 +191,7 @@ class Reader:
 
     def __init__(self, arrays: Mapping[str, np.ndarray], like: Any, file: Any) -> None:
         self.arrays, self.file, self.like = arrays, file, Stand(like)
+        self.taken: set[str] = set()
 
     def value(self, record: Any) -> Any:
         """The value of a record.
@@ -210,10 +217,16 @@ class Reader:
         if kind == "static":
             found = self.value(record["of"])
             return found if isinstance(found, Static) else Static(found)
-        return getattr(self, f"_{kind.replace(' ', '_')}")(record)
+        if kind not in _METHODS:
+            raise KeyError(kind)
+        return getattr(self, _METHODS[kind])(record)
 
     def _array(self, record: Mapping[str, Any]) -> Any:
-        array = self.arrays[record["array"]]
+        name = record["array"]
+        if name in self.taken:  # a small file could ask for any number of copies
+            raise ValueError(f"{self.file}: array {name!r} stands for several values")
+        self.taken.add(name)
+        array = self.arrays[name]
         if "dtype" in record:
             dtype = jnp.dtype(record["dtype"])
             array = np.frombuffer(array.tobytes(), dtype).reshape(array.shape[:-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -24,9 +25,13 @@ def write(file: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[
 
     contiguous = {}
     for name, array in arrays.items():
-        native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        contiguous[name] = np.asarray(native, order="C")
+        contiguous[name] = np.asarray(native(array), order="C")
     write_atomically(file, save(contiguous, dict(metadata)))
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """The same values in this machine's byte order: JAX takes no other."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -36,11 +41,9 @@ class Tensors(Mapping[str, np.ndarray]):
         self._file, self._name, self._header, self._start = file, name, header, start
 
     def __getitem__(self, name: str) -> np.ndarray:
-        entry = self._header[name]
-        array = np.empty(entry["shape"], _dtype(entry["dtype"], f"{self._name}: leaf {name!r}"))
+        entry, where = self._header[name], f"{self._name}: leaf {name!r}"
         self._file.seek(self._start + entry["data_offsets"][0])
-        read_into(self._file, array, f"{self._name}: leaf {name!r}")
-        return array
+        return read_array(self._file, entry["shape"], _dtype(entry["dtype"], where), where)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._header)
@@ -49,18 +52,23 @@ class Tensors(Mapping[str, np.ndarray]):
         return len(self._header)
 
 
-def read_into(file: IO[bytes], array: np.ndarray, name: str) -> None:
-    """Fill a new array with the next bytes of a file.
+def read_array(file: IO[bytes], shape: list[int], dtype: np.dtype, name: str) -> np.ndarray:
+    """An array of the next bytes of a file.
 
-    **Raises:** `ValueError`, naming the leaf, if the file ends before.
+    **Raises:** `ValueError`, naming the leaf, if the file ends before, or no array is of its shape.
     """
-    octets = array.reshape(-1).view(np.uint8).data
+    try:
+        array = np.empty(shape, dtype)
+        octets = array.reshape(-1).view(np.uint8).data
+    except (ValueError, OverflowError, TypeError) as error:  # more than 64 axes; 2⁶³ by none
+        raise ValueError(f"{name} is of a shape or type that no array has: {error}") from None
     done = 0
     while done < len(octets):  # one read gives 2 GiB at most
         count = file.readinto(octets[done : done + 2**30])  # type: ignore[attr-defined]
         if not count:
             raise ValueError(f"{name} is cut off")
         done += count
+    return array
 
 
 @contextlib.contextmanager
@@ -75,7 +83,7 @@ def opened(file: Path) -> Iterator[tuple[Tensors, dict[str, str]]]:
         try:
             with safe_open(file, framework="numpy"):  # checks the header, and the file's length
                 size = int.from_bytes(content.read(8), "little")
-                header = json.loads(content.read(size))
+                header = json.loads(content.read(size), object_pairs_hook=_once)
         except (SafetensorError, ValueError, TypeError) as error:
             raise ValueError(f"{file} is no whole safetensors file: {error}") from error
         metadata = header.pop("__metadata__", None) or {}
@@ -89,21 +97,29 @@ def sharded(index: Path) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, s
     **Raises:** `ValueError` for what is no index, and naming a file or a leaf that is not there.
     """
     try:
-        places = dict(json.loads(index.read_bytes())["weight_map"])
+        places = dict(json.loads(index.read_bytes(), object_pairs_hook=_once)["weight_map"])
         files = {name: index.parent / place for name, place in places.items()}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{index} is no index of safetensors files: it has no weight_map that "
                          "says in which file each leaf is") from error  # fmt: skip
     with contextlib.ExitStack() as stack:
         shards: dict[Path, Tensors] = {}
         for file in dict.fromkeys(files.values()):
-            if file.parent != index.parent or not file.is_file():
+            if file.parent != index.parent or not os.path.isfile(file):
                 raise ValueError(f"{index} lists a file that is not beside it: {file}")
             shards[file], _ = stack.enter_context(opened(file))
         for name, file in files.items():
             if name not in shards[file]:
                 raise ValueError(f"{index}: leaf {name!r} is not in {file}, where it should be")
         yield _Shards({name: shards[file] for name, file in files.items()}), {}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose names must differ: which of two places is a leaf's?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
 
 
 class _Shards(Mapping[str, np.ndarray]):
@@ -130,6 +146,6 @@ def _dtype(name: str, leaf: str) -> np.dtype:
         return jnp.dtype(special[name])
     kinds = {"F": "float", "I": "int", "U": "uint", "C": "complex"}
     kind, bits = name.rstrip("0123456789"), name.lstrip("FIUC")
-    if kind not in kinds or not bits.isdigit():
+    if kinds.get(kind, "") + bits not in NATIVE:
         raise ValueError(f"{leaf} is of type {name}, which mcjax does not know")
     return np.dtype(kinds[kind] + bits)

@@ -128,6 +128,14 @@ def test_types_in_msgpack(dtype, tmp_path):
     same(mcjax.load(tmp_path / "a"), value)
 
 
+def test_arrays_of_another_byte_order_and_layout(tmp_path):
+    value = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.asarray(3)}
+    swapped = {k: np.array(v, v.dtype.newbyteorder(">"), order="F") for k, v in value.items()}
+    np.savez(tmp_path / "a.npz", **swapped)
+    same(mcjax.load(tmp_path / "a.npz"), value)
+    assert jnp.sum(mcjax.load(tmp_path / "a.npz", like=value)["w"]) == 15
+
+
 def test_arrays_in_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 40)
     value = {"w": np.arange(35.0).reshape(5, 7), "b": np.arange(3.0)}

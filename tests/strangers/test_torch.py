@@ -162,10 +162,90 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"leaf '0.weight' has shape \(8, 3, 3\), expected"):
         interop.to_state_dict({**params, "0.weight": params["0.weight"][..., 0]}, module)
     for convert, name in ((interop.to_state_dict, "params: leaf"), (interop.from_state_dict, "")):
+        for wrong in (1j, None):
+            with pytest.raises(ValueError, match=f"{name}.*'0.bias' is of type .*expected"):
+                convert({**params, "0.bias": np.full(8, wrong)}, module)
         with pytest.raises(ValueError, match=f"{name}.*'9.weight'"):
             convert({**params, "9.weight": params["0.weight"]}, module)
         with pytest.raises(ValueError, match=f"{name}.*'0.bias'"):
             convert({k: v for k, v in params.items() if k != "0.bias"}, module)
+
+
+class Keeping(torch.nn.Module):
+    """Keeps what it computes, in a buffer that no state dict has and beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = torch.nn.utils.weight_norm(torch.nn.Linear(6, 3))
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = self.dense(x) * self.calls
+        return self.last
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+def test_calls_do_not_see_each_other():
+    """And a weight that is computed from others (weight_norm) is computed from those given."""
+    module, x = Keeping().eval(), np.ones((2, 6), np.float32)
+    apply_fn, params = interop.from_module(module)
+    expected = torchs(module, x)
+    for _ in range(2):
+        np.testing.assert_allclose(jax.jit(lambda p, x: apply_fn(p, x))(params, x), expected, 1e-5)
+        np.testing.assert_allclose(apply_fn(params, x), expected, 1e-5)
+    twice = {**params, "dense.weight_g": 2 * params["dense.weight_g"], "dense.bias": 0}
+    once = {**twice, "dense.weight_g": params["dense.weight_g"]}
+    np.testing.assert_allclose(apply_fn(twice, x), 2 * apply_fn(once, x), 1e-5)
+
+
+@pytest.mark.parametrize("size", [(9,), (9, 10), (7, 6, 5)], ids=len)
+def test_windows_of_average_pooling_at_the_edge(size):
+    pool = (torch.nn.AvgPool1d, torch.nn.AvgPool2d, torch.nn.AvgPool3d)[len(size) - 1]
+    x = np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32)
+    cut = {"kernel_size": 3, "stride": 2, "ceil_mode": True}
+    given = lambda **options: interop.from_module(pool(**options).eval())
+    for options in (
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 2, "ceil_mode": True},
+        cut,
+        {**cut, "padding": 1, "count_include_pad": False},
+    ):
+        apply_fn, params = given(**options)
+        np.testing.assert_allclose(apply_fn(params, x), torchs(pool(**options), x), atol=1e-6)
+    apply_fn, params = given(**cut, padding=1)
+    with pytest.raises(ValueError, match="count_include_pad=False"):
+        apply_fn(params, x)
+
+
+class Sorting(torch.nn.Module):
+    def forward(self, x):
+        return x.sort(1)
+
+
+def test_several_outputs_of_torchs_own_kind():
+    apply_fn, params = interop.from_module(Sorting().eval())
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    values, order = jax.jit(apply_fn)(params, x)
+    np.testing.assert_array_equal(values, np.sort(x, 1))
+    np.testing.assert_array_equal(order, np.argsort(x, 1))
+
+
+class Drawing(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.dropout(x)
+
+
+def test_modules_that_no_function_can_be_are_refused():
+    apply_fn, params = interop.from_module(Drawing().eval())
+    with pytest.raises(ValueError, match="draws random numbers"):
+        apply_fn(params, np.ones(3))
+    with pytest.raises(ValueError, match=r"compiled by torch\.jit"):
+        interop.from_module(torch.jit.script(torch.nn.Linear(2, 3).eval()))
+    module = torch.nn.Linear(2, 3).eval()
+    module.opened = (i for i in range(3))
+    with pytest.raises(ValueError, match="cannot be copied"):
+        interop.from_module(module)
 
 
 def resnet():
