@@ -78,7 +78,10 @@ class Descent:
 
     @property
     def program(self) -> Program:
-        return Program(self.model, self.task, self.objective, self.transform, self.how.bounds)
+        return Program(
+            self.model, self.task, self.objective, self.transform, self.how.bounds,
+            rough=bool(self.how.roughness),
+        )  # fmt: skip
 
     @property
     def weights(self) -> Weights:
@@ -94,6 +97,7 @@ class Program:
     objective: Callable[[Any, Any], Any] | None
     transform: Callable[[Any, jax.Array], Any] | None
     bounds: Bounds | None
+    rough: bool  # without its penalty a step is cheaper
 
 
 class Weights(NamedTuple):
@@ -202,7 +206,7 @@ def _objective(
     lowered = program.objective or program.task.losses
     total = jnp.sum(_least(program.model, lowered, params, given, fixed.labels))
     total += weights.deviation * jnp.sum(moved**2) / (b.size // len(b))
-    if b.ndim > 2:
+    if program.rough and b.ndim > 2:
         total += weights.roughness * sum(
             jnp.sum(jnp.abs(jnp.diff(moved, axis=axis))) for axis in range(1, b.ndim - 1)
         )
