@@ -63,9 +63,21 @@ class Watched:
         for part, rows in batches(len(x), self.chunk):
             given, count = np.asarray(x[part])[rows], part.stop - part.start
             read = self.model.layer_inputs(unpack(self.params), given)  # type: ignore[union-attr]
-            each = [np.asarray(v)[:count] for v in read.values() if len(v) == len(rows)]
-            found.append([of(v) for v in each])
+            found.append([of(np.asarray(read[name])[:count]) for name in self._per_row(given)])
         return [np.concatenate(layer) for layer in zip(*found, strict=True) if layer[0] is not None]
+
+    def _per_row(self, x: np.ndarray) -> list[str]:
+        """The layers that read a row for each input: not what has as many rows by chance, such as
+        learned positions."""
+
+        def shapes(n: int) -> dict[str, Any]:
+            inputs = jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype)
+            of = lambda p, x: self.model.layer_inputs(unpack(p), x)  # type: ignore[union-attr]
+            return jax.eval_shape(of, self.params, inputs)
+
+        few, more = shapes(len(x)), shapes(len(x) + 1)
+        rows = lambda v: v.shape[0] if v.shape else None
+        return [k for k, v in few.items() if (rows(v), rows(more[k])) == (len(x), len(x) + 1)]
 
 
 def watch(

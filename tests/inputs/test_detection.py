@@ -175,6 +175,22 @@ def test_loss_curves_against_numpy():
     assert LossCurve(5, logits=False).learn(watched(), *REFERENCE)(x).shape == (4, 5)
 
 
+@pytest.mark.parametrize("n", [3, 5, 7])
+def test_layers_that_read_no_inputs_are_none_of_them(n):
+    """Of as many rows as there are inputs, or not: learned positions, here."""
+
+    def f(p, x):
+        positions = (p["positions"] @ p["mix"]).mean(0) @ p["to"]
+        return jax.nn.relu(x @ p["in"] + positions) @ p["out"]
+
+    shapes = {"positions": (5, 4), "mix": (4, 4), "to": (4, 6), "in": (2, 6), "out": (6, 3)}
+    rng = np.random.default_rng(0)
+    p = {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
+    x = rng.normal(size=(n, 2)).astype(np.float32)
+    seen = Watched(mcjax.trace(f, p, x[:2]), p, mcjax.tasks.CLASSIFICATION, 64)
+    assert [v.shape for v in seen.layers(x, lambda v: v)] == [(n, 2), (n, 6)]
+
+
 def test_spectra_by_the_definition():
     x = X[:3]
     omega = np.exp(-2j * np.pi * np.outer(np.arange(SIDE), np.arange(SIDE)) / SIDE)
