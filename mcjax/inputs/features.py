@@ -70,14 +70,16 @@ class Watched:
         """The layers that read a row for each input: not what has as many rows by chance, such as
         learned positions."""
 
-        def shapes(n: int) -> dict[str, Any]:
-            inputs = jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype)
-            of = lambda p, x: self.model.layer_inputs(unpack(p), x)  # type: ignore[union-attr]
-            return jax.eval_shape(of, self.params, inputs)
+        def read(params: Params, x: Any) -> dict[str, Any]:
+            return self.model.layer_inputs(unpack(params), x)  # type: ignore[union-attr]
 
-        few, more = shapes(len(x)), shapes(len(x) + 1)
-        rows = lambda v: v.shape[0] if v.shape else None
-        return [k for k, v in few.items() if (rows(v), rows(more[k])) == (len(x), len(x) + 1)]
+        def rows(n: int) -> dict[str, Any]:
+            inputs = jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype)
+            found = jax.eval_shape(read, self.params, inputs)
+            return {name: v.shape[:1] for name, v in found.items()}
+
+        few, more = rows(len(x)), rows(len(x) + 1)
+        return [name for name in few if few[name] == (len(x),) and more[name] == (len(x) + 1,)]
 
 
 def watch(
