@@ -87,8 +87,8 @@ def compiled_for(*names: str, once: bool = False, **options: Any) -> Callable[[C
 
 
 def _jitted_for(function: Callable, static: tuple, of: Any, once: bool, options: tuple) -> Callable:
-    # A CPU's compiler takes seconds for a few random draws. Seen of one network of flax's: at this
-    # level the bits are the same.
+    # A CPU's compiler takes seconds for a few random draws; at this level their bits are the same
+    # (seen of seven of JAX's initialisers, float32).
     quick = once and jax.default_backend() == "cpu"
     quick = quick and not jax.config.read("jax_disable_most_optimizations")  # quicker still
     levels = {"xla_backend_optimization_level": 1} if quick else None
