@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mcjax import symmetry
 
-SIZES = st.integers(1, 9)
+SIZES = st.sampled_from((1, 2, 3, 5, 8))  # each compiles anew
 
 
 def orthogonal(rng, n):
@@ -80,7 +80,7 @@ def test_nearest_semi_orthogonal_is_the_best_of_many(n, m, seed):
 
 
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(2, 7), seed=st.integers(0, 10**6))
+@given(n=st.sampled_from((2, 3, 6)), seed=st.integers(0, 10**6))
 def test_nearest_that_fixes_ones(n, seed):
     """No element drawn from the group is nearer, and a member of the group is itself."""
     rng = np.random.default_rng(seed)
