@@ -17,6 +17,8 @@ from mcjax.training import Protocol
 from ..common import Run, digits
 from .models import GPT, ViT
 
+WIDTH = GPT.width  # of the GPT whose results have its name alone
+
 
 @dataclasses.dataclass(frozen=True)
 class AdamW(Protocol):
@@ -56,7 +58,7 @@ def counting(numbers: int) -> Text:
     return Text("counting", text[:cut], text[cut:], b"")
 
 
-def gpt(run: Run, epochs: int, data_dir: Path | None) -> Problem:
+def gpt(run: Run, epochs: int, data_dir: Path | None, width: int = WIDTH) -> Problem:
     """A small GPT on the characters of Tiny Shakespeare (smoke and quick: of counting)."""
     protocol = AdamW(epochs, batch=32, learning_rate=2e-3)
     if run.small:
@@ -65,11 +67,13 @@ def gpt(run: Run, epochs: int, data_dir: Path | None) -> Problem:
     else:
         text = load_text("tiny_shakespeare", data_dir)
     size = len(text.vocabulary)
-    model = GPT(size)
+    model = GPT(size, width=width)
     if run.small:
         model = GPT(size, 8, 8, 1, 2) if run.smoke else GPT(size, 16, 32)
     train, test = (text.windows(part, model.context) for part in ("train", "validation"))
     name = "gpt-counting" if run.small else "gpt-shakespeare"
+    if width != WIDTH:
+        name += f"-{width}"
     return Problem(name, model, train, test, NEXT_TOKEN, protocol)
 
 

@@ -14,9 +14,13 @@ from .study import Options, Study
 class GPTOptions(Options):
     """Barriers between two small GPTs on the characters of Tiny Shakespeare."""
 
+    width: int = endpoints.WIDTH
+    """Of the residual stream (not with --smoke or --quick)."""
+
 
 def study_of(options: GPTOptions) -> Study:
-    return Study(options, endpoints.gpt(options, options.epochs or 8, options.data_dir))
+    problem = endpoints.gpt(options, options.epochs or 8, options.data_dir, options.width)
+    return Study(options, problem)
 
 
 def main(options: GPTOptions) -> None:
