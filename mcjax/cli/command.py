@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .._modules import load_object
 from ..methods.named import describe
 from ..tasks import TASKS
 from . import given, interrupt, results, terminal
@@ -97,9 +96,12 @@ class Inputs:
     """
 
     network: Annotated[tyro.conf.Positional[Path | None], _option("[A]")] = None
-    """A safetensors file with the parameters of your own network; needs --model and --inputs."""
+    """A checkpoint of your own network (safetensors, .npz, msgpack, orbax); it needs --model or
+    --torch, and --inputs."""
     model: Annotated[str | None, _option("MODULE:FUNCTION")] = None
     """Your model as package.module:apply_fn, a pure function (params, x) -> logits."""
+    torch: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    """Your PyTorch model as package.module:build, a function that returns the torch.nn.Module."""
     inputs: Annotated[Path | None, _option("FILE.npz")] = None
     """Your data: arrays x and y; x_test and y_test are taken if you have them."""
     data: Literal["digits", "mnist", "cifar10"] = "digits"
@@ -131,11 +133,13 @@ class Explain:
     """Show the unit groups and layers found in a model, and why what is fixed is fixed."""
 
     network: Annotated[tyro.conf.Positional[Path], _option("A")]
-    """Safetensors file with the parameters."""
-    model: Annotated[str, _option("MODULE:FUNCTION")]
-    """Your model as package.module:apply_fn, a pure function (params, x) -> outputs."""
+    """A checkpoint (safetensors, .npz, msgpack, orbax); needs --model or --torch."""
     inputs: Annotated[Path, _option("FILE.npz")]
     """Your data: an array x."""
+    model: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    """Your model as package.module:apply_fn, a pure function (params, x) -> outputs."""
+    torch: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    """Your PyTorch model as package.module:build, a function that returns the torch.nn.Module."""
 
 
 Command = Annotated[
@@ -199,9 +203,9 @@ def _explain(command: Explain) -> None:
     from ..network.trace import trace
 
     x = given.arrays(command.inputs, ("x",))["x"]
-    apply_fn = load_object(command.model, "--model")
-    params = given.parameters(command.network)
-    given.check_model(apply_fn, params, x[:2], command.network)
+    apply_fn, read, option = given.model(command.model, command.torch)
+    params = read(command.network)
+    given.check_model(apply_fn, params, x[:2], command.network, option)
     print(trace(apply_fn, params, x).explain())
 
 
@@ -216,8 +220,8 @@ def _inputs(command: Inputs) -> None:
         raise ValueError(f"--delta must be a loss above 0, got {command.delta}")
     if command.network is not None:
         title, out, study = _own_inputs(command)
-    elif command.model or command.inputs:
-        raise ValueError("--model and --inputs go with a file of parameters")
+    elif command.model or command.torch or command.inputs:
+        raise ValueError("--model, --torch and --inputs go with a file of parameters")
     else:
         given.check_seeds((command.seed,), least=1)
         recipe = convolutional(command, command.channels)
@@ -237,14 +241,13 @@ def _own_inputs(command: Inputs) -> tuple[str, Path, dict[str, Any]]:
     """The user's own network."""
     file = command.network
     assert file is not None
-    if command.model is None or command.inputs is None:
-        raise ValueError("a file of parameters needs --model package.module:apply_fn and "
-                         "--inputs data.npz")  # fmt: skip
+    if command.inputs is None:
+        raise ValueError("a file of parameters needs --inputs data.npz, and --model or --torch")
     out = _out(command, f"inputs-{file.stem}")
-    apply_fn = load_object(command.model, "--model")
+    apply_fn, read, option = given.model(command.model, command.torch)
     arrays = given.arrays(command.inputs, ("x", "y"))
-    params = given.parameters(file)
-    given.check_task(TASKS["classification"], apply_fn, params, arrays, file)
+    params = read(file)
+    given.check_task(TASKS["classification"], apply_fn, params, arrays, file, option)
     x, y = (arrays.get(f"{k}_test", arrays[k]) for k in ("x", "y"))
     study = {"model": apply_fn, "params": params, "data": (x, y),
              "metadata": {"network": str(file)}}  # fmt: skip
@@ -287,15 +290,11 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """The user's own networks."""
     if len(command.networks) != 2:
         raise ValueError(f"expected two files of parameters, got {len(command.networks)}")
-    if (command.model is None) == (command.torch is None) or command.inputs is None:
-        raise ValueError("two files of parameters need --model package.module:apply_fn (or --torch "
-                         "package.module:build) and --inputs data.npz")  # fmt: skip
+    if command.inputs is None:
+        raise ValueError("files of parameters need --inputs data.npz, and --model or --torch")
     first, second = command.networks
     out = _out(command, f"{first.stem}-{second.stem}")
-    if command.model is not None:
-        apply_fn, read, option = load_object(command.model, "--model"), given.parameters, "--model"
-    else:
-        (apply_fn, read), option = given.torch_model(command.torch or ""), "--torch"
+    apply_fn, read, option = given.model(command.model, command.torch)
     arrays = given.arrays(command.inputs, ("x", "y"))
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
     a, b = read(first), read(second)

@@ -210,7 +210,22 @@ def parameters(file: Path) -> Any:
         return nested(file)
 
 
-def torch_model(name: str) -> tuple[Any, Callable[[Path], Any]]:
+def model(name: str | None, torch: str | None) -> tuple[Any, Callable[[Path], Any], str]:
+    """The function that --model or --torch names, what reads its parameters, and which it was.
+
+    **Raises:** `ValueError` unless exactly one of them is given, and can be had.
+    """
+    if (name is None) == (torch is None):
+        raise ValueError(
+            "a file of parameters needs --model package.module:apply_fn, or --torch "
+            "package.module:build"
+        )
+    if name is not None:
+        return load_object(name, "--model"), parameters, "--model"
+    return *_torch_model(torch or ""), "--torch"
+
+
+def _torch_model(name: str) -> tuple[Any, Callable[[Path], Any]]:
     """A PyTorch module as a function, and what reads its parameters from a file.
 
     - `name`: `package.module:build`, of a function without arguments that returns the module

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .._lazy import lazily
@@ -21,7 +21,7 @@ def environment() -> Any:
     **Raises:** `ImportError` without torch and torchax.
     """
     try:
-        with _named_tensors():
+        with _former_operators():
             return _environment(importlib.import_module("torchax.tensor"))
     except ImportError as error:
         raise ImportError(
@@ -74,24 +74,40 @@ def _averaged(pool: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _named_tensors() -> Iterator[None]:
-    """torchax (0.0.13) lists operators of named tensors, which torch has no more since 2.13.
+def _former_operators() -> Iterator[None]:
+    """torchax (0.0.13) lists operators that torch has no more: of named tensors since 2.13, and
+    `cholesky` and `qr` (those of `torch.linalg` have other names) since 2.14.
 
     As long as it is imported, a name of such an operator stands for nothing.
     """
-    packet = torch._ops.OpOverloadPacket
-    get = packet.__getattr__
+    with (
+        _nothing_for(torch._ops.OpOverloadPacket, lambda n: "names" in n or "dimname" in n.lower()),
+        _nothing_for(torch._ops._OpNamespace, lambda n: n in ("cholesky", "qr")),
+    ):
+        yield
 
-    def get_or_nothing(self: Any, key: str) -> Any:
+
+class _Nothing:
+    """An operator that is not there."""
+
+    def __init__(self) -> None:
+        self.default = object()
+
+
+@contextlib.contextmanager
+def _nothing_for(owner: type, former: Callable[[str], bool]) -> Iterator[None]:
+    get: Any = owner.__getattr__  # type: ignore[attr-defined]
+
+    def get_or_nothing(self: Any, name: str) -> Any:
         try:
-            return get(self, key)
+            return get(self, name)
         except AttributeError:
-            if "names" in key or "dimname" in key.lower():
-                return object()
+            if former(name):
+                return _Nothing()
             raise
 
-    packet.__getattr__ = get_or_nothing
+    owner.__getattr__ = get_or_nothing  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        packet.__getattr__ = get
+        owner.__getattr__ = get  # type: ignore[attr-defined]

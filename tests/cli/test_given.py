@@ -24,7 +24,7 @@ def mistakes(name):
     data = ["--inputs", "data.npz"]
     return {
         "one file": (["connect", "a.safetensors"], "expected two files"),
-        "no model": ([*own, *data], "need --model"),
+        "no model": ([*own, *data], "needs --model package.module:apply_fn, or --torch"),
         "missing file": (
             ["connect", "a.safetensors", "no.safetensors", *model, *data],
             "no file no",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 import mcjax
-from mcjax.cli.command import run
 
 from ..documentation import ROOT, run_page
 
@@ -339,56 +337,6 @@ def test_a_merged_checkpoint_loads_bit_for_bit(tmp_path):
     module.load_state_dict(safetensors_torch.load_file(tmp_path / "ours"))
     same_state(module, interop.to_state_dict(merged, module))
     np.testing.assert_allclose(torchs(module, images(9)), apply_fn(merged, images(9)), atol=1e-5)
-
-
-BUILD = """
-import torch
-
-def build():
-    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
-
-def training():
-    return build().train()
-
-def fails():
-    raise RuntimeError("no weights")
-"""
-
-
-def test_the_command(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    name = "torch_" + tmp_path.name.replace("-", "_")
-    Path(f"{name}.py").write_text(BUILD)
-    monkeypatch.syspath_prepend(tmp_path)
-    namespace: dict = {}
-    exec(BUILD, namespace)
-    modules = [namespace["build"]() for _ in range(2)]
-    for module, file in zip(modules, ("a", "b"), strict=True):
-        safetensors_torch.save_file(module.state_dict(), f"{file}.safetensors")
-    rng = np.random.default_rng(0)
-    np.savez("data.npz", x=rng.normal(size=(40, 6)).astype(np.float32), y=rng.integers(0, 3, 40))
-    np.savez("other.npz", **{"0.weight": np.zeros((8, 6), np.float32)})
-    command = lambda a, function: [
-        "connect", a, "b.safetensors", "--torch", f"{name}:{function}", "--inputs", "data.npz",
-        "--methods", "linear", "weight-matching", "--points", "3", "--out", "out",
-    ]  # fmt: skip
-    assert run(command("a.safetensors", "build")) == 0
-    aligned = safetensors_torch.load_file("out/b-weight-matching.safetensors")
-    x = np.load("data.npz")["x"]
-    expected = torchs(modules[1], x)
-    modules[1].load_state_dict(aligned)
-    np.testing.assert_allclose(torchs(modules[1], x), expected, rtol=1e-4, atol=1e-5)
-    assert not torch.equal(
-        aligned["0.weight"], safetensors_torch.load_file("b.safetensors")["0.weight"]
-    )
-    capsys.readouterr()
-    for arguments, message in (
-        (command("a.safetensors", "training"), "--torch: module: it is in training mode"),
-        (command("a.safetensors", "fails"), "fails() fails: RuntimeError: no weights"),
-        (command("other.npz", "build"), "other.npz and --torch: state_dict has no '0.bias'"),
-    ):
-        assert run(arguments) == 2
-        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("page", ["pytorch.md"])
