@@ -94,7 +94,8 @@ def opened(file: Path) -> Iterator[tuple[Tensors, dict[str, str]]]:
 def sharded(index: Path) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, str]]]:
     """Name → array of the files that an index (`model.safetensors.index.json`) lists.
 
-    **Raises:** `ValueError` for what is no index, and naming a file or a leaf that is not there.
+    **Raises:** `ValueError` for what is no index, naming a file or a leaf that is not there, or
+    leaving out a leaf of its files.
     """
     try:
         places = dict(json.loads(index.read_bytes(), object_pairs_hook=_once)["weight_map"])
@@ -111,6 +112,10 @@ def sharded(index: Path) -> Iterator[tuple[Mapping[str, np.ndarray], dict[str, s
         for name, file in files.items():
             if name not in shards[file]:
                 raise ValueError(f"{index}: leaf {name!r} is not in {file}, where it should be")
+        for file, shard in shards.items():
+            if lost := next((n for n in shard if files.get(n) != file), None):
+                raise ValueError(f"{index} does not list leaf {lost!r} of {file}; write an index "
+                                 "that lists every leaf of its files")  # fmt: skip
         yield _Shards({name: shards[file] for name, file in files.items()}), {}
 
 

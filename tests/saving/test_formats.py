@@ -92,6 +92,12 @@ def test_the_index_of_shards_by_itself(tmp_path):
     index.write_text(whole.replace("a/bias", "a/scale"))
     with pytest.raises(ValueError, match=r"leaf 'a/scale' is not in .*one\.safetensors"):
         mcjax.load(index)
+    shorter = json.loads(whole)
+    lost = sorted(shorter["weight_map"])[-1]
+    del shorter["weight_map"][lost]
+    index.write_text(json.dumps(shorter))
+    with pytest.raises(ValueError, match=f"does not list leaf {lost!r} of "):
+        mcjax.load(index)
     index.write_text("[]")
     with pytest.raises(ValueError, match="no weight_map"):
         mcjax.load(index)
