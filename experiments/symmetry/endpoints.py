@@ -17,7 +17,7 @@ from mcjax.training import Protocol
 from ..common import Run, digits
 from .models import GPT, ViT
 
-WIDTH = GPT.width  # of the GPT whose results have its name alone
+WIDTH, DEPTH = GPT.width, GPT.depth  # of the GPT whose results have its name alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,9 @@ def counting(numbers: int) -> Text:
     return Text("counting", text[:cut], text[cut:], b"")
 
 
-def gpt(run: Run, epochs: int, data_dir: Path | None, width: int = WIDTH) -> Problem:
+def gpt(
+    run: Run, epochs: int, data_dir: Path | None, width: int = WIDTH, depth: int = DEPTH
+) -> Problem:
     """A small GPT on the characters of Tiny Shakespeare (smoke and quick: of counting)."""
     protocol = AdamW(epochs, batch=32, learning_rate=2e-3)
     if run.small:
@@ -67,13 +69,13 @@ def gpt(run: Run, epochs: int, data_dir: Path | None, width: int = WIDTH) -> Pro
     else:
         text = load_text("tiny_shakespeare", data_dir)
     size = len(text.vocabulary)
-    model = GPT(size, width=width)
+    model = GPT(size, width=width, depth=depth)
     if run.small:
         model = GPT(size, 8, 8, 1, 2) if run.smoke else GPT(size, 16, 32)
     train, test = (text.windows(part, model.context) for part in ("train", "validation"))
     name = "gpt-counting" if run.small else "gpt-shakespeare"
-    if width != WIDTH:
-        name += f"-{width}"
+    if (width, depth) != (WIDTH, DEPTH):
+        name += f"-{width}x{depth}"
     return Problem(name, model, train, test, NEXT_TOKEN, protocol)
 
 

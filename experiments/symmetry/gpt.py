@@ -16,11 +16,13 @@ class GPTOptions(Options):
 
     width: int = endpoints.WIDTH
     """Of the residual stream (not with --smoke or --quick)."""
+    depth: int = endpoints.DEPTH
+    """Blocks (not with --smoke or --quick)."""
 
 
 def study_of(options: GPTOptions) -> Study:
-    problem = endpoints.gpt(options, options.epochs or 8, options.data_dir, options.width)
-    return Study(options, problem)
+    size = options.width, options.depth
+    return Study(options, endpoints.gpt(options, options.epochs or 8, options.data_dir, *size))
 
 
 def main(options: GPTOptions) -> None:
