@@ -56,25 +56,29 @@ def best_of(function: Callable[[], Any], repeats: int = 3) -> float:
     return min(times)
 
 
-def once(function: Callable[[], Any]) -> float:
+def once(function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """Wall-clock time of one call as it comes, cold if it is the first."""
-    start = time.perf_counter()
+    start = clock()
     jax.block_until_ready(function())
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def in_turn(
-    function: Callable[[], Any], other: Callable[[], Any], repeats: int = 3
+    function: Callable[[], Any],
+    other: Callable[[], Any],
+    repeats: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float]:
     """Median time of a call, and the median of its ratios to the other's right after it.
 
     For works of about one length: against the shortest of short calls a long one looks slow, as no
-    machine holds its best rate for so long. One call of each before to warm up.
+    machine holds its best rate for so long. One call of each before to warm up. `time.process_time`
+    as a clock is CPU time, of all threads, which says less of what else the machine is doing.
     """
     times = np.empty((repeats, 2))
     for k in range(-1, repeats):
         for i, call in enumerate((function, other)):
-            times[max(k, 0), i] = once(call)
+            times[max(k, 0), i] = once(call, clock)
     return float(np.median(times[:, 0])), float(np.median(times[:, 0] / times[:, 1]))
 
 
