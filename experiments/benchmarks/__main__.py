@@ -243,8 +243,8 @@ def _rows_of_inputs(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]
         _row(
             cnn, "bypass of 100 pairs at once, a CNN on MNIST, 64 steps",
             f"{cnn['ratio']:.2f}× the bare gradient steps", "≤ 1.5×",
-            f"{cnn['seconds']:.1f} s of CPU time, {cnn['points']:.0f} points a segment, as many for "
-            f"each step as by default; {3 * cnn['points']:.0f}: {cnn['curves']:.2f}×",
+            f"{cnn['seconds']:.1f} s of CPU time, {cnn['points']:.0f} points a segment, in the "
+            f"defaults' proportion to the steps; of {3 * cnn['points']:.0f}: {cnn['curves']:.2f}×",
         ),
         _row(
             sites, "percolation, 10⁶ sites, 2 to 20 dimensions", f"{sites['seconds']:.1f} s",

@@ -235,7 +235,9 @@ def _update(
     """Adam's (update, state), penalties counted in."""
     slope += jax.grad(partial(_penalties, program, weights, fixed))(b)
     # Squares of slopes vanish in half precision, and so does what is added to their roots.
-    return _adam(weights).update(slope.astype(at_least_single(b.dtype)), state, b)
+    slope = slope.astype(at_least_single(b.dtype))
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its integer of steps
+        return _adam(weights).update(slope, state, b)
 
 
 def _after(program: Program, fixed: Fixed, b: Any, update: Any) -> Any:
