@@ -45,15 +45,12 @@ def _rate(product: Callable[[Any], Any], n: int) -> float:
     return 2 * n**3 / best_of(lambda: product(a), 5)
 
 
-def best_of(function: Callable[[], Any], repeats: int = 3) -> float:
-    """Shortest wall-clock time of a call, its result waited for; one call before to warm up."""
+def best_of(
+    function: Callable[[], Any], repeats: int = 3, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Shortest time of a call, its result waited for; one call before to warm up."""
     jax.block_until_ready(function())
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(once(function, clock) for _ in range(repeats))
 
 
 def once(function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -113,23 +110,23 @@ def images(n: int) -> tuple[jax.Array, jax.Array]:
 
 
 def scipy_share(function: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """(shortest time, median share of it that SciPy's assignment takes) of a matching."""
+    """(shortest CPU time, median share of it that SciPy's assignment takes) of a matching."""
     spent = [0.0]
     assign = scipy.optimize.linear_sum_assignment
 
     def timed(*arguments, **options):
-        start = time.perf_counter()
+        start = time.process_time()
         result = assign(*arguments, **options)
-        spent[0] += time.perf_counter() - start
+        spent[0] += time.process_time() - start
         return result
 
     function()
     totals, shares = [], []
     with mock.patch.object(scipy.optimize, "linear_sum_assignment", timed):
         for _ in range(repeats):
-            spent[0], start = 0.0, time.perf_counter()
+            spent[0], start = 0.0, time.process_time()
             function()
-            totals.append(time.perf_counter() - start)
+            totals.append(time.process_time() - start)
             shares.append(spent[0] / totals[-1])
     return min(totals), float(np.median(shares))
 
