@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cache
@@ -12,20 +13,37 @@ from ._lazy import lazily
 
 threadpoolctl = lazily("threadpoolctl")
 
-# Decompositions of matrices no larger gain nothing by more threads, which spin while they wait.
+# Decompositions and products of matrices no larger gain little by more threads, which spin while
+# they wait.
 _SMALL = 512
 # The same of nearest neighbours and logistic regressions on so many numbers.
 _FEW = 1_000_000
 
 
+_inside, _lock, _outer = 0, threading.Lock(), contextlib.ExitStack()
+
+
 @contextlib.contextmanager
 def one_if_small(n: int) -> Iterator[None]:
-    """One BLAS thread for decompositions of n × n matrices, where more of them cost time."""
+    """One BLAS thread for decompositions and products of n × n matrices, where more cost time.
+
+    The number is the process's: whoever is last out of several that overlap restores it.
+    """
+    global _inside
     if n > _SMALL:
         yield
         return
-    with _controller().limit(limits=1, user_api="blas"):
+    with _lock:
+        if not _inside:
+            _outer.enter_context(_controller().limit(limits=1, user_api="blas"))
+        _inside += 1
+    try:
         yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _outer.close()
 
 
 def one_if_few(numbers: int) -> AbstractContextManager[Any]:

@@ -45,36 +45,37 @@ def _rate(product: Callable[[Any], Any], n: int) -> float:
     return 2 * n**3 / best_of(lambda: product(a), 5)
 
 
-def best_of(function: Callable[[], Any], repeats: int = 3) -> float:
-    """Shortest wall-clock time of a call, its result waited for; one call before to warm up."""
+def best_of(
+    function: Callable[[], Any], repeats: int = 3, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Shortest time of a call, its result waited for; one call before to warm up."""
     jax.block_until_ready(function())
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function())
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(once(function, clock) for _ in range(repeats))
 
 
-def once(function: Callable[[], Any]) -> float:
+def once(function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """Wall-clock time of one call as it comes, cold if it is the first."""
-    start = time.perf_counter()
+    start = clock()
     jax.block_until_ready(function())
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def in_turn(
-    function: Callable[[], Any], other: Callable[[], Any], repeats: int = 3
+    function: Callable[[], Any],
+    other: Callable[[], Any],
+    repeats: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float]:
     """Median time of a call, and the median of its ratios to the other's right after it.
 
     For works of about one length: against the shortest of short calls a long one looks slow, as no
-    machine holds its best rate for so long. One call of each before to warm up.
+    machine holds its best rate for so long. One call of each before to warm up. `time.process_time`
+    as a clock is CPU time, of all threads, which says less of what else the machine is doing.
     """
     times = np.empty((repeats, 2))
     for k in range(-1, repeats):
         for i, call in enumerate((function, other)):
-            times[max(k, 0), i] = once(call)
+            times[max(k, 0), i] = once(call, clock)
     return float(np.median(times[:, 0])), float(np.median(times[:, 0] / times[:, 1]))
 
 
@@ -109,23 +110,23 @@ def images(n: int) -> tuple[jax.Array, jax.Array]:
 
 
 def scipy_share(function: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """(shortest time, median share of it that SciPy's assignment takes) of a matching."""
+    """(shortest CPU time, median share of it that SciPy's assignment takes) of a matching."""
     spent = [0.0]
     assign = scipy.optimize.linear_sum_assignment
 
     def timed(*arguments, **options):
-        start = time.perf_counter()
+        start = time.process_time()
         result = assign(*arguments, **options)
-        spent[0] += time.perf_counter() - start
+        spent[0] += time.process_time() - start
         return result
 
     function()
     totals, shares = [], []
     with mock.patch.object(scipy.optimize, "linear_sum_assignment", timed):
         for _ in range(repeats):
-            spent[0], start = 0.0, time.perf_counter()
+            spent[0], start = 0.0, time.process_time()
             function()
-            totals.append(time.perf_counter() - start)
+            totals.append(time.process_time() - start)
             shares.append(spent[0] / totals[-1])
     return min(totals), float(np.median(shares))
 

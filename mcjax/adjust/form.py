@@ -25,14 +25,28 @@ _IDENTITIES = {"convert_element_type", "reduce_precision", "copy", "copy_p", "st
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MatrixForm(abc.ABC):
-    """Y = X W of a layer, with X (batch, samples, inputs) and W (batch, inputs, outputs).
+class WeightForm:
+    """W (batch, inputs, outputs) of a layer.
 
     - `index`: (batch, inputs, outputs) where each entry of W stands in the flattened weight leaf
-    - `key`: layers with the same key have the same X
     """
 
     index: np.ndarray
+
+    def place(self, leaf: Any, weights: np.ndarray) -> np.ndarray:
+        """The weight leaf with W written into it."""
+        flat = np.array(leaf).reshape(-1)
+        flat[self.index] = weights
+        return flat.reshape(np.shape(leaf))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MatrixForm(WeightForm, abc.ABC):
+    """Y = X W of a layer, with X (batch, samples, inputs) and W as in `WeightForm`.
+
+    - `key`: layers with the same key have the same X
+    """
+
     key: Any
 
     @abc.abstractmethod
@@ -42,12 +56,6 @@ class MatrixForm(abc.ABC):
     @abc.abstractmethod
     def outputs(self, y: jax.Array) -> jax.Array:
         """Y (batch, samples, outputs), from the layer's own output (before its bias)."""
-
-    def place(self, leaf: Any, weights: np.ndarray) -> np.ndarray:
-        """The weight leaf with W written into it."""
-        flat = np.array(leaf).reshape(-1)
-        flat[self.index] = weights
-        return flat.reshape(np.shape(leaf))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,9 +147,7 @@ def matrix_form(program: Program, layer: Layer, c: Contraction) -> MatrixForm:
     """
     if c.input is None:
         raise ValueError(f"layer {layer.name!r} looks up rows: it has no inputs to solve on")
-    if c.equation not in program.equations:
-        raise ValueError(f"layer {layer.name!r} is inside a loop: each turn has other inputs")
-    index = _leaf_index(program, layer, c)
+    index = leaf_index(program, layer, c)
     if c.kind == "dense":
         return _Dense.of(program, c, index)
     if c.equation.params["batch_group_count"] != 1:
@@ -153,8 +159,13 @@ def _weight_position(c: Contraction) -> int:
     return 1 if c.equation.inputs[0] == c.input else 0
 
 
-def _leaf_index(program: Program, layer: Layer, c: Contraction) -> np.ndarray:
-    """Where each entry of the weight operand stands in the flattened leaf."""
+def leaf_index(program: Program, layer: Layer, c: Contraction) -> np.ndarray:
+    """Where each entry of the weight operand stands in the flattened leaf.
+
+    **Raises:** `ValueError` for layers inside loops and weights with other uses.
+    """
+    if c.equation not in program.equations:
+        raise ValueError(f"layer {layer.name!r} is inside a loop: each turn has other inputs")
     leaf, operand = program.inputs[c.weight], c.equation.inputs[_weight_position(c)]
     chain = used(program.equations, (operand,))
     views = {leaf, *(o for e in chain for o in e.outputs)}

@@ -262,10 +262,11 @@ def _even_up(n: int, most: int) -> int:
 def _chunk_size(network: Network, wanted: Sequence[Wanted]) -> int:
     """Examples whose samples at every wanted layer fit in memory."""
     layers = [network.layers[w.layer] for w in wanted]
-    most = max(
+    each = (
         4 * samples_per_example(network, layer, form) * form.index.shape[0] * form.index.shape[1]
         for layer, form in zip(layers, _traced_forms(network, wanted), strict=True)
     )
+    most = max(each, default=1)
     return int(np.clip(_SAMPLE_BYTES // most, 1, _CHUNK))
 
 

@@ -42,7 +42,8 @@ def match_incoming(
 
     - Σ = 1 without `x`: the naive weight matching of ferbach2023;
     - Σ = E[z zᵀ] with `x`: the uncentred second moment of what the layer reads in network A, so
-      that weights count as far as data uses them;
+      that weights count as far as data uses them; an embedding reads one-hot vectors of tokens, and
+      its rows count as often as their tokens come;
     - with `both`, the mean of A's and B's, Σ = ½ (Σ_A + P Σ_B Pᵀ), B's in the order that the layer
       before has been matched to: then A and B may be exchanged. (Not in the paper.)
 
@@ -64,7 +65,7 @@ def match_incoming(
 
     **Raises:** `ValueError` for parameters that do not fit or are not finite, for inputs that are
     empty or not finite, for `both` without `x`, and with `x` for layers that have no second moment
-    (inside loops, look-ups, shared weights).
+    (inside loops, shared weights).
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -179,7 +180,7 @@ class _Metric:
     ) -> Params:
         leaves, treedef = jax.tree.flatten(params)
         for i in moments.keys() & set(numbers):
-            weights = moments[i].moment @ moments[i].weights(leaves[i])
+            weights = moments[i].times(moments[i].weights(leaves[i]))
             wide = np.asarray(leaves[i], at_least_single(leaves[i].dtype))  # Σ W may be large
             leaves[i] = moments[i].form.place(wide, weights)
         return jax.tree.unflatten(treedef, leaves)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from .. import _check, _check_model
+from .._threads import one_if_small
 from .._types import Params, Permutations
 from ..network.action import Action
 from ..network.network import Network
@@ -130,20 +131,22 @@ def descend(
 ) -> Matching:
     """As `match_weights`, on the float leaves of both networks, with NumPy and SciPy alone."""
     outer = {g.atom: g.outer for g in network.groups.values()}
-    descent = Descent(network, a, b, outer, solver)
-    before = descent.value()
-    if start is None:
-        descent.settle()
-    else:
-        descent.go_to(start)
-    sweeps = descent.descend(rng)
-    stopped = sweeps >= MAX_SWEEPS
-    most = math.prod(map(math.sqrt, descent.squares))
-    for _ in range(restarts - 1):
-        if descent.value() >= (1 - _ROUNDING) * most:
-            break  # Cauchy–Schwarz: there is nothing better
-        sweeps += descent.block_moves(rng)
-    after = descent.value()
+    largest = max((math.prod(g.shape) for g in network.groups.values()), default=0)
+    with one_if_small(largest):  # assignments take most of the time, and run on one
+        descent = Descent(network, a, b, outer, solver)
+        before = descent.value()
+        if start is None:
+            descent.settle()
+        else:
+            descent.go_to(start)
+        sweeps = descent.descend(rng)
+        stopped = sweeps >= MAX_SWEEPS
+        most = math.prod(map(math.sqrt, descent.squares))
+        for _ in range(restarts - 1):
+            if descent.value() >= (1 - _ROUNDING) * most:
+                break  # Cauchy–Schwarz: there is nothing better
+            sweeps += descent.block_moves(rng)
+        after = descent.value()
     status = worst(descent.status, BOUND if stopped else OPTIMAL if descent.alone else LOCAL)
     if (1 - _ROUNDING) * most <= after < np.inf:
         status = OPTIMAL

@@ -15,14 +15,16 @@ class Bypass:
 
     B, the point of highest loss of a segment AC, moves by Adam on
 
-        ℓ(B′) + deviation · mean((B′ − B)²) + roughness · Σ |Δ(B′ − B)|,
+        ℓ(B′) + deviation · mean((B′ − B)²) + roughness · Σ h(Δ(B′ − B)),
 
     its *updates* projected into the hyperplane orthogonal to AC (the authors project gradients
     before Adam, whose steps leave it). The mean is over all numbers of an input. Δ are the
-    differences of neighbours along each axis but the first and the last (examples, channels); their
-    absolute values are *summed*, so `roughness` is per pixel difference and acts more on larger
-    images. Inputs that are vectors have no neighbours, and no such term. Then AB′ and B′C are
-    treated as AC was.
+    differences of neighbours along each axis but the first and the last (examples, channels), and
+    h(d) = |d| − r / 2, or d² / (2 r) where |d| < r, with r the learning rate (in units of the
+    inputs, one step). The paper has |d|, whose slope at 0 is the sign of what rounding leaves, so
+    that points would depend on who moves beside them. The h are *summed*, so `roughness` is per
+    pixel difference and acts more on larger images. Inputs that are vectors have no neighbours, and
+    no such term. Then AB′ and B′C are treated as AC was.
 
     - `delta`: δ, the loss that a path should stay below
     - `depth`: rounds; a path has 2^depth segments at most

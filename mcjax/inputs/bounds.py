@@ -89,7 +89,7 @@ def inside(b: Any, bounds: Bounds | None, start: Any = None, normal: Any = None)
     shift = sign * jnp.exp((ends[0] + ends[1]) / 2)
     for _ in range(_STEPS):
         at = b - shift * normal
-        slope = jnp.sum(normal**2 * ((at > low) & (at < high)), axes, **_KEEP)
+        slope = jnp.sum(jnp.where((at > low) & (at < high), normal**2, 0), axes, **_KEEP)
         shift = shift + jnp.where(slope > _LEAST, off(shift) / jnp.maximum(slope, _LEAST), 0)
     return jnp.clip(b - shift * normal, low, high).astype(dtype)
 

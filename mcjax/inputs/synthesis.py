@@ -27,7 +27,7 @@ class Synthesis:
 
     From its start x₀ each input moves by Adam on
 
-        ℓ(x) + deviation · mean((x − x₀)²) + roughness · Σ |Δ(x − x₀)|,
+        ℓ(x) + deviation · mean((x − x₀)²) + roughness · Σ h(Δ(x − x₀)),
 
     whose terms are those of `mcjax.inputs.Bypass`. From noise, this is feature visualisation by
     optimisation, and a roughness for one of two makes them different; from an image of another

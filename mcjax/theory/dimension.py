@@ -13,7 +13,7 @@ import numpy as np
 from .. import _check, _check_model
 from .._readonly import make_read_only
 from .._types import Params
-from ..adjust.second_moments import second_moments
+from ..adjust.second_moments import LayerMoment, second_moments
 from ..network.network import Network
 from ..transport.problem import finite, real
 from .transport import points_of
@@ -62,6 +62,9 @@ class LayerDimension:
     - `incoming`: Dim(Wᵀ Σ W), what matching them in the metric of the inputs sees
     - `inputs`: Dim(Σ) of the activations that it reads, what matching the layer before by
       (uncentred) activations sees
+
+    An embedding reads one-hot vectors of tokens: Σ is the diagonal of their shares f, and Dim(Σ) =
+    1 / Σ f² (where every token has a row) the effective number of different ones.
     """
 
     layer: str
@@ -81,7 +84,7 @@ def layer_dimensions(
     - `chunk`: examples at a time; default: as many as fit in 128 MiB
 
     **Raises:** `ValueError` for parameters that do not fit, inputs that are empty or not finite,
-    and layers that have no second moment (inside loops, look-ups, shared weights).
+    and layers that have no second moment (inside loops, shared weights).
 
         >>> import jax.numpy as jnp, mcjax
         >>> f = lambda p, x: jnp.tanh(x @ p["w1"]) @ p["w2"]
@@ -94,11 +97,11 @@ def layer_dimensions(
     return tuple(
         LayerDimension(
             name,
-            effective_dimension(transposed @ transposed.swapaxes(-1, -2)),
-            effective_dimension(transposed @ moment @ transposed.swapaxes(-1, -2)),
-            effective_dimension(moment),
+            effective_dimension(weights.swapaxes(-1, -2) @ weights),
+            effective_dimension(weights.swapaxes(-1, -2) @ found.times(weights)),
+            effective_dimension(found.blocks),
         )
-        for name, transposed, moment in _matrices(network, params, x, chunk)
+        for name, weights, found in _matrices(network, params, x, chunk)
     )
 
 
@@ -112,13 +115,14 @@ class NeuronClouds:
     - `layer`: its name
     - `weights`: Wᵀ, (outputs, inputs)
     - `incoming`: Wᵀ Σ^½, (outputs, inputs): distances in the metric of the inputs
-    - `inputs`: Σ^½, (inputs, inputs), the units that it reads: ‖row i − row j‖² = E[(x_i − x_j)²]
+    - `inputs`: Σ^½, (inputs, inputs), the units that it reads: ‖row i − row j‖² = E[(x_i − x_j)²];
+      None for an embedding, whose tokens exclude each other and are near no other
     """
 
     layer: str
     weights: np.ndarray
     incoming: np.ndarray
-    inputs: np.ndarray
+    inputs: np.ndarray | None
 
     def __post_init__(self) -> None:
         make_read_only(self, "weights", "incoming", "inputs")
@@ -145,32 +149,26 @@ def neuron_clouds(
     from scipy.linalg import block_diag
 
     out = []
-    for name, transposed, moment in _matrices(network, params, x, chunk):
-        root = _root(moment)
-        clouds = (np.asarray(block_diag(*m)) for m in (transposed, transposed @ root, root))
-        out.append(NeuronClouds(name, *clouds))
+    for name, weights, found in _matrices(network, params, x, chunk):
+        root = found.root()  # symmetric
+        plain, incoming = (
+            np.asarray(block_diag(*w.swapaxes(-1, -2))) for w in (weights, root.times(weights))
+        )
+        read = None if found.is_lookup else np.asarray(block_diag(*root.moment))
+        out.append(NeuronClouds(name, plain, incoming, read))
     return tuple(out)
 
 
 def _matrices(
     network: Network, params: Params, x: Any, chunk: int | None
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Name, Wᵀ (batch, outputs, inputs) and Σ (batch, inputs, inputs) of every layer."""
+) -> Iterator[tuple[str, np.ndarray, LayerMoment]]:
+    """Name, W (batch, inputs, outputs) and Σ of every layer."""
     _check_model.network(network)
     (params,) = network.check_parameters(params=params)
     leaves = jax.tree.leaves(params)
     for found in second_moments(network, params, x, range(len(network.layers)), chunk):
         layer = network.layers[found.layer]
-        weights = found.weights(leaves[layer.contraction.weight])
-        yield layer.name, weights.swapaxes(-1, -2), found.moment
-
-
-def _root(moment: np.ndarray) -> np.ndarray:
-    """Σ^½; eigenvalues that are rounding of zeros are zeros, as their roots are not small."""
-    values, vectors = np.linalg.eigh(moment)
-    size = values.shape[-1]
-    values[values <= size * np.finfo(float).eps * values[..., -1:]] = 0
-    return vectors * np.sqrt(values)[..., None, :] @ vectors.swapaxes(-1, -2)
+        yield layer.name, found.weights(leaves[layer.contraction.weight]), found
 
 
 @_check.on_host

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.special
 
 import mcjax
 from mcjax.inputs import Bypass, bypass, interpolate
 from mcjax.inputs.bounds import inside
-from mcjax.inputs.descent import Descent, Fixed, _objective, descend
+from mcjax.inputs.descent import Descent, Fixed, _penalties, descend
 from mcjax.tasks import REGRESSION
 
 AT = np.array([0.0, -0.2, 0.1], np.float32)
@@ -140,18 +141,43 @@ def test_together_is_one_by_one_whatever_the_batch():
 
 
 def test_pixel_differences_are_summed_and_the_deviation_is_a_mean():
-    """On a flat loss the objective is the penalties."""
+    """Differences count as they are, less half a step, and by their square within one."""
     image = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
     moved = RNG.normal(size=image.shape).astype(np.float32)
-    how = Bypass(deviation=0.7, roughness=0.01)
-    flat = lambda p, x: 0 * x.reshape(len(x), -1)[:, :1] + p["at"][0]
+    how = Bypass(deviation=0.7, roughness=0.01, learning_rate=0.4)
     fixed = Fixed(image, (Y[:2],), np.zeros(2))
-    plan = Descent(flat, REGRESSION, how, 2)
-    b = jnp.asarray(image + moved)
-    found = _objective(plan.program, HILL, plan.weights, fixed, b)
-    rough = np.abs(moved[:, 1:] - moved[:, :-1]).sum() + np.abs(np.diff(moved, axis=2)).sum()
-    expected = sum(0.7 * (m**2).mean() for m in moved) + 0.01 * rough
+    plan = Descent(hill, REGRESSION, how, 2)
+    found = _penalties(plan.program, plan.weights, fixed, jnp.asarray(image + moved))
+    apart = np.r_[(moved[:, 1:] - moved[:, :-1]).ravel(), np.diff(moved, axis=2).ravel()]
+    rough = scipy.special.huber(0.4, apart) / 0.4  # of the width of a step
+    assert 0.1 < (np.abs(apart) < 0.4).mean() < 0.9
+    expected = sum(0.7 * (m**2).mean() for m in moved) + 0.01 * rough.sum()
     assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_images_do_not_depend_on_who_is_beside_them():
+    """Whose sums are rounded in another order then."""
+    rng, size = np.random.default_rng(2), 24
+    params = {"w": rng.normal(size=(size**2, 256)) / size, "out": rng.normal(size=(256, 1)) / 16}
+    params = {k: v.astype(np.float32) for k, v in params.items()}
+
+    def model(p, x):
+        return jax.nn.relu(x.reshape(len(x), -1) @ p["w"]) @ p["out"] - 2
+
+    start = rng.uniform(size=(16, size, size, 1)).astype(np.float32)
+    normal = rng.normal(size=start.shape).astype(np.float32)
+    normal /= np.sqrt(np.square(normal).sum((1, 2, 3), keepdims=True))
+    plan = Descent(model, REGRESSION, Bypass(steps=128, block=16, roughness=0.01), 64)
+
+    def moved(rows):
+        n = len(start[rows])
+        labels = (np.zeros((n, 1), np.float32),)
+        return descend(plan, params, Fixed(start[rows], labels, np.zeros(n), normal[rows]))
+
+    together = moved(slice(None))
+    apart = np.concatenate([moved(slice(i, i + 1)) for i in range(16)])
+    assert np.abs(together - start).max() > 0.1
+    np.testing.assert_allclose(apart, together, atol=1e-5)  # 1e-2 with |d|, without the squares
 
 
 @hypothesis.given(st.integers(0, 10**6), st.booleans())

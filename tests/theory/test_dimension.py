@@ -74,9 +74,40 @@ def test_clouds_have_the_inner_products_whose_dimension_is_reported():
     dead = np.flatnonzero(hidden(params, x)[0].std(0) == 0)
     z = hidden(params, x)[1]
     i, j = 1, 4
-    apart = np.square(clouds[1].inputs[i] - clouds[1].inputs[j]).sum()
+    points = np.asarray(clouds[1].inputs)
+    apart = np.square(points[i] - points[j]).sum()
     assert apart == pytest.approx(np.mean((z[:, i] - z[:, j]) ** 2), rel=1e-5)
     assert len(dead) == 1  # an input that never changes
+
+
+@pytest.mark.parametrize("n", [1, 5, 40])
+def test_clouds_have_no_more_dimensions_than_there_are_examples(n):
+    """Moments are of products in float32: what float64 does not call rounding there is some."""
+    rng = np.random.default_rng(n)
+    shapes = {"w0": (90, 70), "w1": (70, 3)}
+    params = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+    x = rng.uniform(size=(n, 90)).astype(np.float32)
+    network = mcjax.trace(lambda p, x: jax.nn.relu(x @ p["w0"]) @ p["w1"], params, x)
+    read = [x.astype(np.float64), np.maximum(x @ params["w0"], 0).astype(np.float64)]
+    for cloud, z in zip(theory.neuron_clouds(network, params, x), read, strict=True):
+        values, vectors = np.linalg.eigh(z.T @ z / n)
+        rank = np.linalg.matrix_rank(z)
+        values[: len(values) - rank] = 0
+        root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+        assert cloud.inputs is not None
+        assert np.linalg.matrix_rank(cloud.inputs) == rank <= n
+        np.testing.assert_allclose(cloud.inputs, root, atol=2e-4 * np.abs(root).max())
+
+
+def test_clouds_have_no_dimension_for_a_unit_that_is_another_times_a_number():
+    """Of many examples, with directions that are small, and are no rounding, beside it."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3000, 4)) * [1, 1e-1, 1e-2, 3e-3]
+    x = np.concatenate([x, 0.7 * x[:, :1], x[:, 1:2] - 1.3 * x[:, :1]], 1).astype(np.float32)
+    network = mcjax.trace(lambda p, x: x @ p["w"], {"w": np.ones((6, 2), np.float32)}, x)
+    (cloud,) = theory.neuron_clouds(network, {"w": np.ones((6, 2), np.float32)}, x)
+    assert cloud.inputs is not None
+    assert np.linalg.matrix_rank(cloud.inputs) == 4
 
 
 def test_blocks_are_orthogonal():
