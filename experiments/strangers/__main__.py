@@ -8,30 +8,25 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import tyro
-from tqdm import tqdm
-
-from mcjax.study import machine
 
 from ..benchmarks.machine import processor
 from ..common import done, write
-from .row import Row
+from .processes import Processes
 from .table import rows, table, works
 
 TOP = """# Strangers' models
 
-Random weights, one process a model. Traced; permuted at random; the permutation found again by
+Random weights, a process a model. Traced; permuted at random; the permutation found again by
 weight matching, every leaf to the bit; a curve of 5 points evaluated along the segment to the
-permuted network. ✓: groups of every shape are as many as were counted by hand from the
-architecture. Times are CPU seconds of all cores, with compilation; peak memory is the process's,
-with its packages. XLA's optimisations are off.
+permuted network. ✓: groups of every shape are as many as were counted without mcjax from the
+architecture. Times are CPU seconds of all cores, with compilation (XLA's optimisations are off);
+peak memory is the process's, with the packages that it has imported.
 """
 
 
@@ -55,35 +50,17 @@ def main(options: Strangers) -> int:
         work = [r for r in every if any(fnmatch.fnmatch(r.key, p) for p in options.only)]
     else:
         work = [r for r in every if options.all or r.key not in found]
-    bar = tqdm(work, leave=False)
-    for row in bar:
-        bar.set_description(row.key)
-        found[row.key] = in_a_process(row)
+    processes = Processes()
+    for number, row in enumerate(work, 1):
+        found[row.key] = processes.measure(row)
         write(file, json.dumps({"models": dict(sorted(found.items()))}, indent=1) + "\n")
-        state = "; ".join(found[row.key]["failures"]) or "ok"
-        tqdm.write(f"{row.key}: {state[:200]}")
+        state = "; ".join(found[row.key]["failures"]) or "works"
+        print(f"{number} of {len(work)}: {row.key}: {state[:300]}", flush=True)
     known = rows()
-    on = f"Measured on {processor()}, JAX {jax.__version__}, {machine()['python']}."
+    on = f"Measured on {processor()}, JAX {jax.__version__}."
     write(options.out / "strangers.md", f"{TOP}\n{on}\n\n{table(known, found)}")
     done(file, options.out / "strangers.md")
     return sum(not works(found[r.key]) for r in known if r.key in found)
-
-
-def in_a_process(row: Row) -> dict[str, Any]:
-    """The record of a model; if its process dies or takes too long that is the record."""
-    command = [sys.executable, "-m", "experiments.strangers.measure", row.key]
-    try:
-        out = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=row.seconds,
-            env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
-        )
-    except subprocess.TimeoutExpired:
-        return {"failures": [f"not done after {row.seconds:.0f} s"]}
-    try:
-        return json.loads(out.stdout.strip().splitlines()[-1])
-    except (IndexError, ValueError):
-        said = (out.stderr.strip().splitlines() or [""])[-1][:200]
-        return {"failures": [f"the process ended with {out.returncode}: {said}"]}
 
 
 if __name__ == "__main__":

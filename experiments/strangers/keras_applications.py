@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 from typing import Any
 
@@ -14,31 +16,46 @@ from .row import Model, Row
 FRAMEWORK = "Keras applications"
 
 
+@functools.cache
 def keras() -> Any:
-    """Keras on JAX: the backend is chosen before it is imported."""
+    """Keras on JAX (the backend is chosen before it is imported), first weights by NumPy.
+
+    JAX's random numbers would compile a program for each shape of a variable.
+    """
     os.environ["KERAS_BACKEND"] = "jax"
     import keras
 
+    rng = np.random.default_rng(0)
+
+    def normal(shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None,
+               seed: Any = None) -> Any:  # fmt: skip
+        values = rng.normal(size=shape).clip(-2, 2)
+        return keras.ops.convert_to_tensor((mean + stddev * values).astype("f4"))
+
+    def uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None,
+                seed: Any = None) -> Any:  # fmt: skip
+        return keras.ops.convert_to_tensor(rng.uniform(minval, maxval, shape).astype("f4"))
+
+    drawn = importlib.import_module("keras.src.initializers.random_initializers").random
+    drawn.normal, drawn.truncated_normal, drawn.uniform = normal, normal, uniform
     return keras
 
 
-def made(name: str, size: int, options: dict[str, Any]) -> Any:
+@functools.lru_cache(1)
+def made(name: str, size: int) -> Any:
     build = getattr(keras().applications, name)
-    return build(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None,
-                 **options)  # fmt: skip
+    return build(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
 
 
 def row(name: str, size: int = 32, **more: Any) -> Row:
-    options = more.pop("options", {})
-
     def build() -> Model:
         x = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("f4")
-        return (*mcjax.interop.keras.from_model(made(name, size, options)), x)
+        return (*mcjax.interop.keras.from_model(made(name, size)), x)
 
     def groups() -> Any:
         from .keras_graph import groups_of
 
-        return groups_of(made(name, size, options))
+        return groups_of(made(name, size))
 
     return Row(name, FRAMEWORK, build, groups, **more)
 

@@ -55,7 +55,8 @@ def table(rows: Iterable[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _cells(row: Row, record: Mapping[str, Any]) -> tuple[str, ...]:
-    remarks = [*record["failures"], row.left, row.unrecovered]
+    left = f"not found: {row.left}" if row.left else ""
+    remarks = [row.broken or "; ".join(record["failures"]), left, row.unrecovered]
     seconds = record.get("seconds", {})
     in_seconds = lambda what: f"{seconds[what]:.1f} s" if what in seconds else ""
     peak = record.get("peak GB")
