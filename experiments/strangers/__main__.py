@@ -58,7 +58,7 @@ def main(options: Strangers) -> int:
         print(f"{number} of {len(work)}: {row.key}: {state[:300]}", flush=True)
     known = rows()
     on = f"Measured on {processor()}, JAX {jax.__version__}."
-    write(options.out / "strangers.md", f"{TOP}\n{on}\n\n{table(known, found)}")
+    write(options.out / "strangers.md", f"{TOP}\n<!-- table -->\n{on}\n\n{table(known, found)}")
     done(file, options.out / "strangers.md")
     return sum(not works(found[r.key]) for r in known if r.key in found)
 

@@ -20,7 +20,8 @@ def row(name: str, settings: dict[str, Any], groups: Groups | None = None, **mor
         import equimo.models
         import equinox as eqx
 
-        model = getattr(equimo.models, name)(**IMAGE, **settings, key=jax.random.key(0))
+        made = getattr(equimo.models, name)
+        model = eqx.filter_jit(lambda key: made(**IMAGE, **settings, key=key))(jax.random.key(0))
         model = eqx.nn.inference_mode(model)
 
         def apply_fn(model: Any, x: Any) -> Any:
@@ -41,15 +42,16 @@ ROWS = [
     row("VisionTransformer", {**VIT, "reg_tokens": 4}, together(ENCODER, {(4,): 1}), size=16,
         title="VisionTransformer with registers (DINOv2)"),
     row("VisionTransformer", {**VIT, "reg_tokens": 0, "ffn_layer": "swiglu", "init_values": 1.0},
-        None, size=16, title="VisionTransformer with SwiGLU and layer scale"),
+        together({(32,): 1, (48,): 2}, times(2, attention(4, 8))), size=16,
+        title="VisionTransformer with SwiGLU and layer scale"),
     row("VisionTransformer", {**VIT, "reg_tokens": 0, "use_global_pos_embed": False,
         "use_local_pos_embed": True}, together({(32,): 1}, times(2, block(4, 8, 64, rotary=True))),
-        size=16, title="VisionTransformer with rotary embeddings (DINOv3)"),
+        size=16, still={"*rope/freqs": "frequencies, which both coordinates have in common"}, title="VisionTransformer with rotary embeddings (DINOv3)"),
     row("ConvNeXt", STAGES, {(16,): 1, (32,): 1, (64,): 1, (128,): 2}),
     row("AttNet", {**STAGES, "exp_rates": [2, 2], "kernel_sizes": [5, 5],
-        "glu_dwconv": [True, True], "glu_norm": [True, True]}),
+        "glu_dwconv": [True, True], "glu_norm": [True, True]}, size=64),
     row("SHViT", {"dim": [32, 48, 64], "pdim": [8, 16, 16], "depths": [1, 1, 2],
-        "block_type": ["i", "s", "s"]}, size=64),
+        "block_type": ["s", "s", "s"]}, size=64),
     row("Vssd", {"img_size": 32, "dim": 16, "d_state": 8, "depths": [1, 1], "num_heads": [2, 4],
         "attentions_layers": ("mamba2mixer", "attention")}),
     row("Mlla", {"img_size": 32, "dim": 16, "depths": [1, 1], "num_heads": [2, 4]}),
@@ -64,5 +66,5 @@ ROWS = [
         "att_strides": [2, 2, 2, 2, 1], "block_types": ["conv", "conv", "conv", "attention",
         "attention"], "attention_type": "softmax"}, size=64),
     row("mobilenetv3_small", {}), row("mobilenetv3_large", {}), row("iformer_t", {}, size=64),
-    row("attnet_xxs", {}),
+    row("attnet_xxs", {}, size=64),
 ]  # fmt: skip

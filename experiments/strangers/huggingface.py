@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .row import Model, Row, attention, block, times, together
+from .row import Model, Row, attention, block, times, together, with_readout
 
 FRAMEWORK = "Hugging Face Flax"
 WIDTH, HEADS, HIDDEN, LAYERS, VOCABULARY, TOKENS = 32, 4, 64, 2, 61, 12
@@ -71,13 +71,14 @@ def pair() -> dict[str, Any]:
 
 
 def row(name: str, config: str, settings: dict, inputs: Any, groups: Any, **more: Any) -> Row:
-    options = more.pop("options", {})
+    options, readout = more.pop("options", {}), more.pop("readout", False)
 
     def build() -> Model:
         import transformers
 
         made = getattr(transformers, config)(**settings)
-        return carried(name, made, inputs(), **options)
+        model = carried(name, made, inputs(), **options)
+        return with_readout(model) if readout else model
 
     still = VOCABULARY_BIASES | more.pop("still", {})
     return Row(name, FRAMEWORK, build, groups, still=still, **more)
@@ -137,10 +138,12 @@ ROWS = [
          "attention_types": [[["global", "local"], 1]], "window_size": 4}, tokens, ENCODER),
     row("FlaxGPTJForCausalLM", "GPTJConfig",
         {"n_embd": WIDTH, "n_head": HEADS, "n_inner": HIDDEN, "n_layer": LAYERS, "rotary_dim": 4,
-         "vocab_size": VOCABULARY, "n_positions": 40}, tokens, None),
+         "vocab_size": VOCABULARY, "n_positions": 40}, tokens,
+        together(STREAM, blocks_of(rotary=True), {(HEADS, SIZE - 4): LAYERS})),
     row("FlaxBloomForCausalLM", "BloomConfig",
         {"hidden_size": WIDTH, "n_head": HEADS, "n_layer": LAYERS, "vocab_size": VOCABULARY},
-        tokens, None),
+        tokens, together(STREAM, {(HEADS, SIZE): 2 * LAYERS, (4 * WIDTH,): LAYERS}),
+        left="heads: each has a slope of its own (ALiBi)"),
     row("FlaxOPTForCausalLM", "OPTConfig",
         {"hidden_size": WIDTH, "num_attention_heads": HEADS, "ffn_dim": HIDDEN,
          "num_hidden_layers": LAYERS, "vocab_size": VOCABULARY, "max_position_embeddings": 40,
@@ -148,7 +151,7 @@ ROWS = [
     row("FlaxXGLMForCausalLM", "XGLMConfig",
         {"d_model": WIDTH, "attention_heads": HEADS, "ffn_dim": HIDDEN, "num_layers": LAYERS,
          "vocab_size": VOCABULARY, "max_position_embeddings": 40}, tokens, BLOCKS,
-        left=f"none of the stream: {SINES}", still=OF_STREAM),
+        left=f"the stream: {SINES}", still=OF_STREAM),
     row("FlaxLlamaForCausalLM", "LlamaConfig", {**BERT, "num_key_value_heads": HEADS}, tokens,
         together(STREAM, blocks_of(rotary=True))),
     row("FlaxMistralForCausalLM", "MistralConfig", LLAMA, tokens,
@@ -160,8 +163,8 @@ ROWS = [
     sequences("FlaxMBartForConditionalGeneration", "MBartConfig", SHARED),
     sequences("FlaxBlenderbotForConditionalGeneration", "BlenderbotConfig", SHARED),
     sequences("FlaxBlenderbotSmallForConditionalGeneration", "BlenderbotSmallConfig", SHARED),
-    sequences("FlaxMarianMTModel", "MarianConfig", SHARED - STREAM, left=f"none of the stream: {SINES}", still=OF_STREAM),
-    sequences("FlaxPegasusForConditionalGeneration", "PegasusConfig", SHARED - STREAM, left=f"none of the stream: {SINES}", still=OF_STREAM),
+    sequences("FlaxMarianMTModel", "MarianConfig", SHARED - STREAM, left=f"the stream: {SINES}", still=OF_STREAM),
+    sequences("FlaxPegasusForConditionalGeneration", "PegasusConfig", SHARED - STREAM, left=f"the stream: {SINES}", still=OF_STREAM),
     row("FlaxT5ForConditionalGeneration", "T5Config",
         {"d_model": WIDTH, "d_kv": SIZE, "d_ff": HIDDEN, "num_layers": LAYERS, "num_heads": HEADS,
          "vocab_size": VOCABULARY, "decoder_start_token_id": 0}, pair, None, broken=CLIP),
@@ -176,7 +179,7 @@ ROWS = [
     row("FlaxBeitForImageClassification", "BeitConfig", {**SIMPLE, **IMAGES, **LABELS}, pixels,
         ENCODER, options={"input_shape": (1, 16, 16, 3)}),
     row("FlaxDinov2ForImageClassification", "Dinov2Config",
-        {**SIMPLE, **IMAGES, **LABELS, "mlp_ratio": 2}, pixels, None,
+        {**SIMPLE, **IMAGES, **LABELS, "mlp_ratio": 2}, pixels, ENCODER,
         options={"input_shape": (1, 16, 16, 3)}),
     row("FlaxResNetForImageClassification", "ResNetConfig",
         {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2], **LABELS,
@@ -195,11 +198,12 @@ ROWS = [
         {**SEQUENCES, "num_mel_bins": 8, "max_source_positions": 10, "max_target_positions": 20},
         lambda: {"input_features": np.random.default_rng(0).normal(size=(3, 8, 20)).astype("f4"),
                  "decoder_input_ids": pair()["decoder_input_ids"]},
-        None, options={"input_shape": (1, 8, 20), "part": "logits"}),
+        together(BOTH, {(WIDTH,): 1}),  # between the two convolutions
+        options={"input_shape": (1, 8, 20), "part": "logits"}),
     row("FlaxWav2Vec2Model", "Wav2Vec2Config",
         {**SIMPLE, "conv_dim": [16, 16, 16], "conv_stride": [5, 2, 2], "conv_kernel": [10, 3, 3],
          "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4, "vocab_size": 12,
          "do_stable_layer_norm": True, "feat_extract_norm": "layer"},
         lambda: {"input_values": np.random.default_rng(0).normal(size=(3, 400)).astype("f4")},
-        None, options={"input_shape": (1, 400)}),
+        together(ENCODER, {(16,): 3}), options={"input_shape": (1, 400)}, readout=True),
 ]  # fmt: skip

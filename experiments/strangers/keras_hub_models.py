@@ -79,7 +79,7 @@ PLANES = "shared by all heads, on planes that are rotated by different angles"
 NORMS = {"*query_dense_layernorm*": PLANES, "*key_dense_layernorm*": PLANES,
          "*query_norm*": PLANES, "*key_norm*": PLANES}  # fmt: skip
 LLAMA = together(STREAM, layers(rotary=True, shared=2))
-ALIBI = "none of heads: each has a slope of its own (ALiBi)"
+ALIBI = "heads: each has a slope of its own (ALiBi)"
 SLOPED = together(STREAM, {(HEADS, SIZE): 2 * LAYERS, (HIDDEN,): LAYERS})
 HEADS_ALONE = times(LAYERS, attention(HEADS, SIZE, shared=2, rotary=True))
 EXPERTS = together(STREAM, HEADS_ALONE, {(4, HIDDEN): LAYERS})
@@ -101,15 +101,16 @@ ROWS = [
                "embedding_projection/bias": "a Fourier transform mixes the stream"}),
     row("XLNet", TEXT, ENCODER),
     row("Electra", {"vocab_size": VOCABULARY, "num_layers": LAYERS, "num_heads": HEADS,
-                    "hidden_dim": WIDTH, "embedding_dim": 16, "intermediate_dim": HIDDEN}, together(ENCODER, {(16,): 1})),
+                    "hidden_dim": WIDTH, "embedding_dim": 16, "intermediate_dim": HIDDEN},
+        together(ENCODER, POOLED, {(16,): 1})),
     row("ESM", TEXT, together(STREAM, layers(rotary=True))),
     row("RoformerV2", {**TEXT, "head_size": SIZE}, together(STREAM, layers(rotary=True))),
     row("GPT2", TEXT, ENCODER, CAUSAL),
     row("OPT", TEXT, ENCODER, CAUSAL),
     row("GPTNeoX", TEXT, together(STREAM, layers(rotary=True), {(HEADS, 6): LAYERS}), CAUSAL),
-    row("Bloom", TEXT, SLOPED, CAUSAL),
+    row("Bloom", TEXT, SLOPED, CAUSAL, left=ALIBI),
     row("Falcon", {"vocabulary_size": VOCABULARY, "num_layers": LAYERS, "hidden_dim": WIDTH,
-                   "num_attention_heads": HEADS, "intermediate_dim": HIDDEN}, SLOPED, CAUSAL),
+                   "num_attention_heads": HEADS, "intermediate_dim": HIDDEN}, SLOPED, CAUSAL, left=ALIBI),
     row("Llama", GROUPED, LLAMA, CAUSAL),
     row("Mistral", GROUPED, LLAMA, CAUSAL),
     row("Qwen", GROUPED, LLAMA, CAUSAL),

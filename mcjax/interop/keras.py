@@ -9,6 +9,7 @@ together; the states of random seeds are not among them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ keras = lazily("keras")
 def from_model(model: Any) -> tuple[Callable[[Params, Any], Any], dict[str, Any]]:
     """A Keras model or layer as a pure function of its variables and inputs, and its variables.
 
-    `apply_fn(params, x)` is `model(x, training=False)` with the variables of `params`: for
+    `apply_fn(params, x)` is `model(x, training=False)` (without the flag if it takes none) with the variables of `params`: for
     `jax.jit`, `jax.grad`, `mcjax.trace`. What the model does to its variables is dropped.
 
     **Arguments:**
@@ -47,10 +48,12 @@ def from_model(model: Any) -> tuple[Callable[[Params, Any], Any], dict[str, Any]
     # Seeds are no parameters; each call starts from those that there are now.
     seeds = {id(v): np.asarray(v.value) for name, v in others if name is None}
 
+    flag = {"training": False} if _takes_training(model) else {}
+
     def apply_fn(params: Params, x: Any) -> Any:
         given = ([seeds[id(v)] if name is None else params[name] for name, v in variables]
                  for variables in (trained, others))  # fmt: skip
-        return model.stateless_call(*given, x, training=False)[0]
+        return model.stateless_call(*given, x, **flag)[0]
 
     return apply_fn, {names[id(v)]: v.value for v in model.variables if id(v) in names}
 
@@ -85,6 +88,11 @@ def into_model(params: Params, model: Any) -> None:
         raise ValueError(f"params: leaf {unknown[0]!r} is nothing of the model's")
     for name, variable in variables.items():
         variable.assign(params[name])
+
+
+def _takes_training(model: Any) -> bool:
+    parameters = inspect.signature(model.call).parameters.values()
+    return any(p.name == "training" or p.kind == p.VAR_KEYWORD for p in parameters)
 
 
 def _names(model: Any) -> dict[int, str]:
