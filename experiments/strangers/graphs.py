@@ -51,24 +51,33 @@ def row(name: str, layers: Callable[[Any, Any], list], groups: Groups | None, **
 
 
 def convolution(jraph: Any, hk: Any) -> list:
-    relu = lambda graph: graph._replace(nodes=jax.nn.relu(graph.nodes))
-    layer = lambda n: jraph.GraphConvolution(hk.Linear(n), add_self_edges=True)
+    def relu(graph: Any) -> Any:
+        return graph._replace(nodes=jax.nn.relu(graph.nodes))
+
+    def layer(n: int) -> Any:
+        return jraph.GraphConvolution(hk.Linear(n), add_self_edges=True)
+
     return [layer(24), relu, layer(16)]
 
 
 def attention(jraph: Any, hk: Any) -> list:
+    def logits(s: Any, r: Any, e: Any) -> Any:
+        return hk.Linear(1)(jax.nn.leaky_relu(jnp.concatenate([s, r], -1)))
+
     def layer(n: int) -> Any:
-        logits = lambda s, r, e: hk.Linear(1)(jax.nn.leaky_relu(jnp.concatenate([s, r], -1)))
-        return jraph.GAT(hk.Linear(n), logits, lambda h: jax.nn.elu(h))
+        return jraph.GAT(hk.Linear(n), logits, jax.nn.elu)
 
     return [layer(24), layer(16)]
 
 
 def interaction(jraph: Any, hk: Any) -> list:
-    edge = lambda e, s, r, *_: hk.nets.MLP((20, 12))(jnp.concatenate([e, s, r], -1))
-    node = lambda n, r, *_: hk.nets.MLP((24, 16))(jnp.concatenate([n, r], -1))
-    net = lambda: jraph.InteractionNetwork(edge, lambda n, r: node(n, r))
-    return [net()]
+    def edge(e: Any, s: Any, r: Any) -> Any:
+        return hk.nets.MLP((20, 12))(jnp.concatenate([e, s, r], -1))
+
+    def node(n: Any, r: Any) -> Any:
+        return hk.nets.MLP((24, 16))(jnp.concatenate([n, r], -1))
+
+    return [jraph.InteractionNetwork(edge, node)]
 
 
 def network(jraph: Any, hk: Any) -> list:

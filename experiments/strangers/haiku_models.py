@@ -41,8 +41,8 @@ def net(name: str, **options: Any) -> Callable[..., Any]:
 
 
 def resnet(blocks: tuple[int, ...], bottleneck: bool) -> Counter:
-    """Groups: stages' streams, what is inside blocks; a stem as wide as the first basic stream is
-    added to it only where that has no projection, and here all have one."""
+    """Groups: the stem, the stages' streams (every first block has a projection, so that the stem
+    is not added to one), and what is inside blocks."""
     groups: Counter = Counter({(64,): 1})
     for stage, count in enumerate(blocks):
         inner = 64 * 2**stage
@@ -72,7 +72,9 @@ def recurrent(core: str, *args: Any, **options: Any) -> Callable[[Any], Any]:
 def transformer(x: Any) -> Any:
     import haiku as hk
 
-    norm = lambda: hk.LayerNorm(-1, create_scale=True, create_offset=True)
+    def norm() -> Any:
+        return hk.LayerNorm(-1, create_scale=True, create_offset=True)
+
     h = hk.Linear(32)(x)
     for _ in range(2):
         z = norm()(h)

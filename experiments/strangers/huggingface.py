@@ -98,6 +98,7 @@ SINES = "sines that the class closes over are added to the stream"
 OF_STREAM = dict.fromkeys(
     ("*layer_norm*", "*layernorm*", "*out_proj/bias", "*fc2/bias", "*embed*", "*shared*"), SINES
 )  # fmt: skip
+SINUSOIDAL: dict[str, Any] = {"left": f"the stream: {SINES}", "still": OF_STREAM}
 CLIP = "jnp.clip() of this JAX has no a_max, which the class gives it: it runs nowhere"
 BOTH = together(ENCODER, DECODER)
 # Embeddings that encoder and decoder share make one stream of two.
@@ -151,7 +152,7 @@ ROWS = [
     row("FlaxXGLMForCausalLM", "XGLMConfig",
         {"d_model": WIDTH, "attention_heads": HEADS, "ffn_dim": HIDDEN, "num_layers": LAYERS,
          "vocab_size": VOCABULARY, "max_position_embeddings": 40}, tokens, BLOCKS,
-        left=f"the stream: {SINES}", still=OF_STREAM),
+        **SINUSOIDAL),
     row("FlaxLlamaForCausalLM", "LlamaConfig", {**BERT, "num_key_value_heads": HEADS}, tokens,
         together(STREAM, blocks_of(rotary=True))),
     row("FlaxMistralForCausalLM", "MistralConfig", LLAMA, tokens,
@@ -163,8 +164,9 @@ ROWS = [
     sequences("FlaxMBartForConditionalGeneration", "MBartConfig", SHARED),
     sequences("FlaxBlenderbotForConditionalGeneration", "BlenderbotConfig", SHARED),
     sequences("FlaxBlenderbotSmallForConditionalGeneration", "BlenderbotSmallConfig", SHARED),
-    sequences("FlaxMarianMTModel", "MarianConfig", SHARED - STREAM, left=f"the stream: {SINES}", still=OF_STREAM),
-    sequences("FlaxPegasusForConditionalGeneration", "PegasusConfig", SHARED - STREAM, left=f"the stream: {SINES}", still=OF_STREAM),
+    sequences("FlaxMarianMTModel", "MarianConfig", SHARED - STREAM, **SINUSOIDAL),
+    sequences("FlaxPegasusForConditionalGeneration", "PegasusConfig", SHARED - STREAM,
+              **SINUSOIDAL),
     row("FlaxT5ForConditionalGeneration", "T5Config",
         {"d_model": WIDTH, "d_kv": SIZE, "d_ff": HIDDEN, "num_layers": LAYERS, "num_heads": HEADS,
          "vocab_size": VOCABULARY, "decoder_start_token_id": 0}, pair, None, broken=CLIP),
@@ -173,7 +175,8 @@ ROWS = [
          "vocab_size": VOCABULARY, "decoder_start_token_id": 0}, pair, None, broken=CLIP),
     row("FlaxLongT5ForConditionalGeneration", "LongT5Config",
         {"d_model": WIDTH, "d_kv": SIZE, "d_ff": HIDDEN, "num_layers": LAYERS, "num_heads": HEADS,
-         "vocab_size": VOCABULARY, "decoder_start_token_id": 0, "local_radius": 3}, pair, None, broken=CLIP),
+         "vocab_size": VOCABULARY, "decoder_start_token_id": 0, "local_radius": 3}, pair, None,
+        broken=CLIP),
     row("FlaxViTForImageClassification", "ViTConfig", {**SIMPLE, **IMAGES, **LABELS}, pixels,
         ENCODER, options={"input_shape": (1, 16, 16, 3)}),
     row("FlaxBeitForImageClassification", "BeitConfig", {**SIMPLE, **IMAGES, **LABELS}, pixels,

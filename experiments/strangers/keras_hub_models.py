@@ -83,8 +83,10 @@ ALIBI = "heads: each has a slope of its own (ALiBi)"
 SLOPED = together(STREAM, {(HEADS, SIZE): 2 * LAYERS, (HIDDEN,): LAYERS})
 HEADS_ALONE = times(LAYERS, attention(HEADS, SIZE, shared=2, rotary=True))
 EXPERTS = together(STREAM, HEADS_ALONE, {(4, HIDDEN): LAYERS})
-TIED = ("the four experts: routers have no bias, and that two logits are never equal is not proved "
-        "through masked attention")
+TIED = (
+    "the four experts: routers have no bias, and that two logits are never equal is not proved "
+    "through masked attention"
+)
 CROSS = times(LAYERS, attention(HEADS, SIZE))
 SHARED = together(STREAM, layers(2 * LAYERS), CROSS)  # encoder and decoder have one embedding
 ROWS = [
@@ -110,7 +112,8 @@ ROWS = [
     row("GPTNeoX", TEXT, together(STREAM, layers(rotary=True), {(HEADS, 6): LAYERS}), CAUSAL),
     row("Bloom", TEXT, SLOPED, CAUSAL, left=ALIBI),
     row("Falcon", {"vocabulary_size": VOCABULARY, "num_layers": LAYERS, "hidden_dim": WIDTH,
-                   "num_attention_heads": HEADS, "intermediate_dim": HIDDEN}, SLOPED, CAUSAL, left=ALIBI),
+                   "num_attention_heads": HEADS, "intermediate_dim": HIDDEN}, SLOPED, CAUSAL,
+        left=ALIBI),
     row("Llama", GROUPED, LLAMA, CAUSAL),
     row("Mistral", GROUPED, LLAMA, CAUSAL),
     row("Qwen", GROUPED, LLAMA, CAUSAL),
@@ -154,7 +157,8 @@ ROWS = [
     row("ViT", {**PIXELS, "patch_size": (4, 4), "mlp_dim": HIDDEN}, ENCODER, IMAGES),
     row("DeiT", {**PIXELS, "patch_size": (4, 4), "intermediate_dim": HIDDEN}, ENCODER, IMAGES),
     row("DINOV2", {**PIXELS, "intermediate_dim": HIDDEN, "position_embedding_shape": (16, 16, 3),
-        "use_swiglu_ffn": True}, together(STREAM, times(LAYERS, attention(HEADS, SIZE)), {(48,): 2})),
+        "use_swiglu_ffn": True},
+        together(STREAM, times(LAYERS, attention(HEADS, SIZE)), {(48,): 2})),
     row("DINOV3", {**PIXELS, "intermediate_dim": HIDDEN},  # four registers, too
         together(STREAM, layers(rotary=True), {(4,): 1})),
     row("SwinTransformer", {"image_shape": (16, 16, 3), "embed_dim": 16, "depths": [2, 2],
@@ -173,7 +177,8 @@ ROWS = [
     row("CSPNet", {"stem_filters": 8, "stem_kernel_size": 3, "stem_strides": 1,
         "stackwise_depth": [1, 2], "stackwise_strides": [2, 2], "stackwise_num_filters": [16, 32],
         "block_type": "dark_block", "stage_type": "csp", "expand_ratio": [2.0, 1.0],
-        "bottle_ratio": [0.5, 1.0], "block_ratio": [1.0, 0.5], "down_growth": True, "image_shape": (32, 32, 3)}, None, IMAGES),
+        "bottle_ratio": [0.5, 1.0], "block_ratio": [1.0, 0.5], "down_growth": True,
+        "image_shape": (32, 32, 3)}, None, IMAGES),
     row("HGNetV2", {"depths": [1, 1], "embedding_size": 8, "hidden_sizes": [16, 32],
         "stem_channels": [3, 8, 8], "hidden_act": "relu", "use_learnable_affine_block": True,
         "stackwise_stage_filters": [[8, 8, 16, 1, 2, 3], [16, 8, 32, 1, 2, 3]],
@@ -183,11 +188,6 @@ ROWS = [
         "image_shape": (16, 16, 3)}, {(8,): 2, (16,): 2}),
     row("Xception", {"stackwise_conv_filters": [[8, 16], [16, 16], [24, 32]],
         "stackwise_pooling": [True, False, False], "image_shape": (71, 71, 3)}, None, IMAGES),
-    row("VAE", {"encoder_num_filters": [8, 16], "encoder_num_blocks": [1, 1],
-        "decoder_num_filters": [16, 8], "decoder_num_blocks": [1, 1], "sampler_method": "mode",
-        "sample_channels": 8}, None, size=8),
-    row("RQVAE", {"input_dim": 12, "encoder_layer_dims": [16], "output_dim": 8,
-        "decoder_layer_dims": [16], "num_embeddings": 10, "num_quantizers": 2}, None),
     row("ViTDet", {"hidden_size": WIDTH, "num_layers": LAYERS, "intermediate_dim": HIDDEN,
         "num_heads": HEADS, "global_attention_layer_indices": [1], "image_shape": (32, 32, 3),
         "patch_size": 4, "num_output_channels": 24, "window_size": 4},

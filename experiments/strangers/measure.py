@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import mcjax
-
 from mcjax.network.axes import atoms
 
 from ..common import peak_memory

@@ -14,10 +14,11 @@ PLACES = {
     "Keras applications": ("keras_applications", ("keras",)),
     "KerasHub": ("keras_hub_models", ("keras_hub",)),
     "Hugging Face Flax": ("huggingface", ("transformers", "flax")),
+    "kimm": ("kimm_models", ("kimm",)),
     "haiku": ("haiku_models", ("haiku",)),
     "jraph": ("graphs", ("jraph", "haiku")),
     "equimo": ("equimo_models", ("equimo",)),
-    "written here": ("state_space", ()),
+    "written here": ("written_here", ("flax",)),
 }
 HEADER = ("model", "parameters", "groups", "units", "works", "trace", "match", "peak", "remarks")
 
@@ -31,7 +32,7 @@ def rows(installed: bool = False, framework: str | None = None) -> list[Row]:
     out: list[Row] = []
     for name, (module, needs) in PLACES.items():
         there = not installed or all(importlib.util.find_spec(n) for n in needs)
-        if there and framework in (None, name) and importlib.util.find_spec(f".{module}", __package__):
+        if there and framework in (None, name):
             out += importlib.import_module(f".{module}", __package__).ROWS
     return out
 
@@ -58,13 +59,13 @@ def _cells(row: Row, record: Mapping[str, Any]) -> tuple[str, ...]:
     left = f"not found: {row.left}" if row.left else ""
     remarks = [row.broken or "; ".join(record["failures"]), left, row.unrecovered]
     seconds = record.get("seconds", {})
-    in_seconds = lambda what: f"{seconds[what]:.1f} s" if what in seconds else ""
+    times = [f"{seconds[k]:.1f} s" if k in seconds else "" for k in ("trace", "match")]
     peak = record.get("peak GB")
     return (
         row.name, _number(record.get("parameters")),
         _number(record.get("group count")) + ("" if row.groups is None else " ✓"),
         _number(record.get("units")), "yes" if works(record) else "**no**",
-        in_seconds("trace"), in_seconds("match"), f"{peak:.1f} GB" if peak else "",
+        *times, f"{peak:.1f} GB" if peak else "",
         "; ".join(r for r in remarks if r).replace("|", "\\|"),
     )  # fmt: skip
 

@@ -24,8 +24,9 @@ keras = lazily("keras")
 def from_model(model: Any) -> tuple[Callable[[Params, Any], Any], dict[str, Any]]:
     """A Keras model or layer as a pure function of its variables and inputs, and its variables.
 
-    `apply_fn(params, x)` is `model(x, training=False)` (without the flag if it takes none) with the variables of `params`: for
-    `jax.jit`, `jax.grad`, `mcjax.trace`. What the model does to its variables is dropped.
+    `apply_fn(params, x)` is `model(x, training=False)` with the variables of `params` (without the
+    flag, if the model takes none): for `jax.jit`, `jax.grad`, `mcjax.trace`. What the model does to
+    its variables is dropped.
 
     **Arguments:**
     - `model`: a built `keras.Model` or `keras.Layer`; it stays as it is
@@ -103,7 +104,8 @@ def _names(model: Any) -> dict[int, str]:
             "environment before keras is imported"
         )
     if not isinstance(model, keras.Layer):
-        raise ValueError(f"model must be a keras.Model or keras.Layer, got a {type(model).__name__}")
+        kind = type(model).__name__
+        raise ValueError(f"model must be a keras.Model or keras.Layer, got a {kind}")
     if not model.built:
         raise ValueError("model is not built, it has no variables yet: call it on an input first")
     names: dict[int, str] = {}

@@ -99,7 +99,7 @@ def test_leaves_that_stay_are_said_unless_expected():
         return lambda p, x: apply_fn(p, x) + (fixed * p["b1"])[:2], params, x
 
     def shown():
-        apply_fn, params, x = small()
+        _, params, x = small()
         closed = jnp.arange(7.0)
         return lambda p, x: jnp.tanh(x @ p["w1"] + p["b1"] + closed) @ p["w2"], params, x
 
