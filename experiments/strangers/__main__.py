@@ -45,6 +45,8 @@ class Strangers:
 def main(options: Strangers) -> int:
     file = options.out / "strangers.json"
     found: dict[str, Any] = json.loads(file.read_text())["models"] if file.exists() else {}
+    known = rows()
+    found = {r.key: found[r.key] for r in known if r.key in found}
     every = rows(installed=True)
     if options.only:
         work = [r for r in every if any(fnmatch.fnmatch(r.key, p) for p in options.only)]
@@ -56,7 +58,6 @@ def main(options: Strangers) -> int:
         write(file, json.dumps({"models": dict(sorted(found.items()))}, indent=1) + "\n")
         state = "; ".join(found[row.key]["failures"]) or "works"
         print(f"{number} of {len(work)}: {row.key}: {state[:300]}", flush=True)
-    known = rows()
     on = f"Measured on {processor()}, JAX {jax.__version__}."
     write(options.out / "strangers.md", f"{TOP}\n<!-- table -->\n{on}\n\n{table(known, found)}")
     done(file, options.out / "strangers.md")

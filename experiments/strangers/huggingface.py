@@ -208,5 +208,8 @@ ROWS = [
          "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4, "vocab_size": 12,
          "do_stable_layer_norm": True, "feat_extract_norm": "layer"},
         lambda: {"input_values": np.random.default_rng(0).normal(size=(3, 400)).astype("f4")},
-        together(ENCODER, {(16,): 3}), options={"input_shape": (1, 400)}, readout=True),
+        # The convolution of positions has four groups, into which the stream falls.
+        together(BLOCKS, {(16,): 3, (4,): 1, (4, SIZE): 1}),
+        options={"input_shape": (1, 400)}, readout=True,
+        still={"*pos_conv_embed/conv/weight_g": "one norm for each position of a kernel"}),
 ]  # fmt: skip

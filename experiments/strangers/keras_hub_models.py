@@ -82,11 +82,7 @@ LLAMA = together(STREAM, layers(rotary=True, shared=2))
 ALIBI = "heads: each has a slope of its own (ALiBi)"
 SLOPED = together(STREAM, {(HEADS, SIZE): 2 * LAYERS, (HIDDEN,): LAYERS})
 HEADS_ALONE = times(LAYERS, attention(HEADS, SIZE, shared=2, rotary=True))
-EXPERTS = together(STREAM, HEADS_ALONE, {(4, HIDDEN): LAYERS})
-TIED = (
-    "the four experts: routers have no bias, and that two logits are never equal is not proved "
-    "through masked attention"
-)
+EXPERTS = together(STREAM, HEADS_ALONE, {(4,): LAYERS})  # who they are, not what is in them
 CROSS = times(LAYERS, attention(HEADS, SIZE))
 SHARED = together(STREAM, layers(2 * LAYERS), CROSS)  # encoder and decoder have one embedding
 ROWS = [
@@ -127,15 +123,16 @@ ROWS = [
         "layer_types": ["full_attention"] * 2, "mlp_bias": False, "layer_norm_epsilon": 1e-5,
         "max_position_embeddings": 40, "rope_theta": 1e4, "partial_rotary_factor": 1.0},
         together(LLAMA, {(2, SIZE): 1, (SIZE // 2,): 1}), CAUSAL),
-    row("Mixtral", {**GROUPED, "num_experts": 4}, EXPERTS, CAUSAL, left=TIED),
+    row("Mixtral", {**GROUPED, "num_experts": 4},
+        together(EXPERTS, {(4, HIDDEN): LAYERS}), CAUSAL),
     row("QwenMoe", {**GROUPED, "moe_intermediate_dim": 24, "shared_expert_intermediate_dim": 40,
         "num_experts": 4, "top_k": 2},
-        together(STREAM, HEADS_ALONE, {(4, 24): LAYERS, (40,): LAYERS}), CAUSAL, left=TIED),
+        together(EXPERTS, {(4, 24): LAYERS, (40,): LAYERS}), CAUSAL),
     row("Qwen3Moe", {**GROUPED, "moe_intermediate_dim": 24, "num_experts": 4, "top_k": 2,
-        "head_dim": SIZE}, together(STREAM, HEADS_ALONE, {(4, 24): LAYERS}), CAUSAL, left=TIED,
+        "head_dim": SIZE}, together(EXPERTS, {(4, 24): LAYERS}), CAUSAL,
         still=NORMS),
     row("GptOss", {**GROUPED, "num_experts": 4},
-        together(STREAM, HEADS_ALONE, {(4,): LAYERS, (4, HIDDEN): LAYERS}), CAUSAL),
+        together(EXPERTS, {(4, HIDDEN): LAYERS}), CAUSAL),
     row("RWKV7", {"hidden_size": WIDTH, "head_size": SIZE, "num_layers": LAYERS,
         "vocabulary_size": VOCABULARY, "intermediate_dim": HIDDEN, "gate_lora": 8, "mv_lora": 8,
         "aaa_lora": 8, "decay_lora": 8}, None, CAUSAL, length=16),
