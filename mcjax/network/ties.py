@@ -276,7 +276,7 @@ class Ties:
         return False
 
     def fresh(self, value: Operand, cone: frozenset[Operand]) -> bool:
-        """Linear in a parameter that the values of `cone` do not depend on (so zero, or generic)."""
+        """Linear in a parameter that the values of `cone` do not depend on: zero or generic."""
         if isinstance(value, Constant):
             return False
         if value in self.leaves or value in self.outside:
