@@ -28,7 +28,7 @@ import mcjax
 
 ROOT = Path(__file__).parents[1]
 # Pages that need a package which is no dependency.
-NEEDS = {"pytorch": "torchax"}
+NEEDS = {"pytorch": ["torchax"], "other-frameworks": ["keras", "transformers", "haiku"]}
 _FENCE = "```"
 
 
@@ -119,9 +119,9 @@ def main() -> int:
     start = prelude() if any(p.parent != ROOT for p in pages) else {}
     wrong = 0
     for page in pages:
-        package = NEEDS.get(page.stem)
-        if package and importlib.util.find_spec(package) is None:
-            print(f"{page.relative_to(ROOT)}: not run, {package} is not installed")
+        missing = [p for p in NEEDS.get(page.stem, ()) if importlib.util.find_spec(p) is None]
+        if missing:
+            print(f"{page.relative_to(ROOT)}: not run, {', '.join(missing)} not installed")
             continue
         begun = time.perf_counter()
         count, failures = run_page(page, {} if page.parent == ROOT else start, options.show)

@@ -1,5 +1,5 @@
 """Models of other frameworks as pure functions over parameters, and back; each is loaded on use."""
 
-from . import torch
+from . import keras, torch
 
-__all__ = ["torch"]
+__all__ = ["keras", "torch"]

@@ -88,8 +88,6 @@ class Ties:
         """Whether numbers are so few that two of some are often equal."""
         return jnp.finfo(self.program.aval(value).dtype).bits < _BITS
 
-    # -- questions -------------------------------------------------------------------------
-
     @_remembered
     def distinct(self, value: Operand, dim: int, rows: bool = False) -> bool:
         """Almost surely no two entries along `dim` are equal.
@@ -226,22 +224,22 @@ class Ties:
         equation = self.producers.get(value)
         if equation is None or equation.name not in ("add", "add_any"):
             return False
-        a, b = equation.inputs
-        return (self.positive(a) and self.not_negative(b)) or (
-            self.not_negative(a) and self.positive(b)
-        )
+        pairs = (equation.inputs, equation.inputs[::-1])
+        return any(self.positive(a) and self.not_negative(b) for a, b in pairs)
 
     @_remembered
     def not_negative(self, value: Operand) -> bool:
         if isinstance(value, Constant):
             return _all(value, lambda v: v >= 0)
         equation = self.producers.get(value)
-        if equation is None:
-            return False
-        if equation.name in ("square", "abs") or self.positive(value):
-            return True
+        if equation is None or equation.name in ("square", "abs") or self.positive(value):
+            return equation is not None
+        if equation.name == "mul" and equation.inputs[0] == equation.inputs[1]:
+            return jnp.issubdtype(self.program.aval(value).dtype, jnp.floating)
         if equation.name == "integer_pow":
             return equation.params["y"] % 2 == 0
+        if equation.name == "pow":
+            return _all(equation.inputs[1], lambda v: v % 2 == 0)
         if equation.name == "max":
             return any(_all(o, lambda v: v >= 0) for o in equation.inputs)
         if equation.name in ("add", "add_any"):
@@ -278,7 +276,7 @@ class Ties:
         return False
 
     def fresh(self, value: Operand, cone: frozenset[Operand]) -> bool:
-        """A parameter, or a contraction with one, that the values of `cone` do not depend on."""
+        """Linear in a parameter that the values of `cone` do not depend on: zero or generic."""
         if isinstance(value, Constant):
             return False
         if value in self.leaves or value in self.outside:
@@ -288,10 +286,14 @@ class Ties:
             return False
         if equation.name in _CASTS | _SHAPES | {"neg"}:
             return self.fresh(equation.inputs[0], cone)
-        if equation.name in _SUMS:
-            return all(self.fresh(o, cone) for o in equation.inputs)
+        inputs = equation.inputs
+        if equation.name in (*_SUMS, "reduce_sum"):
+            return all(self.fresh(o, cone) for o in inputs)
+        if equation.name == "mul":
+            pairs = [(a, b) for a, b in (inputs, inputs[::-1]) if self.moderate(b)]
+            return any(self.fresh(a, cone | self.cone(b)) for a, b in pairs)
         return equation.name in _CONTRACTIONS and any(
-            self._parameter(o) and not self.cone(o) & cone for o in equation.inputs
+            self._parameter(o) and not self.cone(o) & cone for o in inputs
         )
 
     def _parameter(self, value: Operand, whole: bool = False) -> bool:

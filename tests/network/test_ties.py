@@ -70,6 +70,47 @@ def test_a_masked_attention_before_the_router_leaves_the_experts_free():
     assert sorted(g.shape for g in network.groups.values() if 6 in g.shape) == [(6,), (6, 7)]
 
 
+SQUARES = {
+    "a product": lambda h: h * h,
+    "a square": jnp.square,
+    "an integer's power": lambda h: h**2,
+    "a float's power": lambda h: jnp.power(h, jnp.float32(2)),
+}
+
+
+def mixtures(square, add=lambda h, y: h + y):
+    """Whether the experts of both of two layers, read after an RMSNorm, are interchangeable."""
+
+    def layer(p, h):
+        z = h * jax.lax.rsqrt(square(h).mean(-1, keepdims=True) + 1e-6) * p["s"]
+        gate, which = jax.lax.top_k(jax.nn.softmax(z @ p["r"]), 2)
+        weights = (jax.nn.one_hot(which, 6) * gate[..., None]).sum(-2)
+        each = jnp.einsum("beh,ehd->bed", jax.nn.relu(jnp.einsum("bd,edh->beh", z, p["up"])),
+                          p["down"])  # fmt: skip
+        return add(h, (each * weights[..., None]).sum(1))
+
+    def apply_fn(p, x):
+        return layer(p["two"], layer(p["one"], x @ p["in"])) @ p["out"]
+
+    one = {"s": (8,), "r": (8, 6), "up": (6, 8, 7), "down": (6, 7, 8)}
+    params = normal({"in": (5, 8), "out": (8, 3)})
+    params |= {"one": normal(one, 1), "two": normal(one, 2)}
+    network = mcjax.trace(apply_fn, params, normal({"x": (40, 5)}, 3)["x"])  # verified
+    return [g.shape for g in network.groups.values()].count((6,))
+
+
+@pytest.mark.parametrize("square", SQUARES.values(), ids=SQUARES)
+def test_experts_behind_a_norm_and_behind_experts_are_free(square):
+    assert mixtures(square) == 2
+
+
+def test_experts_behind_what_may_vanish_are_fixed():
+    """The first layer's outputs alone, all zero where its ReLUs are, tie the second's experts."""
+    assert mixtures(jnp.square, lambda h, y: y) == 1
+    assert mixtures(lambda h: h * jnp.abs(h)) == 0  # a mean that may be below zero
+    assert mixtures(jnp.square, lambda h, y: h + y * 1e30) == 1
+
+
 @pytest.mark.parametrize(("n", "free"), [(100, True), (300, False)])
 def test_an_index_that_its_type_does_not_hold_is_a_number(n, free):
     shapes = SHAPES | {"r": (8, n), "e": (n, 8)}

@@ -1,0 +1,1 @@
+"""Models that nobody here wrote: does mcjax work with them?"""

@@ -1,0 +1,74 @@
+"""equimo's models (Equinox), smaller than published where a class has sizes to choose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from .row import Groups, Model, Row, attention, block, times, together
+
+FRAMEWORK = "equimo"
+IMAGE = {"in_channels": 3, "num_classes": 5}
+
+
+def row(name: str, settings: dict[str, Any], groups: Groups | None = None, **more: Any) -> Row:
+    size = more.pop("size", 32)
+
+    def build() -> Model:
+        import equimo.models
+        import equinox as eqx
+
+        made = getattr(equimo.models, name)
+        model = eqx.filter_jit(lambda key: made(**IMAGE, **settings, key=key))(jax.random.key(0))
+        model = eqx.nn.inference_mode(model)
+
+        def apply_fn(model: Any, x: Any) -> Any:
+            key = jax.random.key(0)  # of dropout, which draws nothing in inference mode
+            return jax.vmap(lambda image: model(image, key))(x)
+
+        x = np.random.default_rng(0).normal(size=(2, 3, size, size)).astype("f4")
+        return apply_fn, model, x
+
+    return Row(more.pop("title", name), FRAMEWORK, build, groups, **more)
+
+
+VIT = {"img_size": 16, "dim": 32, "patch_size": 4, "num_heads": 4, "depths": [2], "mlp_ratio": 2.0}
+ENCODER = together({(32,): 1}, times(2, block(4, 8, 64)))
+VMAP = "its own call of jax.vmap has more in_axes than arguments: it runs nowhere"
+STAGES = {"dims": [16, 32], "depths": [1, 2]}
+ROWS = [
+    row("VisionTransformer", {**VIT, "reg_tokens": 0}, ENCODER, size=16),
+    row("VisionTransformer", {**VIT, "reg_tokens": 4}, together(ENCODER, {(4,): 1}), size=16,
+        title="VisionTransformer with registers (DINOv2)"),
+    row("VisionTransformer", {**VIT, "reg_tokens": 0, "ffn_layer": "swiglu", "init_values": 1.0},
+        together({(32,): 1, (48,): 2}, times(2, attention(4, 8))), size=16,
+        title="VisionTransformer with SwiGLU and layer scale"),
+    row("VisionTransformer", {**VIT, "reg_tokens": 0, "use_global_pos_embed": False,
+        "use_local_pos_embed": True},
+        together({(32,): 1}, times(2, block(4, 8, 64, rotary=True))),
+        size=16, still={"*rope/freqs": "frequencies, which both coordinates have in common"},
+        title="VisionTransformer with rotary embeddings (DINOv3)"),
+    row("ConvNeXt", STAGES, {(16,): 1, (32,): 1, (64,): 1, (128,): 2}),
+    row("AttNet", {**STAGES, "exp_rates": [2, 2], "kernel_sizes": [5, 5],
+        "glu_dwconv": [True, True], "glu_norm": [True, True]}, size=64),
+    row("SHViT", {"dim": [32, 48, 64], "pdim": [8, 16, 16], "depths": [1, 1, 2],
+        "block_type": ["s", "s", "s"]}, size=64),
+    row("Vssd", {"img_size": 32, "dim": 16, "d_state": 8, "depths": [1, 1], "num_heads": [2, 4],
+        "attentions_layers": ("mamba2mixer", "attention")}),
+    row("Mlla", {"img_size": 32, "dim": 16, "depths": [1, 1], "num_heads": [2, 4]}),
+    row("FasterViT", {"img_size": 64, "dim": 16, "in_dim": 8, "num_heads": [2, 4, 4, 8],
+        "hat": [False, False, True, False], "depths": [1, 1, 1, 1], "window_size": [2, 2, 2, 2],
+        "ct_size": 1}, size=64, broken=VMAP),
+    row("PartialFormer", {"img_size": 56, "dim": 16, "num_heads": [2, 4], "depths": [1, 1],
+        "foreground_ratios": 0.5}, size=56,
+        still={"blocks/0/qa_proj*": "they are applied to an empty array"}),
+    row("ReduceFormer", {"widths": [8, 16, 16, 32], "depths": [1, 1, 1, 1],
+        "block_types": ["conv", "conv", "attention", "attention"], "head_dim": 8}),
+    row("LowFormer", {"widths": [8, 8, 16, 16, 32], "depths": [0, 1, 1, 1, 1],
+        "att_strides": [2, 2, 2, 2, 1], "block_types": ["conv", "conv", "conv", "attention",
+        "attention"], "attention_type": "softmax"}, size=64),
+    row("mobilenetv3_small", {}), row("mobilenetv3_large", {}), row("iformer_t", {}, size=64),
+    row("attnet_xxs", {}, size=64),
+]  # fmt: skip

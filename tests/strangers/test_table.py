@@ -1,0 +1,121 @@
+"""Models that nobody here wrote: every row of `experiments.strangers`, measured anew."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mcjax
+from experiments.strangers import measure
+from experiments.strangers.processes import Processes
+from experiments.strangers.row import Row, attention, with_readout
+from experiments.strangers.table import rows, table, works
+
+from ..documentation import NEEDS, ROOT, run_page
+
+RESULTS = Path(measure.__file__).parent / "results"
+COMMITTED = json.loads((RESULTS / "strangers.json").read_text())["models"]
+ROWS = {r.key: r for r in rows()}
+
+
+def test_the_committed_table_has_every_model_and_hides_none():
+    assert len(ROWS) == len(rows())
+    assert set(COMMITTED) == set(ROWS)
+    assert sum(map(works, COMMITTED.values())) >= 100
+    for key, record in COMMITTED.items():
+        assert works(record) != bool(ROWS[key].broken), key
+    assert table(rows(), COMMITTED) in (RESULTS / "strangers.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def processes():
+    return Processes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", rows(installed=True), ids=lambda r: r.key)
+def test_a_strangers_model(row, processes):
+    record = processes.measure(row)
+    if row.broken:
+        assert record["failures"] == COMMITTED[row.key]["failures"]
+        return
+    assert not record["failures"], record.get("traceback")
+    for what in ("groups", "parameters", "layers", "fixed"):
+        assert record[what] == COMMITTED[row.key][what]
+    assert record["recovered"] or row.unrecovered
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", ["other-frameworks"])
+def test_the_page_runs(page, monkeypatch):
+    for package in NEEDS[page]:
+        pytest.importorskip(package)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    x = np.random.default_rng(0).normal(size=(20, 64)).astype("f4")
+    import jax
+
+    start = {"jax": jax, "jnp": jnp, "mcjax": mcjax, "x": x, "key": jax.random.key(0)}
+    count, failures = run_page(ROOT / "docs" / f"{page}.md", start, shown=False)
+    assert count
+    assert not failures
+
+
+# -- the measurement itself fails where it should ------------------------------------------------
+
+
+def small(hidden=7):
+    rng = np.random.default_rng(0)
+    params = {"w1": rng.normal(size=(3, hidden)), "b1": rng.normal(size=hidden),
+              "w2": rng.normal(size=(hidden, 2))}  # fmt: skip
+    apply_fn = lambda p, x: jnp.tanh(x @ p["w1"] + p["b1"]) @ p["w2"]
+    params = {k: jnp.asarray(v, jnp.float32) for k, v in params.items()}
+    return apply_fn, params, jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+
+
+def test_what_is_measured_of_a_model():
+    record = measure.measure(Row("small", "here", small, {(7,): 1}))
+    assert not record["failures"]
+    assert record["recovered"]
+    assert (record["groups"], record["units"], record["parameters"]) == ({"7": 1}, 7, 42)
+    assert record["loss"][0] == pytest.approx(0, abs=1e-10)
+    assert max(record["loss"]) > 1e-3
+
+
+def test_groups_that_are_not_those_counted_are_said():
+    (failure,) = measure.measure(Row("small", "here", small, {(8,): 1, (7,): 1}))["failures"]
+    assert failure == "groups of shape (8,): 0 instead of 1"
+
+
+def test_leaves_that_stay_are_said_unless_expected():
+    def build():
+        apply_fn, params, x = small()
+        fixed = jnp.arange(7.0)
+        return lambda p, x: apply_fn(p, x) + (fixed * p["b1"])[:2], params, x
+
+    def shown():
+        _, params, x = small()
+        closed = jnp.arange(7.0)
+        return lambda p, x: jnp.tanh(x @ p["w1"] + p["b1"] + closed) @ p["w2"], params, x
+
+    for how in (build, shown):
+        failures = measure.measure(Row("fixed", "here", how))["failures"]
+        assert any("leaves are not permuted" in f for f in failures)
+    expected = Row("fixed", "here", shown, still={"*": "a constant is added"})
+    assert not measure.measure(expected)["failures"]
+
+
+def test_groups_of_attention_by_hand():
+    assert attention(4, 8) == Counter({(4,): 1, (4, 8): 2})
+    assert attention(4, 8, shared=2) == Counter({(2,): 1, (2, 2): 1, (2, 8): 2})
+    assert attention(4, 8, shared=1, rotary=True) == Counter({(4,): 1, (8,): 1})
+
+
+def test_a_readout_frees_the_units_of_outputs():
+    network = mcjax.trace(*with_readout(small()))
+    assert sorted(g.size for g in network.groups.values()) == [2, 7]
