@@ -23,10 +23,15 @@ def row(name: str, forward: Callable[..., Any], shape: tuple[int, ...], groups: 
 
         f = hk.transform_with_state(forward)
         x = np.random.default_rng(0).normal(size=(2, *shape)).astype("f4")
-        # Haiku makes moving averages in training mode alone.
+        # Haiku makes moving averages in training mode alone, and after a step they are some.
         mode = {"training": True} if "training" in forward.__code__.co_varnames else {}
-        params = jax.jit(lambda key, x: f.init(key, x, **mode))(jax.random.key(0), x)
-        return lambda p, x: f.apply(*p, None, x)[0], params, x
+
+        @jax.jit
+        def start(key: Any) -> Any:
+            params, state = f.init(key, x, **mode)
+            return params, f.apply(params, state, None, x, **mode)[1]
+
+        return lambda p, x: f.apply(*p, None, x)[0], start(jax.random.key(0)), x
 
     return Row(name, FRAMEWORK, build, groups, **more)
 
@@ -41,9 +46,9 @@ def net(name: str, **options: Any) -> Callable[..., Any]:
 
 
 def resnet(blocks: tuple[int, ...], bottleneck: bool) -> Counter:
-    """Groups: the stem, the stages' streams (every first block has a projection, so that the stem
-    is not added to one), and what is inside blocks."""
-    groups: Counter = Counter({(64,): 1})
+    """Groups: the stages' streams and what is inside blocks; and the stem where the first block has
+    a projection (the shallow ones add the stem itself to the first stream)."""
+    groups: Counter = Counter({(64,): int(bottleneck)})
     for stage, count in enumerate(blocks):
         inner = 64 * 2**stage
         width = 4 * inner if bottleneck else inner

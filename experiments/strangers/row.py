@@ -30,7 +30,7 @@ class Row:
       table
     - `still`: pattern of leaves that nothing permutes → why that is so. Every other float leaf
       must be permuted on some axis
-    - `left`: symmetries that a person finds and mcjax does not, and why; empty if there are none
+    - `left`: what a person may expect to be permuted and is not, and why; empty if there is nothing
     - `unrecovered`: why weights alone do not give the planted permutations back; empty if they must
     - `broken`: why it cannot work, where the fault is not mcjax's
     - `seconds`: after how long it counts as failed

@@ -56,7 +56,7 @@ def table(rows: Iterable[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _cells(row: Row, record: Mapping[str, Any]) -> tuple[str, ...]:
-    left = f"not found: {row.left}" if row.left else ""
+    left = f"stays: {row.left}" if row.left else ""
     remarks = [row.broken or "; ".join(record["failures"]), left, row.unrecovered]
     seconds = record.get("seconds", {})
     times = [f"{seconds[k]:.1f} s" if k in seconds else "" for k in ("trace", "match")]
