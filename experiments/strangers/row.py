@@ -31,7 +31,6 @@ class Row:
     - `still`: pattern of leaves that nothing permutes → why that is so. Every other float leaf
       must be permuted on some axis
     - `left`: what a person may expect to be permuted and is not, and why; empty if there is nothing
-    - `unrecovered`: why weights alone do not give the planted permutations back; empty if they must
     - `broken`: why it cannot work, where the fault is not mcjax's
     - `seconds`: after how long it counts as failed
     """
@@ -42,7 +41,6 @@ class Row:
     groups: Groups | Callable[[], Groups] | None = None
     still: Mapping[str, str] = dataclasses.field(default_factory=dict)
     left: str = ""
-    unrecovered: str = ""
     broken: str = ""
     seconds: float = 900.0
 

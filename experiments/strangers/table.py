@@ -57,7 +57,7 @@ def table(rows: Iterable[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _cells(row: Row, record: Mapping[str, Any]) -> tuple[str, ...]:
     left = f"stays: {row.left}" if row.left else ""
-    remarks = [row.broken or "; ".join(record["failures"]), left, row.unrecovered]
+    remarks = [row.broken or "; ".join(record["failures"]), left]
     seconds = record.get("seconds", {})
     times = [f"{seconds[k]:.1f} s" if k in seconds else "" for k in ("trace", "match")]
     peak = record.get("peak GB")
