@@ -43,8 +43,10 @@ def works(record: Mapping[str, Any]) -> bool:
 
 def table(rows: Iterable[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown, a section a framework."""
-    rows = [r for r in rows if r.key in records]
-    lines: list[str] = []
+    every = list(rows)
+    rows = [r for r in every if r.key in records]
+    good = sum(works(records[r.key]) for r in rows)
+    lines = [f"{good} of {len(rows)} models work.", ""]
     for framework in dict.fromkeys(r.framework for r in rows):
         part = [r for r in rows if r.framework == framework]
         good = sum(works(records[r.key]) for r in part)
@@ -52,6 +54,9 @@ def table(rows: Iterable[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
                   "|---|" + "---:|" * 3 + "---|" + "---:|" * 3 + "---|"]  # fmt: skip
         lines += ["| " + " | ".join(_cells(r, records[r.key])) + " |" for r in part]
         lines.append("")
+    missing = [r.key for r in every if r.key not in records]
+    if missing:
+        lines += ["## Not measured yet", "", ", ".join(missing), ""]
     return "\n".join(lines)
 
 
