@@ -1,8 +1,9 @@
 """Published architectures at their sizes, in plain JAX with random weights.
 
 ResNet50 (He et al. 2016), ViT-B/16 (Dosovitskiy et al. 2021), GPT-2 small (Radford et al. 2019) and
-a decoder of 0.5 B in bfloat16 as Llama's are built (Touvron et al. 2023): RMSNorm, rotary positions,
-grouped queries, gated units; its shape is Qwen2's of 0.5 B (Yang et al. 2024), without biases.
+a decoder of 0.5 B in bfloat16 as Llama's are built (Touvron et al. 2023): RMSNorm, rotary
+positions, grouped queries, gated units; its shape is Qwen2's of 0.5 B (Yang et al. 2024), without
+biases.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ _STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 
 
 def _bn(n: int) -> dict:
-    return {k: (n,) for k in ("scale", "shift", "mean", "var")}
+    return dict.fromkeys(("scale", "shift", "mean", "var"), (n,))
 
 
 def _resnet_shapes() -> Any:
@@ -128,7 +129,8 @@ def _dense_shapes(n: int, m: int) -> dict:
 
 def _block_shapes(n: int) -> dict:
     return {"first": _norm(n), "qkv": _dense_shapes(n, 3 * n), "out": _dense_shapes(n, n),
-            "second": _norm(n), "up": _dense_shapes(n, 4 * n), "down": _dense_shapes(4 * n, n)}  # fmt: skip
+            "second": _norm(n), "up": _dense_shapes(n, 4 * n),
+            "down": _dense_shapes(4 * n, n)}  # fmt: skip
 
 
 def _normalise(p: Any, h: jax.Array) -> jax.Array:
@@ -192,7 +194,8 @@ def _decoder_shapes() -> Any:
     n, d = _WIDTH, _HEAD
     layers = {"scale": (n,), "layers_q": (n, _HEADS * d), "layers_k": (n, _KEYS * d),
               "layers_v": (n, _KEYS * d), "layers_o": (_HEADS * d, n),
-              "layers_gate": (n, _HIDDEN), "layers_up": (n, _HIDDEN), "layers_down": (_HIDDEN, n)}  # fmt: skip
+              "layers_gate": (n, _HIDDEN), "layers_up": (n, _HIDDEN),
+              "layers_down": (_HIDDEN, n)}  # fmt: skip
     layers = {k: (_DEPTH, *shape) for k, shape in layers.items()}
     layers["second"] = {"scale": layers["scale"]}  # type: ignore[assignment]
     return {"table": (151_936, n), "layers": layers, "scale": (n,)}

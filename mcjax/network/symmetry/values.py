@@ -138,7 +138,7 @@ def _representatives(
         runs = [known.setdefault(tuple(v[i].tobytes() for v in varied), len(known)) for i in starts]
         first = starts[np.unique(runs, return_index=True)[1]]
         few = [a.take(first, d) if a.shape[d] > 1 else a for a in few]
-        inverse[d] = np.repeat(runs, np.diff([*starts, len(varied[0])]))
+        inverse[d] = np.repeat(runs, np.diff(starts, append=len(varied[0])))
 
     def back(found: np.ndarray) -> np.ndarray:
         for d, index in inverse.items():
