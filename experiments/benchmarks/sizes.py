@@ -23,7 +23,7 @@ import scipy.optimize
 from threadpoolctl import threadpool_limits
 
 import mcjax
-from mcjax.align import match_activations, match_weights, parameters
+from mcjax.align import match_activations, match_weights, places
 from mcjax.path import Linear
 from mcjax.tasks import CLASSIFICATION, NEXT_TOKEN
 
@@ -136,9 +136,9 @@ def _timed(spent: dict[str, float]) -> Iterator[None]:
 
         return call
 
-    places = ((scipy.optimize, "linear_sum_assignment"), (parameters, "_times"))
+    watched = ((scipy.optimize, "linear_sum_assignment"), (places, "_times"))
     with contextlib.ExitStack() as stack:
-        for (module, attribute), name in zip(places, ("scipy", "blas"), strict=True):
+        for (module, attribute), name in zip(watched, ("scipy", "blas"), strict=True):
             function = watch(name, getattr(module, attribute))
             stack.enter_context(mock.patch.object(module, attribute, function))
         yield

@@ -14,7 +14,8 @@ from ..symmetry.permutation import compose, invert
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
 from ..transport.terms import clusters
-from .parameters import Arrays, Products, inner_product, move, scaled
+from .arrays import Arrays, inner_product, scaled
+from .parameters import Products, move
 
 MAX_SWEEPS = 100
 # A settled cluster is matched anew when it knows so much more than when it was last matched.
@@ -52,8 +53,7 @@ class Descent:
         self.a, self.of_a = scaled(a)
         self.current, self.of_b = scaled(b)
         self.exponents = [i + j for i, j in zip(self.of_a, self.of_b, strict=True)]
-        norms = [[float(np.vdot(x, x).real) if x is not None else 0.0 for x in v]
-                 for v in (self.a, self.current)]  # fmt: skip
+        norms = [[inner_product([x], [x]) for x in v] for v in (self.a, self.current)]
         self.squares = tuple(
             sum(float(np.ldexp(n, 2 * e)) for n, e in zip(of, exponents, strict=True))
             for of, exponents in zip(norms, (self.of_a, self.of_b), strict=True)

@@ -14,9 +14,10 @@ from ..network.network import Network
 from ..transport.elements import ElementProblem, ElementSolution
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
+from .arrays import Arrays
 from .descent import GAIN, NOTHING, Descent
 from .element_products import ElementProducts, Kinds
-from .parameters import Arrays, move
+from .parameters import move
 
 _UNMOVED = 1e-12
 # What counts as a gain between networks that are near, relative to their squared distance.

@@ -18,9 +18,9 @@ from ..network.action import Action
 from ..network.network import Network
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
+from .arrays import Arrays, float_arrays, host_arrays
 from .descent import MAX_SWEEPS, Descent
 from .matching import Matching
-from .parameters import Arrays, float_arrays
 from .whole_group import SYMMETRIES, check_real, descend_whole
 
 _ROUNDING = 1e-7
@@ -101,7 +101,8 @@ def match_weights(
     a, b = network.check_parameters(a=a, b=b)
     _check.one_of(symmetry, SYMMETRIES, "symmetry")
     rng = np.random.default_rng(seed_of(key))
-    of_a, of_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
+    read = float_arrays if symmetry == "full" else host_arrays
+    of_a, of_b = (read(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
     if symmetry == "full":
         check_real(network, of_a)
         action = None if init is None else _action(network, init)

@@ -24,10 +24,11 @@ from ..symmetry.fitting import nearest_invertible, nearest_scale
 from ..symmetry.matrices import nearest_orthogonal
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
+from .arrays import Arrays
 from .descent import MAX_SWEEPS
 from .element_descent import ElementDescent
 from .matching import Matching
-from .parameters import Arrays, move
+from .parameters import move
 from .tangent import tangent_step
 
 SYMMETRIES = ("permutation", "full")
