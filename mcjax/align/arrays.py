@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._tree import is_inexact
+from .._tree import at_least_single, is_inexact
 
 Arrays = Sequence[Any]  # float leaves as NumPy arrays, None for others
 
@@ -22,12 +22,12 @@ def float_arrays(leaves: Sequence[Any]) -> Arrays:
 
 
 def host_arrays(leaves: Sequence[Any]) -> Arrays:
-    """The float leaves on the host, as they are: those of 16 bits are widened where they are used."""
+    """The float leaves on the host, as they are: 16 bits are widened where they are used."""
     return [np.asarray(v) if is_inexact(v) else None for v in leaves]
 
 
 def single(array: np.ndarray) -> np.ndarray:
-    return array.astype(at_leastsingle(array.dtype), copy=False)
+    return array.astype(at_least_single(array.dtype), copy=False)
 
 
 # Leaves of a mean square outside 4^±_PLAIN are matched in units of their largest entry.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,11 @@ class ElementDescent(Descent):
         b: Arrays,
         outer: Mapping[Atom, tuple[Atom, ...]],
         solver: Solver = Exact(),
+        progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.kinds = Kinds.of(network)
         self.elements: dict[Key, np.ndarray] = {}
-        super().__init__(network, a, b, outer, solver)
+        super().__init__(network, a, b, outer, solver, progress)
 
     def _products(self) -> ElementProducts:
         return ElementProducts(self.network, self.a, self.groups, self.exponents, self.kinds)

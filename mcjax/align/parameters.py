@@ -90,6 +90,10 @@ class Products:
         """Settled parameters for each unit of a cluster's least known group: how sure it is."""
         return self._least(i, [p for p in self._all(i) if p.others.issubset(settled)], settled)
 
+    def complete(self, i: int, settled: Collection[Atom] | None) -> bool:
+        """Whether no parameter that touches cluster i is left out."""
+        return settled is None or all(p.others.issubset(settled) for p in self._all(i))
+
     def profiles(self, i: int, settled: Collection[Atom]) -> float:
         """Rows over units not settled, for each unit of the cluster's least known group."""
         return self._least(i, [p for p in self._all(i) if not p.others.issubset(settled)], settled)
