@@ -148,3 +148,11 @@ def peak_memory() -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def row(
+    r: dict[str, float], work: str, measured: str, target: str, note: str = ""
+) -> tuple[str, ...]:
+    """A row of the table: work, measured, target, floor, rate of products, note, machine."""
+    floor = f"{r['floor']:.2f} s" if "floor" in r else ""
+    return work, measured, target, floor, f"{r['rate'] / 1e9:.0f}", note, str(r["on"])

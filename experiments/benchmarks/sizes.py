@@ -28,7 +28,7 @@ from mcjax.path import Linear
 from mcjax.tasks import CLASSIFICATION, NEXT_TOKEN
 
 from .architectures import ARCHITECTURES
-from .machine import in_a_process
+from .machine import in_a_process, row
 
 EXAMPLES, POINTS = 8, 5
 
@@ -191,7 +191,7 @@ def segment(name: str) -> dict[str, float]:
     task = NEXT_TOKEN if x.ndim == 2 else CLASSIFICATION
     with measured() as found:
         curve = mcjax.evaluate(Linear(a, b), model.apply, (x, y), POINTS, task=task, chunk=2)
-    assert np.isfinite(curve["loss"]).all()
+    assert np.isfinite(curve.loss).all()
     return {**found, "peak": (found["peak"] - bare) / held(a), "added": found["added"] / held(a)}
 
 
@@ -203,6 +203,41 @@ def measure(name: str) -> dict[str, Any]:
     """Every work on an architecture, one process after the other."""
     here = __spec__.name if __spec__ else "experiments.benchmarks.sizes"
     return {**size(name), **{work: in_a_process(here, name, work) for work in WORKS}}
+
+
+def rows_of_sizes(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [row for name in ARCHITECTURES for row in _rows(name, found[f"sizes {name}"])]
+
+
+def _rows(name: str, r: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A work that has not been measured has no row."""
+    what = f"{name}, {r['parameters'] / 1e6:.0f} M"
+    rows = []
+
+    def add(work: str, label: str, measured: str, target: str, note: str) -> None:
+        of = {**r, **r[work]}
+        note = f"CPU time, {of['wall']:.0f} s on a busy machine; {note}"
+        rows.append(row(of, f"{label}, {what}", measured, target, note))
+
+    if of := r.get("trace"):
+        add("trace", "trace", f"{of['cpu']:.1f} s, {of['added']:.1f}× the parameters added",
+            "≤ 15 s, ≤ 2.5×", f"{of['groups']} groups, verified")  # fmt: skip
+    if of := r.get("permute"):
+        add("permute", "permute", f"{of['ratio']:.1f}× a copy", "≤ 2×",
+            f"{of['cpu']:.2f} s, a copy {of['copy']:.2f} s")  # fmt: skip
+    if of := r.get("weights"):
+        add(
+            "weights", "weight matching",
+            f"{of['ratio']:.1f}× a sweep's assignments, {100 * (of['scipy'] + of['blas']):.0f} % "
+            f"in BLAS and SciPy, peak {of['peak']:.1f}× a network", "≤ 3×, ≥ 70 %, ≤ 5×",
+            f"{of['cpu']:.1f} s, BLAS {100 * of['blas']:.0f} %, SciPy {100 * of['scipy']:.0f} %; "
+            f"{of['sweep']:.2f} s a sweep",
+        )  # fmt: skip
+    for work, label in (("activations", "activation matching"), ("segment", f"{POINTS} t")):
+        if of := r.get(work):
+            add(work, f"{label}, {EXAMPLES} inputs", f"{of['cpu']:.0f} s, peak "
+                f"{of['peak']:.1f}× a network", "–", "compilation included")  # fmt: skip
+    return rows
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Place:
             product = times_power(self.times(b), power).reshape(shape)
             if total is None:
                 return product.copy() if np.shares_memory(product, self.product) else product
-            return np.add(total, product, total if total.dtype == product.dtype else None)
+            return _added(total, product)
         a = self.a
         if total is None or power or not self.known:
             product = _times(a, b)
@@ -96,7 +96,7 @@ class Place:
                 self.wide = True
                 product = _times(self.a, b)
             self.known, product = True, times_power(product, power).reshape(shape)
-            return product if total is None else total + product
+            return product if total is None else _added(total, product)
         flat = total.reshape(len(b), *2 * (b.shape[1],))
         for k in range(len(b)):
             flat[k] += _times(a[k : k + 1], b[k : k + 1])[0]
@@ -118,6 +118,12 @@ class Place:
         self.b = b
         self.stale[:] = False
         return self.product.swapaxes(1, 2)
+
+
+def _added(total: np.ndarray, product: np.ndarray) -> np.ndarray:
+    """The sum, in the place of `total` where its type holds it."""
+    fits = total.dtype == np.result_type(total, product)
+    return np.add(total, product, total if fits else None)
 
 
 def _uneven(product: np.ndarray) -> bool:
