@@ -73,8 +73,8 @@ def main(arguments: Benchmarks) -> None:
     table_file = arguments.out / f"{kind}.md"
     write(table_file, "\n".join(lines) + "\n")
     table = Table(*HEADER, title=name)
-    for row in rows:
-        table.addrow(*row)
+    for one in rows:
+        table.add_row(*one)
     Console().print(table)
     done(file, table_file)
 
