@@ -155,4 +155,5 @@ def row(
 ) -> tuple[str, ...]:
     """A row of the table: work, measured, target, floor, rate of products, note, machine."""
     floor = f"{r['floor']:.2f} s" if "floor" in r else ""
-    return work, measured, target, floor, f"{r['rate'] / 1e9:.0f}", note, str(r["on"])
+    rate = f"{r['rate'] / 1e9:.0f}" if "rate" in r else "–"
+    return work, measured, target, floor, rate, note, str(r["on"])
