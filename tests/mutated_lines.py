@@ -174,7 +174,7 @@ MUTATIONS = [
     M("profit: distances", "align/activations.py",
       "- _of_a(m, of_a) - _of_b(m, of_b)", "- _of_a(m, of_a)",
       "align/test_matching.py -k objective"),
-    M("weights: products that are kept", "align/parameters.py",
+    M("weights: products that are kept", "align/places.py",
       "difference = b[:, :, changed] - self.b[:, :, changed]", "difference = b[:, :, changed]",
       "align/test_matching.py -k 'alone or objective'"),
     M("weights: only settled parameters", "align/parameters.py",

@@ -15,7 +15,9 @@ from tqdm import tqdm
 from mcjax.study import machine
 
 from ..common import done, write
-from .machine import in_a_process, matrix_rate, processor
+from .layerwise import rows_of_layers
+from .machine import in_a_process, matrix_rate, processor, row
+from .sizes import rows_of_sizes
 
 HERE = "experiments.benchmarks"
 HEADER = ("work", "measured", "target", "floor", "GFLOP/s", "note", "on")
@@ -43,7 +45,9 @@ def main(arguments: Benchmarks) -> None:
         ("curves", "statistics-tiny-ten"), ("curves", "alignment"), ("imports", "all"),
         ("pairs", "barriers"), ("pairs", "matching"), ("pairs", "training"), ("pairs", "rates"),
         ("inputs", "curves"), ("inputs", "mlp"), ("inputs", "cnn"), ("inputs", "percolation"),
-        ("attacks", "mlp"), ("attacks", "cnn"),
+        ("attacks", "mlp"), ("attacks", "cnn"), ("layerwise", "resnet20"),
+        ("sizes", "resnet50"), ("sizes", "vit-b16"), ("sizes", "gpt2-small"),
+        ("sizes", "decoder-0.5b"),
     ]  # fmt: skip
     kind = jax.devices()[0].platform
     found, file = {}, arguments.out / f"{kind}.json"
@@ -69,8 +73,8 @@ def main(arguments: Benchmarks) -> None:
     table_file = arguments.out / f"{kind}.md"
     write(table_file, "\n".join(lines) + "\n")
     table = Table(*HEADER, title=name)
-    for row in rows:
-        table.add_row(*row)
+    for one in rows:
+        table.add_row(*one)
     Console().print(table)
     done(file, table_file)
 
@@ -78,58 +82,51 @@ def main(arguments: Benchmarks) -> None:
 def _rows(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
     parts = (
         _rows_of_sweeps, _rows_of_adjustment, _rows_of_curves, _rows_of_pairs, _rows_of_inputs,
-        _rows_of_attacks,
+        _rows_of_attacks, rows_of_layers, rows_of_sizes,
     )  # fmt: skip
     return [row for part in parts for row in part(found)]
-
-
-def _row(
-    r: dict[str, float], work: str, measured: str, target: str, note: str = ""
-) -> tuple[str, ...]:
-    floor = f"{r['floor']:.2f} s" if "floor" in r else ""
-    return work, measured, target, floor, f"{r['rate'] / 1e9:.0f}", note, str(r["on"])
 
 
 def _rows_of_sweeps(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
     rows = []
     for sizes, target in (("784-2000-10", "≥ 8×, < 2 GB"), ("784-512-512-512-10", "≥ 1.6×")):
         r = found[f"sweep {sizes}"]
-        rows.append(_row(
+        rows.append(row(
             r, f"sweep of 25 t, {sizes}, 70,000 images", f"{r['ratio']:.1f}× a jitted loop", target,
             f"{r['seconds']:.2f} s (loop {r['loop']:.1f} s), peak {r['memory'] / 1e9:.2f} GB",
         ))  # fmt: skip
     r = found["sweep orbit"]
-    rows.append(_row(
+    rows.append(row(
         r, "sweep of 25 t of an orbit, 784-512-512-512-10, 70,000 images",
         f"{r['seconds'] / r['linear']:.2f}× the segment's", "≤ 1.5×",
         f"{r['seconds']:.2f} s, constructed in {1e3 * r['construct']:.0f} ms",
     ))  # fmt: skip
     r = found["matching activations"]
-    rows.append(_row(
+    rows.append(row(
         r, "activation matching, 784-512-512-512-10, 10,000 images",
         f"{r['seconds']:.2f} s warm, {r['cold']:.2f} s cold", "≤ 0.3 s, ≤ 1.5 s",
     ))  # fmt: skip
     r = found["matching weights"]
-    rows.append(_row(
+    rows.append(row(
         r, "weight matching, 784-512-512-512-10", f"{100 * r['share']:.0f} % in SciPy", "≥ 80 %",
         f"{r['seconds']:.2f} s, networks trained on MNIST",
     ))  # fmt: skip
     r = found["matching group"]
-    rows.append(_row(
+    rows.append(row(
         r, "weight matching over the whole group, transformer of 12 layers, width 256",
         f"{r['ratio']:.1f}× permutations only", "≤ 3×", f"{r['seconds']:.1f} s",
     ))  # fmt: skip
     for name, target in (("resnet20", "< 1 s, ≤ 1.1×"), ("transformer", "< 3 s, ≤ 1.1×")):
         r = found[f"tracing {name}"]
         note = f"interpreter {r['interpreter']:.2f}× the plain forward"
-        rows.append(_row(r, f"trace, {name}", f"{r['seconds']:.2f} s", target, note))
+        rows.append(row(r, f"trace, {name}", f"{r['seconds']:.2f} s", target, note))
     return rows
 
 
 def _rows_of_adjustment(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
     one, path, ot = (found[f"adjustment {k}"] for k in ("one", "path", "transport"))
     return [
-        _row(
+        row(
             one, "weight adjustment, 2,000 units, 60,000 images",
             f"{one['lstsq'] / one['seconds']:.1f}× lstsq in float64, "
             f"{one['pinv'] / one['seconds']:.0f}× pinv in float32; residual {one['excess']:.0e} "
@@ -137,12 +134,12 @@ def _rows_of_adjustment(found: dict[str, dict[str, float]]) -> list[tuple[str, .
             f"{one['seconds']:.2f} s; lstsq {one['lstsq']:.1f} s, pinv {one['pinv']:.0f} s "
             f"(residual {100 * one['pinv_excess']:.0f} % above)",
         ),
-        _row(
+        row(
             path, "Linear + WA, 21 t, MNIST, constructed and evaluated",
             f"{path['seconds']:.0f} s", "≤ 60 s",
             f"constructed in {path['construct']:.0f} s, peak {path['memory'] / 1e9:.2f} GB",
         ),
-        _row(
+        row(
             ot, "OT of 2,000 butterflies",
             f"{ot['seconds']:.2f} s, {100 * ot['share']:.0f} % in SciPy", "≤ 2 s, ≥ 70 %",
             "networks trained on MNIST",
@@ -152,7 +149,7 @@ def _rows_of_adjustment(found: dict[str, dict[str, float]]) -> list[tuple[str, .
 
 def _rows_of_curves(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
     r = found["curves training"]
-    rows = [_row(
+    rows = [row(
         r, "an epoch of Bézier training, 784-512-512-512-10, 60,000 images, batch 128",
         f"{r['ratio']:.2f}× plain training, {r['seconds'] / r['floor']:.1f}× the floor",
         "≤ 1.5×, < 2×", f"{r['seconds']:.2f} s; four t a step {r['four']:.1f} s",
@@ -161,20 +158,20 @@ def _rows_of_curves(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]
                        ("wide", "784-2000-10 with BatchNorm, 10,000 images"),
                        ("tiny-ten", "TinyTen, 1,000 images")):  # fmt: skip
         r = found[f"curves statistics-{what}"]
-        rows.append(_row(
+        rows.append(row(
             r, f"61 t with statistics estimated again, {name}",
             f"{r['loop'] / r['seconds']:.1f}× a loop over t of jitted passes", "≥ 3×",
             f"{r['seconds']:.1f} s in one pass a t (loop of two passes {r['loop']:.1f} s; in "
             f"chunks of 500, two passes, {r['chunked']:.1f} s cold)",
         ))  # fmt: skip
     r = found["curves alignment"]
-    rows.append(_row(
+    rows.append(row(
         r, "alignment of ResNet32, 10,000 images",
         f"{r['seconds'] / r['forwards']:.2f}× one forward pass of each network", "one pass",
         f"{r['seconds']:.1f} s, {r['cold']:.1f} s cold; the forward passes {r['forwards']:.1f} s",
     ))  # fmt: skip
     r = found["imports all"]
-    rows.append(_row(
+    rows.append(row(
         r, "import of mcjax alone, and of all it offers (but flows)",
         f"{r['alone'] / r['jax']:.2f}× import jax, {r['seconds'] / r['jax']:.2f}×", "≤ 1.6×, –",
         f"{r['alone']:.2f} s, {r['seconds']:.2f} s",
@@ -187,26 +184,26 @@ def _rows_of_pairs(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
         found[f"pairs {k}"] for k in ("barriers", "matching", "training", "rates")
     )
     return [
-        _row(
+        row(
             barriers, "barriers of 66 pairs × 11 t, 784-2000-10, 10,000 images",
             f"{barriers['ratio']:.1f}× 66 calls of evaluate, {barriers['parts']:.2f}× its parts",
             "≥ 3×, ≤ 1.25×",
             f"{barriers['seconds']:.1f} s of CPU time; parts: 12 first layers and 726 remainders, "
             f"against 132 and 726 of the calls: by their times at most {barriers['ceiling']:.1f}×",
         ),
-        _row(
+        row(
             matching, "weight matching of 66 pairs, 784-512-512-512-10",
             f"{100 * matching['share']:.0f} % in SciPy, two threads {matching['threads']:.2f}× one",
             "≥ 90 %, ≤ 0.6×",
             f"{matching['seconds']:.1f} s one after the other, networks trained on MNIST; share of "
             "the CPU time, with products in BLAS some 10 % more",
         ),
-        _row(
+        row(
             training, "training 12 networks, 784-512-10, side by side",
             f"{training['ratio']:.2f}× one after the other", "≥ 2×",
             f"{training['seconds']:.1f} s an epoch of 10,000 images",
         ),
-        _row(
+        row(
             rates, "W₂ of Gaussian neurons, d = 1 to 16, up to 4,096 of them",
             f"{rates['seconds']:.0f} s", "≤ 300 s", "assignments by SciPy, one thread",
         ),
@@ -223,7 +220,7 @@ def _rows_of_attacks(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]
             label = f"{attack} of 500 images, {network}"
             note = f"{of[kind]:.2f} s, batches of {of[f'{kind}_batch']:.0f}"
             floor = {**of, "floor": of[f"{kind}_floor"]}
-            rows.append(_row(floor, label, against, target, note))
+            rows.append(row(floor, label, against, target, note))
     return rows
 
 
@@ -232,22 +229,22 @@ def _rows_of_inputs(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]
         found[f"inputs {k}"] for k in ("curves", "mlp", "cnn", "percolation")
     )
     return [
-        _row(
+        row(
             curves, "loss curves of 1,000 pairs of inputs × 250 points, a CNN on MNIST",
             f"{curves['ratio']:.2f}× the bare forward", "≤ 1.1×",
             f"{curves['seconds']:.1f} s, batches of {curves['batch']:.0f}",
         ),
-        _row(
+        row(
             mlp, "bypass of 100 pairs of digits at once, MLP",
             f"{mlp['ratio']:.1f}× one after the other", "≥ 5×", f"{mlp['seconds']:.2f} s",
         ),
-        _row(
+        row(
             cnn, "bypass of 100 pairs at once, a CNN on MNIST, 64 steps",
             f"{cnn['ratio']:.2f}× the bare gradient steps", "≤ 1.5×",
             f"{cnn['seconds']:.1f} s of CPU time, {cnn['points']:.0f} points a segment, in the "
             f"defaults' proportion to the steps; of {3 * cnn['points']:.0f}: {cnn['curves']:.2f}×",
         ),
-        _row(
+        row(
             sites, "percolation, 10⁶ sites, 2 to 20 dimensions", f"{sites['seconds']:.1f} s",
             "< 10 s",
         ),

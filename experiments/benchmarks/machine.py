@@ -148,3 +148,12 @@ def peak_memory() -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def row(
+    r: dict[str, float], work: str, measured: str, target: str, note: str = ""
+) -> tuple[str, ...]:
+    """A row of the table: work, measured, target, floor, rate of products, note, machine."""
+    floor = f"{r['floor']:.2f} s" if "floor" in r else ""
+    rate = f"{r['rate'] / 1e9:.0f}" if "rate" in r else "–"
+    return work, measured, target, floor, rate, note, str(r["on"])

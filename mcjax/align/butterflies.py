@@ -10,9 +10,9 @@ from .._types import Params
 from ..network.network import Network
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
+from .arrays import float_arrays
 from .descent import Descent
 from .matching import Matching
-from .parameters import float_arrays
 
 
 @_check.on_host

@@ -21,7 +21,7 @@ from ..network.mixing import Matrices
 from ..network.network import Network
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
-from .parameters import exponent_of, float_arrays, inner_product
+from .arrays import exponent_of, float_arrays, inner_product
 from .weights import descend, seed_of
 
 _MAX_STEPS = 50

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from ..symmetry.permutation import compose, invert
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
 from ..transport.terms import clusters
-from .parameters import Arrays, Products, inner_product, move, scaled
+from .arrays import Arrays, inner_product, scaled
+from .parameters import Products, move
 
 MAX_SWEEPS = 100
 # A settled cluster is matched anew when it knows so much more than when it was last matched.
@@ -36,6 +37,9 @@ class Descent:
     - `found`: group name → permutation so far; absent groups have not moved
     - `current`: b permuted
     - `squares`: ‖θ_A‖² and ‖θ_B‖²
+    - `done`: clusters matched optimally on all their parameters since the last of their
+      neighbours moved: matching them again would find nothing
+    - `progress`: called with a line before each cluster is matched
     Leaves of extraordinary size are held in units of their own, see `scaled`; values are of the
     networks as they were given.
     """
@@ -47,13 +51,13 @@ class Descent:
         b: Arrays,
         outer: Mapping[Atom, tuple[Atom, ...]],
         solver: Solver = Exact(),
+        progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.network, self.solver = network, solver
+        self.network, self.solver, self.progress = network, solver, progress
         self.a, self.of_a = scaled(a)
         self.current, self.of_b = scaled(b)
         self.exponents = [i + j for i, j in zip(self.of_a, self.of_b, strict=True)]
-        norms = [[float(np.vdot(x, x).real) if x is not None else 0.0 for x in v]
-                 for v in (self.a, self.current)]  # fmt: skip
+        norms = [[inner_product([x], [x]) for x in v] for v in (self.a, self.current)]
         self.squares = tuple(
             sum(float(np.ldexp(n, 2 * e)) for n, e in zip(of, exponents, strict=True))
             for of, exponents in zip(norms, (self.of_a, self.of_b), strict=True)
@@ -65,6 +69,7 @@ class Descent:
         self.twice = [_twice(network, cluster) for cluster in self.groups]
         self.identity = network.identity_permutations()
         self.found: dict[str, np.ndarray] = {}
+        self.done: set[int] = set()
         self.statuses = [OPTIMAL] * len(self.groups)
 
     def _products(self) -> Products:
@@ -118,6 +123,7 @@ class Descent:
             if noise is not None:
                 weights = weights * np.exp(noise.gumbel(size=len(weights)))
             i = todo.pop(int(np.argmax(weights)))
+            self._say("settling", len(known), len(known) + len(todo) + 1, i)
             self._match(i, settled, gain=0, profiles=self._profiles(i, settled))
             settled |= set(self.groups[i])
             known[i] = self.products.known(i, settled)
@@ -146,20 +152,26 @@ class Descent:
         """Match one cluster after the other, in random order, until none improves.
 
         **Arguments:**
-        - `stale`: clusters to begin with (default: all); neighbours of one that moves follow
+        - `stale`: clusters to begin with (default: all that are not `done`); neighbours of one
+          that moves follow
 
         **Returns:** sweeps done
         """
-        todo = set(range(len(self.groups)) if stale is None else stale)
+        todo = set(range(len(self.groups))) - self.done if stale is None else set(stale)
         for sweep in range(MAX_SWEEPS):
             order = [i for i in rng.permutation(len(self.groups)) if i in todo]
             if not order:
                 return sweep
-            for i in order:
+            for k, i in enumerate(order):
+                self._say(f"sweep {sweep + 1}", k, len(order), i)
                 todo.discard(i)
                 if self._match(i):
                     todo |= self.neighbours[i]
         return MAX_SWEEPS
+
+    def _say(self, what: str, done: int, of: int, i: int) -> None:
+        names = "+".join(self.network.by_atom[atom].name for atom in self.groups[i])
+        self.progress(f"{what}: {done} of {of} matched, next {names}")
 
     def block_moves(self, rng: np.random.Generator) -> int:
         """Settle every cluster anew together with its neighbours; keep what is better.
@@ -206,8 +218,10 @@ class Descent:
         solution = problem.solve(self.solver)
         proved = not profiles and not self.twice[i]
         self.statuses[i] = worst(solution.status, OPTIMAL if proved else LOCAL)
+        done = self.statuses[i] == OPTIMAL and self.products.complete(i, settled)
         least = 0 if self.alone else gain
         if solution.value - before <= least * (abs(before) + NOTHING * self.size):
+            self.done |= {i} if done else set()
             return False
         delta = {n: solution.permutations[atom] for n, atom in groups.items()}
         if self.twice[i] and settled is None:
@@ -215,9 +229,11 @@ class Descent:
             if self._inner(moved) <= self.value():
                 return False  # the gain was not real
         self._move(i, delta)
+        self.done |= {i} if done else set()
         return True
 
     def _move(self, i: int, delta: dict[str, np.ndarray]) -> None:
+        self.done -= {i} | self.neighbours[i]
         self.current = move(self.network, delta, self.current)
         self.products.moved(i, delta, self.current)
         before = {n: self.found.get(n, self.identity[n]) for n in delta}

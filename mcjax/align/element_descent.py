@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from ..network.network import Network
 from ..transport.elements import ElementProblem, ElementSolution
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
+from .arrays import Arrays
 from .descent import GAIN, NOTHING, Descent
 from .element_products import ElementProducts, Kinds
-from .parameters import Arrays, move
+from .parameters import move
 
 _UNMOVED = 1e-12
 # What counts as a gain between networks that are near, relative to their squared distance.
@@ -39,10 +40,11 @@ class ElementDescent(Descent):
         b: Arrays,
         outer: Mapping[Atom, tuple[Atom, ...]],
         solver: Solver = Exact(),
+        progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.kinds = Kinds.of(network)
         self.elements: dict[Key, np.ndarray] = {}
-        super().__init__(network, a, b, outer, solver)
+        super().__init__(network, a, b, outer, solver, progress)
 
     def _products(self) -> ElementProducts:
         return ElementProducts(self.network, self.a, self.groups, self.exponents, self.kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ from ..network.network import Network
 from ..transport.element_joints import JointPart
 from ..transport.elements import ElementProblem, Part
 from ..transport.terms import Term
-from .parameters import Arrays, JointPlace, Place, Products, times_power
+from .arrays import Arrays, times_power
+from .parameters import Products
+from .places import JointPlace, Place
 
 # Directions of a rotated group that are passed on by what is not settled, so many times.
 _PASSES = 3
@@ -122,8 +125,10 @@ class ElementProducts(Products):
         """A place for each set of signs that act on entries of this one."""
         found = self._codes(place)
         for code in np.unique(found).tolist():
-            a = place.a if np.ndim(found) == 0 else np.where(found == code, place.a, 0)
-            one = Place(place.leaf, place.block, place.reading, place.others, place.alone, a)
+            read = place.read
+            if np.ndim(found):
+                read = functools.partial(np.asarray, np.where(found == code, place.a, 0))
+            one = Place(place.leaf, place.block, place.reading, place.others, place.alone, read)
             self.signs[one] = self._signs(place, code)
             yield one
 

@@ -15,7 +15,7 @@ from ..network.action import Action
 from ..network.network import Network
 from ..path import Path, static
 from ..path.transported import bent
-from .parameters import float_arrays
+from .arrays import float_arrays
 from .weights import descend
 
 

@@ -15,7 +15,7 @@ from ..network.blocks import cut, join, plan
 from ..network.elements import Key, factor_of, factors
 from ..network.network import Network
 from ..network.stands import Stand, grams, inner_products, stands
-from .parameters import Arrays
+from .arrays import Arrays
 
 # Of the equations of a step: what they leave is part of the next one.
 _TOLERANCE, _ITERATIONS = 1e-6, 100

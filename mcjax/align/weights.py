@@ -6,6 +6,7 @@ Over permutations, or over the whole symmetry group of the network.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,9 +19,9 @@ from ..network.action import Action
 from ..network.network import Network
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver, as_solver
+from .arrays import Arrays, float_arrays, host_arrays
 from .descent import MAX_SWEEPS, Descent
 from .matching import Matching
-from .parameters import Arrays, float_arrays
 from .whole_group import SYMMETRIES, check_real, descend_whole
 
 _ROUNDING = 1e-7
@@ -37,6 +38,7 @@ def match_weights(
     init: Matching | Action | Permutations | None = None,
     solver: Solver = Exact(),
     symmetry: str = "permutation",
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Matching:
     """Permutations P that maximise ⟨θ_A, P θ_B⟩ by coordinate descent (Git Re-Basin, Alg. 1).
 
@@ -74,6 +76,7 @@ def match_weights(
       b's units
     - `solver`: of the assignments
     - `symmetry`: `"permutation"` or `"full"`
+    - `progress`: called with a line before each group is matched
 
     **Returns:** a `Matching`. It is `"optimal"` for one group (with those inside it), and where it
     attains ‖θ_A‖ ‖θ_B‖, with `"full"` ‖θ_A − g θ_B‖ = 0 to rounding; else a local optimum,
@@ -101,15 +104,19 @@ def match_weights(
     a, b = network.check_parameters(a=a, b=b)
     _check.one_of(symmetry, SYMMETRIES, "symmetry")
     rng = np.random.default_rng(seed_of(key))
-    of_a, of_b = (float_arrays(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
+    read = float_arrays if symmetry == "full" else host_arrays
+    of_a, of_b = (read(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))
     if symmetry == "full":
         check_real(network, of_a)
         action = None if init is None else _action(network, init)
         return descend_whole(
-            network, of_a, of_b, rng, restarts=restarts, start=action, solver=solver
-        )
+            network, of_a, of_b, rng, restarts=restarts, start=action, solver=solver,
+            progress=progress,
+        )  # fmt: skip
     start = None if init is None else _start(network, init)
-    return descend(network, of_a, of_b, rng, restarts=restarts, start=start, solver=solver)
+    return descend(
+        network, of_a, of_b, rng, restarts=restarts, start=start, solver=solver, progress=progress
+    )
 
 
 def seed_of(key: Any) -> list[int]:
@@ -128,12 +135,13 @@ def descend(
     restarts: int = 1,
     start: Permutations | None = None,
     solver: Solver = Exact(),
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Matching:
     """As `match_weights`, on the float leaves of both networks, with NumPy and SciPy alone."""
     outer = {g.atom: g.outer for g in network.groups.values()}
     largest = max((math.prod(g.shape) for g in network.groups.values()), default=0)
     with one_if_small(largest):  # assignments take most of the time, and run on one
-        descent = Descent(network, a, b, outer, solver)
+        descent = Descent(network, a, b, outer, solver, progress)
         before = descent.value()
         if start is None:
             descent.settle()

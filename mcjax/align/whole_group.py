@@ -7,7 +7,7 @@ where the distance is that to A as it was given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ from ..symmetry.fitting import nearest_invertible, nearest_scale
 from ..symmetry.matrices import nearest_orthogonal
 from ..transport.solution import BOUND, LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
+from .arrays import Arrays
 from .descent import MAX_SWEEPS
 from .element_descent import ElementDescent
 from .matching import Matching
-from .parameters import Arrays, move
+from .parameters import move
 from .tangent import tangent_step
 
 SYMMETRIES = ("permutation", "full")
@@ -54,6 +55,7 @@ def descend_whole(
     restarts: int = 1,
     start: Action | None = None,
     solver: Solver = Exact(),
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Matching:
     """As `match_weights` with `symmetry="full"`, on the float leaves of both networks."""
     kinds = [None if v is None else v.dtype for v in a]
@@ -64,7 +66,8 @@ def descend_whole(
     (short_a, of_a), (short_b, of_b) = (
         balanced(network, v, rounds=_ROUNDS, still=_STILL) for v in (a, b)
     )
-    descent = ElementDescent(network, _as(short_a, kinds), _as(short_b, kinds), outer, solver)
+    short = _as(short_a, kinds), _as(short_b, kinds)
+    descent = ElementDescent(network, *short, outer, solver, progress)
     if start is None:
         descent.settle()
     sweeps = descent.descend(rng)
@@ -74,6 +77,7 @@ def descend_whole(
     action = _joined(network, of_a, descent, of_b)
     if start is not None:
         action = action @ start
+    progress("scales and matrices: fitted to A as it was given")
     fit = _Fit(network, a, applied(action, given), kinds, rng, solver)
     sweeps += fit.run()
     action = fit.action @ action

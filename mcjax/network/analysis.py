@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from .algebra import Algebra
-from .axes import Axes, Expr
+from .axes import Axes, Expr, atoms
 from .dependence import break_cycles, check
 from .program import Constant, Operand, Program
 from .rules import Call, apply, constant_axes
@@ -110,4 +110,44 @@ def analyse(
     return Found(algebra, program, sweep.axes, sweep.ambient, _MAX_SWEEPS)
 
 
-__all__ = ["Found", "analyse"]
+def analyse_used(
+    algebra: Algebra, program: Program, parameters: Sequence[Axes], data: Sequence[Axes]
+) -> Found:
+    """As `analyse`, with parameters, and entries of them, that the program does not use fixed.
+
+    Whatever permuted the rows of a table of positions beyond those that an input has would leave
+    the function as it is: symmetries without a meaning, as many as there are rows.
+    """
+    leaves = dict(zip(program.inputs, parameters, strict=False))
+    used = {o for e in program.equations for o in e.inputs} | set(program.outputs)
+    for value, axes in leaves.items():
+        for expr in axes if value not in used else ():
+            algebra.fix(expr, "a parameter that the function does not use")
+    found = analyse(algebra, program, parameters, data)
+    algebra.changed = False
+    for value, axes in leaves.items():
+        slices = _slices(program, value)
+        held = {a for v in slices for e in found.axes[v] for a in atoms(algebra.resolve(e))}
+        for atom in {a for e in axes for a in atoms(algebra.resolve(e))} if slices else ():
+            if not atom.fixed and atom not in held:
+                algebra.fix((atom,), "entries of a parameter that the function does not use")
+    return analyse(algebra, program, parameters, data) if algebra.changed else found
+
+
+def _slices(program: Program, value: int) -> list[int]:
+    """The slices of a value, where nothing else uses it."""
+    readers = [e for e in program.equations if value in e.inputs]
+    found: list[int] = []
+    for equation in readers:
+        if equation.name == "slice":
+            found += equation.outputs
+        elif equation.name == "convert_element_type" and (
+            inner := _slices(program, equation.outputs[0])
+        ):
+            found += inner
+        else:
+            return []
+    return [] if value in program.outputs else found
+
+
+__all__ = ["Found", "analyse", "analyse_used"]

@@ -14,12 +14,14 @@ import numpy as np
 from .._lazy import lazily
 from .._tree import at_least_single
 from .program import Constant, Program
+from .wide import widen, widened
 
 special = lazily("scipy.special")
 
 # Random numbers are repeated from this many on: a prime, so that no two rows are alike.
 _PERIOD = 1_048_583
 _STRIDE = 611_953  # from one stream's place to the next one's
+_BLOCK = 1 << 15  # numbers that are computed together: they stay in the processor's cache
 # Sizes of the perturbation: of a leaf of rank one, and times 1 / √(rows) of others.
 _FLOOR = 0.1
 _VIEWS = {
@@ -29,7 +31,7 @@ _VIEWS = {
 }  # fmt: skip
 
 
-def draw_leaf(leaf: Any, draw: int, number: int) -> Any:
+def draw_leaf(leaf: Any, draw: int, number: int, *, wide: bool = False) -> Any:
     """A parameter near the given one without zeros, ties or tiny scales.
 
     θ' = θ u + s w with u, w ~ U(0.4, 1.4) and s of the sign that the whole leaf has (else positive)
@@ -40,19 +42,36 @@ def draw_leaf(leaf: Any, draw: int, number: int) -> Any:
 
     **Arguments:**
     - `draw`, `number`: which draw, and which leaf of the model it is
+    - `wide`: the same numbers in float64 (complex128)
     """
     if isinstance(leaf, jax.ShapeDtypeStruct):
-        return _drawn(leaf, draw, number)
+        drawn = _drawn(leaf, draw, number)
+        return widen(drawn) if wide else drawn
     if not jnp.issubdtype(leaf.dtype, jnp.inexact) or math.prod(leaf.shape) == 0:
         return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else _host(leaf)
-    array = _host(leaf)
-    values = array.astype(at_least_single(array.dtype))
-    size = max(0.05 * _root_mean_square(values), _scale(values.shape))
-    if values.dtype.kind == "f" and values.max() <= 0 and values.min() < 0:
-        size = -size
-    values = values * _uniform(values, draw, 2 * number)
-    values += size * _uniform(values, draw, 2 * number + 1)
-    return values.astype(array.dtype, copy=False)
+    array = np.ascontiguousarray(_host(leaf))
+    flat, single = array.reshape(-1), at_least_single(array.dtype)
+    size, negative = _size_of(flat, single, array.shape)
+    first, second = (_Uniform(array.size, single, draw, 2 * number + k) for k in (0, 1))
+    out = np.empty(array.size, widened(array.dtype) if wide else array.dtype)
+    for start in range(0, array.size, _BLOCK):
+        values = flat[start : start + _BLOCK].astype(single)
+        values *= first.part(start, values.size)
+        values += (-size if negative else size) * second.part(start, values.size)
+        out[start : start + _BLOCK] = values.astype(array.dtype, copy=False)
+    return out.reshape(array.shape)
+
+
+def _size_of(flat: np.ndarray, single: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:
+    """Of the perturbation, and whether no value is positive and some are negative."""
+    squares, largest, least = 0.0, -math.inf, math.inf
+    for start in range(0, flat.size, _BLOCK):
+        values = flat[start : start + _BLOCK].astype(single, copy=False)
+        squares += float(np.vdot(values, values).real)
+        if values.dtype.kind == "f" and not largest > 0:
+            largest, least = max(largest, values.max()), min(least, values.min())
+    size = max(0.05 * math.sqrt(squares / flat.size), _scale(shape))
+    return np.real(np.zeros((), single)).dtype.type(size), largest <= 0 and least < 0
 
 
 def _drawn(leaf: jax.ShapeDtypeStruct, draw: int, number: int) -> Any:
@@ -60,29 +79,38 @@ def _drawn(leaf: jax.ShapeDtypeStruct, draw: int, number: int) -> Any:
         return jnp.broadcast_to(jax.random.key(0), leaf.shape)
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return np.zeros(leaf.shape, leaf.dtype)
-    values = np.empty(leaf.shape, at_least_single(leaf.dtype))
-    values = _uniform(values, draw, number)
-    if len(leaf.shape) > 1:
-        values = special.ndtri(values - 0.4) / math.sqrt(math.prod(leaf.shape[:-1]) or 1)
-    return values.astype(leaf.dtype)
+    size, single = math.prod(leaf.shape), at_least_single(leaf.dtype)
+    uniform, out = _Uniform(size, single, draw, number), np.empty(size, leaf.dtype)
+    for start in range(0, size, _BLOCK):
+        values = uniform.part(start, min(_BLOCK, size - start))
+        if len(leaf.shape) > 1:
+            values = special.ndtri(values - 0.4) / math.sqrt(math.prod(leaf.shape[:-1]) or 1)
+        out[start : start + _BLOCK] = values.astype(leaf.dtype)
+    return out.reshape(leaf.shape)
 
 
 def _host(array: Any) -> np.ndarray:
     return np.asarray(jax.device_get(array))
 
 
-def _uniform(like: np.ndarray, draw: int, stream: int) -> np.ndarray:
+class _Uniform:
     """Numbers from U(0.4, 1.4) for an array: the draw's, from a place of the stream's own on."""
-    numbers = _numbers(draw, np.real(like).dtype)
-    if like.size > _PERIOD:
-        return np.resize(np.roll(numbers, -stream * _STRIDE), like.shape)
-    start = stream * _STRIDE % (_PERIOD - like.size + 1)
-    return numbers[start : start + like.size].reshape(like.shape)
+
+    def __init__(self, size: int, dtype: Any, draw: int, stream: int) -> None:
+        self.numbers = _numbers(draw, np.zeros((), dtype).real.dtype)
+        self.first = stream * _STRIDE % (_PERIOD if size > _PERIOD else _PERIOD - size + 1)
+
+    def part(self, start: int, size: int) -> np.ndarray:
+        """Those of `size` entries, at most a block, from one on."""
+        first = (self.first + start) % _PERIOD
+        return self.numbers[first : first + size]
 
 
 @functools.lru_cache(maxsize=8)
 def _numbers(draw: int, dtype: Any) -> np.ndarray:
-    return np.random.default_rng(draw).uniform(0.4 + 1e-6, 1.4 - 1e-6, _PERIOD).astype(dtype)
+    """A period, and the beginning of the next one."""
+    drawn = np.random.default_rng(draw).uniform(0.4 + 1e-6, 1.4 - 1e-6, _PERIOD).astype(dtype)
+    return np.concatenate([drawn, drawn[:_BLOCK]])
 
 
 def _root_mean_square(values: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from .._inputs import is_shared, per_example, type_of, unmark
 from .._tree import named_leaves
 from .._types import ApplyFn, Params
 from .algebra import Algebra
-from .analysis import analyse
+from .analysis import analyse_used
 from .axes import Atom, Axes, Concat, Factor, Family, atoms
 from .doubts import BATCH, normalised_by_batch, note_on, warn_of_batch, warn_of_draws, warn_of_state
 from .frozen import Analysis, freeze
@@ -109,9 +109,8 @@ def _traced(apply_fn: ApplyFn, params: Params, x: Any, frozen: Sequence[str]) ->
     names = tuple(n for n, _ in named_leaves(params))
     kept = _frozen(names, frozen)
     leaf_axes = [_leaf_axes(algebra, t, n in kept) for n, t in zip(names, types, strict=True)]
-    _fix_unused(algebra, program, leaf_axes)
     inputs = _input_axes(algebra, x)
-    analysis, resolved = freeze(analyse(algebra, program, leaf_axes, inputs), leaf_axes)
+    analysis, resolved = freeze(analyse_used(algebra, program, leaf_axes, inputs), leaf_axes)
     normalised = normalisations(program, len(leaves))
 
     found = contractions(program, {v: i for i, v in enumerate(program.inputs[: len(leaves)])})
@@ -245,14 +244,6 @@ def _input_axes(algebra: Algebra, x: Any) -> list[Axes]:
             axes = zip(np.shape(leaf), names)
             out.append(tuple(algebra.atom(n, why=why) for n, why in axes))
     return out
-
-
-def _fix_unused(algebra: Algebra, program: Program, leaf_axes: Sequence[Axes]) -> None:
-    used = {o for e in program.equations for o in e.inputs} | set(program.outputs)
-    for value, axes in zip(program.inputs, leaf_axes, strict=False):
-        if value not in used:
-            for expr in axes:
-                algebra.fix(expr, "a parameter that the function does not use")
 
 
 # -- names ---------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from .groups import Group
 from .structure import Structure
 from .symmetry.act import random_element, transform_leaf
 from .symmetry.factors import Factor
-from .wide import Wide, on_host, widen
+from .wide import Wide, on_host
 
 Wrong = tuple[str, Factor]  # of a group, one of its factors
 _DRAWS = 3
@@ -136,10 +136,11 @@ class _Trial:
 
         def leaf(i: int) -> Callable[[], Any]:
             def drawn() -> Any:
-                value = draw_leaf(self.leaves[i], self.seed, i)
+                here = [e for e in elements if any(n == i for n, _ in e[1].moves)]
+                # Moved by elements as if before it was rounded.
+                value = draw_leaf(self.leaves[i], self.seed, i, wide=bool(here))
                 axes = network.leaf_axes[i]
-                value = widen(value) if elements else value  # as if moved before it was rounded
-                for group, factor, element in elements:
+                for group, factor, element in here:
                     value = transform_leaf(group, factor, element, i, value, axes)
                 return network.permute_leaf(given, value, axes)
 

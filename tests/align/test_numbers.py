@@ -13,7 +13,7 @@ import pytest
 
 import mcjax
 from mcjax.align import match_activations, match_butterflies, match_many, match_weights
-from mcjax.align.parameters import float_arrays, inner_product, scaled
+from mcjax.align.arrays import float_arrays, inner_product, scaled
 from mcjax.align.weights import descend
 
 X = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)

@@ -293,3 +293,37 @@ def test_experts_inside_a_residual_stream():
     network = mcjax.trace(apply_fn, case.params, case.x)
     for level, seed in itertools.product((0.0, 0.3), range(3)):
         check_planted(network, case.another(1), level, seed)
+
+
+def test_progress_names_every_group_and_what_is_done_is_not_matched_again():
+    f = lambda p, x: jnp.tanh(jnp.tanh(x @ p["w1"]) @ p["w2"]) @ p["w3"]
+    shapes = {"w1": (9, 7), "w2": (7, 6), "w3": (6, 5)}
+    a = {k: jax.random.normal(jax.random.key(i), s) for i, (k, s) in enumerate(shapes.items())}
+    network = mcjax.trace(f, a, jnp.ones((2, 9)))
+    b = network.permute(network.random_permutations(jax.random.key(3)), a)
+    lines = []
+    matching = mcjax.align.match_weights(network, a, b, progress=lines.append)
+    assert matching.status == "optimal"
+    assert [line.split(":")[0] for line in lines] == ["settling"] * 2
+    assert lines[0] == "settling: 0 of 2 matched, next w1"
+    lines.clear()
+    mcjax.align.match_weights(network, a, b, symmetry="full", progress=lines.append)
+    assert any("w2" in line for line in lines)
+
+
+@pytest.mark.parametrize("units", [3, 40])
+def test_16_bits_are_matched_as_their_values_in_float32(units):
+    f = lambda p, x: jnp.tanh(x @ p["w1"] + p["b1"]) @ p["w2"]
+    shapes = {"w1": (9, units), "b1": (units,), "w2": (units, 5)}
+    draw = lambda seed: {
+        k: jax.random.normal(jax.random.key(seed + i), s, jnp.bfloat16)
+        for i, (k, s) in enumerate(shapes.items())
+    }
+    a, b = draw(0), draw(10)
+    wide = lambda p: jax.tree.map(lambda v: v.astype(jnp.float32), p)
+    network = mcjax.trace(f, a, jnp.ones((2, 9), jnp.bfloat16))
+    float32 = mcjax.trace(f, wide(a), jnp.ones((2, 9)))
+    found = mcjax.align.match_weights(network, a, b)
+    expected = mcjax.align.match_weights(float32, wide(a), wide(b))
+    assert found.permutations["w1"].tolist() == expected.permutations["w1"].tolist()
+    assert found.after["total"] == pytest.approx(expected.after["total"])

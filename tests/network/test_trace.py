@@ -204,3 +204,27 @@ def test_deep_linen_network_with_frozen_statistics():
     model = nn.BatchNorm(use_running_average=True)
     variables = model.init(jax.random.key(0), X)
     assert not mcjax.trace(model.apply, variables, X).groups  # inputs and outputs are fixed
+
+
+def test_rows_that_no_input_reaches_are_no_group():
+    def model(p, x):
+        table = p["position"].astype(jnp.float32)[: x.shape[1]]
+        h = jax.nn.relu((x[..., None] * p["up"] + table) @ p["w1"])
+        return (h @ p["w2"]).mean(1)
+
+    shapes = {"position": (50, 7), "up": (7,), "w1": (7, 6), "w2": (6, 3)}
+    p = {k: jax.random.normal(jax.random.key(i), s) for i, (k, s) in enumerate(shapes.items())}
+    network = mcjax.trace(model, p, jnp.ones((2, 4)))
+    assert sorted(g.shape for g in network.groups.values()) == [(6,), (7,)]
+    assert "does not use" in network.explain()
+
+
+def test_what_each_of_two_slices_uses_is_a_group():
+    def model(p, x):
+        left, right = p["w1"][:, :2], p["w1"][:, 2:5]
+        return jax.nn.relu(x @ left) @ p["w2"] + jax.nn.relu(x @ right) @ p["w3"]
+
+    shapes = {"w1": (5, 8), "w2": (2, 4), "w3": (3, 4)}
+    p = {k: jax.random.normal(jax.random.key(i), s) for i, (k, s) in enumerate(shapes.items())}
+    groups = mcjax.trace(model, p, jnp.ones((2, 5))).groups
+    assert sorted(g.size for g in groups.values()) == [2, 3]

@@ -55,7 +55,7 @@ class Value:
         """The arrays changed by a function; axis d comes to stand at `to(d)`, or goes if None."""
         unknowns = {}
         for (atom, d), array in self.unknowns.items():
-            moved, target = function(array), to(d)
+            moved, target = narrow(function(array)), to(d)
             if target is not None and (moved != NONE).any():
                 unknowns[atom, target] = moved
         zero = None if self.zero is None else function(self.zero)
@@ -73,7 +73,7 @@ def leaf(constraints: Constraints, axes: Axes) -> Value:
     for d, expr in enumerate(axes):
         for atom in dict.fromkeys(a for a in atoms(expr) if not a.fixed):
             blocks = [_block(constraints, b, atom, d, simple[d]) for b in dims]
-            unknowns[atom, d] = np.asarray(join(blocks, how, sizes))
+            unknowns[atom, d] = narrow(np.asarray(join(blocks, how, sizes)))
     return Value(shape, unknowns)
 
 
@@ -93,12 +93,22 @@ def _block(
 # -- entries together -----------------------------------------------------------------------
 
 
+def narrow(array: np.ndarray) -> np.ndarray:
+    """The array with size one along every axis on which nothing varies."""
+    for d, n in enumerate(array.shape):
+        first = array[(slice(None),) * d + (slice(0, 1),)]
+        if n > 1 and (array == first).all():
+            array = first
+    return array
+
+
 def together(arrays: Sequence[np.ndarray], function: Callable[..., int]) -> np.ndarray:
     """`function` of the unknowns that stand at one place, for each place."""
-    if all(a.size == 1 for a in arrays):
-        found = function(*(int(a.reshape(())) for a in arrays))
-        return np.full((1,) * arrays[0].ndim, found)
-    rows = np.broadcast_arrays(*arrays)
+    few, back = _representatives(arrays)
+    if all(a.size == 1 for a in few):
+        found = np.full((1,) * few[0].ndim, function(*(int(a.reshape(())) for a in few)))
+        return narrow(back(found))
+    rows = np.broadcast_arrays(*few)
     code = np.zeros(rows[0].shape, np.int64)
     for row in rows:  # a number for each combination
         values, index = np.unique(row, return_inverse=True)
@@ -107,7 +117,35 @@ def together(arrays: Sequence[np.ndarray], function: Callable[..., int]) -> np.n
     _, first, index = np.unique(code, return_index=True, return_inverse=True)
     flat = [row.reshape(-1) for row in rows]
     found = [function(*(int(row[i]) for row in flat)) for i in first]
-    return np.array(found, int)[index].reshape(code.shape)
+    return narrow(back(np.array(found, int)[index].reshape(code.shape)))
+
+
+def _representatives(
+    arrays: Sequence[np.ndarray],
+) -> tuple[list[np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """(arrays with one of the slices that are the same in all of them, along each axis; what takes
+    an array over these to one over all)."""
+    few, inverse = list(arrays), {}
+    for d in range(arrays[0].ndim):
+        varied = [np.moveaxis(a, d, 0) for a in few if a.shape[d] > 1]
+        if not varied:
+            continue
+        changes = np.zeros(len(varied[0]) - 1, bool)  # from each slice to the next one
+        for v in varied:
+            changes |= (v[1:] != v[:-1]).any(tuple(range(1, v.ndim)))
+        starts = np.flatnonzero(np.concatenate([[True], changes]))
+        known: dict[tuple[bytes, ...], int] = {}
+        runs = [known.setdefault(tuple(v[i].tobytes() for v in varied), len(known)) for i in starts]
+        first = starts[np.unique(runs, return_index=True)[1]]
+        few = [a.take(first, d) if a.shape[d] > 1 else a for a in few]
+        inverse[d] = np.repeat(runs, np.diff(starts, append=len(varied[0])))
+
+    def back(found: np.ndarray) -> np.ndarray:
+        for d, index in inverse.items():
+            found = found.take(index, d) if found.shape[d] > 1 else found
+        return found
+
+    return few, back
 
 
 def along(
@@ -115,8 +153,9 @@ def along(
 ) -> np.ndarray:
     """`function` of all unknowns along some axes, which then have size one."""
     axes = sorted(axes)
+    (array,), back = _representatives([array])
     if all(array.shape[d] == 1 for d in axes):
-        return together([array], lambda a: function([a]))
+        return back(together([array], lambda a: function([a])))
     moved = np.moveaxis(array, axes, range(len(axes)))
     rest = moved.shape[len(axes) :]
     columns = moved.reshape(-1, int(np.prod(rest, dtype=int))).T
@@ -128,7 +167,7 @@ def along(
             known[key] = function(values.tolist())
         found.append(known[key])
     opened = np.array(found, int).reshape((1,) * len(axes) + rest)
-    return np.moveaxis(opened, range(len(axes)), axes)
+    return narrow(back(np.moveaxis(opened, range(len(axes)), axes)))
 
 
 def dropped(constraints: Constraints, value: Value, keys: Iterable[Key] | None = None) -> None:
