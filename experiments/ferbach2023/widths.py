@@ -28,7 +28,7 @@ SAMPLE = 10_000
 class Widths(Options):
     """Barriers against width."""
 
-    widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
     """Units of each hidden layer."""
     networks: int = 4
     """Networks of each width; all pairs of them are matched."""
@@ -65,7 +65,7 @@ def shapes(options: Widths) -> list[tuple[int, int]]:
     """(hidden layers, width) of all networks."""
     if options.smoke:
         return [(1, 4), (1, 8)]
-    widths = (16, 32, 64, 128) if options.quick else options.widths
+    widths = (8, 32, 128) if options.quick else options.widths
     return [(depth, width) for width in widths for depth in (1, 2)]
 
 
