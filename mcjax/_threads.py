@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -46,14 +45,18 @@ def one_if_small(n: int) -> Iterator[None]:
                 _outer.close()
 
 
-def one_if_few(numbers: int) -> AbstractContextManager[Any]:
+@contextlib.contextmanager
+def one_if_few(numbers: int) -> Iterator[None]:
     """One thread of BLAS and OpenMP for classifiers of so many numbers, where it is enough.
 
-    The libraries are looked for each time, as scikit-learn loads more of them.
+    OpenMP's number is each thread's own; its libraries are looked for each time, as scikit-learn
+    loads more of them.
     """
     if numbers > _FEW:
-        return contextlib.nullcontext()
-    return threadpoolctl.threadpool_limits(1)
+        yield
+        return
+    with one_if_small(0), threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        yield
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from importlib.metadata import version
 
@@ -23,6 +24,31 @@ from mcjax.testing.models.catalogue import MODELS, NEAR_TWINS
 from .costly import COSTLY
 
 _cases: dict = {}
+
+
+def share_contexts(lowerings=500):
+    """MLIR's contexts used for many lowerings, a thread its own: JAX makes one for each, which
+    takes longer than to lower a small program, and a tenth of the tests' time.
+
+    They keep the constants of what was lowered, so they are made anew now and then.
+    """
+    from jax._src.interpreters import mlir
+
+    make, of_thread = getattr(mlir, "make_ir_context", None), threading.local()
+    if make is None:  # another JAX
+        return
+
+    def shared():
+        left = getattr(of_thread, "left", 0)
+        if not left:
+            of_thread.context, left = make(), lowerings
+        of_thread.left = left - 1
+        return of_thread.context
+
+    mlir.make_ir_context = shared
+
+
+share_contexts()
 
 
 def traced(name):
