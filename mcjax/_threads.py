@@ -19,30 +19,25 @@ _SMALL = 512
 _FEW = 1_000_000
 
 
-_inside, _lock, _outer = 0, threading.Lock(), contextlib.ExitStack()
+_held = threading.Lock()
 
 
 @contextlib.contextmanager
 def one_if_small(n: int) -> Iterator[None]:
     """One BLAS thread for decompositions and products of n × n matrices, where more cost time.
 
-    The number is the process's: whoever is last out of several that overlap restores it.
+    The number is the process's. Of several that overlap the first sets it, and restores it when it
+    leaves, in the same thread: threadpoolctl takes nothing from another one, and whoever came in
+    between would restore what the first has set.
     """
-    global _inside
-    if n > _SMALL:
+    if n > _SMALL or not _held.acquire(blocking=False):
         yield
         return
-    with _lock:
-        if not _inside:
-            _outer.enter_context(_controller().limit(limits=1, user_api="blas"))
-        _inside += 1
     try:
-        yield
+        with _controller().limit(limits=1, user_api="blas"):
+            yield
     finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                _outer.close()
+        _held.release()
 
 
 @contextlib.contextmanager
@@ -55,7 +50,8 @@ def one_if_few(numbers: int) -> Iterator[None]:
     if numbers > _FEW:
         yield
         return
-    with one_if_small(0), threadpoolctl.threadpool_limits(1, user_api="openmp"):
+    openmp = threadpoolctl.ThreadpoolController().select(user_api="openmp")
+    with one_if_small(0), openmp.limit(limits=1):
         yield
 
 

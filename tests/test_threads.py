@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 import threadpoolctl
@@ -16,35 +15,32 @@ def limits():
     return {v["num_threads"] for v in threadpoolctl.threadpool_info() if v["user_api"] == "blas"}
 
 
-def lifted(before):
-    """Whether the limit is what it was, once threads that earlier tests have left are out, too."""
-    for _ in range(100):
-        if limits() == before:
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @pytest.mark.parametrize("kinds", [(one_if_small, one_if_small), (one_if_few, one_if_small),
                                    (one_if_small, one_if_few)])  # fmt: skip
-def test_overlapping_limits_are_lifted_by_the_last(kinds):
+@pytest.mark.parametrize("first", [False, True])
+def test_limits_that_overlap_are_lifted(kinds, first):
+    """Whichever of two threads leaves first."""
     before, seen = limits(), []
-    started, half, ended = Barrier(2), Barrier(2), Barrier(2)
+    started, half, both = Barrier(2), Barrier(2), Barrier(2)
+    ended = Event()
 
-    def hold(last):
+    def hold(second):
         started.wait(10)
-        if last:
-            half.wait(10)  # enters second, leaves last
-        with kinds[last](8):
-            if not last:
+        if second:
+            half.wait(10)  # enters when the other one is inside
+        with kinds[second](8):
+            if not second:
                 half.wait(10)
-            ended.wait(10)
+            both.wait(10)
             seen.append(limits())
-        return last
+            both.wait(10)
+            if second != first:
+                ended.wait(10)
+        ended.set()
 
     with ThreadPoolExecutor(2) as pool:
-        assert sorted(pool.map(hold, (False, True))) == [False, True]
+        list(pool.map(hold, (False, True)))
     assert seen == [{1}, {1}]
-    assert lifted(before)
+    assert limits() == before
     with one_if_small(10**6):
-        assert lifted(before)
+        assert limits() == before
