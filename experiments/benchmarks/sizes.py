@@ -1,7 +1,7 @@
 """Published architectures at their sizes: traced, permuted, matched, and the segment evaluated.
 
 Each work runs in a process of its own, so that its peak of memory is its own. Times are CPU time,
-which others on the machine change little; ratios are of two works in one process, in turn.
+which others on the machine may double; ratios are of two works in one process, in turn.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _rows(name: str, r: dict[str, Any]) -> list[tuple[str, ...]]:
 
     def add(work: str, label: str, measured: str, target: str, note: str) -> None:
         of = {**r, **r[work]}
-        note = f"CPU time, {of['wall']:.0f} s on a busy machine; {note}"
+        note = f"CPU time; {of['wall']:.0f} s by the wall clock; {note}"
         rows.append(row(of, f"{label}, {what}", measured, target, note))
 
     if of := r.get("trace"):

@@ -111,7 +111,7 @@ def _names(model: Any) -> dict[int, str]:
     names: dict[int, str] = {}
     seen: dict[str, int] = {}
     for variable in model.variables:
-        if variable.name == "seed_generator_state":
+        if variable.name == "seed_generator_state" and not variable.trainable:  # Keras' own name
             continue
         path, count = variable.path, seen.get(variable.path, 0)
         seen[path] = count + 1

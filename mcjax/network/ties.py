@@ -232,8 +232,10 @@ class Ties:
         if isinstance(value, Constant):
             return _all(value, lambda v: v >= 0)
         equation = self.producers.get(value)
-        if equation is None or equation.name in ("square", "abs") or self.positive(value):
-            return equation is not None
+        if equation is None:
+            return False
+        if equation.name in ("square", "abs") or self.positive(value):
+            return True
         if equation.name == "mul" and equation.inputs[0] == equation.inputs[1]:
             return jnp.issubdtype(self.program.aval(value).dtype, jnp.floating)
         if equation.name == "integer_pow":
