@@ -18,11 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._lazy import lazily
+from .._threads import one_if_small
 from .host import HOST, WIDENING, is_narrow, widen, widened
 from .program import Constant, Equation, Operand, Program, scan_counts
-
-threadpoolctl = lazily("threadpoolctl")
 
 _DTYPES = ("new_dtype", "preferred_element_type", "dtype", "out_dtype")
 # They only move entries: an operand of few bits stays one.
@@ -42,7 +40,7 @@ def on_host():
             jax.debug_infs(False), jax.disable_jit(False), jax.numpy_rank_promotion("allow"),
             np.errstate(all="ignore"),
             # Its threads spin, where others work beside them.
-            threadpoolctl.threadpool_limits(1, "blas"),
+            one_if_small(0),
         ):  # fmt: skip
             stack.enter_context(setting)
         with contextlib.suppress(RuntimeError):  # no CPU among the backends
