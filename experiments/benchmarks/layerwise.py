@@ -59,9 +59,8 @@ def measure() -> dict[str, Any]:
     with compilations() as again:
         warm = _seconds(lambda: mcjax.connect(network, a, b, method, x=x))
     shapes = [
-        {network.leaf_types[plan.weights_of(n)].shape for n in stage.readers}
-        for plan in [_Shapes(network)]
-        for stage in plan.stages
+        {network.leaf_types[network.layers[n].contraction.weight].shape for n in stage.readers}
+        for stage in Plan(network).stages
     ]
     return {
         "cold": cold, "seconds": warm, "programs": len(programs), "again": len(again),
@@ -83,11 +82,6 @@ def _seconds(function: Any) -> float:
     start = time.process_time()
     jax.block_until_ready(jax.tree.leaves(function().path))
     return time.process_time() - start
-
-
-class _Shapes(Plan):
-    def weights_of(self, number: int) -> int:
-        return self.network.layers[number].contraction.weight
 
 
 def _flops(network: mcjax.Network, params: Any, x: Any) -> float:
