@@ -257,14 +257,15 @@ def evaluate_layers(
     moving = _accumulated(each, moved)
     rows = np.concatenate([moving, np.ones_like(moving[:1])])  # all layers last
     first = np.flatnonzero((rows == rows[:, [min(next(iter(own.values())))]]).all(0))
-    together = tuple(int(i) for i in first if _moves(network, i))
+    together = tuple(int(i) for i in first if _moves(network, int(i)))
     family = LayerSegments(a, b, jnp.asarray(rows, jnp.float32), together)
     n = len(rows)
     # At t = 0 all are network A.
     k = np.concatenate([[n - 1], np.repeat(np.arange(n), len(ts) - 1)])
     at = np.concatenate([[0.0], np.tile(ts[1:], n)]).astype(jnp.result_type(float))
+    how = Settings(task, statistics, mesh=mesh, chunk=chunk, t_batch=t_batch)
     found, metadata = evaluated(
-        family, network, data, (k, at), Settings(task, statistics, None, None, mesh, chunk, t_batch),
+        family, network, data, (k, at), how,
         where=lambda i: f"t = {at[i]:g} of {[*own, 'all layers'][k[i]]}",
     )  # fmt: skip
     if metadata["statistics"] == "those that the points hold":

@@ -3,5 +3,15 @@
 from .ensemble import Ensemble, independent, wa_ensemble
 from .pleas import Merged, pleas
 from .soup import soup
+from .star import StarDomain, star
 
-__all__ = ["Ensemble", "Merged", "independent", "pleas", "soup", "wa_ensemble"]
+__all__ = [
+    "Ensemble",
+    "Merged",
+    "StarDomain",
+    "independent",
+    "pleas",
+    "soup",
+    "star",
+    "wa_ensemble",
+]

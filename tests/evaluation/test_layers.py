@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def deep(p, x):
 
 def network_of(f, seed):
     rng = np.random.default_rng(seed)
-    made = {f"w{k}": rng.normal(size=s) for k, s in enumerate(zip(SIZES, SIZES[1:], strict=False))}
+    made = {f"w{k}": rng.normal(size=s) for k, s in enumerate(itertools.pairwise(SIZES))}
     if f is deep:
         made |= {f"b{k}": rng.normal(size=n) for k, n in enumerate(SIZES[1:])}
     return {k: jnp.asarray(v, jnp.float32) for k, v in made.items()}
