@@ -1,17 +1,33 @@
-"""Several networks as one: WA-ensembles, averages of aligned networks, merged ones."""
+"""Several networks as one: merging methods, WA-ensembles, networks merged in part."""
 
 from .ensemble import Ensemble, independent, wa_ensemble
+from .merge import merge, soup
+from .named import PRESETS, from_text, method_of
 from .pleas import Merged, pleas
-from .soup import soup
+from .problem import Each, Merging, Method, Problem, Traits, traits_of
+from .soup import Soup
 from .star import StarDomain, star
+from .task_arithmetic import TaskArithmetic
 
 __all__ = [
+    "PRESETS",
+    "Each",
     "Ensemble",
     "Merged",
+    "Merging",
+    "Method",
+    "Problem",
+    "Soup",
     "StarDomain",
+    "TaskArithmetic",
+    "Traits",
+    "from_text",
     "independent",
+    "merge",
+    "method_of",
     "pleas",
     "soup",
     "star",
+    "traits_of",
     "wa_ensemble",
 ]

@@ -1,0 +1,62 @@
+"""The merging methods of the papers by their names, and how a name becomes one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from .._modules import load_object
+from .problem import Method, traits_of
+from .soup import Soup
+from .task_arithmetic import TaskArithmetic
+
+PRESETS: Mapping[str, Method] = MappingProxyType(
+    {
+        "soup": Soup(),
+        "task-arithmetic": TaskArithmetic(),
+    }
+)
+"""Name → method, with the options of the paper that it comes from."""
+
+
+def method_of(method: Any) -> Any:
+    """The merging method that a preset's name, or an object, stands for.
+
+    **Raises:** `ValueError` for an unknown name (near ones first), or what is no method.
+
+        >>> from mcjax.merge import method_of
+        >>> method_of("soup")
+        Soup()
+    """
+    if not isinstance(method, str):
+        traits_of(method)
+        return method
+    if method in PRESETS:
+        return PRESETS[method]
+    near = difflib.get_close_matches(method.lower(), PRESETS, n=3, cutoff=0.5)
+    names = [*near, *(name for name in PRESETS if name not in near)]
+    raise ValueError(
+        f"unknown method {method!r}"
+        + (f", did you mean {near[0]!r}?" if near else ";")
+        + f" There are {', '.join(map(repr, names))}; or pass an object of mcjax.merge, or your own"
+    )
+
+
+def from_text(text: str) -> Any:
+    """`method_of`, for a command line: `package.module:object` too.
+
+    The object may be a method, a function of a `Problem`, or a class whose objects, made without
+    arguments, are methods.
+    """
+    if ":" not in text:
+        return method_of(text)
+    found = load_object(text, "--methods")
+    if isinstance(found, type):
+        found = found()
+    traits_of(found, f"--methods {text}")
+    return found
+
+
+__all__ = ["PRESETS", "from_text", "method_of"]
