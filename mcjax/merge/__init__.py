@@ -6,7 +6,7 @@ from .named import PRESETS, from_text, method_of
 from .pleas import Merged, pleas
 from .problem import Each, Merging, Method, Problem, Traits, traits_of
 from .soup import Soup
-from .star import StarDomain, star
+from .star import StarDomain, Starlight, star
 from .task_arithmetic import TaskArithmetic
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Problem",
     "Soup",
     "StarDomain",
+    "Starlight",
     "TaskArithmetic",
     "Traits",
     "from_text",

@@ -24,6 +24,7 @@ from ..path import Star
 from ..tasks import CLASSIFICATION, Task
 from ..training import Fit, Protocol, train_curve
 from .ensemble import check_networks
+from .problem import Each, Method, Problem
 
 # Inputs that statistics of batch normalisation are estimated from.
 _SAMPLE = 10_000
@@ -113,37 +114,76 @@ def star(
         >>> bool(abs(made.params["w"][0, 0] - 1) < 0.1)  # 3/2 · 1 − 1/2 · the networks' mean
         True
     """
-    _check.random_key(key)
-    networks = check_networks(network, networks, least=1)
-    given = networks
-    if align and len(networks) > 1:
-        first = match_many(network, networks, key=key).permutations
-        networks = _permuted(network, first, networks)
-    else:
-        first = [network.identity_permutations()] * len(networks)
-    if start is None:
-        start = linear_combination([1 / len(networks)] * len(networks), networks)
-    (center,) = network.check_parameters(start=start)
-    path = Star.around(unpack(center), [unpack(v) for v in networks])
-    matched = _Matched(network, key)
-    fit = train_curve(
-        path, network, data, protocol, key=key, task=task, directory=directory, progress=progress,
-        renew=matched if align else None,
+    trees = check_networks(network, networks, least=1)
+    first: Any = [network.identity_permutations()] * len(trees)
+    if align and len(trees) > 1:
+        first = match_many(network, trees, key=_check.random_key(key)).permutations
+    found, last = _trained(
+        network, _permuted(network, first, trees), data, protocol, key=key, start=start,
+        align=align, task=task, directory=directory, progress=progress,
     )  # fmt: skip
-    found = [network.identity_permutations()] * len(networks)
-    path = fit.path
+    pairs = zip(last, first, strict=True)
+    last = [(Action.of(network, p) @ Action.of(network, q)).permutations for p, q in pairs]
+    path = found.path
     assert isinstance(path, Star)
-    if align:
-        found = matched.permutations(protocol.epochs, path.center, networks)
-    last = [(Action.of(network, p) @ Action.of(network, q)).permutations
-            for p, q in zip(found, first, strict=True)]  # fmt: skip
-    path = path.with_networks(_permuted(network, last, given))
+    path = path.with_networks(_permuted(network, last, trees))
+    permutations = tuple({n: np.asarray(v) for n, v in p.items()} for p in last)
+    return StarDomain(path, permutations, dataclasses.replace(found, path=path))
+
+
+def _trained(
+    network: Network, trees: Sequence[Params], data: Any, protocol: Protocol, *, key: jax.Array,
+    start: Params | None = None, align: bool = True, **options: Any,
+) -> tuple[Fit, Sequence[Mapping[str, Any]]]:  # fmt: skip
+    """(The star around networks in one order, how they are matched to it in the end)."""
+    if start is None:
+        start = linear_combination([1 / len(trees)] * len(trees), trees)
+    (center,) = network.check_parameters(start=start)
+    path = Star.around(unpack(center), [unpack(v) for v in trees])
+    matched = _Matched(network, key)
+    renew = matched if align else None
+    fit = train_curve(path, network, data, protocol, key=key, renew=renew, **options)
+    found = fit.path
+    assert isinstance(found, Star)
     if network.normalisations.leaves:
         sample = per_example(lambda v: v[:_SAMPLE], data[0])
-        known = estimate_batch_norm(network, unpack(path.center), sample)
-        path = path.with_free(path._with(center=pack(known)).free())
-    permutations = tuple({n: np.asarray(v) for n, v in p.items()} for p in last)
-    return StarDomain(path, permutations, dataclasses.replace(fit, path=path))
+        center = estimate_batch_norm(network, unpack(found.center), sample)
+        found = Star.around(center, [unpack(v) for v in trees])
+    last: Any = [network.identity_permutations()] * len(trees)
+    if align:
+        last = matched.permutations(protocol.epochs, found.center, trees)
+    return dataclasses.replace(fit, path=found), last
+
+
+@dataclasses.dataclass(frozen=True)
+class Starlight(Method):
+    """The star network of `mcjax.merge.star` as a merging method; it trains.
+
+    - `protocol`: epochs, batch, schedule
+    - `align`: whether networks are matched to it before every epoch
+    """
+
+    protocol: Protocol = Protocol()  # noqa: RUF009  (frozen)
+    align: bool = True
+
+    label = "Star"
+    source = "Sonthalia et al. 2024, Alg. 1"
+    needs_inputs = True
+    needs_labels = True
+
+    def __call__(self, problem: Problem) -> Params:
+        network = problem.network
+        trees = check_networks(network, problem.networks, least=1)
+        data = tuple(
+            jax.tree.map(lambda *parts: np.concatenate(parts), *v.values) if isinstance(v, Each)
+            else v for v in (problem.x, problem.y)
+        )  # fmt: skip
+        found, _ = _trained(
+            network, trees, data, self.protocol, key=problem.key, align=self.align,
+            task=problem.task,
+        )  # fmt: skip
+        assert isinstance(found.path, Star)
+        return unpack(found.path.center)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,4 +214,4 @@ def _permuted(network: Network, permutations: Sequence[Any], networks: Sequence[
     return [pack(network.permute(p, unpack(v))) for p, v in pairs]
 
 
-__all__ = ["StarDomain", "star"]
+__all__ = ["StarDomain", "Starlight", "star"]

@@ -133,7 +133,8 @@ def train_curve(
 
     state, losses = run(
         trainer, trainer.init(path.free(), key), protocol.epochs, blocks,
-        given=(path, whole.shared), renew=renew and renewed, keys=lambda epoch: keys(epoch)[1], store=store,
+        given=(path, whole.shared), renew=renew and renewed, keys=lambda epoch: keys(epoch)[1],
+        store=store,
         progress=progress and (lambda epoch, found: progress(epoch, float(found.mean()))),
     )  # fmt: skip
     losses = losses.reshape(protocol.epochs, steps).mean(1)
