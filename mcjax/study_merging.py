@@ -111,7 +111,7 @@ class MergingComparison:
             rows.append([f"network {i}", "–", *self._cells(values)])
         last = ["ensemble of outputs", "all networks", *self._cells(self.ensemble)]
         notes = [f"Units before merging: {self.alignment}."]
-        notes += [f"{r.label}: {r.error}" for r in self.rows if r.error is not None]
+        notes += [f"{r.label} failed: {r.error}" for r in self.rows if r.error is not None]
         return Table(columns, rows, last, notes)
 
     def _heading(self, split: str, metric: str) -> str:
@@ -231,10 +231,9 @@ def compare_merging(
     chosen = _named(PRESETS if methods is None else methods)
     splits = {"train": train} | ({} if test is None else {"test": test})
     draws = jax.random.key(0) if key is None else key
-    align = base is None if align is None else align
     permutations: Any = [network.identity_permutations()] * len(networks)
-    alignment = "as they are" if base is None else "as they are, which is their base's order"
-    if align:
+    alignment = "as they are" if base is None else "as they are, in the order of their base"
+    if base is None if align is None else align:
         progress("matching units")
         found = match_many(network, networks, key=draws)
         permutations, alignment = found.permutations, f"matched (C²M³), {found.status}"
@@ -245,38 +244,51 @@ def compare_merging(
     for name, method in chosen.items():
         progress(f"merging: {traits_of(method).label}")
         rows.append(_row(name, method, network, networks, options))
-    made = [r.merging.params for r in rows if r.merging is not None]
-    if not made:
+    if all(r.merging is None for r in rows):
         raise ValueError(f"every method failed; {rows[0].label}: {rows[0].error}")
-    several = [*trees, *([] if base is None else [base])]
-    points = stack(network.check_parameters(
-        **{f"networks[{i}]": p for i, p in enumerate([*several, *made])}
-    ))  # fmt: skip
-    members, ensembles = Point(stack(trees)), _Averaged(network, len(trees), task)
-    values, together = {}, {}
-    for split, data in splits.items():
-        progress(f"{split} metrics")
-        at = np.arange(len(several) + len(made))
-        values[split] = evaluate_points(Points(points), network, data, at, task=task)
-        outputs = evaluate_points(members, ensembles, data, [0], task=task)
-        together[split] = {m: float(v[0]) for m, v in outputs.items()}
-
-    def of(i: int) -> dict[str, dict[str, float]]:
-        return {s: {m: float(v[i]) for m, v in found.items()} for s, found in values.items()}
-
-    numbers = iter(range(len(several), len(several) + len(made)))
-    rows = [dataclasses.replace(r, values=of(next(numbers))) if r.merging is not None else r
-            for r in rows]  # fmt: skip
+    values, ensemble = _evaluated(network, trees, base, rows, splits, task, progress)
+    n, made = len(trees), iter(_each_of(values, len(trees) + (base is not None)))
+    rows = [r if r.merging is None else dataclasses.replace(r, values=next(made)) for r in rows]
     facts = {
-        "task": task.name, "networks": len(networks),
+        "task": task.name, "networks": n,
         "examples": {s: length(data[0]) for s, data in splits.items()},
         "key": np.asarray(_check.key_data(draws)).ravel().tolist(),
         "methods": {name: repr(method) for name, method in chosen.items()},
     }  # fmt: skip
     return MergingComparison(
-        tuple(rows), {s: {m: v[: len(trees)] for m, v in f.items()} for s, f in values.items()},
-        together, {} if base is None else of(len(trees)), alignment, task, {**machine(), **facts},
+        tuple(rows), {s: {m: v[:n] for m, v in f.items()} for s, f in values.items()}, ensemble,
+        {} if base is None else _each_of(values, n)[0], alignment, task, {**machine(), **facts},
     )  # fmt: skip
+
+
+_Found = dict[str, dict[str, np.ndarray]]
+
+
+def _evaluated(
+    network: Network, trees: Sequence[Params], base: Params | None, rows: Sequence[MergingRow],
+    splits: Mapping[str, Data], task: Task, progress: Callable[[str], None],
+) -> tuple[_Found, dict[str, dict[str, float]]]:  # fmt: skip
+    """Split → metric → values of the networks, the base and what was made; and the ensemble's."""
+    made = [r.merging.params for r in rows if r.merging is not None]
+    every = [*([] if base is None else [base]), *made]
+    packed = network.check_parameters(**{f"merged[{i}]": p for i, p in enumerate(every)})
+    points = Points(stack([*trees, *packed]))
+    members, averaged = Point(stack(trees)), _Averaged(network, len(trees), task)
+    values: _Found = {}
+    ensemble: dict[str, dict[str, float]] = {}
+    for split, data in splits.items():
+        progress(f"{split} metrics")
+        values[split] = evaluate_points(points, network, data, np.arange(len(points)), task=task)
+        found = evaluate_points(members, averaged, data, [0], task=task)
+        ensemble[split] = {m: float(v[0]) for m, v in found.items()}
+    return values, ensemble
+
+
+def _each_of(values: _Found, first: int) -> list[dict[str, dict[str, float]]]:
+    """Split → metric → value, of each point from the first on."""
+    n = len(next(iter(next(iter(values.values())).values())))
+    return [{s: {m: float(v[i]) for m, v in of.items()} for s, of in values.items()}
+            for i in range(first, n)]  # fmt: skip
 
 
 def _row(

@@ -108,10 +108,10 @@ def report_merging(asked: Asked, study: dict[str, Any]) -> None:
     count = 2 + len(study["methods"]) + (1 if study["test"] is None else 2)
     with _progress(count, asked.quiet, "merging") as progress:
         found = compare_merging(networks=networks, **study, progress=progress)
+    found = dataclasses.replace(found, metadata={**found.metadata, **metadata})
     own = ["results.json", "table.md", "merging.png", "merged-*.safetensors"]
-    with given.fresh(asked.out, [*own, *(["network-*.safetensors"] if asked.trained else [])]) as (
-        place
-    ):
+    own += ["network-*.safetensors"] * asked.trained
+    with given.fresh(asked.out, own) as place:
         files: dict[str, str] = {}
         if asked.trained:
             for name, params in zip(metadata["seeds"], networks, strict=True):
@@ -120,7 +120,7 @@ def report_merging(asked: Asked, study: dict[str, Any]) -> None:
         for method, made in found.mergings.items():
             save(place / f"merged-{method.replace(':', '-')}.safetensors", made.params)
         files["merged-*.safetensors"] = "what each method makes, in the networks' names"
-        files |= _write_numbers(place, found, metadata)
+        files |= _write_numbers(place, found)
         found.plot(place / "merging.png")
         files["merging.png"] = "the figure"
     _say(asked, found.table(), place, files)

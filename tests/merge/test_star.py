@@ -97,14 +97,14 @@ def test_an_interrupted_star_goes_on_bit_for_bit(tmp_path):
     given = network, networks, data, how
     whole = star(*given, key=jax.random.key(0))
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(epoch, loss):
         if epoch == 1:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         star(*given, key=jax.random.key(0), directory=tmp_path, progress=stop)
     seen = []
     again = star(
@@ -113,9 +113,9 @@ def test_an_interrupted_star_goes_on_bit_for_bit(tmp_path):
     assert seen == [2, 3]
     for x, y in zip(jax.tree.leaves(whole.params), jax.tree.leaves(again.params), strict=True):
         np.testing.assert_array_equal(x, y)
-    with pytest.raises(ValueError, match="of another run.*path"):
+    with pytest.raises(ValueError, match=r"of another run.*path"):
         star(network, networks[::-1], data, how, key=jax.random.key(0), directory=tmp_path)
-    with pytest.raises(ValueError, match="of another run.*renew"):
+    with pytest.raises(ValueError, match=r"of another run.*renew"):
         star(*given, key=jax.random.key(0), directory=tmp_path, align=False,
              start=networks[0])  # fmt: skip
 
@@ -127,9 +127,7 @@ def test_networks_are_matched_anew_before_every_epoch():
     swapped = network.random_permutations(jax.random.key(3))
     start = network.permute(swapped, relu_network(0))
     still = Protocol(1, batch=16, learning_rate=0.0)
-    made = star(
-        network, [relu_network(0)], data, still, key=jax.random.key(0), start=start
-    )
+    made = star(network, [relu_network(0)], data, still, key=jax.random.key(0), start=start)
     np.testing.assert_array_equal(made.path.spokes[0](1.0)["w1"], start["w1"])
     kept = star(
         network, [relu_network(0)], data, still, key=jax.random.key(0), start=start, align=False
