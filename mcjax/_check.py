@@ -321,6 +321,13 @@ def real(value: Any, name: str, low: float = -math.inf, high: float = math.inf) 
     return float(value)
 
 
+def share(value: float, name: str) -> float:
+    """`value` if it is above 0 and at most 1."""
+    if not real(value, name, 0.0, 1.0):
+        raise ValueError(f"{name} must be above 0, got {value!r}")
+    return float(value)
+
+
 def random_key(value: Any, name: str = "key") -> Any:
     """`value` if it is one random key, typed or old-style."""
     if isinstance(value, jax.Array | np.ndarray):

@@ -52,7 +52,15 @@ def merge(
     under short names:
 
     - `"soup"`, `Soup()`: the mean
-    - `"task-arithmetic"`, `TaskArithmetic(scale=…)`: base + λ Σ_i (θ_i − base)
+    - `"slerp"`, `Slerp(over=…)`: two networks on the great circle between them
+    - `"fisher"`, `Fisher(labels=…)`: the mean, each entry weighted by its Fisher information
+    - `"regmean"`, `RegMean(alpha=…)`: every layer by least squares on what it reads
+    - `"pleas"`, `Pleas()`: two networks' layers by least squares on means of their units
+    - `"task-arithmetic"`, `TaskArithmetic(scale=…)`: base + λ Σ_i τ_i, τ_i = θ_i − base
+    - `"ties"`, `Ties(density=…, scale=…)`: the τ_i trimmed, averaged where their signs agree
+    - `"dare-linear"`, `"dare-ties"`, `Dare(TaskArithmetic(), drop=…)`: entries of the τ_i dropped
+      at random first
+    - `"model-stock"`, `ModelStock()`: the mean and the base, by the angle between the τ_i
     - any function of a `Problem` that returns parameters: see `mcjax.merge.Method`
 
     Statistics of batch normalisation are no method's: those that are not the same in all networks
@@ -110,6 +118,7 @@ def merge(
         task, draws,
     )  # fmt: skip
     (made,) = network.check_parameters(**{f"what {traits.label} returned": chosen(problem)})
+    made = jax.tree.map(lambda v, like: v.astype(like.dtype), made, trees[0])
     made, statistics = _with_statistics(problem, made, trees)
     return Merging(
         unpack(made),
@@ -256,8 +265,7 @@ def _with_statistics(problem: Problem, made: Params, trees: Sequence[Params]) ->
         return made, "the same statistics in all networks"
     if problem.x is None:
         return made, "means of the networks' statistics: estimate them before use"
-    x = (v for v in problem.x.values) if isinstance(problem.x, Each) else problem.x  # batches
-    estimated = jax.tree.leaves(pack(estimate_batch_norm(network, made, x)))
+    estimated = jax.tree.leaves(pack(estimate_batch_norm(network, made, problem.x)))
     return replace_leaves(made, {i: estimated[i] for i in every if i not in alike}), (
         f"statistics estimated from {sum(map(length, _each(problem.x)))} examples"
     )

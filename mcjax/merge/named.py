@@ -8,14 +8,29 @@ from types import MappingProxyType
 from typing import Any
 
 from .._modules import load_object
+from .dare import Dare
+from .fisher import Fisher
+from .model_stock import ModelStock
+from .pleas import Pleas
 from .problem import Method, traits_of
+from .regmean import RegMean
+from .slerp import Slerp
 from .soup import Soup
 from .task_arithmetic import TaskArithmetic
+from .ties import Ties
 
 PRESETS: Mapping[str, Method] = MappingProxyType(
     {
         "soup": Soup(),
+        "slerp": Slerp(),
+        "fisher": Fisher(),
+        "regmean": RegMean(),
+        "pleas": Pleas(),
         "task-arithmetic": TaskArithmetic(),
+        "ties": Ties(),
+        "dare-linear": Dare(TaskArithmetic()),
+        "dare-ties": Dare(Ties(density=1.0)),
+        "model-stock": ModelStock(),
     }
 )
 """Name → method, with the options of the paper that it comes from."""

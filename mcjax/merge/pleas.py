@@ -30,6 +30,7 @@ from ..network.network import Network
 from ..network.program import run
 from ..transport.partial import partial_assignment
 from .blend import Pairing, blend, width
+from .problem import Method, Problem
 
 Two = tuple[Network, Network]
 Pairings = Mapping[str, Pairing]
@@ -356,4 +357,23 @@ def _blended(
     return out
 
 
-__all__ = ["Merged", "pleas"]
+@dataclasses.dataclass(frozen=True)
+class Pleas(Method):
+    """Two networks merged by `pleas` with all units in pairs, into one as large as each of them.
+
+    It pairs units by what they compute, whatever order they are in.
+    """
+
+    label = "PLeaS"
+    source = "Nasery et al. 2025, Sec. 3"
+    needs_inputs = True
+    pairs_only = True
+
+    def __call__(self, problem: Problem) -> Params:
+        if problem.weights != (0.5, 0.5):
+            raise ValueError(f"weights: PLeaS takes both networks alike, got {problem.weights}")
+        a, b = problem.networks
+        return pleas(problem.network, a, b, problem.x).params
+
+
+__all__ = ["Merged", "Pleas", "pleas"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +35,10 @@ class Each:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
+
+    def __iter__(self) -> Iterator[Any]:
+        """All examples, as batches."""
+        return iter(self.values)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,12 +77,27 @@ class Problem:
         """Σ_i w_i θ_i."""
         return self.leafwise(lambda number, theta, base: weighted_sum(self.weights, theta))
 
-    def leafwise(self, function: Callable[[int, Any, Any], Any]) -> Params:
+    def leaves(self) -> Iterator[tuple[int, Any, Any]]:
+        """(Number, θ (n, …), base (…) or None) of each floating-point leaf.
+
+        In float32 at least; NumPy's arrays on a CPU, and JAX's elsewhere.
+        """
+        trees = [self.network.flatten(p, f"networks[{i}]") for i, p in enumerate(self.networks)]
+        base = None if self.base is None else self.network.flatten(self.base, "base")
+        for number, leaves in enumerate(zip(*trees, strict=True)):
+            if is_inexact(leaves[0]):
+                wide = at_least_single(np.result_type(*(v.dtype for v in leaves)))
+                xp: Any = np if all(map(_on_host, leaves)) else jnp
+                theta = xp.stack([xp.asarray(v, wide) for v in leaves])
+                yield number, theta, None if base is None else xp.asarray(base[number], wide)
+
+    def leafwise(self, function: Callable[[int, Any, Any], Any], *, wide: bool = False) -> Params:
         """Parameters made leaf by leaf; what is not floating-point comes from the first network.
 
         **Arguments:**
-        - `function`: (number of the leaf, θ (n, …), base (…) or None) → (…). They are of float32 at
-          least, NumPy's on a CPU and JAX's elsewhere; the result gets the first network's dtype
+        - `function`: of what `leaves` gives, → (…)
+        - `wide`: whether the result stays in float32 at least; else it gets the first network's
+          dtype
 
             >>> import jax.numpy as jnp, mcjax
             >>> f = lambda p, x: jnp.tanh(x @ p["w"])
@@ -87,24 +106,24 @@ class Problem:
             >>> problem.leafwise(lambda number, theta, base: theta.max(0))["w"].tolist()
             [[3.0, 0.0], [0.0, 3.0]]
         """
-        trees = [self.network.flatten(p, f"networks[{i}]") for i, p in enumerate(self.networks)]
-        base = None if self.base is None else self.network.flatten(self.base, "base")
-        out = []
-        for number, leaves in enumerate(zip(*trees, strict=True)):
-            first = leaves[0]
-            if not is_inexact(first):
-                out.append(first)
-                continue
-            wide = at_least_single(np.result_type(*(v.dtype for v in leaves)))
-            xp = np if all(map(_on_host, leaves)) else jnp
-            theta = xp.stack([xp.asarray(v, wide) for v in leaves])
-            origin = None if base is None else xp.asarray(base[number], wide)
-            made = xp.asarray(function(number, theta, origin), first.dtype)
-            out.append(jax.device_put(made) if xp is np else made)
+        out = self.network.flatten(self.networks[0], "networks[0]")
+        for number, theta, base in self.leaves():
+            made = function(number, theta, base)
+            made = made.astype(theta.dtype if wide else out[number].dtype)
+            out[number] = jax.device_put(made) if isinstance(made, np.ndarray) else made
         return unpack(jax.tree.unflatten(self.network.treedef, out))
 
 
-def weighted_sum(weights: Sequence[float], theta: Any) -> Any:
+def gram(vectors: Any) -> np.ndarray:
+    """⟨v_i, v_j⟩ (its real part) of arrays (n, …), in float64 where they are NumPy's."""
+    flat = vectors.reshape(len(vectors), -1)
+    if isinstance(flat, np.ndarray):
+        flat = flat.astype(np.result_type(flat, np.float64))
+        return np.real(flat.conj() @ flat.T)
+    return np.asarray(jnp.matmul(flat.conj(), flat.T, precision="highest").real, np.float64)
+
+
+def weighted_sum(weights: Any, theta: Any) -> Any:
     """Σ_i w_i θ_i of arrays (n, …), w floats or arrays (…)."""
     terms = [w * v for w, v in zip(weights, theta, strict=True)]
     return sum(terms[1:], terms[0])
@@ -245,4 +264,4 @@ def _takes_one(method: Any) -> bool:
     return True
 
 
-__all__ = ["Each", "Merging", "Method", "Problem", "Traits", "traits_of", "weighted_sum"]
+__all__ = ["Each", "Merging", "Method", "Problem", "Traits", "gram", "traits_of", "weighted_sum"]
