@@ -133,11 +133,12 @@ def as_markdown(record: dict[str, Any]) -> str:
     sets, described = record["sets"], record["setting"]
     first = sets[0]["as trained"]
     over = f"mean ± one standard deviation over {len(sets)} sets" if len(sets) > 1 else "one set"
+    model = " ".join(described["model"].split())
     lines = [
         f"# Merging: {record['name']}", "",
-        f"`{' '.join(described['model'].split())}`, {described['train']:,} training and {described['test']:,} test "
-        f"examples; sets of {len(described['splits'])} networks, {over}. Test accuracy in percent, "
-        "then test loss.", "",
+        f"`{model}`, {described['train']:,} training and {described['test']:,} test examples; "
+        f"sets of {len(described['splits'])} networks, {over}. Test accuracy in percent, then test "
+        "loss.", "",
         f"Fine-tuned: the base saw all classes for {described['protocols']['base']['epochs']} "
         f"epochs, each network then those of one of {described['splits']} for "
         f"{described['protocols']['tuning']['epochs']}; tested on all classes.",
