@@ -79,7 +79,7 @@ def draw(curves: dict[Any, LayerCurves], file: Any) -> None:
         panels = figure.subplots(2, 2, sharey=True).ravel()
         for panel, (key, found) in zip(panels, curves.items(), strict=True):
             found.plot(ax=panel)
-            panel.set_title(", ".join(key), fontsize=10, pad=20)
+            panel.set_title(", ".join(key), fontsize=10, pad=22)
         save_figure(figure, file)
 
 

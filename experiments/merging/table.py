@@ -167,12 +167,12 @@ def draw(record: dict[str, Any], file: Path) -> None:
             for name, method in names.items():
                 rows = [s[case]["methods"][name] for s in sets]
                 values = [r["values"]["test"]["accuracy"] for r in rows if not r["error"]]
-                bars[method["label"]] = 100 * float(np.mean(values)) if values else 0.0
+                bars[method["label"]] = 100 * float(np.mean(values)) if values else np.nan
             own, together = (np.mean([np.mean(s[case][k]["test"]["accuracy"]) for s in sets])
                              for k in ("networks", "ensemble"))  # fmt: skip
             lines = {"networks": 100 * float(own), "ensemble": 100 * float(together)}
             draw_bars(bars, "test accuracy (%)", lines=lines, ax=panel)
-            panel.set_title(title, fontsize=10, pad=38)
+            panel.set_title(title, fontsize=10, pad=22)
         save_figure(figure, file)
 
 
