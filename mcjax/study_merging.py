@@ -26,7 +26,7 @@ from .network.network import Network
 from .network.trace import trace
 from .path import Point, Points
 from .report import Table
-from .study import Data, machine
+from .study import Data, by_name, machine
 from .tasks import CLASSIFICATION, NEXT_TOKEN, Task
 
 # Examples that methods look at, and that statistics are estimated from.
@@ -228,7 +228,7 @@ def compare_merging(
     if not isinstance(network, Network):
         network = trace(network, networks[0], per_example(lambda v: v[:2], x))
     trees = network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
-    chosen = _named(PRESETS if methods is None else methods)
+    chosen = by_name(PRESETS if methods is None else methods, PRESETS, method_of, traits_of)
     splits = {"train": train} | ({} if test is None else {"test": test})
     draws = jax.random.key(0) if key is None else key
     permutations: Any = [network.identity_permutations()] * len(networks)
@@ -329,31 +329,6 @@ class _Averaged:
             return jax.nn.logsumexp(jax.nn.log_softmax(values), 0) - jnp.log(self.n)
 
         return jax.tree.map(mean, *each)
-
-
-def _named(methods: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
-    """Name → method: a preset's name, or what the method calls itself.
-
-    **Raises:** `ValueError` for what is no sequence or mapping of methods, and for none.
-    """
-    if isinstance(methods, str) or not isinstance(methods, Sequence | Mapping):
-        raise ValueError(
-            "methods must be a sequence of names and method objects, or map names to them, got "
-            f"{methods!r}"
-        )
-    if not methods:
-        raise ValueError("methods is empty")
-    if isinstance(methods, Mapping):
-        return {name: method_of(method) for name, method in methods.items()}
-    found: dict[str, Any] = {}
-    for entry in methods:
-        method, count = method_of(entry), 1
-        first = name = entry if isinstance(entry, str) else traits_of(method).label
-        while name in found and found[name] != method:  # the same one twice is one
-            count += 1
-            name = f"{first} ({count})"
-        found[name] = method
-    return found
 
 
 __all__ = ["MergingComparison", "MergingRow", "compare_merging"]

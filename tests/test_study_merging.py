@@ -129,7 +129,8 @@ def test_methods_look_at_every_networks_own_data():
         return problem.networks[0]
 
     x, y = data()
-    own = tuple(mcjax.merge.Each([v[:10], v[10:20], v[20:]]) for v in (x, y))
+    each = lambda v: mcjax.merge.Each([v[:10], v[10:20], v[20:]])
+    own = each(x), each(y)
     compare_merging(model, NETWORKS, (x, y), methods=[looks], own=own)
     assert [len(x) for x, _ in seen[0]] == [10, 10, 30]
     compare_merging(model, NETWORKS, (x, y), methods=[looks])
