@@ -13,6 +13,7 @@ from .slerp import Slerp
 from .soup import Soup
 from .task_arithmetic import TaskArithmetic
 from .ties import Ties
+from .zipit import ZipIt
 
 __all__ = [
     "PRESETS",
@@ -32,6 +33,7 @@ __all__ = [
     "TaskArithmetic",
     "Ties",
     "Traits",
+    "ZipIt",
     "fisher_diagonal",
     "from_text",
     "independent",

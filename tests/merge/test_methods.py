@@ -347,6 +347,60 @@ def test_regmean_says_which_layers_it_averages():
         merge(network, [a, b], "regmean", x=x)
 
 
+def zip_in_numpy(a, b, pairs):
+    """Merged by hand: each unit the mean of a pair's, read by what read one of them."""
+    a, b = wide(a), wide(b)
+    columns = np.concatenate([a["w1"], b["w1"]], 1), np.concatenate([a["b1"], b["b1"]])
+    rows = np.concatenate([a["w2"], b["w2"]], 0)
+    return {
+        "w1": np.stack([(columns[0][:, i] + columns[0][:, j]) / 2 for i, j in pairs], 1),
+        "b1": np.stack([(columns[1][i] + columns[1][j]) / 2 for i, j in pairs]),
+        "w2": np.stack([(rows[i] + rows[j]) / 2 for i, j in pairs]),
+        "b2": (a["b2"] + b["b2"]) / 2,
+    }
+
+
+def test_zipit_of_a_layer():
+    a, b = (dict(p, b1=p["b1"] + 1.0) for p in (draw(5), draw(6)))
+    fires = [np.maximum(np.asarray(X, np.float64) @ wide(p)["w1"] + wide(p)["b1"], 0)
+             for p in (a, b)]  # fmt: skip
+    left, pairs = np.corrcoef(np.concatenate(fires, 1).T), []
+    np.fill_diagonal(left, -2)
+    while len(pairs) < 6:
+        i, j = sorted(np.unravel_index(left.argmax(), left.shape))
+        pairs.append((i, j))
+        left[[i, j]] = left[:, [i, j]] = -2
+    assert any(j < 6 or i >= 6 for i, j in pairs)  # within a network
+    close(merged("zipit", [a, b], permutations=[{}, {}]), zip_in_numpy(a, b, sorted(pairs)), 1e-4)
+
+
+def test_zipit_keeps_what_twins_leave_room_for():
+    """Every unit of both networks twice: the merged one has each once, the mean of both outputs."""
+
+    def twins(seed):
+        half = draw(seed)
+        w1, b1 = (jnp.repeat(half[n][..., :3], 2, -1) for n in ("w1", "b1"))
+        rows = jnp.asarray(np.random.default_rng(seed).normal(size=(6, 3)), jnp.float32)
+        return {"w1": w1, "b1": b1 + 1.0, "w2": rows, "b2": half["b2"]}
+
+    a, b = twins(11), twins(12)
+    made = merged("zipit", [a, b])
+    wanted = (mlp(a, X) + mlp(b, X)) / 2
+    np.testing.assert_allclose(mlp(made, X), wanted, rtol=1e-4, atol=1e-4)
+    off = float(jnp.abs(mlp(merged("soup", [a, b], base=None), X) - wanted).max())
+    assert off > 0.1  # which no order of units does
+
+
+@pytest.mark.parametrize("name", ["transformer", "vgg-bn", "interleaved-gates"])
+def test_zipit_of_copies(name):
+    case, network = traced(name)
+    a, x = case.another(1), case.inputs(60)
+    b = network.permute(network.random_permutations(jax.random.key(0)), a)
+    made = merge(network, [a, b], "zipit", x=x).params
+    wanted = case.run(a, x)
+    np.testing.assert_allclose(case.run(made, x), wanted, atol=2e-3, rtol=2e-3)
+
+
 # -- what all promise ------------------------------------------------------------------------
 
 
@@ -379,7 +433,7 @@ def test_the_order_of_units_is_nobodys(name):
     close(made, NETWORK.permute(turn, merged(method)), 1e-4)
 
 
-@pytest.mark.parametrize("name", ["soup", "slerp", "fisher", "regmean", "pleas"])
+@pytest.mark.parametrize("name", ["soup", "slerp", "fisher", "regmean", "zipit", "pleas"])
 def test_copies_in_other_orders_are_found(name):
     orders = [NETWORK.random_permutations(jax.random.key(i)) for i in range(3)]
     copies = [NETWORK.permute(order, TUNED[0]) for order in orders]
