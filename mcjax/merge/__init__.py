@@ -5,7 +5,7 @@ from .ensemble import Ensemble, independent, wa_ensemble
 from .fisher import Fisher, fisher_diagonal
 from .merge import merge, soup
 from .model_stock import ModelStock
-from .named import PRESETS, from_text, method_of
+from .named import PRESETS, method_of
 from .pleas import Merged, Pleas, pleas
 from .problem import Each, Merging, Method, Problem, Traits, traits_of
 from .regmean import RegMean
@@ -35,7 +35,6 @@ __all__ = [
     "Traits",
     "ZipIt",
     "fisher_diagonal",
-    "from_text",
     "independent",
     "merge",
     "method_of",
