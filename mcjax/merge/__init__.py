@@ -5,7 +5,7 @@ from .ensemble import Ensemble, independent, wa_ensemble
 from .fisher import Fisher, fisher_diagonal
 from .merge import merge, soup
 from .model_stock import ModelStock
-from .named import PRESETS, from_text, method_of
+from .named import PRESETS, method_of
 from .pleas import Merged, Pleas, pleas
 from .problem import Each, Merging, Method, Problem, Traits, traits_of
 from .regmean import RegMean
@@ -14,6 +14,7 @@ from .soup import Soup
 from .star import StarDomain, Starlight, star
 from .task_arithmetic import TaskArithmetic
 from .ties import Ties
+from .zipit import ZipIt
 
 __all__ = [
     "PRESETS",
@@ -35,8 +36,8 @@ __all__ = [
     "TaskArithmetic",
     "Ties",
     "Traits",
+    "ZipIt",
     "fisher_diagonal",
-    "from_text",
     "independent",
     "merge",
     "method_of",

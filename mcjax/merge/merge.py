@@ -55,6 +55,7 @@ def merge(
     - `"slerp"`, `Slerp(over=…)`: two networks on the great circle between them
     - `"fisher"`, `Fisher(labels=…)`: the mean, each entry weighted by its Fisher information
     - `"regmean"`, `RegMean(alpha=…)`: every layer by least squares on what it reads
+    - `"zipit"`, `ZipIt()`: the most correlated units of two networks in pairs, within each too
     - `"pleas"`, `Pleas()`: two networks' layers by least squares on means of their units
     - `"task-arithmetic"`, `TaskArithmetic(scale=…)`: base + λ Σ_i τ_i, τ_i = θ_i − base
     - `"ties"`, `Ties(density=…, scale=…)`: the τ_i trimmed, averaged where their signs agree

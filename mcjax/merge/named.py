@@ -18,6 +18,7 @@ from .slerp import Slerp
 from .soup import Soup
 from .task_arithmetic import TaskArithmetic
 from .ties import Ties
+from .zipit import ZipIt
 
 PRESETS: Mapping[str, Method] = MappingProxyType(
     {
@@ -25,6 +26,7 @@ PRESETS: Mapping[str, Method] = MappingProxyType(
         "slerp": Slerp(),
         "fisher": Fisher(),
         "regmean": RegMean(),
+        "zipit": ZipIt(),
         "pleas": Pleas(),
         "task-arithmetic": TaskArithmetic(),
         "ties": Ties(),
