@@ -67,7 +67,7 @@ def train_curve(
     - `samples`: t's per step (see `mcjax.fit`)
     - `interval`: t is drawn uniformly between these
     - `renew`: (epoch, path as trained so far) → the path of that epoch, called before each: of the
-      same class and shapes, with other arrays in what is not free
+      same class and shapes, with other arrays in what is not free (the `Fit` has those of `path`)
     - `directory`: keep the state after each epoch; the same call goes on after the last one and
       gives, bit for bit, what an uninterrupted one gives. So does one with more epochs, unless the
       rate falls over all of them (see `Protocol`)
