@@ -19,7 +19,7 @@ import mcjax
 from mcjax.figures.bars import draw_bars
 from mcjax.figures.curves import house_style
 from mcjax.merge import PRESETS, Each, Starlight, traits_of
-from mcjax.study_merging import MergingComparison, compare_merging
+from mcjax.study_merging import compare_merging
 
 from ..common import done, save_figure, write
 from .networks import Data, Options, Setting, from_base, from_seeds, setting, some
@@ -51,43 +51,51 @@ def compared(
     network: mcjax.Network, networks: list[Any], of: Setting, chosen: Mapping[str, Any],
     **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """All methods on one set of networks; those of two networks on the first two."""
-    every = {n: m for n, m in chosen.items() if not traits_of(m).pairs_only}
-    two = {n: m for n, m in chosen.items() if n not in every} | {"soup": chosen["soup"]}
+    """Methods on one set of networks; those of two networks, and the soup, on the first two."""
     train = of.train[0][: of.seen], of.train[1][: of.seen]
     given: dict[str, Any] = {"train": train, "test": of.test, "key": jax.random.key(0), **more}
-    found = compare_merging(network, networks, methods=every, **given)
-    if own := given.pop("own", None):
-        given["own"] = tuple(Each(v.values[:2]) for v in own)
-    pair = compare_merging(network, networks[:2], methods=two, **given)
-    record = found.to_dict()
-    record["methods"] |= {f"{n}, two networks": v for n, v in _labelled(pair).items()}
-    record["two networks"] = {k: pair.to_dict()[k] for k in ("networks", "ensemble")}
+    two = {n: m for n, m in chosen.items() if n == "soup" or traits_of(m).pairs_only}
+    every = {n: m for n, m in chosen.items() if not traits_of(m).pairs_only}
+    record: dict[str, Any] = {"methods": {}}
+    if every:
+        record = compare_merging(network, networks, methods=every, **given).to_dict()
+    if two:
+        if own := given.pop("own", None):
+            given["own"] = tuple(Each(v.values[:2]) for v in own)
+        pair = compare_merging(network, networks[:2], methods=two, **given).to_dict()
+        for name, values in pair["methods"].items():
+            label = f"{values['label']} (two networks)"
+            record["methods"][f"{name}, two networks"] = {**values, "label": label}
+        record["two networks"] = {k: pair[k] for k in ("networks", "ensemble")}
     return record
-
-
-def _labelled(pair: MergingComparison) -> dict[str, Any]:
-    found = pair.to_dict()["methods"]
-    return {n: {**v, "label": f"{v['label']} (two networks)"} for n, v in found.items()}
 
 
 def one_set(options: Table, of: Setting, number: int, work: Path) -> dict[str, Any]:
     """The three cases of one set; what a run has done already is read again."""
     file = work / f"{of.name}-{number}.json"
+    found: dict[str, Any] = {case: {"methods": {}} for case in CASES} | {"CPU seconds": 0.0}
     if file.exists():
-        return json.loads(file.read_text())
-    start = time.process_time()
-    matched, kept = (methods(options, of, align) for align in (True, False))
-    networks = from_seeds(of, number, work)
+        found = json.loads(file.read_text())
+    there = {name.removesuffix(", two networks") for name in found["matched"]["methods"]}
+    matched, kept = (
+        {n: m for n, m in methods(options, of, align).items() if n not in there}
+        for align in (True, False)
+    )
+    if not kept:
+        return found
+    start, networks = time.process_time(), from_seeds(of, number, work)
     network = mcjax.trace(of.model.apply, networks[0], of.train[0][:2])
-    found: dict[str, Any] = {
-        "as trained": compared(network, networks, of, kept, align=False),
-        "matched": compared(network, networks, of, matched),
-    }
     base, tuned = from_base(of, number, work)
     own = tuple(map(Each, zip(*(_first(some(of.train, s)) for s in of.splits), strict=True)))
-    found["fine-tuned"] = compared(network, tuned, of, kept, base=base, own=own)
-    found["CPU seconds"] = time.process_time() - start
+    for case, several, chosen, more in (
+        ("as trained", networks, kept, {"align": False}),
+        ("matched", networks, matched, {}),
+        ("fine-tuned", tuned, kept, {"base": base, "own": own}),
+    ):
+        new = compared(network, several, of, chosen, **more)
+        known = found[case]["methods"] | new["methods"]
+        found[case] = {**new, **found[case], "methods": known}
+    found["CPU seconds"] += time.process_time() - start
     write(file, found)
     return found
 
@@ -105,6 +113,11 @@ def cell(sets: list[dict[str, Any]], case: str, method: str, metric: str) -> str
     if any(r["error"] for r in rows):
         return f"needs {rows[0]['needs']}"
     return spread([float(r["values"]["test"][metric]) for r in rows], metric)
+
+
+def ordered(names: Mapping[str, Any]) -> list[str]:
+    """Methods of all networks first."""
+    return sorted(names, key=lambda name: name.endswith("two networks"))
 
 
 def spread(values: Any, metric: str) -> str:
@@ -133,7 +146,7 @@ def as_markdown(record: dict[str, Any]) -> str:
     sets, described = record["sets"], record["setting"]
     first = sets[0]["as trained"]
     over = f"mean ± one standard deviation over {len(sets)} sets" if len(sets) > 1 else "one set"
-    model = " ".join(described["model"].split())
+    model = " ".join(described["model"].split()).replace("# attributes ", "")
     lines = [
         f"# Merging: {record['name']}", "",
         f"`{model}`, {described['train']:,} training and {described['test']:,} test examples; "
@@ -147,10 +160,11 @@ def as_markdown(record: dict[str, Any]) -> str:
         lines += ["", f"| test {metric} | {' | '.join(CASES.values())} |", "|---|---:|---:|---:|"]
         rows = [
             [first["methods"][m]["label"], *(cell(sets, case, m, metric) for case in CASES)]
-            for m in first["methods"]
+            for m in ordered(first["methods"])
         ]
         lines += ["| " + " | ".join(r) + " |" for r in [*rows, *references(sets, metric)]]
-    lines += ["", f"Units matched: {', '.join(s['matched']['alignment'] for s in sets)}."]
+    found = dict.fromkeys(s["matched"]["alignment"] for s in sets)
+    lines += ["", f"Units matched: {', '.join(found)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -160,7 +174,8 @@ def draw(record: dict[str, Any], file: Path) -> None:
 
     sets = record["sets"]
     with house_style(True):
-        names = sets[0]["matched"]["methods"]
+        every = sets[0]["matched"]["methods"]
+        names = {name: every[name] for name in ordered(every)}
         figure = Figure(figsize=(13, 1.6 + 0.28 * len(names)), layout="constrained")
         for panel, (case, title) in zip(figure.subplots(1, 3), CASES.items(), strict=True):
             bars = {}
