@@ -68,8 +68,8 @@ class Setting:
 
 
 # Training and test images of the ViT, which two cores that others use too have the time for.
-VIT_IMAGES = 10_000
-VIT_TESTED = 5000
+VIT_IMAGES = 6000
+VIT_TESTED = 2000
 SPLITS = ((0, 1, 2, 3), (4, 5, 6), (7, 8, 9))
 
 
@@ -88,13 +88,13 @@ def setting(options: Options) -> Setting:
         data = load("mnist", options.data_dir).first(VIT_IMAGES)
         data = dataclasses.replace(data, x_test=data.x_test[:VIT_TESTED],
                                    y_test=data.y_test[:VIT_TESTED])  # fmt: skip
-        protocols = [AdamW(e, 64) for e in (4, 1, 2)]
+        protocols = [AdamW(e, 32) for e in (4, 1, 2)]
         name, model = "vit", ViT(7)
     whole, base, tuning = protocols
     sets = options.sets or {"digits": 2 if options.small else 5, "mnist": 2, "vit": 1}[name]
     return Setting(
         name, model, (data.x_train, data.y_train), (data.x_test, data.y_test), sets, whole, base,
-        tuning, SPLITS, 2000 if name == "vit" else 10_000,
+        tuning, SPLITS, 1000 if name == "vit" else 10_000,
     )  # fmt: skip
 
 

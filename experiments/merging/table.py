@@ -18,7 +18,7 @@ import tyro
 import mcjax
 from mcjax.figures.bars import draw_bars
 from mcjax.figures.curves import house_style
-from mcjax.merge import PRESETS, Each, Starlight, traits_of
+from mcjax.merge import PRESETS, Each, Fisher, Starlight, traits_of
 from mcjax.study_merging import compare_merging
 
 from ..common import done, save_figure, write
@@ -31,6 +31,8 @@ CASES = {
 }
 # Of every network's own data that methods look at, at most.
 LOOKED_AT = 2000
+# Examples of the Fisher information of the larger networks.
+FISHER = 256
 
 
 @dataclasses.dataclass
@@ -44,7 +46,8 @@ class Table(Options):
 def methods(options: Table, of: Setting, align: bool) -> dict[str, Any]:
     """The presets, and a star network, trained for half as many epochs as what is fine-tuned."""
     star = Starlight(dataclasses.replace(of.tuning, epochs=max(of.tuning.epochs // 2, 1)), align)
-    return dict(PRESETS) | ({"star": star} if options.star and of.name != "vit" else {})
+    fisher = {} if of.name == "digits" else {"fisher": Fisher(examples=FISHER)}
+    return {**PRESETS, **fisher, **({"star": star} if options.star and of.name != "vit" else {})}
 
 
 def compared(
