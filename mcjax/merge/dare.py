@@ -29,7 +29,7 @@ class Dare(Method):
     then: Any = TaskArithmetic()  # noqa: RUF009  (frozen)
     drop: float = 0.5
 
-    source = "Yu et al. 2024, Alg. 1"
+    source = "Yu et al. 2024, Sec. 3"
     needs_base = True
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from .. import _check
 from .._compiled import compiled_for
 from .._inputs import length, per_example, unmark
-from .._static import pack, unpack
+from .._static import unpack
 from .._stream import Stream
 from .._tree import at_least_single, is_inexact
 from .._types import Params
@@ -43,7 +43,7 @@ class Fisher(Method):
     examples: int = 1024
 
     label = "Fisher"
-    source = "Matena and Raffel 2022, Eq. 2 and 3"
+    source = "Matena and Raffel 2022, Sec. 3"
     needs_inputs = True
 
     def __post_init__(self) -> None:
@@ -92,7 +92,8 @@ def fisher_diagonal(
 
     **Raises:** `ValueError` for labels of the model's own where the task is none of mcjax's.
     """
-    params, kind = pack(params), _kind(task, labels)
+    (params,), kind = network.check_parameters(params=params), _kind(task, labels)
+    x = network.inputs(x)
     n = length(x)
     if y is None:
         y = np.zeros(n, bool)

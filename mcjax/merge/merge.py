@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
-from .._inputs import length
+from .._inputs import length, unmark
 from .._static import pack, unpack
 from .._tree import is_inexact
 from .._types import Params, Permutations
@@ -111,6 +111,10 @@ def merge(
             f"{traits.label} needs what the networks were trained from: pass parameters as base=…"
         )
     x = _inputs(network, traits, x, y, len(trees))
+    if traits.needs_labels:
+        for one, labels in zip(_each(x), _each(y), strict=True):
+            types = jax.eval_shape(lambda v: network.apply_fn(networks[0], unmark(v)), one)
+            task.check(task.outputs(types), labels)
     draws: jax.Array = _check.random_key(jax.random.key(0) if key is None else key)
     trees, moved, alignment = _aligned(network, trees, permutations, base is not None, draws)
     _same_integers(network, trees if base is None else [*trees, base])
@@ -119,7 +123,9 @@ def merge(
         task, draws,
     )  # fmt: skip
     (made,) = network.check_parameters(**{f"what {traits.label} returned": chosen(problem)})
-    made = jax.tree.map(lambda v, like: v.astype(like.dtype), made, trees[0])
+    made = jax.tree.map(
+        lambda v, like: v.astype(like.dtype) if is_inexact(v) else v, made, trees[0]
+    )
     made, statistics = _with_statistics(problem, made, trees)
     return Merging(
         unpack(made),

@@ -20,7 +20,7 @@ class ModelStock(Method):
     """
 
     label = "Model stock"
-    source = "Jang et al. 2024, Eq. 5"
+    source = "Jang et al. 2024, Sec. 4"
     needs_base = True
 
     def __call__(self, problem: Problem) -> Params:

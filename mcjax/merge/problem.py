@@ -110,7 +110,9 @@ class Problem:
         for number, theta, base in self.leaves():
             made = function(number, theta, base)
             made = made.astype(theta.dtype if wide else out[number].dtype)
-            out[number] = jax.device_put(made) if isinstance(made, np.ndarray) else made
+            if isinstance(made, np.ndarray):
+                made = jax.device_put(made, getattr(out[number], "sharding", None))
+            out[number] = made
         return unpack(jax.tree.unflatten(self.network.treedef, out))
 
 

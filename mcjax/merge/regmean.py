@@ -38,7 +38,7 @@ class RegMean(Method):
     alpha: float = 0.9
 
     label = "RegMean"
-    source = "Jin et al. 2023, Eq. 2 and Alg. 1"
+    source = "Jin et al. 2023, Sec. 3"
     needs_inputs = True
 
     def __post_init__(self) -> None:

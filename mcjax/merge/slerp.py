@@ -29,7 +29,7 @@ class Slerp(Method):
     over: str = "leaf"
 
     label = "SLERP"
-    source = "Shoemake 1985, Eq. for Slerp"
+    source = "Shoemake 1985"
     pairs_only = True
 
     def __post_init__(self) -> None:

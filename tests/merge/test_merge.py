@@ -155,6 +155,8 @@ def test_what_a_method_needs():
         merge(NETWORK, [A], "model-stock", base=B)
     with pytest.raises(ValueError, match="weights: PLeaS takes both networks alike"):
         merge(NETWORK, [A, B], "pleas", x=X, weights=[0.3, 0.7])
+    with pytest.raises(ValueError, match="y: "):
+        merge(NETWORK, [A, B], Fisher("given"), x=X, y=np.full(20, 2))
     metric = lambda outputs, y: jnp.abs(outputs - y).sum(-1)
     task = mcjax.Task("absolute", {"loss": metric}, {"loss": "high"})
     with pytest.raises(ValueError, match="the task 'absolute' does not tell; labels='given'"):
