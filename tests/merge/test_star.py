@@ -161,6 +161,7 @@ def test_as_a_merging_method():
     network = mcjax.trace(relu, networks[0], data[0])
     method = Starlight(Protocol(2, batch=16))
     x, y = data
+    mcjax.testing.check_merging(method, network, networks, x=x, y=y)
     made = mcjax.merge.merge(network, networks, method, x=x, y=y)
     assert made.metadata["label"] == "Star"
     halves = [mcjax.merge.Each([v[:32], v[32:]]) for v in data]
