@@ -29,6 +29,8 @@ CASES = {
     "matched": "different seeds, units matched",
     "fine-tuned": "fine-tuned from one base",
 }
+# Methods of a smoke run: tests/merge has all of them.
+SMOKE = ("soup", "slerp", "task-arithmetic", "star")
 # Of every network's own data that methods look at, at most.
 LOOKED_AT = 2000
 # Examples of the Fisher information of the larger networks.
@@ -47,7 +49,9 @@ def methods(options: Table, of: Setting, align: bool) -> dict[str, Any]:
     """The presets, and a star network, trained for half as many epochs as what is fine-tuned."""
     star = Starlight(dataclasses.replace(of.tuning, epochs=max(of.tuning.epochs // 2, 1)), align)
     fisher = {} if of.name == "digits" else {"fisher": Fisher(examples=FISHER)}
-    return {**PRESETS, **fisher, **({"star": star} if options.star and of.name != "vit" else {})}
+    stars = {"star": star} if options.star and of.name != "vit" else {}
+    every = {**PRESETS, **fisher, **stars}
+    return {n: every[n] for n in (SMOKE if options.smoke else every)}
 
 
 def compared(
