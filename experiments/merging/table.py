@@ -83,27 +83,28 @@ def one_set(options: Table, of: Setting, number: int, work: Path) -> dict[str, A
     found: dict[str, Any] = {case: {"methods": {}} for case in CASES} | {"CPU seconds": 0.0}
     if file.exists():
         found = json.loads(file.read_text())
-    there = {name.removesuffix(", two networks") for name in found["matched"]["methods"]}
-    matched, kept = (
-        {n: m for n, m in methods(options, of, align).items() if n not in there}
-        for align in (True, False)
-    )
-    if not kept:
+    wanted = {
+        case: {n: m for n, m in methods(options, of, case == "matched").items()
+               if not {n, f"{n}, two networks"}.intersection(found[case]["methods"])}
+        for case in CASES
+    }  # fmt: skip
+    if not any(wanted.values()):
         return found
-    start, networks = time.process_time(), from_seeds(of, number, work)
+    networks, (base, tuned) = from_seeds(of, number, work), from_base(of, number, work)
     network = mcjax.trace(of.model.apply, networks[0], of.train[0][:2])
-    base, tuned = from_base(of, number, work)
     own = tuple(map(Each, zip(*(_first(some(of.train, s)) for s in of.splits), strict=True)))
-    for case, several, chosen, more in (
-        ("as trained", networks, kept, {"align": False}),
-        ("matched", networks, matched, {}),
-        ("fine-tuned", tuned, kept, {"base": base, "own": own}),
+    for case, several, more in (
+        ("as trained", networks, {"align": False}),
+        ("matched", networks, {}),
+        ("fine-tuned", tuned, {"base": base, "own": own}),
     ):
-        new = compared(network, several, of, chosen, **more)
-        known = found[case]["methods"] | new["methods"]
-        found[case] = {**new, **found[case], "methods": known}
-    found["CPU seconds"] += time.process_time() - start
-    write(file, found)
+        if wanted[case]:
+            start = time.process_time()
+            new = compared(network, several, of, wanted[case], **more)
+            known = found[case]["methods"] | new["methods"]
+            found[case] = {**new, **found[case], "methods": known}
+            found["CPU seconds"] += time.process_time() - start
+            write(file, found)
     return found
 
 
