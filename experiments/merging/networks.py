@@ -69,8 +69,8 @@ class Setting:
 
 # Images that two cores have the time for, which others use too.
 MNIST_TESTED = 5000
-VIT_IMAGES = 6000
-VIT_TESTED = 2000
+VIT_IMAGES = 4000
+VIT_TESTED = 1000
 SPLITS = ((0, 1, 2, 3), (4, 5, 6), (7, 8, 9))
 
 
@@ -93,7 +93,7 @@ def setting(options: Options) -> Setting:
     sets = options.sets or {"digits": 2 if options.small else 5, "mnist": 2, "vit": 1}[name]
     return Setting(
         name, model, (data.x_train, data.y_train), (data.x_test, data.y_test), sets, whole, base,
-        tuning, SPLITS, 1000 if name == "vit" else 2000,
+        tuning, SPLITS, 500 if name == "vit" else 2000,
     )  # fmt: skip
 
 
