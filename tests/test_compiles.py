@@ -257,7 +257,7 @@ OTHERS = {
     "percolate", "infinite_cluster", "outside_infinite_cluster", "lipschitz_bound", "cell_side",
     "check_attack", "check_merging", "check_method", "mean_over_pairs", "effective_dimension",
     "wasserstein", "fit_rate",
-    "worst_case_exponent", "gaussian_exponent", "two_layer_bound", "layer_errors",
+    "worst_case_exponent", "gaussian_exponent", "two_layer_bound", "relu_bound", "layer_errors",
     "sufficient_width", "dropout_bound", "dropout_error", "mean_field_violations",
     "intrinsic_dimension", "low_rank_noise",
     "birkhoff", "nearest_permutation", "sample_permutations", "units_of", "partial_assignment",

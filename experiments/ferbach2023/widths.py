@@ -7,6 +7,7 @@ matched incoming weights (ferbach2023, Thm 3.1 and 5.2).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ SAMPLE = 10_000
 class Widths(Options):
     """Barriers against width."""
 
-    widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048, 4096)
     """Units of each hidden layer."""
     networks: int = 4
     """Networks of each width; all pairs of them are matched."""
@@ -84,6 +85,21 @@ def measure(of: Trained, data: Any) -> dict[str, Any]:
         "not matched": evaluate_pairs(of.params, of.network, test, 5),
     }
     return {"curves": {k: c.to_dict() for k, c in curves.items()}, "squared distances": squared}
+
+
+def bounds(of: Trained, data: Any) -> list[float]:
+    """For each pair, matched, the bound √2 · `relu_bound` of the barrier of the test loss."""
+    out = []
+    for a, b in itertools.combinations(of.params, 2):
+        moved = match_incoming(of.network, a, b, data.x_train[:SAMPLE]).action(of.network)(b)
+        (first_a, last_a), (first_b, last_b) = (
+            [p["params"][f"Dense_{k}"] for k in (0, 1)] for p in (a, moved)
+        )
+        z = data.x_test @ (first_b["kernel"] - first_a["kernel"])
+        z += first_b["bias"] - first_a["bias"]
+        distance = float(np.sqrt(np.mean(np.sum(np.square(z), axis=1))))
+        out.append(2**0.5 * theory.relu_bound(distance, last_a["kernel"], last_b["kernel"]))
+    return out
 
 
 def mean_barrier(found: dict[str, Any], kind: str) -> PairMean:
@@ -153,6 +169,9 @@ def main(options: Widths) -> None:
     for depth, width in shapes(options):
         of = trained_networks(options, data, depth, width)
         between = kept(working / f"{of.mark}.json", lambda of=of: measure(of, data))
+        if depth == 1:
+            file = working / f"{of.mark}-bounds.json"
+            between["bounds"] = kept(file, lambda of=of: bounds(of, data))
         found.setdefault(depth, {})[width] = between
     folder, exponents = folder_of(options, "widths"), rates(found)
     draw(found, folder / "widths.png")
@@ -161,6 +180,7 @@ def main(options: Widths) -> None:
             f"{depth} × {width}", f"{loss_of(r):.3f}",
             *(str(mean_barrier(r, kind)) for kind in ("not matched", "matched")),
             f"{distances(r).mean():.3f}",
+            f"{np.mean(r['bounds']):.3f}" if "bounds" in r else "",
         ]
         for depth, of_depth in found.items()
         for width, r in of_depth.items()
@@ -172,8 +192,9 @@ def main(options: Widths) -> None:
     text = table(
         "Barriers of the test loss above the chord, mean ± standard deviation over pairs and "
         "interval over networks, matched by incoming weights in the metric of their inputs; W₂ of "
-        f"these weights, all layers together. Exponents of the width: {said}.",
-        ["hidden layers × width", "loss", "not matched", "matched", "W₂"],
+        f"these weights, all layers together. With one hidden layer, what the barrier is at most "
+        f"(`mcjax.theory.relu_bound`, mean over pairs). Exponents of the width: {said}.",
+        ["hidden layers × width", "loss", "not matched", "matched", "W₂", "bound"],
         rows,
     )
     record = {"found": {str(d): {str(w): r for w, r in of.items()} for d, of in found.items()},

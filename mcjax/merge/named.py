@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .._modules import load_object
+from .._modules import load_object, preset
 from .dare import Dare
 from .fisher import Fisher
 from .model_stock import ModelStock
@@ -50,15 +49,7 @@ def method_of(method: Any) -> Any:
     if not isinstance(method, str):
         traits_of(method)
         return method
-    if method in PRESETS:
-        return PRESETS[method]
-    near = difflib.get_close_matches(method.lower(), PRESETS, n=3, cutoff=0.5)
-    names = [*near, *(name for name in PRESETS if name not in near)]
-    raise ValueError(
-        f"unknown method {method!r}"
-        + (f", did you mean {near[0]!r}?" if near else ";")
-        + f" There are {', '.join(map(repr, names))}; or pass an object of mcjax.merge, or your own"
-    )
+    return preset(method, PRESETS, "mcjax.merge")
 
 
 def from_text(text: str) -> Any:

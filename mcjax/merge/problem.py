@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _check_model
 from .._readonly import make_read_only
 from .._static import unpack
 from .._tree import at_least_single, is_inexact
@@ -242,7 +242,7 @@ def traits_of(method: Any, name: str = "method") -> Traits:
         raise ValueError(
             f"{name} is the class {method.__name__}; pass an object of it, {method.__name__}(…)"
         )
-    if not callable(method) or not _takes_one(method):
+    if not callable(method) or not _check_model.takes(method, 1):
         raise ValueError(
             f"{name} must be the name of a preset or an object (or a function) that takes a "
             f"mcjax.merge.Problem and returns parameters, got a {type(method).__name__}"
@@ -254,16 +254,6 @@ def traits_of(method: Any, name: str = "method") -> Traits:
         *(bool(getattr(method, n, False))
           for n in ("needs_base", "needs_inputs", "needs_labels", "pairs_only")),
     )  # fmt: skip
-
-
-def _takes_one(method: Any) -> bool:
-    try:
-        inspect.signature(method).bind(None)
-    except TypeError:
-        return False
-    except ValueError:  # no signature to be had
-        pass
-    return True
 
 
 __all__ = ["Each", "Merging", "Method", "Problem", "Traits", "gram", "traits_of", "weighted_sum"]

@@ -225,6 +225,41 @@ def two_layer_bound(
     return t * (1 - t) / 2 * smoothness * distance**2
 
 
+@_check.on_host
+def relu_bound(distance: float, a: Any, b: Any, t: float = 0.5) -> float:
+    """E_x ‖(1 − t) f_A(x) + t f_B(x) − f((1 − t) A + t P B)(x)‖ of one hidden ReLU layer, bounded.
+
+    Where `two_layer_bound` has nothing to say: units that are not bounded, with outgoing weights of
+    their own. Derived here. f(x) = Σ_i v_i relu(z_i(x)), Δ = B's minus A's of matched units. A ReLU
+    deviates from linear interpolation by at most t (1 − t) |Δz_i|, outgoing weights add
+    t (1 − t) ‖Δv_i‖ |Δz_i|; by Cauchy and Schwarz, over units and inputs,
+
+        error ≤ t (1 − t) (Σ_i (‖(1 − t) v_i^A + t v_i^B‖ + ‖Δv_i‖)²)^½ (E_x Σ_i Δz_i²)^½.
+
+    The last factor is the distance W₂ of incoming weights in the metric of the inputs' second
+    moment, once units are matched by it. Cross-entropy is convex and √2-Lipschitz in the logits,
+    so its barrier above the chord is at most √2 times this.
+
+    **Arguments:**
+    - `distance`: (E_x Σ_i Δz_i²)^½ of matched units, over the inputs of the error's mean
+    - `a`, `b`: outgoing weights of A and of P B, (units, outputs)
+    - `t`: in [0, 1]
+
+    **Raises:** `ValueError` for negative numbers, t outside [0, 1] and weights of different shapes.
+
+        >>> from mcjax.theory import relu_bound
+        >>> relu_bound(2.0, [[1.0]], [[1.0]])  # relu(1 + x) and relu(-1 + x) at x = 0: 1/2, and 0
+        0.5
+    """
+    _check.interval(t)
+    _nonnegative(distance=distance)
+    va, vb = points_of(a, "a"), points_of(b, "b")
+    if va.shape != vb.shape:
+        raise ValueError(f"b: outgoing weights of shape {vb.shape}, expected A's, {va.shape}")
+    sizes = np.linalg.norm((1 - t) * va + t * vb, axis=1) + np.linalg.norm(vb - va, axis=1)
+    return float(t * (1 - t) * np.linalg.norm(sizes) * distance)
+
+
 def layer_errors(
     distances: Sequence[float], widths: Sequence[float], c1: float, c2: float, first: float = 0.0,
     *, network: Network | None = None, anyway: bool = False,

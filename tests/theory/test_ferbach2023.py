@@ -120,6 +120,28 @@ def test_two_layers_stay_below_the_bound():
         theory.two_layer_bound(-0.1, lipschitz=1.0)
 
 
+def test_one_hidden_relu_layer_stays_below_its_bound():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(400, 4))
+    for near, t in [(0.05, 0.5), (1.0, 0.5), (1.0, 0.2), (5.0, 0.9)]:
+        a, va = rng.normal(size=(30, 4)), rng.normal(size=(30, 2))
+        b, vb = a + near * rng.normal(size=a.shape), va + near * rng.normal(size=va.shape)
+        of = [
+            np.maximum(x @ w.T, 0) @ v
+            for w, v in ((a, va), (b, vb), ((1 - t) * a + t * b, (1 - t) * va + t * vb))
+        ]
+        error = np.linalg.norm((1 - t) * of[0] + t * of[1] - of[2], axis=1).mean()
+        distance = np.sqrt(((x @ (b - a).T) ** 2).sum(1).mean())
+        assert 0 < error <= theory.relu_bound(distance, va, vb, t)
+    for t in (0.5, 0.3):  # attained by a unit with -t and 1 - t before the ReLU: half-way is 0
+        between = (1 - t) * np.maximum(-t, 0) + t * np.maximum(1 - t, 0)
+        assert theory.relu_bound(1.0, [[1.0]], [[1.0]], t) == pytest.approx(between)
+    with pytest.raises(ValueError, match=r"b: outgoing weights of shape \(2, 1\)"):
+        theory.relu_bound(1.0, [[1.0]], [[1.0], [2.0]])
+    with pytest.raises(ValueError, match="distance must be at least 0"):
+        theory.relu_bound(-1.0, [[1.0]], [[1.0]])
+
+
 def test_shapes_of_the_deep_statements():
     errors = theory.layer_errors([0.1, 0.1, 0.1], [1, 1, 1], c1=0.5, c2=1.0)
     np.testing.assert_allclose(errors, [0, 0.1, 0.3, 0.7])  # 0.1 (2^l − 1)
