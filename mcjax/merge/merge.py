@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -110,14 +110,11 @@ def merge(
         raise ValueError(
             f"{traits.label} needs what the networks were trained from: pass parameters as base=…"
         )
-    x = _inputs(network, traits, x, y, len(trees))
-    if traits.needs_labels:
-        for one, labels in zip(_each(x), _each(y), strict=True):
-            types = jax.eval_shape(lambda v: network.apply_fn(networks[0], unmark(v)), one)
-            task.check(task.outputs(types), labels)
+    x = _inputs(network, traits, task, x, y, len(trees))
     draws: jax.Array = _check.random_key(jax.random.key(0) if key is None else key)
     trees, moved, alignment = _aligned(network, trees, permutations, base is not None, draws)
-    _same_integers(network, trees if base is None else [*trees, base])
+    named = {f"networks[{i}]": p for i, p in enumerate(trees)}
+    _same_integers(network, named if base is None else named | {"base": base})
     problem = Problem(
         network, tuple(map(unpack, trees)), None if base is None else unpack(base), shares, x, y,
         task, draws,
@@ -191,7 +188,7 @@ def _each(value: Any) -> Sequence[Any]:
     return value.values if isinstance(value, Each) else (value,)
 
 
-def _inputs(network: Network, traits: Traits, x: Any, y: Any, n: int) -> Any:
+def _inputs(network: Network, traits: Traits, task: Task, x: Any, y: Any, n: int) -> Any:
     """The inputs without marks; raise if the method needs what is not there."""
     if traits.needs_inputs and x is None:
         raise ValueError(f"{traits.label} looks at activations: pass inputs as x=…")
@@ -211,6 +208,10 @@ def _inputs(network: Network, traits: Traits, x: Any, y: Any, n: int) -> Any:
         _check.finite_inputs(v, name)
         if y is not None:
             _check.labelled((v, _each(y)[i]))
+        if traits.needs_labels:
+            apply = network.apply_fn
+            types = jax.eval_shape(lambda p, v: apply(unpack(p), unmark(v)), network.template, v)
+            task.check(task.outputs(types), _each(y)[i])
     return Each(inputs) if isinstance(x, Each) else inputs[0]
 
 
@@ -236,19 +237,19 @@ def _aligned(
     return moved, tuple({n: np.asarray(v) for n, v in p.items()} for p in found), how
 
 
-def _same_integers(network: Network, trees: Sequence[Params]) -> None:
+def _same_integers(network: Network, trees: Mapping[str, Params]) -> None:
     """Raise if what is not floating-point, and read by the model, is not the same in all."""
     program = network.analysis.program
     read = {o for e in program.equations for o in e.inputs if isinstance(o, int)}
     read.update(o for o in program.outputs if isinstance(o, int))
-    columns = zip(*map(jax.tree.leaves, trees), strict=True)
+    columns = zip(*map(jax.tree.leaves, trees.values()), strict=True)
     for name, value, leaves in zip(network.leaf_names, program.inputs, columns, strict=False):
         if is_inexact(leaves[0]) or value not in read:
             continue
-        for i, leaf in enumerate(leaves[1:], 1):
+        for tree, leaf in zip(trees, leaves, strict=True):
             if not np.array_equal(_plain(leaves[0]), _plain(leaf)):
                 raise ValueError(
-                    f"networks[{i}]: leaf {name!r} is of {leaf.dtype}, which cannot be averaged, "
+                    f"{tree}: leaf {name!r} is of {leaf.dtype}, which cannot be averaged, "
                     "and must be the same in all networks; it differs from networks[0]'s"
                 )
 

@@ -20,8 +20,8 @@ _LEAST_SINE = 1e-6
 class Slerp(Method):
     """Spherical interpolation, sin((1 − t) Ω) / sin Ω · a + sin(t Ω) / sin Ω · b.
 
-    Ω is the angle between a and b, t the weight of b: networks of one norm keep it, where the mean
-    of networks at right angles would lose a part √½ of it.
+    Ω is the angle between a and b, t the weight of b. Networks of one norm keep it, while the mean
+    of two at right angles has √½ of it.
 
     - `over`: what has an angle of its own: each `"leaf"`, or the whole `"network"`
     """

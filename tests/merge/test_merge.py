@@ -134,6 +134,8 @@ def test_integers_must_agree_where_they_are_read():
     other = params(1, [1, 0, 1, 1, 1], 5)
     with pytest.raises(ValueError, match=r"networks\[1\]: leaf 'keep' is of int32"):
         merge(network, [a, other], permutations=[{}, {}])
+    with pytest.raises(ValueError, match="base: leaf 'keep' is of int32"):
+        merge(network, [a, b], base=other)
 
 
 # -- what is refused ---------------------------------------------------------------------------
