@@ -165,6 +165,11 @@ def join_inputs(
     """
     (x, y), _ = _check.labelled(data)
     x, y = np.asarray(x), np.asarray(y)
+    if y.ndim != 1 or y.dtype.kind not in "biu":
+        raise ValueError(
+            f"data: y has shape {y.shape} of type {y.dtype}, expected ({len(y)},) integers, the "
+            "class of each input (of one-hot rows y.argmax(-1))"
+        )
     task = require(task)
     packed = checked_model(model, params, x, (y,), task)
     how = default_bypass(x) if how is None else how

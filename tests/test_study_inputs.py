@@ -88,6 +88,7 @@ def test_what_is_an_image():
         ((X, np.zeros(len(X), int)), "expected two classes"),
         ((X[:2], Y[:2]), "expected two classes"),
         ((X, Y + 3), "expected classes from 0 to 2"),
+        ((X, np.eye(3)[Y]), r"y has shape \(300, 3\) of type float64, expected \(300,\) integers"),
         ((np.uint8(255 * X), Y), "an array of floats|one array of floats"),
     ],
 )
