@@ -161,7 +161,7 @@ def test_what_rested_on_a_loops_carry_is_not_remembered_once_the_carry_is_known(
 
         def turn(h, _):
             seen = jnp.tanh(h)
-            inside = p["e"][jnp.argmax(h @ p["r"], -1)] if asked_inside else 0.0
+            inside = p["e"][jnp.argmax(h @ p["r"], -1)] if asked_inside else h
             return seen * gate, (seen, inside)
 
         _, (seen, inside) = jax.lax.scan(turn, x @ p["in"], None, length=3)
