@@ -78,9 +78,10 @@ class Writer:
     def _or_none(self, value: Any, at: tuple[str, ...]) -> Any:
         """The record of a value, or of None if it cannot be saved."""
         try:
-            return self.record(value, at)
+            record = self.record(value, at)
         except ValueError:
             return None
+        return None if _is(record, "left out") else record
 
     def _array(self, value: Any, at: tuple[str, ...]) -> Any:
         data: Any = value
@@ -134,6 +135,10 @@ class Writer:
         if at and callable(value):
             return {"is": "left out", "at": list(at), "what": _describe(value)}
         raise ValueError(f"{_where(at)} is a {_describe(value)}, which mcjax cannot save")
+
+
+def _is(record: Any, kind: str) -> bool:
+    return isinstance(record, dict) and record.get("is") == kind
 
 
 def _is_unknown_mapping(value: Any) -> bool:
