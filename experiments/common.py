@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mcjax.data import Dataset, load
 from mcjax import figures
+from mcjax.data import Dataset, load
 from mcjax.tasks import CLASSIFICATION, Task
 from mcjax.training import Protocol, train_networks
 

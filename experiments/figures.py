@@ -9,20 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
+from mcjax.figures import house_style, save_figure
 from mcjax.study import machine
 
-from .common import Run, done, save_figure, write
+from .common import Run, done, write
 
 BLUE, ORANGE, GREEN, PINK, RED, SKY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9",
 )  # fmt: skip
-GREY = "#666666"
-_STYLE: Any = {
-    "font.size": 10, "axes.titlesize": 10.5, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True, "legend.frameon": False,
-}  # fmt: skip
+GREY = "#6B6B6B"
 
 
 @dataclasses.dataclass
@@ -41,7 +36,8 @@ def figure(file: Path, width: float, height: float = 3.9, legend: int = 0) -> It
     """
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with house_style():
         drawn = Figure(figsize=(width, height), layout="constrained")
         yield drawn
         if legend:

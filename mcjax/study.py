@@ -63,7 +63,7 @@ class Row:
 
     @property
     def end(self) -> str | None:
-        """Where the path ends: `"B"`, `"P·B"` (its units permuted), `"g·B"` (moved otherwise too)."""
+        """Where the path ends: `"B"`, `"P·B"` (its units permuted) or `"g·B"` (moved otherwise)."""
         if self.connection is None:
             return None
         if self.connection.elements:

@@ -96,8 +96,8 @@ class JoinedInputs:
         - `file`: picture file, its ending says the format; default: none is written
         - `shape`: (height, width) or (height, width, channels) of an image; default: that of the
           inputs, or a square where they are vectors of such a length
-        - `ax`: axes to draw the losses on, one for each kind, and no images; default: those of a new
-          figure
+        - `ax`: axes to draw the losses on, one for each kind, and no images; default: those of
+          a new figure
 
         **Returns:** the axes of the losses.
         """
@@ -110,7 +110,9 @@ class JoinedInputs:
         }
         first = next(iter(self.joined.values()))
         label = first.direct.task.axis(first.direct.task.loss)
-        return draw_joined(curves, self.how.delta, label, dict(self.shown), file, shape=shape, ax=ax)
+        return draw_joined(
+            curves, self.how.delta, label, dict(self.shown), file, shape=shape, ax=ax
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, as plain lists and numbers; NaN and infinities are strings."""

@@ -91,7 +91,8 @@ class _Drawn:
         many = list(curves) if isinstance(curves, Sequence) else [curves]
         first = many[0]
         values = {
-            name: first.task.scale(name) * np.stack([np.asarray(c.values[name], float) for c in many])
+            name: first.task.scale(name)
+            * np.stack([np.asarray(c.values[name], float) for c in many])
             for name in first.values
         }
         return cls(np.asarray(first.t), first.task, values)

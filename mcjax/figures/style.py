@@ -17,14 +17,16 @@ BEFORE, AFTER = "#D55E00", "#0072B2"
 # Reference lines, and what stands behind.
 GREY, FAINT = "#6B6B6B", "#D9D9D9"
 _RULES: Any = {
-    "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
-    "axes.titlepad": 8, "axes.labelcolor": "#333333", "axes.labelsize": 9.5, "axes.edgecolor": "#999999",
-    "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "axes.axisbelow": True, "axes.formatter.useoffset": False, "grid.color": "#E8E8E8", "grid.linewidth": 0.8, "xtick.color": "#777777",
-    "ytick.color": "#777777", "xtick.labelcolor": "#333333", "ytick.labelcolor": "#333333",
-    "xtick.labelsize": 9, "ytick.labelsize": 9, "lines.linewidth": 2.0, "lines.solid_capstyle":
-    "round", "legend.frameon": False, "legend.fontsize": 9, "legend.handlelength": 1.4,
-    "figure.facecolor": "white", "savefig.facecolor": "white", "image.interpolation": "nearest",
+    "font.size": 10, "legend.frameon": False, "legend.fontsize": 9, "legend.handlelength": 1.4,
+    "axes.titlesize": 11, "axes.titlelocation": "left", "axes.titlepad": 8,
+    "axes.labelsize": 9.5, "axes.labelcolor": "#333333", "axes.edgecolor": "#999999",
+    "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "axes.axisbelow": True, "axes.formatter.useoffset": False,
+    "grid.color": "#E8E8E8", "grid.linewidth": 0.8,
+    "xtick.color": "#777777", "xtick.labelcolor": "#333333", "xtick.labelsize": 9,
+    "ytick.color": "#777777", "ytick.labelcolor": "#333333", "ytick.labelsize": 9,
+    "lines.linewidth": 2.0, "lines.solid_capstyle": "round", "image.interpolation": "nearest",
+    "figure.facecolor": "white", "savefig.facecolor": "white",
     "figure.constrained_layout.w_pad": 0.08, "figure.constrained_layout.h_pad": 0.08,
 }  # fmt: skip
 
@@ -113,8 +115,8 @@ def end_labels(
         start = 1.0 if x is None else _fraction(panel, x)
         panel.annotate(
             text, (start, height / box.height), (1.035, place), xycoords="axes fraction",
-            textcoords="axes fraction", va="center", ha="left", color=readable(colour), fontsize=size,
-            annotation_clip=False, arrowprops={
+            textcoords="axes fraction", va="center", ha="left", color=readable(colour),
+            fontsize=size, annotation_clip=False, arrowprops={
                 "arrowstyle": "-", "color": colour, "lw": 0.8 if moved else 0, "alpha": 0.7,
                 "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)},
         )  # fmt: skip
@@ -123,9 +125,9 @@ def end_labels(
 def spread_out(wanted: Sequence[float], gap: float) -> list[float]:
     """Places at least `gap` apart, as near as can be (squares) to those wanted, in their order.
 
-        >>> from mcjax.figures.style import spread_out
-        >>> [round(v, 6) for v in spread_out([0.5, 0.1, 0.5], 0.1)]
-        [0.45, 0.1, 0.55]
+    >>> from mcjax.figures.style import spread_out
+    >>> [round(v, 6) for v in spread_out([0.5, 0.1, 0.5], 0.1)]
+    [0.45, 0.1, 0.55]
     """
     order = np.argsort(np.asarray(wanted, float), kind="stable")
     blocks: list[list[float]] = []  # [sum of what is wanted of the first place, how many]
@@ -150,7 +152,7 @@ def readable(colour: str) -> str:
 
 
 def colour_bar(panel: Any, mappable: Any, label: str, *, own: bool = True, **options: Any) -> Any:
-    """A colour bar as high as the panel; `own=False`: the panel is somebody else's, who laid it out."""
+    """A colour bar as high as the panel; `own=False`: the panel is somebody else's."""
     place = {"cax": panel.inset_axes((1.03, 0, 0.035, 1))} if own else {"ax": panel}
     bar = panel.figure.colorbar(mappable, label=label, **place, **options)
     bar.outline.set_visible(False)
