@@ -76,6 +76,8 @@ _OTHERS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#332288",
     "#999933", "#882255", "#44AA99", "#DDCC77", "#AA4499",
 )  # fmt: skip
+# How far from all others of a figure such a colour is, where there is one (black to white is 1).
+_APART = 0.17
 
 
 def colours_of(labels: Iterable[str]) -> dict[str, str]:
@@ -125,10 +127,11 @@ def _words(label: str) -> str:
 
 def _other(label: str, taken: set[str]) -> str:
     start = zlib.crc32(_words(label).encode() or label.encode())
-    for k in range(len(_OTHERS)):
-        colour = _OTHERS[(start + k) % len(_OTHERS)]
-        if colour not in taken:
-            return colour
+    ring = [_OTHERS[(start + k) % len(_OTHERS)] for k in range(len(_OTHERS))]
+    free = [c for c in ring if all(_distance(c, other) > _APART for other in taken)]
+    free += [c for c in ring if c not in taken]
+    if free:
+        return free[0]
     hue = start % 360  # more than a reader tells apart, yet no two the same
     while True:
         rgb = colorsys.hls_to_rgb((hue % 360) / 360, 0.35 + 0.3 * (hue // 360 % 2), 0.6)
@@ -136,6 +139,12 @@ def _other(label: str, taken: set[str]) -> str:
         if colour not in taken:
             return colour
         hue += 137
+
+
+def _distance(one: str, other: str) -> float:
+    """How far apart two colours look: Euclidean in sRGB, green weighing most."""
+    pairs = [(int(one[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
+    return sum(w * (a - b) ** 2 for w, (a, b) in zip((2, 4, 3), pairs, strict=True)) ** 0.5 / 765
 
 
 __all__ = ["METHOD_COLOURS", "colours_of", "key_of", "shade"]

@@ -101,7 +101,7 @@ def end_labels(
     """
     if not labels:
         return
-    figure = panel.figure
+    figure = panel.get_figure(root=True)
     figure.draw_without_rendering()
     to_pixels, box = panel.transData, panel.get_window_extent()
     inside = panel.get_ylim()
