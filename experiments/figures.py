@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcjax.figures import house_style, save_figure
+from mcjax.figures import AFTER, BEFORE, GREY, house_style, readable, save_figure
 from mcjax.study import machine
 
 from .common import Run, done, write
@@ -17,7 +18,15 @@ from .common import Run, done, write
 BLUE, ORANGE, GREEN, PINK, RED, SKY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9",
 )  # fmt: skip
-GREY = "#6B6B6B"
+
+# Of what is no method.
+BLUE, ORANGE, GREEN, PINK, RED, SKY = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9",
+)  # fmt: skip
+__all__ = [
+    "AFTER", "BEFORE", "BLUE", "GREEN", "GREY", "ORANGE", "PINK", "RED", "SKY",
+    "Seeded", "beside", "figure", "finish", "table",
+]  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -50,6 +59,17 @@ def figure(file: Path, width: float, height: float = 3.9, legend: int = 0) -> It
         save_figure(drawn, file)
 
 
+def beside(panel: Any, names: Mapping[str, tuple[float, str]]) -> None:
+    """Names of lines right of a panel, in the order of their heights: name → (height, colour)."""
+    from matplotlib.lines import Line2D
+
+    order = sorted(names, key=lambda n: names[n][0], reverse=True)
+    handles = [Line2D([], [], color=names[n][1], label=n) for n in order]
+    legend = panel.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    for text, n in zip(legend.get_texts(), order, strict=True):
+        text.set_color(readable(names[n][1]))
+
+
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table under a line of text; all columns but the first are of numbers."""
     lines = [title, "", f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
@@ -58,13 +78,19 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str
 
 
 def finish(
-    options: Seeded, folder: Path, name: str, record: Mapping[str, Any], tables: Sequence[str]
-) -> None:
-    """The record and the tables beside the figure; the last line says where everything is."""
+    options: Seeded, folder: Path, name: str, record: Mapping[str, Any], tables: Sequence[str],
+    draw: Callable[[Any, Path], None] | None = None,
+) -> None:  # fmt: skip
+    """The record, the tables and the figure; the last line says where everything is.
+
+    - `draw`: (the record as a reader of the file has it, file) → the figure; None: it is there
+    """
     text = "\n".join(tables)
     whole = _known({"machine": machine(), "seed": options.seed, **record})
     write(folder / f"{name}.json", whole)
     write(folder / f"{name}.md", text)
+    if draw is not None:
+        draw(json.loads((folder / f"{name}.json").read_text()), folder / f"{name}.png")
     print(text)
     done(*(folder / f"{name}.{kind}" for kind in ("json", "md", "png")))
 

@@ -66,8 +66,12 @@ def main(options: Redraw) -> int:
         place = picture.parent.parent.name
         file = picture if options.out is None else options.out / place / picture.name
         file.parent.mkdir(parents=True, exist_ok=True)
-        draw(json.loads(record.read_text()), file)
-        print(file, flush=True)
+        try:
+            draw(json.loads(record.read_text()), file)
+        except KeyError:  # written before the record had all that is drawn
+            left.append(str(picture.relative_to(HERE)))
+        else:
+            print(file, flush=True)
     if left:
         print("Need a run: " + ", ".join(left), file=sys.stderr)
     return 0

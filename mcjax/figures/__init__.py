@@ -13,6 +13,7 @@ from .style import (
     house_style,
     line,
     new_panels,
+    readable,
     save_figure,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "house_style",
     "line",
     "new_panels",
+    "readable",
     "save_figure",
     "shade",
 ]
