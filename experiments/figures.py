@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mcjax.figures import AFTER, BEFORE, GREY, house_style, readable, save_figure
+from mcjax.figures import AFTER, BEFORE, GREY, beside, house_style, save_figure
 from mcjax.study import machine
 
 from .common import Run, done, write
@@ -57,17 +57,6 @@ def figure(file: Path, width: float, height: float = 3.9, legend: int = 0) -> It
             }
             drawn.legend(found.values(), found.keys(), loc="outside lower center", ncols=legend)
         save_figure(drawn, file)
-
-
-def beside(panel: Any, names: Mapping[str, tuple[float, str]]) -> None:
-    """Names of lines right of a panel, in the order of their heights: name → (height, colour)."""
-    from matplotlib.lines import Line2D
-
-    order = sorted(names, key=lambda n: names[n][0], reverse=True)
-    handles = [Line2D([], [], color=names[n][1], label=n) for n in order]
-    legend = panel.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    for text, n in zip(legend.get_texts(), order, strict=True):
-        text.set_color(readable(names[n][1]))
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

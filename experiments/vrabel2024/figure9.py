@@ -113,11 +113,12 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
         panels = drawn.subplots(1, 3)
         shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(there)))
         ends: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        for (name, r), colour in zip(there, shades, strict=True):
-            late = not name.startswith("batch")
-            line(panels[int(late)], r["t"], r["mean"], matplotlib.colors.to_hex(colour))
-            ends[int(late)][name] = (r["mean"][len(r["mean"]) // 2], matplotlib.colors.to_hex(colour))
-        for axes, title, names in zip(panels, ("after batches", "after epochs"), ends, strict=False):
+        for (name, r), rgb in zip(there, shades, strict=True):
+            late, colour = int(not name.startswith("batch")), matplotlib.colors.to_hex(rgb)
+            line(panels[late], r["t"], r["mean"], colour)
+            ends[late][name] = (r["mean"][len(r["mean"]) // 2], colour)
+        titles = "after batches", "after epochs"
+        for axes, title, names in zip(panels, titles, ends, strict=False):
             along_path(axes, "C")
             axes.set(title=f"Mean loss, {title}", yscale="log", ylabel="cross-entropy")
             beside(axes, names)

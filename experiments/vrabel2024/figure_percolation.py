@@ -29,7 +29,20 @@ from mcjax.theory import (
     percolate,
 )
 
-from ..figures import AFTER, BEFORE, BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, finish, table
+from ..figures import (
+    AFTER,
+    BEFORE,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    figure,
+    finish,
+    table,
+)
 from .endpoints import Endpoint, Trained, endpoint, folder_of
 
 # Dimension → side, of a million sites or so each.

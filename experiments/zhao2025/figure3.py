@@ -7,8 +7,8 @@ bound of Prop. 6.1 (zhao2025, Fig. 3a); the loss along its curves beside that on
 from __future__ import annotations
 
 import math
-from functools import partial
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 

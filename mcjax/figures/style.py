@@ -87,6 +87,20 @@ def band(panel: Any, x: Any, low: Any, high: Any, colour: str) -> Any:
     return panel.fill_between(x, low, high, color=colour, alpha=0.16, lw=0, zorder=1.5)
 
 
+def beside(panel: Any, names: Mapping[str, tuple[float, str]]) -> None:
+    """Names of lines right of a panel, in the order of their heights, where ends coincide.
+
+    - `names`: text → (height, colour)
+    """
+    from matplotlib.lines import Line2D
+
+    order = sorted(names, key=lambda name: names[name][0], reverse=True)
+    handles = [Line2D([], [], color=names[name][1], label=name) for name in order]
+    legend = panel.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    for text, name in zip(legend.get_texts(), order, strict=True):
+        text.set_color(readable(names[name][1]))
+
+
 def end_labels(
     panel: Any, labels: Mapping[str, tuple[float, str]], *, size: float = 9, x: float | None = None
 ) -> None:
@@ -152,7 +166,11 @@ def readable(colour: str) -> str:
 
 
 def colour_bar(panel: Any, mappable: Any, label: str, *, own: bool = True, **options: Any) -> Any:
-    """A colour bar as high as the panel; `own=False`: the panel is somebody else's."""
+    """A colour bar as high as the panel.
+
+    - `own`: whether the panel is of a figure of ours; one that nothing lays out gives up space
+    """
+    own = own or panel.get_figure(root=True).get_constrained_layout()
     place = {"cax": panel.inset_axes((1.03, 0, 0.035, 1))} if own else {"ax": panel}
     bar = panel.figure.colorbar(mappable, label=label, **place, **options)
     bar.outline.set_visible(False)
@@ -172,6 +190,6 @@ def _fraction(panel: Any, x: float) -> float:
 
 
 __all__ = [
-    "AFTER", "BEFORE", "FAINT", "GREY", "along_path", "band", "colour_bar", "end_labels",
+    "AFTER", "BEFORE", "FAINT", "GREY", "along_path", "band", "beside", "colour_bar", "end_labels",
     "house_style", "line", "new_panels", "readable", "save_figure", "spread_out",
 ]  # fmt: skip
