@@ -81,7 +81,7 @@ def draw_matrices(
         )
         for k, (panel, (title, matrix)) in enumerate(zip(panels, matrices.items(), strict=True)):
             image = _draw(panel, matrix, names, limits, f".{digits}f", 7.5)
-            panel.set_title(title, fontsize=9.5)
+            panel.set_title(title, fontsize=9.5, loc="center")
             if k == len(matrices) - 1 or (given is None and k % columns == columns - 1):
                 colour_bar(panel, image, label, own=given is None)
         if path is not None:
