@@ -49,3 +49,80 @@ def measure() -> dict[str, Any]:
             "accuracy": 100 * whole.accuracy, "barrier": whole.barrier(),
         }  # fmt: skip
     return found
+
+
+def draw(found: dict[str, Any], file: Path) -> None:
+    """The surface with both ways across it; the accuracy along them."""
+    from matplotlib.figure import Figure
+
+    with house_style():
+        figure = Figure(figsize=(12.0, 5.0))
+        land = figure.add_axes((-0.035, -0.06, 0.66, 1.12), projection="3d", computed_zorder=False)
+        _surface(land, found)
+        panel = figure.add_axes((0.655, 0.15, 0.3, 0.68))
+        _accuracies(panel, found)
+        save_figure(figure, file)
+
+
+def _surface(land: Any, found: dict[str, Any]) -> None:
+    """The loss as heights, cut where it is above what matters; the ways on it."""
+    from matplotlib.colors import LightSource, LinearSegmentedColormap
+    from scipy.interpolate import RectBivariateSpline
+
+    top = 1.15 * float(max(found["B"]["loss"].max(), found["P·B"]["loss"].max()))
+    height = RectBivariateSpline(found["y"], found["x"], np.log(found["loss"]))
+    x, y = (np.linspace(v[0], v[-1], 220) for v in (found["x"], found["y"]))
+    z = np.minimum(np.exp(height(y, x)), top)
+    colours = LinearSegmentedColormap.from_list(
+        "valley", ["#F3F7F1", "#CFE3D8", "#8FBDB9", "#5583A0", "#3B4F7D", "#2D2350"]
+    )
+    # What is level keeps its colour, slopes are lighter or darker.
+    light = LightSource(azdeg=215, altdeg=45)
+    lit = light.hillshade(z, 0.35 * np.ptp(x) / top, dx=x[1] - x[0], dy=y[1] - y[0])
+    lit = np.clip(1 + 0.5 * (lit - lit[z < 0.15 * top].mean()), 0.65, 1.2)
+    shaded = np.clip(colours(z / top)[..., :3] * lit[..., None], 0, 1)
+    grid = np.meshgrid(x, -y)  # a plane has no upper side: P·B towards who looks at it
+    land.plot_surface(*grid, z, facecolors=shaded, rstride=1, cstride=1, lw=0, antialiased=False,
+                      shade=False, zorder=1)  # fmt: skip
+    land.contour(*grid, z, np.linspace(0.05, 0.95, 10) * top, colors="white", linewidths=0.5,
+                 alpha=0.55, zorder=2)  # fmt: skip
+    up = 0.012 * top
+    for name, colour in (("B", BEFORE), ("P·B", AFTER)):
+        right, far = np.asarray(found[name]["at"]).T
+        on = np.minimum(np.exp(height(far, right, grid=False)), top) + up
+        land.plot(right, -far, on, color="white", lw=6, zorder=3, solid_capstyle="round")
+        land.plot(right, -far, on, color=colour, lw=3.4, zorder=4, solid_capstyle="round")
+    for name, corner in zip(("A", "B", "P·B"), found["corners"], strict=True):
+        low = float(np.exp(height(corner[1], corner[0])[0, 0])) + up
+        land.scatter(corner[0], -corner[1], low, s=70, color="white", edgecolor="black", lw=1.4,
+                     zorder=5, depthshade=False)  # fmt: skip
+        land.text(corner[0], -corner[1], low + (0.09 if name != "P·B" else -0.14) * top, name,
+                  fontsize=15, weight="bold", ha="center", color="#111111", zorder=6)  # fmt: skip
+    land.set(zlim=(0, top), xlim=x[[0, -1]], ylim=-y[[-1, 0]])
+    land.set_box_aspect((np.ptp(x), np.ptp(y), 0.42 * np.ptp(x)), zoom=1.12)
+    land.view_init(40, -75)
+    land.set_axis_off()
+    land.text2D(0.1, 0.9, "Test loss on the plane through A, B and P·B", fontsize=12,
+                transform=land.transAxes)  # fmt: skip
+
+
+def _accuracies(panel: Any, found: dict[str, Any]) -> None:
+    t = found["t"]
+    for name, colour, words in (("P·B", AFTER, "A to P·B"), ("B", BEFORE, "A to B")):
+        accuracy = found[name]["accuracy"]
+        line(panel, t, accuracy, colour, lw=3)
+        k = int(np.argmin(accuracy))
+        up = name == "B"
+        panel.annotate(
+            f"{words}\n{accuracy[k]:.1f} % at worst", (t[k], accuracy[k]), (0, -8 if up else -14),
+            textcoords="offset points", ha="center", va="top", color=colour, fontsize=10.5,
+            weight="bold",
+        )  # fmt: skip
+    along_path(panel, "B or P·B")
+    low = min(found[n]["accuracy"].min() for n in ("B", "P·B"))
+    panel.set(ylim=(low - 0.18 * (100 - low), 100.5), title="Test accuracy along both (%)")
+    panel.set_title("Test accuracy along both (%)", fontsize=12, pad=14)
+
+
+if __name__ == "__main__":
+    draw(measure(), OUT)

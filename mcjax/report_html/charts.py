@@ -27,7 +27,8 @@ class Line:
 
     - `name`, `colour`: as text, and `"#rrggbb"`
     - `x`, `y`: (T,) numbers; what is not finite is a gap
-    - `dim`: pale and thin, beside what is shown; `faint`: behind it, without a name
+    - `dim`: pale and thin, beside what is shown; `faint`: behind it, not pointed at
+    - `named`: whether its name stands below the chart
     - `low`, `high`: (T,) of a band around it, or None
     """
 
@@ -37,6 +38,7 @@ class Line:
     y: Any
     dim: bool = False
     faint: bool = False
+    named: bool = True
     low: Any = None
     high: Any = None
 
@@ -62,7 +64,7 @@ class Chart:
 
     def html(self, number: int) -> str:
         """A figure; `number`: of the chart in its report, by which the script finds its numbers."""
-        names = "".join(_name(line) for line in self.lines if not line.faint)
+        names = "".join(_name(line) for line in self.lines if line.named and not line.faint)
         return (
             f'<figure class="chart" data-chart="{number}"><h3>{escape(self.title)}</h3>'
             f'{self._drawing()}<figcaption class="names">{names}</figcaption></figure>'
@@ -133,9 +135,10 @@ class Chart:
             )
         for value, text in self.ticks.items():
             x = self._place(value, high)[0]
+            anchor = "end" if value == max(self.ticks) and len(text) > 1 else "middle"
             parts.append(
                 f'<path class="grid" d="M{x:.1f} {_TOP}V{bottom}"/>'
-                f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{escape(text)}</text>'
+                f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="{anchor}">{escape(text)}</text>'
             )
         middle = (_TOP + bottom) / 2
         parts.append(

@@ -105,8 +105,11 @@ def _charts(
         others = [row for row in rows if row.label not in labels]
         lines = [_line(found, row, bold, metric, "#999999", faint=True) for row in others]
         for split in (bold, *(s for s in found.splits if s != bold)):
-            lines += [_line(found, row, split, metric, colours[row.label], dim=split != bold)
-                      for row in mine]  # fmt: skip
+            lines += [
+                _line(found, row, split, metric, colours[row.label], dim=split != bold,
+                      named=split == bold)
+                for row in mine
+            ]  # fmt: skip
         ends = [e for e in dict.fromkeys(row.end for row in mine) if e is not None]
         ticks = {0.0: "A", **_INSIDE, 1.0: " or ".join(ends) or "B"}
         charts.append(Chart(family or _words(metric), found.task.axis(metric), lines, ticks))
@@ -116,7 +119,8 @@ def _charts(
 def _line(found: Comparison, row: Row, split: str, metric: str, colour: str, **how: bool) -> Line:
     curve, several = row.curves[split], len(found.splits) > 1
     values = found.task.scale(metric) * np.asarray(curve.values[metric], float)
-    return Line(f"{row.label}, {split}" if several else row.label, colour, curve.t, values, **how)
+    name = f"{row.label}, {split}" if several else row.label
+    return Line(name, colour, curve.t, values, **how)
 
 
 def _middle(name: str, colour: str, t: np.ndarray, losses: np.ndarray) -> Line:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from scipy.optimize import minimize
 
 import mcjax
@@ -46,7 +47,7 @@ def test_names_of_lines_do_not_meet(names):
         figure.draw_without_rendering()
     legend = panel.get_legend()
     texts = panel.texts if legend is None else legend.get_texts()
-    boxes = [text.get_window_extent() for text in texts]
+    boxes = [Text.get_window_extent(text) for text in texts]  # of the letters alone
     assert len(boxes) == 4
     for one, other in itertools.combinations(boxes, 2):
         assert min(one.y1, other.y1) <= max(one.y0, other.y0) + 1
