@@ -13,7 +13,7 @@ from ..figures.families import MOST, families_of
 from ..figures.inputs import as_images
 from ..figures.style import AFTER, BEFORE, GREY
 from ..report import Table
-from ..study import Comparison, Row
+from ..study import Comparison, Row, machine
 from ..study_inputs import JoinedInputs
 from ..study_pairs import PairwiseComparison
 from .charts import Chart, Line, limits_of
@@ -70,7 +70,7 @@ def of_inputs(
 
     - `shape`: of an image, as of `JoinedInputs.plot`
     """
-    report = Report(title, {**facts, "bypass": repr(found.how)})
+    report = Report(title, {**facts, "bypass": repr(found.how), **machine()})
     report.table("Pairs of inputs", found.table())
     task = next(iter(found.joined.values())).direct.task
     charts = []
@@ -151,7 +151,7 @@ def _images(shown: Mapping[str, Any], shape: Any) -> dict[str, list[tuple[np.nda
         if images is None:
             return {}
         rows[title] = [
-            ((image - low) / (high - low), f"t = {t:.2f}: {label}, loss {loss:.2g}")
+            ((image - low) / (high - low), f"t = {t:.2f}, class {label}, loss {loss:.2g}")
             for image, t, label, loss in zip(
                 images, shown["t"], shown[name]["class"], shown[name]["loss"], strict=True
             )
