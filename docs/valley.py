@@ -55,10 +55,10 @@ def draw(found: dict[str, Any], file: Path) -> None:
     from matplotlib.figure import Figure
 
     with house_style():
-        figure = Figure(figsize=(12.0, 5.0))
+        figure = Figure(figsize=(12.0, 4.7))
         land = figure.add_axes((-0.035, -0.06, 0.66, 1.12), projection="3d", computed_zorder=False)
         _surface(land, found)
-        panel = figure.add_axes((0.655, 0.15, 0.3, 0.68))
+        panel = figure.add_axes((0.655, 0.14, 0.3, 0.7))
         _accuracies(panel, found)
         save_figure(figure, file)
 
@@ -70,7 +70,8 @@ def _surface(land: Any, found: dict[str, Any]) -> None:
 
     top = 1.15 * float(max(found["B"]["loss"].max(), found["P·B"]["loss"].max()))
     height = RectBivariateSpline(found["y"], found["x"], np.log(found["loss"]))
-    x, y = (np.linspace(v[0], v[-1], 220) for v in (found["x"], found["y"]))
+    x = np.linspace(found["x"][0], found["x"][-1], 200)
+    y = np.linspace(found["y"][0], 1.2 * found["corners"][2, 1], 200)
     z = np.minimum(np.exp(height(y, x)), top)
     colours = LinearSegmentedColormap.from_list(
         "valley", ["#F3F7F1", "#CFE3D8", "#8FBDB9", "#5583A0", "#3B4F7D", "#2D2350"]
@@ -98,10 +99,10 @@ def _surface(land: Any, found: dict[str, Any]) -> None:
         land.text(corner[0], -corner[1], low + (0.09 if name != "P·B" else -0.14) * top, name,
                   fontsize=15, weight="bold", ha="center", color="#111111", zorder=6)  # fmt: skip
     land.set(zlim=(0, top), xlim=x[[0, -1]], ylim=-y[[-1, 0]])
-    land.set_box_aspect((np.ptp(x), np.ptp(y), 0.42 * np.ptp(x)), zoom=1.12)
+    land.set_box_aspect((np.ptp(x), np.ptp(y), 0.46 * np.ptp(x)), zoom=1.07)
     land.view_init(40, -75)
     land.set_axis_off()
-    land.text2D(0.1, 0.9, "Test loss on the plane through A, B and P·B", fontsize=12,
+    land.text2D(0.13, 0.875, "Test loss on the plane through A, B and P·B", fontsize=12,
                 transform=land.transAxes)  # fmt: skip
 
 
@@ -110,11 +111,10 @@ def _accuracies(panel: Any, found: dict[str, Any]) -> None:
     for name, colour, words in (("P·B", AFTER, "A to P·B"), ("B", BEFORE, "A to B")):
         accuracy = found[name]["accuracy"]
         line(panel, t, accuracy, colour, lw=3)
-        k = int(np.argmin(accuracy))
-        up = name == "B"
+        middle = 0.52
         panel.annotate(
-            f"{words}\n{accuracy[k]:.1f} % at worst", (t[k], accuracy[k]), (0, -8 if up else -14),
-            textcoords="offset points", ha="center", va="top", color=colour, fontsize=10.5,
+            f"{words}\n{accuracy.min():.1f} % at worst", (middle, np.interp(middle, t, accuracy)),
+            (0, -9), textcoords="offset points", ha="center", va="top", color=colour, fontsize=10.5,
             weight="bold",
         )  # fmt: skip
     along_path(panel, "B or P·B")
