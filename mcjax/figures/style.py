@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def house_style(own: bool = True) -> Any:
 
 def new_panels(
     count: int, columns: int | None = None, *, width: float = 4.6, height: float = 3.4,
-    sharey: bool | str = False,
+    sharey: Literal["row"] | bool = False,
 ) -> tuple[np.ndarray, Any]:  # fmt: skip
     """Panels of a new figure, row by row; to be called inside `house_style()`.
 

@@ -72,7 +72,7 @@ class Report:
 
     def html(self) -> str:
         """The whole file."""
-        here = resources.files(__package__)
+        here = resources.files("mcjax.report_html")
         css, script = ((here / name).read_text("utf-8") for name in ("style.css", "hover.js"))
         data = json.dumps([c.record() for c in self._charts], allow_nan=False)
         data = data.replace("<", "\\u003c")  # no name ends the script
@@ -136,8 +136,7 @@ def _png(image: np.ndarray) -> str:
     from matplotlib.image import imsave
 
     buffer = io.BytesIO()
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
-    imsave(buffer, np.clip(image, 0, 1), format="png", metadata={"Software": None}, **grey)
+    imsave(buffer, np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1, format="png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
