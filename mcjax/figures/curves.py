@@ -47,6 +47,7 @@ def draw_curves(
     drawn = {
         label: {split: _Drawn.of(c) for split, c in splits.items()}
         for label, splits in curves.items()
+        if splits
     }
     every = [d for splits in drawn.values() for d in splits.values()]
     names = _metrics(every, metrics)
