@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from .row import Groups, Model, Row, attention, times, together
+from .row import Groups, Model, Row, attention, resnet, times, together
 
 FRAMEWORK = "haiku"
 
@@ -43,18 +42,6 @@ def net(name: str, **options: Any) -> Callable[..., Any]:
         return getattr(hk.nets, name)(num_classes=10, **options)(x, is_training=training)
 
     return forward
-
-
-def resnet(blocks: tuple[int, ...], bottleneck: bool) -> Counter:
-    """Groups: the stages' streams and what is inside blocks; and the stem where the first block has
-    a projection (the shallow ones add the stem itself to the first stream)."""
-    groups: Counter = Counter({(64,): int(bottleneck)})
-    for stage, count in enumerate(blocks):
-        inner = 64 * 2**stage
-        width = 4 * inner if bottleneck else inner
-        groups += Counter({(width,): 1})
-        groups += Counter({(inner,): (2 if bottleneck else 1) * count})
-    return groups
 
 
 def mlp(x: Any) -> Any:

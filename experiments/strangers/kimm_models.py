@@ -9,7 +9,7 @@ import numpy as np
 import mcjax
 
 from .keras_applications import keras
-from .row import Groups, Model, Row
+from .row import Groups, Model, Row, block, times, together
 
 FRAMEWORK = "kimm"
 
@@ -40,9 +40,10 @@ def row(name: str, size: int = 32, groups: Groups | None = None, graph: bool = T
 
 
 ROWS = [
-    row("ConvNeXtAtto"), row("EfficientNetLiteB0"), row("GhostNet050"),
-    row("GhostNet100V2"), row("HGNetV2B0"), row("LCNet035"),
+    row("ConvNeXtAtto"), row("EfficientNetLiteB0"), row("GhostNetW050"),
+    row("GhostNetV2W100"), row("HGNetV2B0"), row("LCNet035"),
     row("MobileNetV2W050"), row("MobileOneS0"), row("MobileViTXXS", 64, graph=False),
     row("RegNetY002"), row("RepVGGA0"), row("ResNet18"), row("TinyNetE"),
-    row("VisionTransformerTiny16", 64, graph=False),
+    row("VisionTransformerTiny16", 64, together({(192,): 1}, times(12, block(3, 64, 768))),
+        graph=False),
 ]  # fmt: skip
