@@ -12,6 +12,7 @@ import pytest
 
 import mcjax
 from experiments.strangers import measure
+from experiments.strangers.keras_graph import Channels
 from experiments.strangers.processes import Processes
 from experiments.strangers.row import Row, attention, with_readout
 from experiments.strangers.table import absent, rows, table, works
@@ -119,3 +120,16 @@ def test_groups_of_attention_by_hand():
 def test_a_readout_frees_the_units_of_outputs():
     network = mcjax.trace(*with_readout(small()))
     assert sorted(g.size for g in network.groups.values()) == [2, 7]
+
+
+def test_channels_that_sums_cut_and_groups_block():
+    channels = Channels()
+    x, y, half = channels.new(3), channels.new(5), channels.new(4)
+    channels.join(channels.new(8), half + half)  # a ghost's two halves, added to a stream
+    channels.grouped(channels.new(6), 12, 3)
+    channels.join(channels.new(7) + channels.new(2), channels.new(4) + channels.new(5))
+    expected = {(4,): 2, (3,): 2, (2,): 1, (3, 2): 1, (3, 4): 1}
+    assert channels.count(x + y) == expected
+    assert channels.count(channels.taken(half + half, 6) + x + y) == {
+        **expected, (4,): 1
+    }  # fmt: skip
