@@ -41,7 +41,7 @@ def row(name: str, size: int = 32, groups: Groups | None = None, graph: bool = T
 
 ROWS = [
     row("ConvNeXtAtto"), row("EfficientNetLiteB0"), row("GhostNetW050"),
-    row("GhostNetV2W100"), row("HGNetV2B0"), row("LCNet035"),
+    row("GhostNetV2W100", 64), row("HGNetV2B0"), row("LCNet035"),
     row("MobileNetV2W050"), row("MobileOneS0"), row("MobileViTXXS", 64, graph=False),
     row("RegNetY002"), row("RepVGGA0"), row("ResNet18"), row("TinyNetE"),
     row("VisionTransformerTiny16", 64, together({(192,): 1}, times(12, block(3, 64, 768))),

@@ -52,7 +52,8 @@ def table(rows: Iterable[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     every = list(rows)
     rows = [r for r in every if r.key in records]
     good = sum(works(records[r.key]) for r in rows)
-    lines = [f"{good} of {len(rows)} models work.", ""]
+    seconds = sum(sum(records[r.key].get("seconds", {}).values()) for r in rows)
+    lines = [f"{good} of {len(rows)} models work; all of them take {seconds / 60:.0f} minutes.", ""]
     for framework in dict.fromkeys(r.framework for r in rows):
         part = [r for r in rows if r.framework == framework]
         good = sum(works(records[r.key]) for r in part)
