@@ -21,8 +21,9 @@ def row(name: str, forward: Callable[..., Any], shape: tuple[int, ...], groups: 
         import haiku as hk
 
         f = hk.transform_with_state(forward)
-        x = np.random.default_rng(0).normal(size=(2, *shape)).astype("f4")
-        # Haiku makes moving averages in training mode alone, and after a step they are some.
+        # Haiku makes moving averages in training mode alone, and after a step they are some: of
+        # several images, since two may have next to no variance.
+        x = np.random.default_rng(0).normal(size=(16, *shape)).astype("f4")
         mode = {"training": True} if "training" in forward.__code__.co_varnames else {}
 
         @jax.jit
@@ -30,7 +31,7 @@ def row(name: str, forward: Callable[..., Any], shape: tuple[int, ...], groups: 
             params, state = f.init(key, x, **mode)
             return params, f.apply(params, state, None, x, **mode)[1]
 
-        return lambda p, x: f.apply(*p, None, x)[0], start(jax.random.key(0)), x
+        return lambda p, x: f.apply(*p, None, x)[0], start(jax.random.key(0)), x[:2]
 
     return Row(name, FRAMEWORK, build, groups, **more)
 
