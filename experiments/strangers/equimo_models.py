@@ -36,6 +36,8 @@ def row(name: str, settings: dict[str, Any], groups: Groups | None = None, **mor
 
 VIT = {"img_size": 16, "dim": 32, "patch_size": 4, "num_heads": 4, "depths": [2], "mlp_ratio": 2.0}
 ENCODER = together({(32,): 1}, times(2, block(4, 8, 64)))
+NORM = "it normalises images of each unit by a LayerNorm over units, which refuses: it runs nowhere"
+POOLED = {"*/kernel_gen/*": "from the places of a pooled image to those of a kernel"}
 VMAP = "its own call of jax.vmap has more in_axes than arguments: it runs nowhere"
 STAGES = {"dims": [16, 32], "depths": [1, 2]}
 ROWS = [
@@ -52,9 +54,9 @@ ROWS = [
         title="VisionTransformer with rotary embeddings (DINOv3)"),
     row("ConvNeXt", STAGES, {(16,): 1, (32,): 1, (64,): 1, (128,): 2}),
     row("AttNet", {**STAGES, "exp_rates": [2, 2], "kernel_sizes": [5, 5],
-        "glu_dwconv": [True, True], "glu_norm": [True, True]}, size=64),
+        "glu_dwconv": [True, True], "glu_norm": [True, True]}, size=64, still=POOLED),
     row("SHViT", {"dim": [32, 48, 64], "pdim": [8, 16, 16], "depths": [1, 1, 2],
-        "block_type": ["s", "s", "s"]}, size=64),
+        "block_type": ["s", "s", "s"]}, size=64, broken=NORM),
     row("Vssd", {"img_size": 32, "dim": 16, "d_state": 8, "depths": [1, 1], "num_heads": [2, 4],
         "attentions_layers": ("mamba2mixer", "attention")}),
     row("Mlla", {"img_size": 32, "dim": 16, "depths": [1, 1], "num_heads": [2, 4]}),
@@ -70,5 +72,5 @@ ROWS = [
         "att_strides": [2, 2, 2, 2, 1], "block_types": ["conv", "conv", "conv", "attention",
         "attention"], "attention_type": "softmax"}, size=64),
     row("mobilenetv3_small", {}), row("mobilenetv3_large", {}), row("iformer_t", {}, size=64),
-    row("attnet_xxs", {}, size=64),
+    row("attnet_xxs", {}, size=64, still=POOLED),
 ]  # fmt: skip
