@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +15,8 @@ FRAMEWORK = "equimo"
 IMAGE = {"in_channels": 3, "num_classes": 5}
 
 
-def row(name: str, settings: dict[str, Any], groups: Groups | None = None, **more: Any) -> Row:
+def row(name: str, settings: dict[str, Any],
+        groups: Groups | Callable[[], Groups] | None = None, **more: Any) -> Row:  # fmt: skip
     size = more.pop("size", 32)
 
     def build() -> Model:
@@ -32,6 +35,25 @@ def row(name: str, settings: dict[str, Any], groups: Groups | None = None, **mor
         return apply_fn, model, x
 
     return Row(more.pop("title", name), FRAMEWORK, build, groups, **more)
+
+
+def normalised(units: int) -> Groups:
+    """Units under a GroupNorm: its groups, a power of 2 up to 32 of them, and units in each."""
+    inside = units // math.gcd(units, 32)
+    return {(units // inside,): 1, **({(units // inside, inside): 1} if inside > 1 else {})}
+
+
+def mobilenet(name: str) -> Groups:
+    """The stem, expansions and streams, all normalised, and what gates of expansions hide."""
+    from equimo.models.mobilenet import _MOBILENET_REGISTRY
+
+    config = _MOBILENET_REGISTRY[name][1]["layers_config"]
+    total = together(normalised(config[0][0]))
+    outs = [*(c[0] for c in config[1:]), 1280]
+    for (width, inner, _, stride, gated, _), out in zip(config, outs):
+        streams = () if (stride, width) == (1, out) else (normalised(out),)
+        total += together(normalised(inner), {(inner,): int(gated)}, *streams)
+    return total
 
 
 VIT = {"img_size": 16, "dim": 32, "patch_size": 4, "num_heads": 4, "depths": [2], "mlp_ratio": 2.0}
@@ -71,6 +93,8 @@ ROWS = [
     row("LowFormer", {"widths": [8, 8, 16, 16, 32], "depths": [0, 1, 1, 1, 1],
         "att_strides": [2, 2, 2, 2, 1], "block_types": ["conv", "conv", "conv", "attention",
         "attention"], "attention_type": "softmax"}, size=64),
-    row("mobilenetv3_small", {}), row("mobilenetv3_large", {}), row("iformer_t", {}, size=64),
+    row("mobilenetv3_small", {}, lambda: mobilenet("mobilenetv3_small")),
+    row("mobilenetv3_large", {}, lambda: mobilenet("mobilenetv3_large")),
+    row("iformer_t", {}, size=64),
     row("attnet_xxs", {}, size=64, still=POOLED),
 ]  # fmt: skip
