@@ -96,5 +96,5 @@ ROWS = [
     row("mobilenetv3_small", {}, lambda: mobilenet("mobilenetv3_small")),
     row("mobilenetv3_large", {}, lambda: mobilenet("mobilenetv3_large")),
     row("iformer_t", {}, size=64),
-    row("attnet_xxs", {}, size=64, still=POOLED),
+    row("attnet_xxs", {}, size=128, still=POOLED),
 ]  # fmt: skip
