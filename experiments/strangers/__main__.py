@@ -66,7 +66,7 @@ def main(options: Strangers) -> int:
     on = f"Measured on {processor()}, JAX {jax.__version__}."
     write(options.out / "strangers.md", f"{TOP}\n<!-- table -->\n{on}\n\n{table(known, found)}")
     done(file, options.out / "strangers.md")
-    return sum(not works(found[r.key]) for r in known if r.key in found)
+    return sum(works(found[r.key]) == bool(r.broken) for r in known if r.key in found)
 
 
 def kept(file: Path, known: list[Row]) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def table(rows: Iterable[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [r for r in every if r.key in records]
     good = sum(works(records[r.key]) for r in rows)
     seconds = sum(sum(records[r.key].get("seconds", {}).values()) for r in rows)
-    lines = [f"{good} of {len(rows)} models work; all of them take {seconds / 60:.0f} minutes.", ""]
+    lines = [f"{good} of {len(rows)} models work. Measuring all of them takes {seconds / 60:.0f} "
+             "minutes of CPU time.", ""]  # fmt: skip
     for framework in dict.fromkeys(r.framework for r in rows):
         part = [r for r in rows if r.framework == framework]
         good = sum(works(records[r.key]) for r in part)

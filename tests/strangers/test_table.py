@@ -12,6 +12,7 @@ import pytest
 
 import mcjax
 from experiments.strangers import measure
+from experiments.strangers.__main__ import Strangers, main
 from experiments.strangers.keras_graph import Channels
 from experiments.strangers.processes import Processes
 from experiments.strangers.row import Row, attention, with_readout
@@ -30,6 +31,15 @@ def test_the_committed_table_hides_nothing():
     for key, record in COMMITTED.items():
         assert works(record) != bool(ROWS[key].broken), key
     assert table(rows(), COMMITTED) in (RESULTS / "strangers.md").read_text()
+
+
+def test_rows_that_another_environment_has_measured_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # so that it is this again
+    file = tmp_path / "strangers.json"
+    file.write_text(json.dumps({"models": {**COMMITTED, "kimm: no more": {}}}))
+    assert main(Strangers(out=tmp_path, only=("nothing",))) == 0
+    assert json.loads(file.read_text())["models"].keys() >= COMMITTED.keys()
+    assert table(rows(), COMMITTED) in (tmp_path / "strangers.md").read_text()
 
 
 @pytest.fixture(scope="module")
