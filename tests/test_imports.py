@@ -55,6 +55,7 @@ LEVELS = [
         "study_inputs",
         "study_merging",
         "report",
+        "report_html",
         "saving",
         "cli",
         "__main__",

@@ -12,9 +12,9 @@ import tyro
 import mcjax
 from mcjax.evaluation import LayerCurves, evaluate_layers
 from mcjax.evaluation.layers import MOVED
-from mcjax.figures.curves import house_style
+from mcjax.figures import house_style, save_figure
 
-from ..common import done, save_figure, write
+from ..common import done, write
 from .networks import Options, from_seeds, setting
 
 
@@ -74,12 +74,12 @@ def draw(curves: dict[Any, LayerCurves], file: Any) -> None:
     from matplotlib.figure import Figure
 
     layers = next(iter(curves.values())).layers
-    with house_style(True):
+    with house_style():
         figure = Figure(figsize=(10, 2 * (1.2 + 0.24 * max(len(layers), 3))), layout="constrained")
         panels = figure.subplots(2, 2, sharey=True).ravel()
         for panel, (key, found) in zip(panels, curves.items(), strict=True):
             found.plot(ax=panel)
-            panel.set_title(", ".join(key), fontsize=10, pad=22)
+            panel.set_title(", ".join(key), pad=22)
         save_figure(figure, file)
 
 

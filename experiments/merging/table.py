@@ -16,12 +16,12 @@ import numpy as np
 import tyro
 
 import mcjax
+from mcjax.figures import house_style, save_figure
 from mcjax.figures.bars import draw_bars
-from mcjax.figures.curves import house_style
 from mcjax.merge import PRESETS, Each, Fisher, Starlight, traits_of
 from mcjax.study_merging import compare_merging
 
-from ..common import done, save_figure, write
+from ..common import done, write
 from .networks import Data, Options, Setting, from_base, from_seeds, setting, some
 
 CASES = {
@@ -181,10 +181,10 @@ def draw(record: dict[str, Any], file: Path) -> None:
     from matplotlib.figure import Figure
 
     sets = record["sets"]
-    with house_style(True):
+    with house_style():
         every = sets[0]["matched"]["methods"]
         names = {name: every[name] for name in ordered(every)}
-        figure = Figure(figsize=(13, 1.6 + 0.28 * len(names)), layout="constrained")
+        figure = Figure(figsize=(14.5, 1.6 + 0.28 * len(names)), layout="constrained")
         for panel, (case, title) in zip(figure.subplots(1, 3), CASES.items(), strict=True):
             bars = {}
             for name, method in names.items():
@@ -195,7 +195,7 @@ def draw(record: dict[str, Any], file: Path) -> None:
                              for k in ("networks", "ensemble"))  # fmt: skip
             lines = {"networks": 100 * float(own), "ensemble": 100 * float(together)}
             draw_bars(bars, "test accuracy (%)", lines=lines, ax=panel)
-            panel.set_title(title, fontsize=10, pad=22)
+            panel.set_title(title, pad=22)
         save_figure(figure, file)
 
 
