@@ -20,7 +20,7 @@ import numpy as np
 
 from .._readonly import ReadOnly
 from .._static import Static, is_array, pack, unpack
-from .._tree import path_keys
+from .._tree import is_held, path_keys
 from ..network.network import Network
 from ..tasks import TASKS, Task
 from .classes import (
@@ -241,7 +241,7 @@ class Reader:
         if kind == "numpy scalar":
             return array[()]
         # Without x64 JAX would round 64 bits: what it cannot hold stays with NumPy.
-        fits = kind == "jax" and jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
+        fits = kind == "jax" and is_held(array.dtype)
         return jnp.asarray(array) if fits else array
 
     def _object(self, record: Mapping[str, Any]) -> Any:
