@@ -106,36 +106,33 @@ class _Convolution(MatrixForm):
     def of(cls, c: Contraction, index: np.ndarray) -> _Convolution:
         params = c.equation.params
         spec, groups = params["dimension_numbers"].rhs_spec, params["feature_group_count"]
-        moved = np.moveaxis(np.transpose(index, spec), 1, -1)  # (outputs, window…, channels)
+        moved = np.transpose(index, spec)  # (outputs, channels, window…)
         matrix = np.swapaxes(moved.reshape(groups, moved.shape[0] // groups, -1), 1, 2)
-        window = moved.shape[1:-1]
+        window = moved.shape[2:]
         names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
         key = (c.input, groups, window, *(tuple(params[k]) for k in names))
         return cls(matrix, key, window, params)
 
     def inputs(self, x: jax.Array) -> jax.Array:
-        """Patches, positions in the window before channels, which lie together in most data."""
+        """Patches, channels before positions in the window."""
         groups, width, _ = self.index.shape
         params = self.params
-        batch, channels, *space = params["dimension_numbers"].lhs_spec
-        x = jnp.transpose(x, (batch, *space, channels))
+        x = jnp.transpose(x, params["dimension_numbers"].lhs_spec)
         pairs = zip(params["padding"], params["lhs_dilation"], strict=True)
-        config = [(0, 0, 0), *((low, high, d - 1) for (low, high), d in pairs), (0, 0, 0)]
+        config = [(0, 0, 0), (0, 0, 0), *((low, high, d - 1) for (low, high), d in pairs)]
         x = jax.lax.pad(x, jnp.zeros((), x.dtype), config)
         strides, dilation = params["window_strides"], params["rhs_dilation"]
         spans = [d * (w - 1) for d, w in zip(dilation, self.window, strict=True)]
-        counts = [(n - a - 1) // s + 1 for n, a, s in zip(x.shape[1:], spans, strides)]
+        counts = [(n - a - 1) // s + 1 for n, a, s in zip(x.shape[2:], spans, strides, strict=True)]
         reach = [(n - 1) * s + 1 for n, s in zip(counts, strides, strict=True)]
         pieces = []
         for offset in itertools.product(*map(range, self.window)):
             first = [o * d for o, d in zip(offset, dilation, strict=True)]
             last = [a + r for a, r in zip(first, reach, strict=True)]
-            low, high = (0, *first, 0), (len(x), *last, x.shape[-1])
-            pieces.append(jax.lax.slice(x, low, high, (1, *strides, 1)))
-        if groups == 1:
-            return jnp.concatenate(pieces, -1).reshape(1, -1, width)
-        patches = jnp.stack(pieces, -2).reshape(-1, len(pieces), groups, width // len(pieces))
-        return jnp.transpose(patches, (2, 0, 1, 3)).reshape(groups, -1, width)
+            piece = jax.lax.slice(x, (0, 0, *first), (*x.shape[:2], *last), (1, 1, *strides))
+            pieces.append(piece)
+        patches = jnp.stack(pieces, 2).reshape(x.shape[0], groups, width, -1)
+        return jnp.transpose(patches, (1, 0, 3, 2)).reshape(groups, -1, width)
 
     def outputs(self, y: jax.Array) -> jax.Array:
         n, _, width = self.index.shape
