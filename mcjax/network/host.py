@@ -18,7 +18,7 @@ special = lazily("scipy.special")
 _WIDE = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
 # They widen their operands themselves, of large ones no more entries at a time.
 WIDENING = {"dot_general"}
-_WIDENED = 1 << 18
+_WIDENED = 1 << 22
 
 
 def is_narrow(dtype: Any) -> bool:
