@@ -120,37 +120,57 @@ def _wrong(found: Sequence[_Found]) -> bool:
     return any(not f.inexact <= 1 for f in found) or 2 * differ > len(found)
 
 
+def _for_each(make: Callable[[], Any], n: int) -> Callable[[], Any]:
+    """A function that returns one value n times, and holds it no longer than that."""
+    held: list[Any] = []
+
+    def get() -> Any:
+        if not held:
+            held.extend([make()] * n)
+        return held.pop()
+
+    return get
+
+
 class _Trial:
-    """One draw of parameters and inputs, and the outputs on them."""
+    """One draw of parameters and inputs, and the outputs on them (`expected`, once they are
+    compared)."""
 
     def __init__(
         self, network: Structure, leaves: Sequence[Any], inputs: Sequence[Any], seed: int
     ) -> None:
         self.network, self.leaves, self.inputs, self.seed = network, leaves, inputs, seed
         self.rounded: dict[str, Any] = {}
-        self.expected = self._outputs({}, ())
+        self.expected: list[Any] | None = None
 
     def _outputs(self, given: Mapping[Any, np.ndarray], elements: Sequence[Any]) -> list[Any]:
-        """The outputs with groups permuted, and elements of their factors applied."""
-        network = self.network
+        """The outputs with groups permuted, and elements of their factors applied; at first those
+        of the model as it is, too, for which each leaf is drawn but once."""
+        network, first = self.network, self.expected is None
 
-        def leaf(i: int) -> Callable[[], Any]:
-            def drawn() -> Any:
-                here = [e for e in elements if any(n == i for n, _ in e[1].moves)]
-                # Moved by elements as if before it was rounded.
-                value = draw_leaf(self.leaves[i], self.seed, i, wide=bool(here))
-                axes = network.leaf_axes[i]
+        def leaf(i: int) -> list[Callable[[], Any]]:
+            axes = network.leaf_axes[i]
+            here = [e for e in elements if any(n == i for n, _ in e[1].moves)]
+            # Moved by elements as if before it was rounded.
+            drawn = _for_each(
+                lambda: draw_leaf(self.leaves[i], self.seed, i, wide=bool(here)), 1 + first
+            )
+
+            def moved() -> Any:
+                value = drawn()
                 for group, factor, element in here:
                     value = transform_leaf(group, factor, element, i, value, axes)
                 return network.permute_leaf(given, value, axes)
 
-            return drawn
+            return [moved, drawn]
 
-        wide = Wide()
-        inputs = [*(leaf(i) for i in range(len(self.leaves))), *self.inputs]
-        outputs = wide.run(self.network.analysis.program, inputs)
+        wide, leaves = Wide(), [leaf(i) for i in range(len(self.leaves))]
+        several = [[*(v[k] for v in leaves), *self.inputs] for k in range(1 + first)]
+        outputs = wide.run_each(network.analysis.program, several)
         self.rounded |= wide.rounded
-        return outputs
+        if first:
+            self.expected = outputs[1]
+        return outputs[0]
 
     def deviations(self, names: Sequence[str], factors: Sequence[Wrong] = ()) -> _Found:
         """How the outputs under random permutations of some groups, and random elements of some
@@ -169,6 +189,7 @@ class _Trial:
         if any(f.kind == "general linear" for _, f in factors):
             tolerance *= CONDITION
         worst, counts, seen = 0.0, False, False
+        assert self.expected is not None
         for y, z in zip(self.expected, actual, strict=True):
             if y.dtype.kind in "fc":
                 worst = max(worst, deviation(y, z) / tolerance)

@@ -243,11 +243,8 @@ def _independent(factors: Sequence[Factor], network: Network, modulus: int) -> l
     table = np.unique(np.concatenate(columns, 1), axis=1)
     if modulus:
         table %= modulus
-    solution = Solution((), int, modulus)
-    rows = (
-        {k: v if modulus else Fraction(v) for k, v in enumerate(r) if v} for r in table.tolist()
-    )
-    return [solution.add(row) for row in rows]
+    solution, number = Solution((), int, modulus), int if modulus else Fraction
+    return [solution.add({k: number(v) for k, v in enumerate(r) if v}) for r in table.tolist()]
 
 
 def _effect(factor: Factor, network: Network) -> dict[int, np.ndarray]:
