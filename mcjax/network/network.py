@@ -17,7 +17,7 @@ from .._types import Params, Permutations
 from ..symmetry.permutation import identity, random
 from .absorption.absorb import Absorption, absorb
 from .activations import group_activations, layer_values
-from .axes import Atom, Axes, Concat, Expr, Factor, Family, atoms
+from .axes import Atom, Concat, Expr, Factor, Family, atoms
 from .doubts import normalised_by_batch, say_of_batch
 from .groups import Group, Layer, Place
 from .mixing import Matrices, check_doubly_stochastic, check_matrices, mix_leaf
