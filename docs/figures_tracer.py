@@ -139,12 +139,12 @@ def program(axis: Any, network: mcjax.Network, title: str) -> None:
         painter.bars(0, y, axes, batched)
     groups = ", ".join(f"{n} ({g.size})" for n, g in network.groups.items())
     axis.set_title(f"{title}\ngroups: {groups}", fontsize=10)
-    axis.set(xlim=(-4.2, 4.2), ylim=(len(rows) + 0.2, -0.7))
+    axis.set(xlim=(-3.9, 3.4), ylim=(len(rows) + 0.2, -0.7))
     axis.axis("off")
 
 
 def axes_figure() -> Figure:
-    figure = Figure(figsize=(10.5, 4), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     program(left, traced(without_skip, STREAM, 2, 5), "a chain of layers")
     program(right, traced(with_skip, STREAM, 2, 5), "with a skip connection")
@@ -153,14 +153,14 @@ def axes_figure() -> Figure:
 
 def composites_figure() -> Figure:
     cases = [
-        ("queries, keys, values of 2 heads in one weight", attention,
+        ("q, k, v of 2 heads in one weight", attention,
          {"qkv": (6, 24), "out": (8, 6)}, (2, 5, 6)),
         ("two branches, concatenated", branches,
          {"left": (5, 8), "right": (5, 6), "out": (14, 3)}, (2, 5)),
-        ("3 × 3 positions of 6 channels, flattened", flattened,
+        ("3 × 3 × 6 of a convolution, flattened", flattened,
          {"conv": (2, 2, 1, 6), "out": (54, 3)}, (2, 4, 4, 1)),
     ]  # fmt: skip
-    figure = Figure(figsize=(10.5, 3), layout="constrained")
+    figure = Figure(figsize=(8.8, 2.9), layout="constrained")
     for axis, (title, function, shapes, x) in zip(figure.subplots(1, 3), cases, strict=True):
         network = traced(function, shapes, *x)
         painter = Painter(axis, network)
@@ -174,7 +174,7 @@ def composites_figure() -> Figure:
             text = f"{name}: {group.size} units{outer}"
             axis.text(0.5, y, text, va="center", fontsize=8.5, color=DARK)
         axis.set_title(title, fontsize=10)
-        axis.set(xlim=(-1.1, 5.2), ylim=(5.2, -0.7))
+        axis.set(xlim=(-0.9, 3.9), ylim=(5.2, -0.7))
         axis.axis("off")
     return figure
 
@@ -198,7 +198,7 @@ def verification_figure() -> Figure:
         for name, left in parts.items():
             some = {n: p[n] if n in left else v for n, v in moved.items()}
             others[name].append(change(some, x, before))
-    figure = Figure(figsize=(7.5, 2.4), layout="constrained")
+    figure = Figure(figsize=(7, 2.3), layout="constrained")
     axis = figure.subplots()
     rows = {"the group, as found": whole, **others}
     for y, (_, values) in enumerate(rows.items()):
