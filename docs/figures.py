@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -14,18 +13,25 @@ import mcjax
 from mcjax import flows
 from mcjax.align import match_butterflies
 from mcjax.data import load
+from mcjax.figures import (
+    AFTER,
+    BEFORE,
+    FAINT,
+    along_path,
+    beside,
+    colours_of,
+    end_labels,
+    house_style,
+    line,
+    new_panels,
+    save_figure,
+)
 from mcjax.merge import independent, wa_ensemble
 from mcjax.models import MLP
 from mcjax.path import Arc, Legs, Linear, Swaps
 from mcjax.training import Protocol, train_networks
 
 OUT = Path(__file__).parent / "figures"
-BLUE, ORANGE, GREEN, PINK, RED, SKY = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9",
-)  # fmt: skip
-STYLE: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-              "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True,
-              "legend.frameon": False}  # fmt: skip
 
 data = load("digits").flat()
 x, y = data.x_train, data.y_train
@@ -44,13 +50,12 @@ def accuracy(path: Any, model: Any, t: Any) -> np.ndarray:
 
 
 def save(figure: Figure, name: str) -> None:
-    OUT.mkdir(exist_ok=True)
-    figure.savefig(OUT / f"{name}.png", dpi=140)
+    save_figure(figure, OUT / f"{name}.png")
 
 
-def panels(count: int, width: float = 9.5, height: float = 3.5) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, count)
+def panels(count: int, width: float = 10.4, height: float = 3.5) -> tuple[Figure, Any]:
+    axes, figure = new_panels(count, count, width=width / count, height=height)
+    return figure, axes[0] if count == 1 else axes
 
 
 def legs_axis(axis: Any, legs: int, labels: list[str]) -> None:
@@ -63,42 +68,56 @@ def legs_axis(axis: Any, legs: int, labels: list[str]) -> None:
     low, high = axis.get_ylim()
     axis.set(xlim=(0, legs), ylim=(low - 0.1 * (high - low), high), xlabel="leg of the path",
              ylabel="training accuracy (%)")  # fmt: skip
+    axis.set_xticks(range(legs + 1), ["A", *range(1, legs), "B or P·B"])
+    axis.grid(axis="x", visible=False)
 
 
 def linear_and_arc(model: Any, a: Any, b: Any, network: Any) -> None:
     rng = np.random.default_rng(0)
     one, two = rng.normal(size=(2, 400, 2))
-    figure, (left, middle, right) = panels(3, 11)
+    figure, (left, middle, right) = panels(3, 12)
+    colours = colours_of(["linear", "arc"])
     for axis, path, title in (
         (left, Linear({"w": one}, {"w": two}), "segment: squeezed"),
         (middle, Arc({"w": one}, {"w": two}), "arc: preserved"),
     ):
-        axis.scatter(*one.T, s=6, color="0.75", label="t = 0")
-        axis.scatter(*np.asarray(path(0.5)["w"]).T, s=6, color=BLUE, label="t = 1/2")
-        axis.set(title=f"{title}", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
+        axis.scatter(*one.T, s=6, color=FAINT, label="t = 0")
+        colour = colours["linear" if isinstance(path, Linear) else "arc"]
+        axis.scatter(*np.asarray(path(0.5)["w"]).T, s=6, color=colour, label="t = ½")
+        axis.set(title=f"Neurons, {title}", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
         axis.legend(loc="upper left", markerscale=2)
-    t = np.linspace(0, 1, 31)
-    for method, colour in (("linear", ORANGE), ("arc", BLUE)):
+    t, names = np.linspace(0, 1, 31), {}
+    for method, colour in colours.items():
         path = mcjax.connect(network, a, b, method).path
-        right.plot(t, accuracy(path, model, t), color=colour, label=method)
-    right.set(title="64-512-10 on digits", xlabel="t", ylabel="training accuracy (%)")
-    right.legend()
+        line(right, t, along := accuracy(path, model, t), colour)
+        names[method] = (float(along[15]), colour)
+    along_path(right)
+    right.set(title="64-512-10 on digits", ylabel="training accuracy (%)")
+    beside(right, names)
     save(figure, "linear-and-arc")
 
 
-def weight_adjustment(model: Any, a: Any, b: Any, network: Any) -> None:
-    figure, axes = panels(1, 8)
-    for method, colour in (("linear+wa", GREEN), ("ot+wa", RED)):
+def legs_of(axes: Any, model: Any, a: Any, b: Any, network: Any, shift: float | None) -> int:
+    """Accuracy on every leg of two methods, and on the segment, drawn from leg `shift` on."""
+    colours, names, legs = colours_of(["linear+wa", "ot+wa", "linear"]), {}, 1
+    for method in ("linear+wa", "ot+wa"):
         path = mcjax.connect(network, a, b, method, x=x).path
         assert isinstance(path, Legs)
-        t = path.grid(10)
-        axes.plot(3 * t, accuracy(path, model, t), color=colour, label=method)
-    plain = mcjax.connect(network, a, b, "linear").path
+        t, legs = path.grid(10), len(path.legs)
+        line(axes, legs * t, along := accuracy(path, model, t), colours[method])
+        names[method] = (float(along[len(t) // 2]), colours[method])
     t = np.linspace(0, 1, 31)
-    axes.plot(1 + t, accuracy(plain, model, t), color=ORANGE, ls="--", label="linear")
+    along = accuracy(Linear(a, b), model, t)
+    axes.plot(t * legs if shift is None else shift + t, along, "--", color=colours["linear"])
+    beside(axes, names | {"linear": (float(along[15]), colours["linear"])})
+    return legs
+
+
+def weight_adjustment(model: Any, a: Any, b: Any, network: Any) -> None:
+    figure, axes = panels(1, 9)
+    legs_of(axes, model, a, b, network, shift=1.0)
     legs_axis(axes, 3, ["W₂: A → solved", "W₁: A → B, W₂ solved at each t", "W₂: solved → B"])
     axes.set(title="64-512-10 on digits")
-    axes.legend()
     save(figure, "weight-adjustment")
 
 
@@ -106,19 +125,24 @@ def transport(model: Any, a: Any, b: Any, network: Any) -> None:
     figure, (left, right) = panels(2)
     permutations = match_butterflies(network, a, b).permutations
     t = np.linspace(0, 1, 31)
-    left.plot(t, accuracy(Linear(a, b), model, t), color=ORANGE, label="segment")
-    moved = network.permute(permutations, b)
-    left.plot(t, accuracy(Linear(a, moved), model, t), color=BLUE, label="after transport")
-    left.set(title="A to B, neurons transported", xlabel="t", ylabel="training accuracy (%)")
-    left.legend()
-    for together, colour in ((1, BLUE), (10, GREEN), (100, RED)):
+    moved, names = network.permute(permutations, b), {}
+    for name, end, colour in (("to B", b, BEFORE), ("to P·B", moved, AFTER)):
+        line(left, t, along := accuracy(Linear(a, end), model, t), colour)
+        names[name] = (float(along[15]), colour)
+    along_path(left, "B or P·B")
+    left.set(title="A to B, neurons transported", ylabel="training accuracy (%)")
+    beside(left, names)
+    names = {}
+    for together, colour in ((1, "#0072B2"), (10, "#009E73"), (100, "#E69F00")):
         stage = Swaps(network, b, permutations, together=together)
         t = np.concatenate([[0.0], stage.middles(40), [1.0]])
         curve = mcjax.evaluate(stage, model.apply, (x, y), t)
-        right.plot(t, curve.loss, color=colour, label=f"{together} at a time, {stage.legs} legs")
-    right.set(title="swap stage: B's neurons back in order", xlabel="t",
-              ylabel="loss in the middle of swaps", ylim=(0, None))  # fmt: skip
-    right.legend()
+        line(right, t, curve.loss, colour)
+        names[f"{together} at a time,\n{stage.legs} legs"] = (float(curve.loss.max()), colour)
+    along_path(right, "B", "P·B")
+    right.set(title="Swap stage: B's neurons back in order", ylim=(0, None),
+              ylabel="loss in the middle of swaps")  # fmt: skip
+    beside(right, names)
     save(figure, "optimal-transport")
 
 
@@ -131,43 +155,36 @@ def learnable(model: Any, nets: list[Any], network: Any) -> None:
         "realnvp-bijection": flows.train_bijection(
             network, nets[2:], (x, y), architecture, flows.AdamProtocol(600, 128, 5e-4), key=key),
     }  # fmt: skip
-    figure, axes = panels(1, 7)
-    t = np.linspace(0, 1, 31)
+    figure, axes = panels(1, 8)
+    t, names = np.linspace(0, 1, 31), {}
     a, b = nets[:2]
-    arc = mcjax.connect(network, a, b, "arc").path
-    axes.plot(t, accuracy(arc, model, t), color=ORANGE, label="arc")
-    for (method, made), colour in zip(trained.items(), (SKY, BLUE), strict=True):
-        path = mcjax.connect(network, a, b, mcjax.methods.Flow(made)).path
-        axes.plot(t, accuracy(path, model, t), color=colour, label=method)
-    axes.set(title="a pair that the connection model has not seen", xlabel="t",
-             ylabel="training accuracy (%)")  # fmt: skip
-    axes.legend()
+    methods = {"arc": "arc", **{n: mcjax.methods.Flow(made) for n, made in trained.items()}}
+    for name, colour in colours_of(methods).items():
+        path = mcjax.connect(network, a, b, methods[name]).path
+        line(axes, t, along := accuracy(path, model, t), colour)
+        names[name] = (float(along[15]), colour)
+    along_path(axes)
+    axes.set(title="A pair that the connection model has not seen", ylabel="training accuracy (%)")
+    beside(axes, names)
     save(figure, "learnable")
 
 
 def layer_by_layer() -> None:
     model, network, (a, b) = networks((96, 96, 96), 2)
-    figure, axes = panels(1, 9)
-    for method, colour in (("linear+wa", GREEN), ("ot+wa", RED)):
-        path = mcjax.connect(network, a, b, method, x=x).path
-        assert isinstance(path, Legs)
-        t = path.grid(10)
-        legs = len(path.legs)
-        axes.plot(legs * t, accuracy(path, model, t), color=colour, label=method)
-    t = np.linspace(0, 1, 31)
-    axes.plot(legs * t, accuracy(Linear(a, b), model, t), color=ORANGE, ls="--", label="linear")
+    figure, axes = panels(1, 10)
+    legs = legs_of(axes, model, a, b, network, shift=None)
     names = ["W₂ solved", "layer 1", "W₃ solved", "layer 2", "W₄ solved", "layer 3", "W₄ → B"]
     legs_axis(axes, legs, names if legs == 7 else [""] * legs)
     axes.set(title="64-96-96-96-10 on digits")
-    axes.legend()
     save(figure, "layer-by-layer")
 
 
 def ensembles() -> None:
     _, network, nets = networks((64, 64, 64), 7)
     test = (data.x_test, data.y_test)
-    figure, axes = panels(1, 7)
-    for layer, colour in ((0, "black"), (3, BLUE), (2, GREEN), (1, ORANGE)):
+    figure, axes = panels(1, 8)
+    ends = {}
+    for layer, colour in ((0, "#222222"), (3, "#0072B2"), (2, "#009E73"), (1, "#E69F00")):
         scores = []
         for count in range(1, 8):
             lone = layer == 0 or count == 1
@@ -175,10 +192,11 @@ def ensembles() -> None:
                     else wa_ensemble(network, nets[:count], x, layer=layer))  # fmt: skip
             scores.append(100 * made.accuracy(test))
         label = f"WA({layer}), {made.flops:.0%} of the cost" if layer else "independent"
-        axes.plot(range(1, 8), scores, "o-", ms=4, color=colour, label=label)
+        line(axes, range(1, 8), scores, colour, marker="o", ms=4)
+        ends[label] = (scores[-1], colour)
     axes.set(title="64-64-64-64-10 on digits", xlabel="networks in the ensemble",
              ylabel="test accuracy (%)")  # fmt: skip
-    axes.legend()
+    end_labels(axes, ends)
     save(figure, "ensembles")
 
 
@@ -208,19 +226,22 @@ def pleas() -> None:
     mean = {name: np.mean(values, 0) for name, values in found.items()}
     for name, (loss, right) in mean.items():
         print(f"{name}: loss {loss:.3f}, accuracy {100 * right:.1f} %")
-    figure, axes = panels(1, 7)
+    figure, axes = panels(1, 8)
     units = [2 * hidden[0] - round(r * hidden[0]) for r in ratios]
-    axes.plot(units, [mean[r][0] for r in ratios], "o-", color=BLUE, label="PLeaS")
-    for name, colour in zip(found, (GREEN, RED, ORANGE), strict=False):
-        axes.axhline(mean[name][0], color=colour, ls="--", label=name)
+    losses = [mean[r][0] for r in ratios]
+    line(axes, units, losses, AFTER, marker="o", ms=4)
+    ends = {"PLeaS": (losses[-1], AFTER)}
+    for name, colour in zip(found, ("#222222", BEFORE, "#E69F00"), strict=False):
+        axes.axhline(mean[name][0], color=colour, ls="--", lw=1.4)
+        ends[name] = (mean[name][0], colour)
     axes.set(title="64-16-16-10 on digits", xlabel="units a layer", ylabel="test loss", ylim=0)
     axes.set_xticks(units)
-    axes.legend()
+    end_labels(axes, ends)
     save(figure, "pleas")
 
 
 if __name__ == "__main__":
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         model, network, nets = networks((512,), 8)
         a, b = nets[:2]
         linear_and_arc(model, a, b, network)

@@ -6,16 +6,9 @@ import dataclasses
 from typing import Any
 
 import jax
-import matplotlib
 import numpy as np
 from figures import (
-    BLUE,
-    GREEN,
-    ORANGE,
     OUT,
-    PINK,
-    RED,
-    STYLE,
     accuracy,
     data,
     networks,
@@ -29,6 +22,16 @@ import mcjax
 from mcjax.align import correlation_signature, match_activations, match_many
 from mcjax.attacks import PGD
 from mcjax.evaluation import Plane, Repaired, evaluate_plane
+from mcjax.figures import (
+    AFTER,
+    BEFORE,
+    along_path,
+    beside,
+    colours_of,
+    end_labels,
+    house_style,
+    line,
+)
 from mcjax.methods import Pam, Problem
 from mcjax.path import Bezier, Linear
 from mcjax.theory import alignment_bound
@@ -48,43 +51,53 @@ def alignment(network: Any, model: Any, a: Any, b: Any) -> None:
         "L2, post": ("l2", "post"),
         "L2, pre": ("l2", "pre"),
     }
+    ends, names = {}, {}
     for (label, variant), colour in zip(
-        variants.items(), ("black", BLUE, GREEN, ORANGE, PINK), strict=True
+        variants.items(), ("#222222", "#0072B2", "#009E73", "#E69F00", "#CC79A7"), strict=True
     ):
         moved = b
         if variant:
             moved = network.permute(match_activations(network, a, b, x, *variant).permutations, b)
         signature = correlation_signature(network, a, moved, x)
-        left.plot(list(signature), list(signature.values()), "o-", color=colour, label=label)
+        line(left, list(signature), list(signature.values()), colour, marker="o", ms=4)
+        ends[label] = (list(signature.values())[-1], colour)
         if label in ("before", "L2, pre"):
             bound = alignment_bound(network, a, moved, (x, y), T)
-            line = {"before": "to B", "L2, pre": "to B aligned"}[label]
+            end, colour = {"before": ("B", BEFORE), "L2, pre": ("P·B", AFTER)}[label]
             loss = mcjax.evaluate(Linear(a, moved), model.apply, (x, y), T).loss
-            right.semilogy(T, bound.loss, "--", color=colour, label=f"bound {line}")
-            right.semilogy(T, loss, color=colour, label=f"loss {line}")
-    left.set(title="corresponding units", ylabel="mean correlation")
-    left.legend(fontsize=8)
-    right.set(title="Theorem 3.1", xlabel="t", ylabel="cross-entropy")
-    right.legend(fontsize=8)
+            line(right, T, bound.loss, colour, ls="--")
+            line(right, T, loss, colour)
+            names[f"bound to {end}"] = (float(bound.loss[12]), colour)
+            names[f"loss to {end}"] = (float(loss[12]), colour)
+    left.set(title="Corresponding units", ylabel="mean correlation")
+    along_path(right, "B or P·B")
+    right.set(title="Theorem 3.1 (dashed: bounds)", ylabel="cross-entropy", yscale="log")
+    beside(right, names)
+    end_labels(left, ends)
     save(figure, "alignment")
 
 
 def trained_curves(model: Any, a: Any, b: Any, moved: Any) -> dict[str, Bezier]:
     figure, (left, right) = panels(2)
-    curves, test = {}, (data.x_test, data.y_test)
-    for label, end, colour in (("unaligned", b, ORANGE), ("aligned", moved, BLUE)):
+    curves, test, ends, names = {}, (data.x_test, data.y_test), {}, {}
+    colours = colours_of(["unaligned", "aligned"])
+    for label, end, last in (("unaligned", b, "B"), ("aligned", moved, "P·B")):
+        colour = colours[label]
         fitted = train_curve(Bezier.between(a, end), model.apply, (x, y), PROTOCOL, key=KEY)
         curves[label] = fitted.path
         epochs = range(1, len(fitted.losses) + 1)
-        left.plot(epochs, fitted.losses, color=colour, label=label)
+        line(left, epochs, fitted.losses, colour)
+        ends[label] = (float(fitted.losses[-1]), colour)
         for path, style in ((Linear(a, end), ":"), (fitted.path, "-")):
             along = mcjax.evaluate(path, model.apply, test, T)
-            name = f"{label}, {'curve' if style == '-' else 'segment'}"
-            right.plot(T, 100 * along.accuracy, style, color=colour, label=name)
-    left.set(title="training", xlabel="epoch", ylabel="loss")
-    left.legend()
-    right.set(title="along the curve", xlabel="t", ylabel="test accuracy (%)")
-    right.legend()
+            name = f"{'curve' if style == '-' else 'segment'} to {last}"
+            line(right, T, 100 * along.accuracy, colour, ls=style)
+            names[name] = (float(along.accuracy[12]), colour)
+    left.set(title="Training", xlabel="epoch", ylabel="training cross-entropy")
+    along_path(right, "B or P·B")
+    right.set(title="Along the curve (dotted: segments)", ylabel="test accuracy (%)")
+    beside(right, names)
+    end_labels(left, ends)
     save(figure, "trained-curves")
     return curves  # type: ignore[return-value]
 
@@ -92,18 +105,25 @@ def trained_curves(model: Any, a: Any, b: Any, moved: Any) -> dict[str, Bezier]:
 def proximal(network: Any, model: Any, a: Any, b: Any, aligned: Any, curves: Any) -> None:
     figure, (left, right) = panels(2)
     steps = ("start", "P", "curve")
-    for label, start, colour in (("unaligned", None, RED), ("aligned", aligned, GREEN)):
+    colours = colours_of(["PAM unaligned", "PAM aligned", "unaligned", "aligned"])
+    ends, names = {}, {}
+    for label, start in (("unaligned", None), ("aligned", aligned)):
+        colour = colours[f"PAM {label}"]
         slow = dataclasses.replace(PROTOCOL, epochs=8, learning_rate=PROTOCOL.learning_rate / 2)
         problem = Problem(network, a, b, x, y, KEY)
         found = Pam(PROTOCOL, permutation_protocol=slow).minimise(problem, start=start)
-        left.plot(steps, found.objective, "o-", color=colour, label=f"PAM from {label}")
-        right.plot(T, accuracy(found.path, model, T), color=colour, label=f"PAM from {label}")
-    for (label, curve), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
-        right.plot(T, accuracy(curve, model, T), "--", color=colour, label=f"curve, {label}")
-    left.set(title="objective after each step", ylabel="mean loss along the curve")
-    left.legend()
-    right.set(title="along the curve", xlabel="t", ylabel="training accuracy (%)")
-    right.legend(fontsize=8)
+        line(left, steps, found.objective, colour, marker="o", ms=4)
+        ends[f"from {label}"] = (float(found.objective[-1]), colour)
+        line(right, T, along := accuracy(found.path, model, T), colour)
+        names[f"PAM from {label}"] = (float(along[12]), colour)
+    for label, curve in curves.items():
+        line(right, T, along := accuracy(curve, model, T), colours[label], ls="--")
+        names[f"curve, {label}"] = (float(along[12]), colours[label])
+    left.set(title="PAM's objective after each step", ylabel="mean loss along the curve")
+    along_path(right, "B or P·B")
+    right.set(title="Along the curve", ylabel="training accuracy (%)")
+    beside(right, names)
+    end_labels(left, ends)
     save(figure, "pam")
 
 
@@ -119,15 +139,19 @@ def robust(model: Any) -> None:
     moved = network.permute(match_activations(network, a, b, x).permutations, b)
     figure, (left, right) = panels(2)
     test = (data.x_test, data.y_test)
-    for label, end, colour in (("unaligned", b, ORANGE), ("aligned", moved, BLUE)):
+    names, colours = {}, colours_of(["unaligned", "aligned"])
+    for label, end, last in (("unaligned", b, "B"), ("aligned", moved, "P·B")):
         start = Bezier.between(a, end)
         path = train_curve(start, model.apply, (x, y), protocol, key=KEY).path
         for axis, against in ((left, None), (right, attack)):
             along = mcjax.evaluate(path, model.apply, test, T, attack=against)
-            axis.plot(T, 100 * along.accuracy, color=colour, label=label)
-    left.set(title="clean", xlabel="t", ylabel="test accuracy (%)")
-    right.set(title="attacked (PGD, ε = 0.1)", xlabel="t", ylabel="test accuracy (%)")
-    left.legend()
+            line(axis, T, 100 * along.accuracy, colours[label])
+        names[f"{label}, to {last}"] = (float(along.accuracy[12]), colours[label])
+    left.set(title="Clean", ylabel="test accuracy (%)")
+    right.set(title="Attacked (PGD, ε = 0.1)", ylabel="test accuracy (%)")
+    for axis in (left, right):
+        along_path(axis, "B or P·B")
+    beside(right, names)
     save(figure, "robust")
 
 
@@ -146,24 +170,27 @@ def merging() -> None:
     figure, (left, right) = panels(2)
     a, b = nets[:2]
     moved = network.permute(match_activations(network, a, b, x).permutations, b)
+    names = {}
     for label, path, colour in (
-        ("segment", Linear(a, b), ORANGE),
-        ("aligned", Linear(a, moved), BLUE),
-        ("aligned + REPAIR", Repaired(Linear(a, moved), network, x), GREEN),
+        ("segment", Linear(a, b), BEFORE),
+        ("aligned", Linear(a, moved), AFTER),
+        ("aligned\n+ REPAIR", Repaired(Linear(a, moved), network, x), "#009E73"),
     ):
         loss = mcjax.evaluate(path, model.apply, (x, y), T).loss
-        left.plot(T, loss, color=colour, label=label)
-    left.set(title="64-64-64-64-10 on digits", xlabel="t", ylabel="training loss")
-    left.legend()
+        line(left, T, loss, colour)
+        names[label] = (float(loss[12]), colour)
+    along_path(left, "B or P·B")
+    left.set(title="64-64-64-64-10 on digits", ylabel="training cross-entropy")
+    beside(left, names)
     many = match_many(network, nets)
-    right.plot(many.objective, "o-", color=BLUE)
-    right.set(title="three networks at once", xlabel="step of Frank–Wolfe (last: rounded)",
+    line(right, range(len(many.objective)), many.objective, AFTER, marker="o", ms=4)
+    right.set(title="Three networks at once", xlabel="step of Frank–Wolfe (last: rounded)",
               ylabel="Σ ⟨Pᵢθᵢ, Pⱼθⱼ⟩")  # fmt: skip
     save(figure, "merging")
 
 
 if __name__ == "__main__":
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         model, network, (a, b) = networks((32, 32), 2)
         matching = match_activations(network, a, b, x)
         moved = network.permute(matching.permutations, b)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import resource
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from mcjax import figures
 from mcjax.data import Dataset, load
-from mcjax.figures.curves import COLOURS
 from mcjax.tasks import CLASSIFICATION, Task
 from mcjax.training import Protocol, train_networks
 
@@ -75,13 +74,6 @@ def write(file: Path, content: str | bytes | Mapping[str, Any]) -> None:
     os.replace(temporary, file)
 
 
-def save_figure(figure: Any, file: Path) -> None:
-    """A matplotlib figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    write(file, buffer.getvalue())
-
-
 def done(*files: Path) -> None:
     """Say where the results are."""
     print("Written: " + ", ".join(map(str, files)))
@@ -126,36 +118,25 @@ Panel = tuple[str, str, str, Mapping[str, tuple]]
 
 
 def draw_panels(panels: Sequence[Panel], path: Path, ticks: Sequence[str] | None = None) -> None:
-    """Lines side by side in panels; a label has the same colour in all of them.
+    """Lines side by side in panels, with their names at their ends; a label has one colour.
 
     **Arguments:**
     - `ticks`: names of x = 0, 1, 2, … where x is no number
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    labels = list(dict.fromkeys(label for p in panels for label in p[3]))
-    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
-    style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-                  "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True}  # fmt: skip
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
-        drawn = np.atleast_1d(figure.subplots(1, len(panels)))
-        handles: dict[str, Any] = {}
+    colours = figures.colours_of(label for p in panels for label in p[3])
+    with figures.house_style():
+        drawn, whole = figures.new_panels(len(panels), len(panels), width=4.9, height=3.7)
         for panel, (title, x_label, y_label, lines) in zip(drawn, panels, strict=True):
             for label, (x, y, *spread_) in lines.items():
                 marker = "o" if ticks or len(x) < 15 else None
-                (handles[label],) = panel.plot(
-                    x, y, color=colours[label], marker=marker, ms=3.5, lw=1.6, label=label
-                )
+                figures.line(panel, x, y, colours[label], marker=marker, ms=4)
                 if spread_ and np.any(spread_[0]):
                     low, high = np.asarray(y) - spread_[0], np.asarray(y) + spread_[0]
-                    panel.fill_between(x, low, high, color=colours[label], alpha=0.18, lw=0)
+                    figures.band(panel, x, low, high, colours[label])
             panel.set(title=title, xlabel=x_label, ylabel=y_label)
             if ticks:
                 panel.set_xticks(range(len(ticks)), ticks, rotation=60, ha="right", fontsize=7)
-        figure.legend(
-            handles=list(handles.values()), loc="outside lower center", frameon=False,
-            ncols=min(len(handles), 3 * len(panels)),
-        )  # fmt: skip
-        save_figure(figure, path)
+        for panel, (_, _, _, lines) in zip(drawn, panels, strict=True):
+            ends = {label: (float(line[1][-1]), colours[label]) for label, line in lines.items()}
+            figures.end_labels(panel, ends)
+        figures.save_figure(whole, path)

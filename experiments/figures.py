@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
+from mcjax.figures import AFTER, BEFORE, GREY, beside, house_style, save_figure
 from mcjax.study import machine
 
-from .common import Run, done, save_figure, write
+from .common import Run, done, write
 
 BLUE, ORANGE, GREEN, PINK, RED, SKY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9",
 )  # fmt: skip
-GREY = "#666666"
-_STYLE: Any = {
-    "font.size": 10, "axes.titlesize": 10.5, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True, "legend.frameon": False,
-}  # fmt: skip
+
+# Of what is no method.
+BLUE, ORANGE, GREEN, PINK, RED, SKY = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9",
+)  # fmt: skip
+__all__ = [
+    "AFTER", "BEFORE", "BLUE", "GREEN", "GREY", "ORANGE", "PINK", "RED", "SKY",
+    "Seeded", "beside", "figure", "finish", "table",
+]  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -41,7 +45,8 @@ def figure(file: Path, width: float, height: float = 3.9, legend: int = 0) -> It
     """
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with house_style():
         drawn = Figure(figsize=(width, height), layout="constrained")
         yield drawn
         if legend:
@@ -62,13 +67,19 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str
 
 
 def finish(
-    options: Seeded, folder: Path, name: str, record: Mapping[str, Any], tables: Sequence[str]
-) -> None:
-    """The record and the tables beside the figure; the last line says where everything is."""
+    options: Seeded, folder: Path, name: str, record: Mapping[str, Any], tables: Sequence[str],
+    draw: Callable[[Any, Path], None] | None = None,
+) -> None:  # fmt: skip
+    """The record, the tables and the figure; the last line says where everything is.
+
+    - `draw`: (the record as a reader of the file has it, file) → the figure; None: it is there
+    """
     text = "\n".join(tables)
     whole = _known({"machine": machine(), "seed": options.seed, **record})
     write(folder / f"{name}.json", whole)
     write(folder / f"{name}.md", text)
+    if draw is not None:
+        draw(json.loads((folder / f"{name}.json").read_text()), folder / f"{name}.png")
     print(text)
     done(*(folder / f"{name}.{kind}" for kind in ("json", "md", "png")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -307,6 +308,24 @@ def positive(value: int, name: str) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     return int(value)
+
+
+def real(value: Any, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """`value` if it is a finite number from `low` to `high`."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(
+        value, bool
+    )
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        where = "" if low == -math.inf else f" from {low:g} to {high:g}"
+        raise ValueError(f"{name} must be a finite number{where}, got {value!r}")
+    return float(value)
+
+
+def share(value: float, name: str) -> float:
+    """`value` if it is above 0 and at most 1."""
+    if not real(value, name, 0.0, 1.0):
+        raise ValueError(f"{name} must be above 0, got {value!r}")
+    return float(value)
 
 
 def random_key(value: Any, name: str = "key") -> Any:

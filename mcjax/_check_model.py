@@ -25,7 +25,7 @@ def function(value: Any, name: str) -> None:
         )
     owner = getattr(value, "__self__", value)
     holds_arrays = any(map(is_array, jax.tree.leaves(owner)))
-    fits, hashable = _takes_two(value), _is_hashable(value)
+    fits, hashable = takes(value, 2), _is_hashable(value)
     if holds_arrays and not (fits and hashable):
         raise ValueError(
             f"{name} is a module ({type(owner).__name__}) that holds its parameters itself; pass "
@@ -47,14 +47,14 @@ def function(value: Any, name: str) -> None:
         )
 
 
-def _takes_two(value: Any) -> bool:
-    """Whether a function can be called with two arguments, as far as one can tell."""
+def takes(value: Any, n: int) -> bool:
+    """Whether a function can be called with n arguments, as far as one can tell."""
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
         return True
     try:
-        signature.bind(None, None)
+        signature.bind(*[None] * n)
     except TypeError:
         return False
     return True

@@ -1,11 +1,29 @@
-"""Objects that a command line names as `package.module:object`."""
+"""Objects that are named: presets, and `package.module:object` on a command line."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+
+def preset(name: str, presets: Mapping[str, Any], module: str) -> Any:
+    """The method of a name.
+
+    **Raises:** `ValueError` for an unknown one (near ones first); `module`: where objects are.
+    """
+    if name in presets:
+        return presets[name]
+    near = difflib.get_close_matches(name.lower(), presets, n=3, cutoff=0.5)
+    names = [*near, *(other for other in presets if other not in near)]
+    raise ValueError(
+        f"unknown method {name!r}"
+        + (f", did you mean {near[0]!r}?" if near else ";")
+        + f" There are {', '.join(map(repr, names))}; or pass an object of {module}, or your own"
+    )
 
 
 def load_object(name: str, option: str) -> Any:

@@ -76,6 +76,11 @@ def pack(params: Params, name: str = "params") -> Params:
         where = path_name(path)
         leaf_is = f"{name}: leaf {where!r} is a" if where else f"{name} is a"
         kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}".removeprefix("builtins.")
+        if is_array(leaf) and not _is_native(leaf):
+            raise ValueError(
+                f"{leaf_is} {kind} of dtype {leaf.dtype}, whose bytes are in another order than "
+                "this machine's; convert it with v.astype(v.dtype.newbyteorder())"
+            )
         if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
             raise ValueError(
                 f"{leaf_is} {kind} of dtype {leaf.dtype}, which is no array of JAX's or of numbers "
@@ -99,7 +104,13 @@ def _is_numbers(leaf: Any) -> bool:
     if isinstance(leaf, jax.Array):
         return True
     kinds = (np.number, np.bool_, jax.dtypes.extended)
-    return is_array(leaf) and any(jnp.issubdtype(leaf.dtype, k) for k in kinds)
+    found = is_array(leaf) and any(jnp.issubdtype(leaf.dtype, k) for k in kinds)
+    return found and _is_native(leaf)
+
+
+def _is_native(leaf: Any) -> bool:
+    """Whether the bytes of a number are in this machine's order: JAX takes no others."""
+    return getattr(leaf.dtype, "isnative", True)
 
 
 def unpack(params: Params) -> Params:

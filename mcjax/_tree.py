@@ -42,6 +42,11 @@ def is_inexact(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
+def is_held(dtype: Any) -> bool:
+    """Whether JAX holds numbers of this type as they are: without x64 it rounds 64 bits."""
+    return jax.dtypes.canonicalize_dtype(dtype) == dtype
+
+
 def at_least_single(dtype: Any) -> np.dtype:
     """The type, or float32 if it is of fewer bits or of integers; in JAX's strict promotion too."""
     wide = jnp.issubdtype(dtype, jnp.inexact)

@@ -61,6 +61,15 @@ class Row:
     def __post_init__(self) -> None:
         make_read_only(self, "curves", "seconds")
 
+    @property
+    def end(self) -> str | None:
+        """Where the path ends: `"B"`, `"P·B"` (its units permuted) or `"g·B"` (moved otherwise)."""
+        if self.connection is None:
+            return None
+        if self.connection.elements:
+            return "g·B"
+        return "P·B" if self.connection.permutations else "B"
+
     def worst(self, split: str, metric: str) -> float | None:
         """The worst value of a metric along the path; None where there is no curve."""
         curve = self.curves.get(split)
@@ -170,7 +179,8 @@ class Comparison:
         """
         from .figures.curves import draw_curves
 
-        return draw_curves(self.curves(), file, ax=ax)
+        ends = {row.label: row.end for row in self.rows if row.end is not None}
+        return draw_curves(self.curves(), file, ends=ends, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, as plain lists and numbers; NaN and infinities are strings."""

@@ -87,15 +87,19 @@ class JoinedInputs:
         """The table as plain text."""
         return self.table().text()
 
-    def plot(self, file: str | File | None = None, *, shape: Any = None) -> Any:
+    def plot(
+        self, file: str | File | None = None, *, shape: Any = None, ax: Any = None
+    ) -> np.ndarray:
         """Draw the loss between the inputs of each kind, and images along one path.
 
         **Arguments:**
         - `file`: picture file, its ending says the format; default: none is written
         - `shape`: (height, width) or (height, width, channels) of an image; default: that of the
           inputs, or a square where they are vectors of such a length
+        - `ax`: axes to draw the losses on, one for each kind, and no images; default: those of
+          a new figure
 
-        **Returns:** the figure.
+        **Returns:** the axes of the losses.
         """
         from .figures.inputs import draw_joined
 
@@ -106,7 +110,9 @@ class JoinedInputs:
         }
         first = next(iter(self.joined.values()))
         label = first.direct.task.axis(first.direct.task.loss)
-        return draw_joined(curves, self.how.delta, label, dict(self.shown), file, shape=shape)
+        return draw_joined(
+            curves, self.how.delta, label, dict(self.shown), file, shape=shape, ax=ax
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, as plain lists and numbers; NaN and infinities are strings."""
@@ -165,6 +171,11 @@ def join_inputs(
     """
     (x, y), _ = _check.labelled(data)
     x, y = np.asarray(x), np.asarray(y)
+    if y.ndim != 1 or y.dtype.kind not in "biu":
+        raise ValueError(
+            f"data: y has shape {y.shape} of type {y.dtype}, expected ({len(y)},) integers, the "
+            "class of each input (of one-hot rows y.argmax(-1))"
+        )
     task = require(task)
     packed = checked_model(model, params, x, (y,), task)
     how = default_bypass(x) if how is None else how

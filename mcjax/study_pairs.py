@@ -121,13 +121,15 @@ class PairwiseComparison:
         return self.table().text()
 
     def plot(
-        self, file: str | FilePath | None = None, *, names: Sequence[str] | None = None
-    ) -> np.ndarray:
+        self, file: str | FilePath | None = None, *, names: Sequence[str] | None = None,
+        ax: Any = None,
+    ) -> np.ndarray:  # fmt: skip
         """Draw the barriers (chord) of every method, a matrix each, all in one colour scale.
 
         **Arguments:**
         - `file`: picture file, its ending says the format; default: none is written
         - `names`: of the networks; default: 0, 1, …
+        - `ax`: axes to draw on, one for each method; default: those of a new figure
 
         **Returns:** the axes.
         """
@@ -135,7 +137,7 @@ class PairwiseComparison:
 
         matrices = {label: self.barriers(method) for method, label in self.labels.items()}
         label = f"barrier above the chord, training {self.task.axis(self.task.loss)}"
-        return draw_matrices(matrices, label, file, names=names)
+        return draw_matrices(matrices, label, file, names=names, ax=ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, as plain lists and numbers; NaN and infinities are strings."""

@@ -172,6 +172,15 @@ CALLS = {
     "PGD.perturb": lambda n, s: ATTACK.perturb(mlp, params(s), X, Y, key=jax.random.key(s)),
     "solve_layers": lambda n, s: mcjax.adjust.solve_layers(n, *pair(s), X, layers=["w2"]),
     "soup": lambda n, s: mcjax.merge.soup(n, pair(s)),
+    **{
+        f"merge: {name}": lambda n, s, m=name: mcjax.merge.merge(
+            n, pair(s), m, base=params(s + 2), x=X
+        )
+        for name in mcjax.merge.PRESETS
+    },
+    "fisher_diagonal": lambda n, s: mcjax.merge.fisher_diagonal(
+        n, params(s), X, task=mcjax.tasks.CLASSIFICATION, key=jax.random.key(s)
+    ),
     "independent": lambda n, s: mcjax.merge.independent(n, pair(s))(X),
     "wa_ensemble": lambda n, s: mcjax.merge.wa_ensemble(n, pair(s), X)(X),
     "alignment_bound": lambda n, s: mcjax.theory.alignment_bound(n, *pair(s), (X, Y)),
@@ -246,8 +255,8 @@ OTHERS = {
     "residual_component", "residual_component_count", "scale_for_barrier", "segment_gain",
     "worst_alpha",
     "percolate", "infinite_cluster", "outside_infinite_cluster", "lipschitz_bound", "cell_side",
-    "check_attack", "check_method", "mean_over_pairs", "effective_dimension", "wasserstein",
-    "fit_rate",
+    "check_attack", "check_merging", "check_method", "mean_over_pairs", "effective_dimension",
+    "wasserstein", "fit_rate",
     "worst_case_exponent", "gaussian_exponent", "two_layer_bound", "relu_bound", "layer_errors",
     "sufficient_width", "dropout_bound", "dropout_error", "mean_field_violations",
     "intrinsic_dimension", "low_rank_noise",

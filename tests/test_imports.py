@@ -54,6 +54,7 @@ LEVELS = [
         "study_pairs",
         "study_inputs",
         "report",
+        "report_html",
         "saving",
         "cli",
         "__main__",

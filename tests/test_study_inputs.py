@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mcjax.figures.inputs import as_images
 from mcjax.inputs import Synthesis
@@ -71,7 +72,13 @@ def test_a_figure_of_curves_and_images(tmp_path):
     found = join_inputs(net, PARAMS, (X, Y), default_bypass(X, 0.2, points=9, depth=1), each=1)
     with_images, without = found.plot(tmp_path / "a.png"), found.plot(shape=None)
     assert (tmp_path / "a.png").stat().st_size > 10_000
-    assert len(with_images.axes) == len(without.axes) == 3 + 2 * 9
+    assert with_images.shape == (3,)
+    assert len(with_images[0].figure.axes) == len(without[0].figure.axes) == 3 + 2 * 9
+    own = Figure().subplots(1, 3)
+    assert list(found.plot(ax=own)) == list(own)
+    assert len(own[0].figure.axes) == 3
+    with pytest.raises(ValueError, match="ax: 2 axes for 3 kinds"):
+        found.plot(ax=own[:2])
 
 
 def test_what_is_an_image():
@@ -88,6 +95,7 @@ def test_what_is_an_image():
         ((X, np.zeros(len(X), int)), "expected two classes"),
         ((X[:2], Y[:2]), "expected two classes"),
         ((X, Y + 3), "expected classes from 0 to 2"),
+        ((X, np.eye(3)[Y]), r"y has shape \(300, 3\) of type float64, expected \(300,\) integers"),
         ((np.uint8(255 * X), Y), "an array of floats|one array of floats"),
     ],
 )

@@ -9,6 +9,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import mcjax
 from mcjax.figures.matrix import draw_matrices
@@ -111,6 +112,10 @@ def test_matrices_are_drawn_in_one_scale(compared, tmp_path):
     assert [label.get_text() for label in axes[0].get_xticklabels()] == ["a", "b", "c", "d"]
     assert len(axes[0].texts) == 12
     assert len(axes[2].texts) == 6  # what failed has no number
+    own = Figure().subplots(1, len(found.labels))
+    assert list(found.plot(ax=own)) == list(own)
+    with pytest.raises(ValueError, match="ax: 1 axes for"):
+        found.plot(ax=own[0])
     with pytest.raises(ValueError, match="names: 1 for 4 networks"):
         found.plot(names=["a"])
     with pytest.raises(ValueError, match="matrices: there are none"):

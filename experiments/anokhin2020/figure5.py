@@ -8,14 +8,15 @@ exact; right: all of them (anokhin2020, Fig. 5).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import tyro
 
 import mcjax
+from mcjax import figures
 from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.methods import Arc, LayerByLayer, WeightAdjustment
 from mcjax.models import MLP
@@ -23,7 +24,7 @@ from mcjax.path import Legs
 from mcjax.study import machine
 from mcjax.training import Protocol
 
-from ..common import Run, digits, done, save_figure, write
+from ..common import Run, digits, done, write
 from .study import Study
 
 
@@ -75,24 +76,29 @@ def curves(study: Study, a: Any, b: Any, count: int, steps: int) -> dict[str, An
     return {"examples": len(x), "legs": len(path.legs), "t": t.tolist(), "error": error}
 
 
-def draw(panels: list[dict[str, Any]], file: Path) -> None:
-    from matplotlib.figure import Figure
-
-    style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-                  "axes.grid": True, "grid.alpha": 0.25}  # fmt: skip
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
-        for axis, panel in zip(figure.subplots(1, 2), panels, strict=True):
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The error on every leg, test beside training data."""
+    panels = record["panels"]
+    with figures.house_style():
+        drawn, whole = figures.new_panels(len(panels), width=4.9)
+        colour = figures.colours_of(["Arc + WA"])["Arc + WA"]
+        for axis, panel in zip(drawn, panels, strict=True):
             s = np.array(panel["t"]) * panel["legs"]
-            for split, colour in (("train", "#0072B2"), ("test", "#D55E00")):
-                axis.plot(s, panel["error"][split], color=colour, label=split, lw=1.8)
-            for leg in range(1, panel["legs"]):
-                axis.axvline(leg, color="0.8", lw=0.8, zorder=0)
+            figures.line(axis, s, panel["error"]["train"], colour, dim=True, lw=2)
+            figures.line(axis, s, panel["error"]["test"], colour)
+            for leg in range(1, panel["legs"], 2):
+                axis.axvspan(leg, leg + 1, color="#F6F6F6", lw=0, zorder=0)
+            axis.grid(axis="x", visible=False)
             axis.set(title=f"{panel['examples']:,} training images", xlabel="leg of the path",
                      ylabel="error (%)", xlim=(0, panel["legs"]))  # fmt: skip
             axis.set_ylim(bottom=0)
-            axis.legend(frameon=False)
-        save_figure(figure, file)
+            axis.set_xticks(range(panel["legs"] + 1), ["A", *range(1, panel["legs"]), "B"])
+        for axis, panel in zip(drawn, panels, strict=True):
+            figures.end_labels(axis, {
+                split: (panel["error"][split][-1], figures.shade(colour, 0.45 * (split == "train")))
+                for split in ("train", "test")
+            })  # fmt: skip
+        figures.save_figure(whole, file)
 
 
 def main(options: Figure5) -> None:
@@ -106,7 +112,7 @@ def main(options: Figure5) -> None:
     record = {"machine": machine(), "data": study.data.name, "model": repr(study.model),
               "protocol": study.protocol.to_dict(), "panels": panels}  # fmt: skip
     write(files[0], record)
-    draw(panels, files[1])
+    draw(record, files[1])
     lines = [
         "| training images | highest train error (%) | highest test error (%) |",
         "|---:|---:|---:|",

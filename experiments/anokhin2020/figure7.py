@@ -8,20 +8,21 @@ parameters stored (anokhin2020, Fig. 7, there VGG16 on CIFAR-100).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib
 import tyro
 from tqdm import tqdm
 
+from mcjax import figures
 from mcjax.data import IMAGENET, crop_and_flip, load
 from mcjax.merge import independent, wa_ensemble
 from mcjax.models import MLP, VGG16
 from mcjax.study import machine
 from mcjax.training import Protocol
 
-from ..common import Run, digits, done, save_figure, write
+from ..common import Run, digits, done, write
 from .study import Study
 
 
@@ -81,25 +82,35 @@ def measure(study: Study, networks: list[Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def draw(rows: list[dict[str, Any]], title: str, file: Path) -> None:
-    from matplotlib.figure import Figure
-
-    style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-                  "axes.grid": True, "grid.alpha": 0.25}  # fmt: skip
-    colours = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        for i, kind in enumerate(dict.fromkeys(r["kind"] for r in rows)):
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The accuracy over the number of networks, and over what they cost."""
+    rows = record["rows"]
+    kinds = list(dict.fromkeys(r["kind"] for r in rows))
+    words = {k: "independent" if k == "Ind" else k for k in kinds}
+    colours = {**figures.colours_of(k for k in kinds if k != "Ind"), "Ind": "#222222"}
+    model = record["model"].split("(")[0]
+    with figures.house_style():
+        (left, right), whole = figures.new_panels(2, width=4.9, height=3.6, sharey=True)
+        ends: dict[str, dict[str, Any]] = {"members": {}, "multiply_adds": {}}
+        for kind in kinds:
             mine = [r for r in rows if r["kind"] == kind]
-            accuracy, colour = [r["accuracy"] for r in mine], colours[i % len(colours)]
-            left.plot([r["members"] for r in mine], accuracy, "o-", ms=4, color=colour, label=kind)
-            right.plot([r["multiply_adds"] for r in mine], accuracy, "o-", ms=4, color=colour)
-        left.set(xlabel="networks in the ensemble", ylabel="test accuracy (%)", title=title)
-        right.set(xlabel="multiply-adds, one network = 1", title="and what it costs")
+            for panel, x in ((left, "members"), (right, "multiply_adds")):
+                last = max(mine, key=lambda r: r[x])
+                ends[x][words[kind]] = (last["accuracy"], colours[kind])
+                figures.line(panel, [r[x] for r in mine], [r["accuracy"] for r in mine],
+                             colours[kind], marker="o", ms=4)  # fmt: skip
+                if x == "multiply_adds":
+                    panel.annotate(
+                        words[kind], (last[x], last["accuracy"]), (5, 0), va="center", fontsize=9,
+                        textcoords="offset points", color=colours[kind],
+                    )  # fmt: skip
+        left.set(xlabel="networks in the ensemble", ylabel="test accuracy (%)",
+                 title=f"{model} on {record['data']}")  # fmt: skip
+        right.set(xlabel="multiply-adds, one network = 1", title="… and what it costs")
+        right.margins(x=0.22)
         left.xaxis.get_major_locator().set_params(integer=True)
-        left.legend(frameon=False)
-        save_figure(figure, file)
+        figures.end_labels(left, ends["members"])
+        figures.save_figure(whole, file)
 
 
 def main(options: Figure7) -> None:
@@ -112,7 +123,7 @@ def main(options: Figure7) -> None:
     record = {"machine": machine(), "data": study.data.name, "model": repr(study.model),
               "protocol": study.protocol.to_dict(), "rows": rows}  # fmt: skip
     write(files[0], record)
-    draw(rows, f"{type(study.model).__name__} on {study.data.name}", files[1])
+    draw(record, files[1])
     lines = [
         f"{members} networks trained for {study.protocol.epochs} epochs on "
         f"{study.data.name}; costs in units of one network.", "",

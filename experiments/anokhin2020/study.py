@@ -168,17 +168,20 @@ def table(study: Study, results: Results, paper: Paper) -> str:
     return "\n".join(lines) + "\n"
 
 
-def curves_of(results: Results, pair: int = 0) -> dict[str, dict[str, Curve]]:
-    """Method label → split → curve of one pair, to draw."""
-    out = {}
-    for method, records in results.items():
-        found = records[pair]["curves"]
-        out[label_of(method)] = {s: Curve.from_dict(c) for s, c in found.items()}
-    return out
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The curves of every method: means over pairs, and their range."""
+    curves, ends = {}, {}
+    for method, records in record["results"].items():
+        curves[label_of(method)] = {
+            split: [Curve.from_dict(r["curves"][split]) for r in records]
+            for split in ("train", "test")
+        }
+        ends[label_of(method)] = "P·B" if method.startswith("ot") else "B"
+    draw_curves(curves, file, ends=ends)
 
 
 def write(out: Path, name: str, study: Study, results: Results, text: str, **more: Any) -> None:
-    """JSON, Markdown and the figure of the first pair."""
+    """JSON, Markdown and the figure."""
     record = {
         "machine": machine(), "data": study.data.name, "model": repr(study.model),
         "protocol": study.protocol.to_dict(), "chain": study.chain.to_dict(),
@@ -187,5 +190,5 @@ def write(out: Path, name: str, study: Study, results: Results, text: str, **mor
     files = [out / f"{name}.{kind}" for kind in ("json", "md", "png")]
     write_file(files[0], record)
     write_file(files[1], text)
-    draw_curves(curves_of(results), files[2])
+    draw(record, files[2])
     done(*files)

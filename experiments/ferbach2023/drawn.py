@@ -9,6 +9,8 @@ draws of one distribution.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,7 +23,7 @@ from mcjax.align import match_incoming
 from mcjax.evaluation import PairwiseCurves, evaluate_pairs, mean_over_pairs
 from mcjax.neurons import Distribution, Empirical, Flow, Gaussian, Mixture, draw_network
 
-from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, figure, finish, table
+from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, beside, figure, finish, table
 from .networks import Dense, Warmed, data_of, networks
 from .study import Options, folder_of, kept, slope, ticks_at
 
@@ -70,25 +72,31 @@ def shown(found: dict[str, Any]) -> tuple[PairwiseCurves, Any, np.ndarray]:
     return curves, mean_over_pairs(curves.barriers()), np.diag(curves.at_middle("accuracy"))
 
 
-def draw(results: dict[int, dict[str, dict[int, Any]]], ends: dict[int, float], file: Any) -> None:
-    with figure(file, 4.6 * 2, 4.0 * len(results), legend=5) as drawn:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Accuracies of what is drawn, and barriers between two draws, mean ± standard deviation."""
+    results = record["found"]
+    with figure(file, 11.5, 3.8 * len(results)) as drawn:
         panels = np.atleast_2d(drawn.subplots(len(results), 2))
         for (depth, families), (left, right) in zip(results.items(), panels, strict=True):
-            words = f"{depth} hidden layer" + "s" * (depth > 1)
+            words = f"{depth} hidden layer" + "s" * (depth != "1")
+            own = 100 * record["trained"][depth]
+            names: dict[str, Any] = {"the trained network": (own, "#222222")}
+            left.axhline(own, color="#222222", ls="--", lw=1.2)
             for name, rows in families.items():
-                widths, of = [*rows], [shown(r) for r in rows.values()]
-                style: Any = {"fmt": "o-", "ms": 4, "color": COLOURS[name], "label": name}
-                left.errorbar(widths, [100 * a.mean() for _, _, a in of],
-                              [100 * a.std(ddof=1) for _, _, a in of], **style)  # fmt: skip
+                widths, of = [int(m) for m in rows], [shown(r) for r in rows.values()]
+                style: Any = {"fmt": "o-", "ms": 4, "color": COLOURS[name], "elinewidth": 1}
+                accuracy = [100 * a.mean() for _, _, a in of]
+                left.errorbar(widths, accuracy, [100 * a.std(ddof=1) for _, _, a in of], **style)
                 right.errorbar(widths, [m.mean for _, m, _ in of],
                                [m.deviation for _, m, _ in of], **style)  # fmt: skip
-            left.axhline(100 * ends[depth], color="k", ls="--", lw=1.2, label="the trained network")
+                names[name] = (accuracy[-1], COLOURS[name])
             left.set(title=f"{words}: accuracy of what is drawn", xlabel="width", xscale="log",
-                     ylabel="test accuracy, %")  # fmt: skip
+                     ylabel="test accuracy (%)")  # fmt: skip
             right.set(title=f"{words}: barrier of two draws, matched", xlabel="width",
                       xscale="log", ylabel="barrier of the test loss")  # fmt: skip
             for axes in (left, right):
-                ticks_at(axes.xaxis, [*next(iter(families.values()))])
+                ticks_at(axes.xaxis, widths)
+            beside(right, names)
 
 
 def families_of(options: Drawn, depth: int) -> list[str]:
@@ -139,7 +147,6 @@ def main(options: Drawn) -> None:
     found = {depth: found_for(options, depth, data) for depth in depths}
     results = {depth: families for depth, (families, _) in found.items()}
     ends = {depth: accuracy for depth, (_, accuracy) in found.items()}
-    draw(results, ends, folder / "drawn.png")
     rows, exponents = [], {}
     for depth, families in results.items():
         exponents |= {f"{depth} hidden, {n}": r for n, r in exponents_of(families).items()}
@@ -162,9 +169,10 @@ def main(options: Drawn) -> None:
         rows,
     )
     record = {"found": {str(d): {n: {str(m): r for m, r in of.items()} for n, of in fs.items()}
-                        for d, fs in results.items()}, "trained": ends,
+                        for d, fs in results.items()},
+              "trained": {str(d): a for d, a in ends.items()},
               "exponents": {k: dataclasses.asdict(r) for k, r in exponents.items()}}  # fmt: skip
-    finish(options, folder, "drawn", record, [text])
+    finish(options, folder, "drawn", record, [text], draw)
 
 
 if __name__ == "__main__":

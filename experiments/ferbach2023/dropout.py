@@ -8,6 +8,8 @@ networks are those of `widths`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,8 +20,9 @@ from scipy.stats import spearmanr
 
 import mcjax
 from mcjax import theory
+from mcjax.figures import end_labels, line
 
-from ..figures import BLUE, ORANGE, figure, finish, table
+from ..figures import BLUE, ORANGE, beside, figure, finish, table
 from .networks import data_of
 from .study import folder_of, kept, plain_ticks, slope, ticks_at
 from .widths import Trained, Widths, measure, shapes, trained_networks, upper
@@ -59,24 +62,32 @@ def errors(of: Trained, data: Any, masks: int) -> list[float]:
     return out
 
 
-def draw(found: dict[int, dict[int, Any]], file: Any) -> None:
-    with figure(file, 8.6, 4.2, legend=2) as drawn:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The error of dropout and the barrier over widths, and one against the other."""
+    found = record["found"]
+    with figure(file, 10.5, 3.9) as drawn:
         left, right = drawn.subplots(1, 2)
-        for depth, colour in zip(found, (BLUE, ORANGE), strict=False):
-            rows, words = found[depth], f"{depth} hidden layer" + "s" * (depth > 1)
-            widths, rise = [*rows], [float(np.mean(r["dropout"])) for r in rows.values()]
+        ends, names = {}, {}
+        for (depth, of), colour in zip(found.items(), (BLUE, ORANGE), strict=False):
+            rows, words = of["widths"], f"{depth} hidden layer" + "s" * (depth != "1")
+            widths, rise = [int(w) for w in rows], [np.mean(r["dropout"]) for r in rows.values()]
             barrier = [r["barrier"] for r in rows.values()]
-            left.plot(widths, rise, "o-", ms=4, color=colour, label=f"{words}: dropout")
-            left.plot(widths, barrier, "s--", ms=4, color=colour, label=f"{words}: barrier")
-            right.plot(rise, barrier, "o-", ms=4, color=colour)
+            line(left, widths, rise, colour, marker="o", ms=4)
+            line(left, widths, barrier, colour, ls="--", marker="s", ms=4)
+            line(right, rise, barrier, colour, marker="o", ms=4)
+            ends[f"dropout, {depth} hidden"] = (float(rise[-1]), colour)
+            ends[f"barrier, {depth} hidden"] = (barrier[-1], colour)
+            names[words] = (barrier[0], colour)
         left.set(title="(a) against width", xlabel="width", ylabel="error, test loss")
         right.set(title="(b) barrier against dropout", xlabel="rise of the loss by dropout",
                   ylabel="barrier, matched")  # fmt: skip
         for axes in (left, right):
             axes.set(xscale="log", yscale="log")
             plain_ticks(axes.yaxis)
-        ticks_at(left.xaxis, [*next(iter(found.values()))])
+        ticks_at(left.xaxis, widths)
         plain_ticks(right.xaxis)
+        beside(right, names)
+        end_labels(left, ends)
 
 
 def main(options: Dropout) -> None:
@@ -92,7 +103,6 @@ def main(options: Dropout) -> None:
         barrier = float(upper(between, "matched").mean())
         found.setdefault(depth, {})[width] = {"dropout": rises, "barrier": barrier}
     folder, lines, record = folder_of(options, "dropout"), [], {}
-    draw(found, folder / "dropout.png")
     for depth, rows in found.items():
         rise, barrier = np.array([[np.mean(r["dropout"]), r["barrier"]] for r in rows.values()]).T
         ranks = float(spearmanr(rise, barrier).statistic)  # type: ignore[union-attr]
@@ -109,7 +119,7 @@ def main(options: Dropout) -> None:
         [[f"{d} × {w}", f"{np.mean(r['dropout']):.4f}", f"{r['barrier']:.4f}"]
          for d, rows in found.items() for w, r in rows.items()],
     )  # fmt: skip
-    finish(options, folder, "dropout", {"masks": masks, "found": record}, [text])
+    finish(options, folder, "dropout", {"masks": masks, "found": record}, [text], draw)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ import mcjax
 from mcjax import theory
 from mcjax.align import Matching, match_activations, match_incoming
 from mcjax.evaluation import PairwiseCurves, evaluate_pairs, mean_over_pairs
+from mcjax.figures import METHOD_COLOURS, line
 
-from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, figure, finish, table
+from ..figures import BEFORE, BLUE, ORANGE, PINK, beside, figure, finish, table
 from .correlation import Cells, concordant, rank_correlation
 from .networks import Dense, Warmed, data_of, networks
 from .study import Options, folder_of, kept, plain_ticks, seeds_of
@@ -29,6 +30,8 @@ RATES = (1e-4, 4e-4, 1.6e-3, 6.3e-3, 2.5e-2, 0.1)
 MATCHERS = ("naive", "theirs", "activations")
 LABELS = {"none": "not matched", "naive": "incoming weights", "theirs": "… in the metric of inputs",
           "both": "… of both networks", "activations": "activations"}  # fmt: skip
+COLOURS = {"none": BEFORE, "naive": BLUE, "theirs": ORANGE, "both": PINK,
+           "activations": METHOD_COLOURS["activation matching"]}  # fmt: skip
 # Read off the paper's plots: test loss of the networks, and at t = ½ by matcher.
 PAPER = {
     "ends": (1.02, 0.33, 0.19, 0.083, 0.067, 0.076), "naive": (2.05, 1.4, 1.25, 0.9, 0.39, 0.085),
@@ -266,36 +269,40 @@ def _interval(low: float, high: float) -> str:
     return "–" if np.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
-def draw(measured: Mapping[str, Any], cells: Cells, paper: bool, file: Path) -> None:
-    colours = {"none": GREY, "naive": BLUE, "theirs": ORANGE, "both": PINK,
-               "activations": GREEN}  # fmt: skip
-    rates = list(measured["none"])
-    with figure(file, 13.2, 4.4, legend=7) as drawn:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Losses half-way by rate, effective dimensions, and one against the other."""
+    measured = numbers({float(rate): of for rate, of in record["rates"].items()})
+    cells, paper = cells_of(measured), tuple(record["hidden"]) == (512, 512, 512)
+    rates, names = list(measured["none"]), {}
+    with figure(file, 14.6, 4.2) as drawn:
         left, middle, right = drawn.subplots(1, 3)
         ends = [np.diag(measured["none"][r]["middle"]).mean() for r in rates]
-        left.plot(rates, ends, "k--", lw=1.2, label="the networks")
-        for name, colour in colours.items():
+        left.plot(rates, ends, "--", color="#222222", lw=1.4)
+        names["the networks"] = (ends[-1], "#222222")
+        for name, colour in COLOURS.items():
             means = [mean_over_pairs(measured[name][r]["middle"]) for r in rates]
-            left.errorbar(rates, [m.mean for m in means], [m.deviation for m in means],
-                          fmt="o-", ms=4, color=colour, label=LABELS[name])  # fmt: skip
+            losses = [m.mean for m in means]
+            left.errorbar(rates, losses, [m.deviation for m in means], fmt="o-", ms=4,
+                          color=colour, elinewidth=1)  # fmt: skip
+            names[LABELS[name]] = (losses[-1], colour)
             if paper and name in PAPER:
                 left.plot(rates, PAPER[name], ":", color=colour, lw=1)
             if name in MATCHERS:
                 dims = [cells.mean_dimension(name, r) for r in rates]
-                middle.plot(rates, dims, "o-", ms=4, color=colour)
-                losses = [m.mean for m in means]
-                right.plot(dims, losses, "-", color=colour, lw=0.8, alpha=0.5)
+                line(middle, rates, dims, colour, marker="o", ms=4)
+                line(right, dims, losses, colour, lw=0.8)
                 right.scatter(dims, losses, s=np.linspace(20, 90, len(rates)), color=colour)
         left.set(title="(a) test loss at t = ½" + ("; dotted: the paper" if paper else ""),
-                 xlabel="learning rate", ylabel="loss")  # fmt: skip
-        middle.set(title="(b) effective dimension, mean over layers", xlabel="learning rate",
-                   ylabel="dimension")  # fmt: skip
-        right.set(title="(c) loss against dimension; larger: higher rate",
+                 xlabel="learning rate", ylabel="cross-entropy")  # fmt: skip
+        middle.set(title="(b) effective dimension", xlabel="learning rate",
+                   ylabel="dimension, mean over layers")  # fmt: skip
+        right.set(title="(c) loss and dimension (large: high rate)",
                   xlabel="effective dimension", ylabel="loss at t = ½")  # fmt: skip
         for axes in (left, middle, right):
             axes.set(xscale="log", yscale="log")
         for axis in (middle.yaxis, right.xaxis):
             plain_ticks(axis)
+        beside(right, names)
 
 
 def main(options: Figure2) -> None:
@@ -304,11 +311,10 @@ def main(options: Figure2) -> None:
     rates = RATES[3:5] if options.smoke else RATES
     found = {rate: of_rate(options, rate, data, hidden) for rate in rates}
     measured = numbers(found)
-    cells, folder = cells_of(measured), folder_of(options, "figure2")
+    folder = folder_of(options, "figure2")
     paper = not options.small and hidden == (512, 512, 512)
     name = "figure2" if options.small or paper else f"figure2-{'-'.join(map(str, hidden))}"
-    draw(measured, cells, paper, folder / f"{name}.png")
-    text, correlations = claims(cells)
+    text, correlations = claims(cells_of(measured))
     tables = [main_table(measured, paper, options.epochs), barrier_table(measured),
               dimension_table(measured), cloud_table(found), text]  # fmt: skip
     if all("intrinsic" in of for of in found.values()):
@@ -318,7 +324,7 @@ def main(options: Figure2) -> None:
     record = {"hidden": hidden, "epochs": options.epochs, "data": data.name,
               "rates": {str(r): v for r, v in found.items()},
               "correlations": correlations}  # fmt: skip
-    finish(options, folder, name, record, tables)
+    finish(options, folder, name, record, tables, draw)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,16 @@ dimensions changes (ferbach2023, Thm 3.1 and 5.4). Nothing is trained.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
 
 from mcjax import theory
+from mcjax.figures import end_labels, line
 
 from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, finish, table
 from .study import Options, folder_of, guide, kept, slope
@@ -130,34 +133,41 @@ def means(rows: list[dict[str, float]], what: str) -> tuple[list[float], list[fl
     return widths, np.exp(logs).tolist()
 
 
-def draw(found: dict[int, list], near: dict[str, Any], file: Any) -> None:
-    colours = dict(zip(DIMENSIONS, (BLUE, ORANGE, GREEN, PINK, RED), strict=True))
-    with figure(file, 13.2, 4.2) as drawn:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Distances and errors over the width; a plane and noise around it."""
+    found, near = record["gaussian"], record["subspace"]
+    with figure(file, 14.6, 4.2) as drawn:
         left, middle, right = drawn.subplots(1, 3)
-        for d, rows in found.items():
+        ends, errors = {}, {}
+        for (d, rows), colour in zip(found.items(), (BLUE, ORANGE, GREEN, PINK, RED), strict=False):
             x, y = means(rows, "distance")
-            left.plot(x, y, "o-", ms=3.5, lw=1.4, color=colours[d], label=f"d = {d}")
-            guide(left, x, y, theory.gaussian_exponent(d), color=colours[d], lw=0.9, ls=":")
+            line(left, x, y, colour, lw=1.6, marker="o", ms=4)
+            guide(left, x, y, theory.gaussian_exponent(int(d)), color=colour, lw=0.9, ls=":")
+            ends[f"d = {d}"] = (y[-1], colour)
             x, y = means(rows, "error")
-            middle.plot(x, y, "o-", ms=3.5, lw=1.4, color=colours[d])
-            middle.plot(*means(rows, "bound"), color=colours[d], lw=0.9, ls="--")
-        middle.plot(*means(found[1], "unmatched"), color=GREY, lw=1.4)
-        middle.text(0.03, 0.04, "full: measured    dashed: bound\ngrey: not matched, d = 1",
-                    transform=middle.transAxes, fontsize=8.5)  # fmt: skip
+            line(middle, x, y, colour, lw=1.6, marker="o", ms=4)
+            middle.plot(*means(rows, "bound"), color=colour, lw=0.9, ls="--")
+            errors[f"d = {d}"] = (y[-1], colour)
+        x, y = means(found["1"], "unmatched")
+        line(middle, x, y, GREY, lw=1.6)
+        errors["not matched,\nd = 1"] = (y[-1], GREY)
         left.set(title="(a) $W_2$ of Gaussian neurons; dotted: known slope", ylabel="$W_2$")
-        middle.set(title="(b) error along the segment, matched", ylabel="largest error")
+        middle.set(title="(b) error, matched (dashed: bound)", ylabel="largest error")
         mean = np.exp(np.log(near["distances"]).mean(-1))
-        palette = (GREY, BLUE, SKY, GREEN, ORANGE, RED)
+        palette, widths = (GREY, BLUE, SKY, GREEN, ORANGE, RED), near["widths"]
+        noise = {}
         for eta, y, colour in zip(near["eta"], mean, palette, strict=True):
-            right.plot(near["widths"], y, "o-", ms=3.5, lw=1.4, color=colour, label=f"η = {eta:g}")
+            line(right, widths, y, colour, lw=1.6, marker="o", ms=4)
+            noise[f"η = {eta:g}"] = (float(y[-1]), colour)
         for many, colour in zip(near["crossings"], palette[1:], strict=True):
-            if np.isfinite(many).any():
-                right.axvline(np.nanmean(many), color=colour, lw=0.9, ls=":")
+            known = [v for v in many if v is not None and np.isfinite(v)]
+            if known:
+                right.axvline(np.mean(known), color=colour, lw=0.9, ls=":")
         right.set(title="(c) a plane and noise η in 16 dimensions", ylabel="$W_2$")
         for axes in (left, middle, right):
             axes.set(xscale="log", yscale="log", xlabel="units m")
-        left.legend(loc="lower left", fontsize=8.5)
-        right.legend(loc="lower left", fontsize=8.5)
+        for axes, names in ((left, ends), (middle, errors), (right, noise)):
+            end_labels(axes, names)
 
 
 def rates_table(found: dict[int, list], least: int) -> str:
@@ -223,12 +233,11 @@ def main(options: Options) -> None:
     largest = 5 if options.smoke else 9 if options.quick else 12
     found = gaussian(options, largest)
     near = near_subspace(options, min(largest, 10))
-    draw(found, near, folder / "rates.png")
     text, fitted = subspace_table(near)
     tables = [rates_table(found, 8 if options.smoke else 64), text]
     record = {"gaussian": {str(d): rows for d, rows in found.items()}, "subspace": near,
               "exponent of eta": fitted}  # fmt: skip
-    finish(options, folder, "rates", record, tables)
+    finish(options, folder, "rates", record, tables, draw)
 
 
 if __name__ == "__main__":

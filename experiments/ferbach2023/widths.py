@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,9 @@ import mcjax
 from mcjax import theory
 from mcjax.align import match_incoming
 from mcjax.evaluation import PairMean, PairwiseCurves, evaluate_pairs, mean_over_pairs
+from mcjax.figures import line, shade
 
-from ..figures import BLUE, GREY, ORANGE, figure, finish, table
+from ..figures import BLUE, ORANGE, beside, figure, finish, table
 from .networks import Dense, Warmed, data_of, networks
 from .study import Options, folder_of, guide, kept, plain_ticks, seeds_of, slope, ticks_at
 
@@ -134,23 +137,25 @@ def rates(found: dict[int, dict[int, Any]]) -> dict[int, dict[str, theory.Rate]]
     return out
 
 
-def draw(found: dict[int, dict[int, Any]], file: Any) -> None:
-    with figure(file, 12.6, 4.2, legend=4) as drawn:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Barriers and distances over the width, and one against the other."""
+    names: dict[str, Any] = {}
+    with figure(file, 14.6, 4.0) as drawn:
         panels = drawn.subplots(1, 3)
-        for depth, colour in zip(found, (BLUE, ORANGE), strict=False):
-            rows, words = found[depth], f"{depth} hidden layer" + "s" * (depth > 1)
-            for kind, style, shade in (("matched", "o-", colour), ("not matched", "s--", GREY)):
+        for (depth, rows), colour in zip(record["found"].items(), (BLUE, ORANGE), strict=False):
+            words = f"{depth} hidden layer" + "s" * (depth != "1")
+            widths = [int(w) for w in rows]
+            for kind, style, shown in (("matched", "o-", colour),
+                                       ("not matched", "s--", shade(colour, 0.5))):  # fmt: skip
                 means = [mean_barrier(r, kind) for r in rows.values()]
-                panels[0].errorbar(
-                    [*rows], [m.mean for m in means], [m.deviation for m in means], fmt=style, ms=4,
-                    color=shade, alpha=1 if depth == 1 or kind == "matched" else 0.5,
-                    label=f"{words}, {kind}",
-                )  # fmt: skip
+                panels[0].errorbar(widths, [m.mean for m in means], [m.deviation for m in means],
+                                   fmt=style, ms=4, color=shown, elinewidth=1)  # fmt: skip
+                names[f"{words}, {kind}"] = (means[-1].mean, shown)
             w2 = [float(distances(r).mean()) for r in rows.values()]
-            panels[1].plot([*rows], w2, "o-", ms=4, color=colour)
-            guide(panels[1], [*rows], w2, -0.5, color=colour, lw=0.9, ls=":")
-            panels[2].plot(w2, [mean_barrier(r, "matched").mean for r in rows.values()], "o-",
-                           ms=4, color=colour)  # fmt: skip
+            line(panels[1], widths, w2, colour, marker="o", ms=4)
+            guide(panels[1], widths, w2, -0.5, color=colour, lw=0.9, ls=":")
+            line(panels[2], w2, [mean_barrier(r, "matched").mean for r in rows.values()], colour,
+                 marker="o", ms=4)  # fmt: skip
         panels[0].set(title="(a) barrier of the test loss", xlabel="width", ylabel="barrier")
         panels[1].set(title="(b) $W_2$ of matched weights; dotted: slope −½", xlabel="width",
                       ylabel="$W_2$")  # fmt: skip
@@ -159,8 +164,9 @@ def draw(found: dict[int, dict[int, Any]], file: Any) -> None:
             axes.set(xscale="log", yscale="log")
             plain_ticks(axes.yaxis)
         for axes in panels[:2]:
-            ticks_at(axes.xaxis, [*next(iter(found.values()))])
+            ticks_at(axes.xaxis, widths)
         plain_ticks(panels[2].xaxis)
+        beside(panels[2], names)
 
 
 def main(options: Widths) -> None:
@@ -174,7 +180,6 @@ def main(options: Widths) -> None:
             between["bounds"] = kept(file, lambda of=of: bounds(of, data))
         found.setdefault(depth, {})[width] = between
     folder, exponents = folder_of(options, "widths"), rates(found)
-    draw(found, folder / "widths.png")
     rows = [
         [
             f"{depth} × {width}", f"{loss_of(r):.3f}",
@@ -200,7 +205,7 @@ def main(options: Widths) -> None:
     record = {"found": {str(d): {str(w): r for w, r in of.items()} for d, of in found.items()},
               "exponents": {str(d): {k: dataclasses.asdict(r) for k, r in of.items()}
                             for d, of in exponents.items()}}  # fmt: skip
-    finish(options, folder, "widths", record, [text])
+    finish(options, folder, "widths", record, [text], draw)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`python -m experiments.strangers`: every model of the table, each in a process of its own.
 
-What has been measured before, by the folder of the results, is kept: `--only` measures again.
+What has been measured before, by the folder of the results, is kept: `--only` measures again. So
+frameworks may be installed in several environments, and their rows end in one table.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import tyro
 from ..benchmarks.machine import processor
 from ..common import done, write
 from .processes import Processes
-from .table import rows, table, works
+from .row import Row
+from .table import PLACES, absent, rows, table, works
 
 TOP = """# Strangers' models
 
@@ -44,24 +46,33 @@ class Strangers:
 
 def main(options: Strangers) -> int:
     file = options.out / "strangers.json"
-    found: dict[str, Any] = json.loads(file.read_text())["models"] if file.exists() else {}
     known = rows()
-    found = {r.key: found[r.key] for r in known if r.key in found}
+    found = kept(file, known)
     every = rows(installed=True)
+    for framework in PLACES:
+        if packages := absent(framework):
+            print(f"{framework}: skipped, not installed: {packages}")
     if options.only:
         work = [r for r in every if any(fnmatch.fnmatch(r.key, p) for p in options.only)]
     else:
         work = [r for r in every if options.all or r.key not in found]
     processes = Processes()
     for number, row in enumerate(work, 1):
-        found[row.key] = processes.measure(row)
+        record = processes.measure(row)
+        found = kept(file, known) | {row.key: record}  # with what others have measured meanwhile
         write(file, json.dumps({"models": dict(sorted(found.items()))}, indent=1) + "\n")
-        state = "; ".join(found[row.key]["failures"]) or "works"
+        state = "; ".join(record["failures"]) or "works"
         print(f"{number} of {len(work)}: {row.key}: {state[:300]}", flush=True)
     on = f"Measured on {processor()}, JAX {jax.__version__}."
     write(options.out / "strangers.md", f"{TOP}\n<!-- table -->\n{on}\n\n{table(known, found)}")
     done(file, options.out / "strangers.md")
-    return sum(not works(found[r.key]) for r in known if r.key in found)
+    return sum(works(found[r.key]) == bool(r.broken) for r in known if r.key in found)
+
+
+def kept(file: Path, known: list[Row]) -> dict[str, Any]:
+    """The records of models that are still in the table."""
+    found = json.loads(file.read_text())["models"] if file.exists() else {}
+    return {r.key: found[r.key] for r in known if r.key in found}
 
 
 if __name__ == "__main__":

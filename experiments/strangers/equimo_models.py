@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +15,8 @@ FRAMEWORK = "equimo"
 IMAGE = {"in_channels": 3, "num_classes": 5}
 
 
-def row(name: str, settings: dict[str, Any], groups: Groups | None = None, **more: Any) -> Row:
+def row(name: str, settings: dict[str, Any],
+        groups: Groups | Callable[[], Groups] | None = None, **more: Any) -> Row:  # fmt: skip
     size = more.pop("size", 32)
 
     def build() -> Model:
@@ -34,8 +37,29 @@ def row(name: str, settings: dict[str, Any], groups: Groups | None = None, **mor
     return Row(more.pop("title", name), FRAMEWORK, build, groups, **more)
 
 
+def normalised(units: int) -> Groups:
+    """Units under a GroupNorm: its groups, a power of 2 up to 32 of them, and units in each."""
+    inside = units // math.gcd(units, 32)
+    return {(units // inside,): 1, **({(units // inside, inside): 1} if inside > 1 else {})}
+
+
+def mobilenet(name: str) -> Groups:
+    """The stem, expansions and streams, all normalised, and what gates of expansions hide."""
+    from equimo.models.mobilenet import _MOBILENET_REGISTRY
+
+    config = _MOBILENET_REGISTRY[name][1]["layers_config"]
+    total = together(normalised(config[0][0]))
+    outs = [*(c[0] for c in config[1:]), 1280]
+    for (width, inner, _, stride, gated, _), out in zip(config, outs):
+        streams = () if (stride, width) == (1, out) else (normalised(out),)
+        total += together(normalised(inner), {(inner,): int(gated)}, *streams)
+    return total
+
+
 VIT = {"img_size": 16, "dim": 32, "patch_size": 4, "num_heads": 4, "depths": [2], "mlp_ratio": 2.0}
 ENCODER = together({(32,): 1}, times(2, block(4, 8, 64)))
+NORM = "it normalises images of each unit by a LayerNorm over units, which refuses: it runs nowhere"
+POOLED = {"*/kernel_gen/*": "from the places of a pooled image to those of a kernel"}
 VMAP = "its own call of jax.vmap has more in_axes than arguments: it runs nowhere"
 STAGES = {"dims": [16, 32], "depths": [1, 2]}
 ROWS = [
@@ -52,9 +76,9 @@ ROWS = [
         title="VisionTransformer with rotary embeddings (DINOv3)"),
     row("ConvNeXt", STAGES, {(16,): 1, (32,): 1, (64,): 1, (128,): 2}),
     row("AttNet", {**STAGES, "exp_rates": [2, 2], "kernel_sizes": [5, 5],
-        "glu_dwconv": [True, True], "glu_norm": [True, True]}, size=64),
+        "glu_dwconv": [True, True], "glu_norm": [True, True]}, size=64, still=POOLED),
     row("SHViT", {"dim": [32, 48, 64], "pdim": [8, 16, 16], "depths": [1, 1, 2],
-        "block_type": ["s", "s", "s"]}, size=64),
+        "block_type": ["s", "s", "s"]}, size=64, broken=NORM),
     row("Vssd", {"img_size": 32, "dim": 16, "d_state": 8, "depths": [1, 1], "num_heads": [2, 4],
         "attentions_layers": ("mamba2mixer", "attention")}),
     row("Mlla", {"img_size": 32, "dim": 16, "depths": [1, 1], "num_heads": [2, 4]}),
@@ -69,6 +93,8 @@ ROWS = [
     row("LowFormer", {"widths": [8, 8, 16, 16, 32], "depths": [0, 1, 1, 1, 1],
         "att_strides": [2, 2, 2, 2, 1], "block_types": ["conv", "conv", "conv", "attention",
         "attention"], "attention_type": "softmax"}, size=64),
-    row("mobilenetv3_small", {}), row("mobilenetv3_large", {}), row("iformer_t", {}, size=64),
-    row("attnet_xxs", {}, size=64),
+    row("mobilenetv3_small", {}, lambda: mobilenet("mobilenetv3_small")),
+    row("mobilenetv3_large", {}, lambda: mobilenet("mobilenetv3_large")),
+    row("iformer_t", {}, size=64),
+    row("attnet_xxs", {}, size=128, still=POOLED),
 ]  # fmt: skip

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from .row import Groups, Model, Row, attention, times, together
+from .row import Groups, Model, Row, attention, resnet, times, together
 
 FRAMEWORK = "haiku"
 
@@ -22,8 +21,9 @@ def row(name: str, forward: Callable[..., Any], shape: tuple[int, ...], groups: 
         import haiku as hk
 
         f = hk.transform_with_state(forward)
-        x = np.random.default_rng(0).normal(size=(2, *shape)).astype("f4")
-        # Haiku makes moving averages in training mode alone, and after a step they are some.
+        # Haiku makes moving averages in training mode alone, and after a step they are some: of
+        # several images, since two may have next to no variance.
+        x = np.random.default_rng(0).normal(size=(16, *shape)).astype("f4")
         mode = {"training": True} if "training" in forward.__code__.co_varnames else {}
 
         @jax.jit
@@ -31,7 +31,7 @@ def row(name: str, forward: Callable[..., Any], shape: tuple[int, ...], groups: 
             params, state = f.init(key, x, **mode)
             return params, f.apply(params, state, None, x, **mode)[1]
 
-        return lambda p, x: f.apply(*p, None, x)[0], start(jax.random.key(0)), x
+        return lambda p, x: f.apply(*p, None, x)[0], start(jax.random.key(0)), x[:2]
 
     return Row(name, FRAMEWORK, build, groups, **more)
 
@@ -43,18 +43,6 @@ def net(name: str, **options: Any) -> Callable[..., Any]:
         return getattr(hk.nets, name)(num_classes=10, **options)(x, is_training=training)
 
     return forward
-
-
-def resnet(blocks: tuple[int, ...], bottleneck: bool) -> Counter:
-    """Groups: the stages' streams and what is inside blocks; and the stem where the first block has
-    a projection (the shallow ones add the stem itself to the first stream)."""
-    groups: Counter = Counter({(64,): int(bottleneck)})
-    for stage, count in enumerate(blocks):
-        inner = 64 * 2**stage
-        width = 4 * inner if bottleneck else inner
-        groups += Counter({(width,): 1})
-        groups += Counter({(inner,): (2 if bottleneck else 1) * count})
-    return groups
 
 
 def mlp(x: Any) -> Any:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
+import signal
 import traceback
 from typing import Any
 
 from .row import Row
 
+# By the clock, in times of what it may compute for: a machine does other work too.
+WAITED = 10
 IMPORTED = ["experiments.strangers.measure", "experiments.strangers.frameworks"]
 
 
@@ -28,11 +32,13 @@ class Processes:
         process.start()
         sender.close()  # so that its end is seen
         try:
-            if receiver.poll(row.seconds):
+            if receiver.poll(WAITED * row.seconds):
                 return receiver.recv()
-            return {"failures": [f"not done after {row.seconds:.0f} s"]}
+            return {"failures": [f"not done after {WAITED * row.seconds:.0f} s"]}
         except EOFError:
             process.join()
+            if process.exitcode == -signal.SIGXCPU:
+                return {"failures": [f"not done after {row.seconds:.0f} s of CPU time"]}
             return {"failures": [f"its process ended with {process.exitcode}"]}
         finally:
             process.kill()
@@ -45,6 +51,7 @@ def send(key: str, sender: Any) -> None:
     from .table import rows
 
     (row,) = (r for r in rows(framework=key.split(": ")[0]) if r.key == key)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(row.seconds), int(row.seconds) + 10))
     try:
         record = measure(row)
     except Exception as error:

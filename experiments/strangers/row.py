@@ -32,7 +32,7 @@ class Row:
       must be permuted on some axis
     - `left`: what a person may expect to be permuted and is not, and why; empty if there is nothing
     - `broken`: why it cannot work, where the fault is not mcjax's
-    - `seconds`: after how long it counts as failed
+    - `seconds`: of CPU time, after which it counts as failed
     """
 
     name: str
@@ -80,6 +80,17 @@ def attention(heads: int, size: int, shared: int = 0, rotary: bool = False) -> C
 def block(heads: int, size: int, hidden: int, **options: Any) -> Counter[Shape]:
     """The groups of a transformer's block, but for its stream: attention and hidden units."""
     return together(attention(heads, size, **options), {(hidden,): 1})
+
+
+def resnet(blocks: tuple[int, ...], bottleneck: bool) -> Counter[Shape]:
+    """The groups of a ResNet: the stages' streams and what is inside blocks; and the stem where the
+    first block has a projection (the shallow ones add the stem itself to the first stream)."""
+    groups: Counter[Shape] = Counter({(64,): int(bottleneck)})
+    for stage, count in enumerate(blocks):
+        inner = 64 * 2**stage
+        groups[4 * inner if bottleneck else inner,] += 1
+        groups[inner,] += (2 if bottleneck else 1) * count
+    return groups
 
 
 def with_readout(model: Model, classes: int = 5) -> Model:

@@ -18,6 +18,7 @@ PLACES = {
     "haiku": ("haiku_models", ("haiku",)),
     "jraph": ("graphs", ("jraph", "haiku")),
     "equimo": ("equimo_models", ("equimo",)),
+    "torchvision": ("torchvision_models", ("torchvision", "torchax")),
     "written here": ("written_here", ("flax",)),
 }
 HEADER = ("model", "parameters", "groups", "units", "works", "trace", "match", "peak", "remarks")
@@ -30,11 +31,16 @@ def rows(installed: bool = False, framework: str | None = None) -> list[Row]:
     - `installed`: only of frameworks whose packages are installed
     """
     out: list[Row] = []
-    for name, (module, needs) in PLACES.items():
-        there = not installed or all(importlib.util.find_spec(n) for n in needs)
-        if there and framework in (None, name):
+    for name, (module, _) in PLACES.items():
+        if framework in (None, name) and not (installed and absent(name)):
             out += importlib.import_module(f".{module}", __package__).ROWS
     return out
+
+
+def absent(framework: str) -> str:
+    """Which packages a framework's rows are skipped for; empty if all are installed."""
+    needs = (n for n in PLACES[framework][1] if importlib.util.find_spec(n) is None)
+    return ", ".join(needs)
 
 
 def works(record: Mapping[str, Any]) -> bool:
@@ -46,7 +52,9 @@ def table(rows: Iterable[Row], records: Mapping[str, Mapping[str, Any]]) -> str:
     every = list(rows)
     rows = [r for r in every if r.key in records]
     good = sum(works(records[r.key]) for r in rows)
-    lines = [f"{good} of {len(rows)} models work.", ""]
+    seconds = sum(sum(records[r.key].get("seconds", {}).values()) for r in rows)
+    lines = [f"{good} of {len(rows)} models work. Measuring all of them takes {seconds / 60:.0f} "
+             "minutes of CPU time.", ""]  # fmt: skip
     for framework in dict.fromkeys(r.framework for r in rows):
         part = [r for r in rows if r.framework == framework]
         good = sum(works(records[r.key]) for r in part)

@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib import ticker
-from matplotlib.figure import Figure
 
+from mcjax import figures
 from mcjax.evaluation import Curve
-from mcjax.figures.curves import COLOURS
-
-from ..common import save_figure
-from .rows import ROWS
 
 # Barriers below this are drawn as this: axes are logarithmic.
 _LEAST = 1e-2
+_FORMS = {"as trained": "B or P·B", "absorbed": "B, P·B or g·B"}
 
 
-def draw(records: Sequence[dict[str, Any]], title: str, file: Path) -> None:
-    """Left the loss along each path, right a bar a barrier; absorbed forms are dashed."""
-    style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-                  "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True}  # fmt: skip
-    labels = dict.fromkeys(row.label for row in ROWS)  # a way has one colour in every figure
-    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(12, 1.6 + 0.34 * max(len(records), 8)), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-        for record in records:
-            curve = Curve.from_dict(record["curve"])
-            dash = "-" if record["form"] == "as trained" else "--"
-            left.plot(curve.t, curve.loss, dash, color=colours[record["label"]], lw=1.8)
-        ends = Curve.from_dict(records[0]["curve"]).loss[[0, -1]]
-        left.plot((0, 1), ends, "o", color="black", ms=4, clip_on=False, zorder=3)
-        left.set(
-            title=title,
-            xlabel="t   (dashed: absorbed)",
-            ylabel="held-out loss (nats)",
-            yscale="log",
-            xlim=(0, 1),
-        )
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The loss along each path, as trained and absorbed; right a bar a barrier, and the names."""
+    records = list(record["results"].values())
+    curves = [Curve.from_dict(r["curve"]) for r in records]
+    colours = figures.colours_of(r["label"] for r in records)
+    with figures.house_style():
+        from matplotlib.figure import Figure
+
+        whole = Figure(figsize=(12, 1.5 + 0.32 * max(len(records), 8)), layout="constrained")
+        left, middle, right = whole.subplots(1, 3, width_ratios=(1, 1, 1.05))
+        middle.sharey(left)
+        for panel, (form, end) in zip((left, middle), _FORMS.items(), strict=True):
+            for r, curve in zip(records, curves, strict=True):
+                mine = r["form"] == form
+                colour = colours[r["label"]] if mine else figures.FAINT
+                figures.line(panel, curve.t, curve.loss, colour, lw=2 if mine else 0.9,
+                             zorder=2 if mine else 1.2)  # fmt: skip
+            figures.along_path(panel, end)
+            panel.set(title=f"Networks {form}", yscale="log")
+        left.set_ylabel("held-out loss (nats)")
         left.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         left.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         left.yaxis.set_minor_formatter(ticker.NullFormatter())
-        _bars(right, records, colours)
-        save_figure(figure, file)
+        middle.tick_params(labelleft=False)
+        _bars(right, records, curves, colours)
+        figures.save_figure(whole, file)
 
 
-def _bars(panel: Any, records: Sequence[dict[str, Any]], colours: dict[str, str]) -> None:
-    barriers = [Curve.from_dict(r["curve"]).barrier() for r in records]
-    rows = np.arange(len(records))
-    for row, record, height in zip(rows, records, barriers, strict=True):
-        absorbed = record["form"] != "as trained"
-        panel.barh(
-            row, max(height, _LEAST), 0.7, color=colours[record["label"]],
-            hatch="////" if absorbed else None, edgecolor="white", lw=0,
-        )  # fmt: skip
-        panel.text(max(height, _LEAST) * 1.08, row, f"{height:.3f}", va="center", fontsize=9)
-    names = [r["label"] + ("" if r["form"] == "as trained" else f" ({r['form']})") for r in records]
-    panel.set_yticks(rows, names)
+def _bars(
+    panel: Any, records: Sequence[Mapping[str, Any]], curves: Sequence[Curve],
+    colours: Mapping[str, str],
+) -> None:  # fmt: skip
+    """A bar a barrier, those of one form together; the names are in the colours of the lines."""
+    order = [k for form in _FORMS for k, r in enumerate(records) if r["form"] == form]
+    rows = np.arange(len(order)) + [0.8 * (records[k]["form"] != "as trained") for k in order]
+    for row, k in zip(rows, order, strict=True):
+        height = curves[k].barrier()
+        panel.barh(row, max(height, _LEAST), 0.72, color=colours[records[k]["label"]])
+        panel.text(max(height, _LEAST) * 1.08, row, f"{height:.3f}", va="center", fontsize=8.5)
+    panel.set_yticks(rows, [records[k]["label"] for k in order])
     panel.invert_yaxis()
     panel.grid(axis="y", visible=False)
-    panel.set(title="Barrier (loss above the chord)", xscale="log", xlim=(_LEAST, None))
-    panel.margins(x=0.15)
+    panel.tick_params(axis="y", length=0)
+    panel.set(title="Barrier (loss above the chord, nats)", xscale="log", xlim=(_LEAST, None))
+    for form in _FORMS:
+        first = next((r for r, k in zip(rows, order, strict=True) if records[k]["form"] == form), 0)
+        panel.annotate(form, (1, first - 0.62), xycoords=("axes fraction", "data"), ha="right",
+                       color=figures.GREY, fontsize=8.5, style="italic")  # fmt: skip
+    panel.margins(x=0.18, y=0.04)

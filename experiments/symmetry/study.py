@@ -112,13 +112,14 @@ class Study:
         stem = self.out / self.problem.name
         text = table(self.problem, len(self.test[0]), self.options.seeds, list(results.values()))
         files = [stem.with_suffix(s) for s in (".json", ".md", ".png")]
-        write(files[0], {
+        record = {
             "machine": machine(), "model": repr(self.problem.model), "seeds": self.options.seeds,
             "endpoints": self.problem.protocol.to_dict(), "learning": self.learning.to_dict(),
             "curves": self.curves.to_dict(), "results": results,
-        })  # fmt: skip
+        }  # fmt: skip
+        write(files[0], record)
         write(files[1], text)
-        draw(list(results.values()), self.problem.name, files[2])
+        draw(record, files[2])
         print(text)
         done(*files)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,28 +46,32 @@ def of_pair(study: Study, pair: int) -> dict[str, list[float]]:
     return found
 
 
-def main(options: Options) -> None:
-    study = Study(options)
-    pairs = [of_pair(study, p) for p in range(study.pairs)]
-    names = list(correlation_signature(study.network, *study.pair(0), study.sample))
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Means over pairs and one standard deviation, layer by layer."""
+    names = record["layers"]
     x = np.arange(len(names))
 
     def line(key: str) -> tuple:
-        values = np.array([p[key] for p in pairs])
+        values = np.array([p[key] for p in record["pairs"]])
         return x, values.mean(0), values.std(0)
 
     panels: list[Panel] = [
         ("End points", "", "mean correlation", {
-            "end points, before alignment": line("before"),
-            "end points, after alignment": line("after")}),
-        *((f"End point A and the midpoint, {kind} curve", "", "mean correlation", {
+            "before alignment": line("before"), "after alignment": line("after")}),
+        *((f"A and the midpoint, {kind} curve", "", "mean correlation", {
             "learned midpoint": line(f"{kind}: learned midpoint"),
-            "learned midpoint, then aligned to A": line(f"{kind}: learned midpoint, aligned"),
-            "midpoint of the segment": line(f"{kind}: midpoint of the segment")})
+            "…, aligned to A": line(f"{kind}: learned midpoint, aligned"),
+            "of the segment": line(f"{kind}: midpoint of the segment")})
           for kind in ("unaligned", "aligned")),
     ]  # fmt: skip
-    draw_panels(panels, study.figure("figure1"), ticks=names)
-    study.write("figure1", layers=names, pairs=pairs)
+    draw_panels(panels, file, ticks=names)
+
+
+def main(options: Options) -> None:
+    study = Study(options)
+    pairs = [of_pair(study, p) for p in range(study.pairs)]
+    names = list(correlation_signature(study.network, *study.pair(0), study.sample))
+    study.write("figure1", draw=draw, layers=names, pairs=pairs)
 
 
 if __name__ == "__main__":

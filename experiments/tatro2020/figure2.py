@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import tyro
 
@@ -12,12 +16,24 @@ from ..common import over_pairs, spread
 from .study import LABELS, Options, Study
 
 KINDS = ("unaligned", "aligned", "aligned-pre", "aligned-l2", "aligned-l2-pre")
+NAMES = {**LABELS, "aligned": "Correlation, post-activations"}
+
+
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Test data along every curve, means over pairs and their range."""
+    draw_curves(
+        {
+            NAMES[kind]: {"test": [Curve.from_dict(r["curves"]["test"]) for r in records]}
+            for kind, records in record["results"].items()
+        },
+        file,
+        ends={NAMES[k]: "B" if k == "unaligned" else "P·B" for k in record["results"]},
+    )
 
 
 def main(options: Options) -> None:
     study = Study(options)
     results = {k: [study.measure(p, k) for p in range(study.pairs)] for k in KINDS}
-    labels = {**LABELS, "aligned": "Correlation, post-activations"}
     lines = [
         f"Test accuracy (%) along curves to B aligned in different ways, "
         f"{over_pairs(study.pairs)}.",
@@ -32,12 +48,8 @@ def main(options: Options) -> None:
             spread(np.array([100 * value(c) for c in curves]))
             for value in (lambda c: c.mean("accuracy"), lambda c: c.worst("accuracy"))
         ]
-        lines.append(f"| {labels[kind]} | " + " | ".join(cells) + " |")
-    drawn = {
-        labels[k]: {"test": Curve.from_dict(r[0]["curves"]["test"])} for k, r in results.items()
-    }
-    draw_curves(drawn, study.figure("figure2"))
-    study.write("figure2", "\n".join([*lines, ""]), results=results)
+        lines.append(f"| {NAMES[kind]} | " + " | ".join(cells) + " |")
+    study.write("figure2", "\n".join([*lines, ""]), draw=draw, results=results)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -14,6 +17,21 @@ from ..common import over_pairs, spread
 from .study import LABELS, Options, Study
 
 KINDS = ("unaligned", "aligned")
+
+
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Clean and attacked test data along both curves, means over pairs and their range."""
+    draw_curves(
+        {
+            LABELS[kind]: {
+                name: [Curve.from_dict(r["curves"]["test"]) for r in records]
+                for name, records in both.items()
+            }
+            for kind, both in record["results"].items()
+        },
+        file,
+        ends={LABELS["unaligned"]: "B", LABELS["aligned"]: "P·B"},
+    )
 
 
 def main(options: Options) -> None:
@@ -45,12 +63,7 @@ def main(options: Options) -> None:
         accuracies = [r["curves"]["test"]["accuracy"] for r in records]
         ends.append(spread(np.array([50 * (v[0] + v[-1]) for v in accuracies])))
     lines.append(f"| End points | {ends[0]} | – | {ends[1]} | – |")
-    drawn = {
-        LABELS[k]: {n: Curve.from_dict(r[0]["curves"]["test"]) for n, r in both.items()}
-        for k, both in results.items()
-    }
-    draw_curves(drawn, study.figure("figure4"))
-    study.write("figure4", "\n".join([*lines, ""]), results=results)
+    study.write("figure4", "\n".join([*lines, ""]), draw=draw, results=results)
 
 
 if __name__ == "__main__":

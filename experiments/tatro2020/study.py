@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -92,7 +93,6 @@ class Study:
     def __init__(self, options: Options) -> None:
         self.options = o = options
         self.attack: PGD | None = None
-        self.drawn: list[Path] = []
         augment: Any = None
         self.data: Dataset
         self.model: Any
@@ -246,8 +246,11 @@ class Study:
         write(file, out)
         return out
 
-    def write(self, name: str, text: str | None = None, **record: Any) -> None:
-        """JSON, and Markdown if there is any, into the folder of results."""
+    def write(
+        self, name: str, text: str | None = None, *,
+        draw: Callable[[Any, Path], None] | None = None, **record: Any,
+    ) -> None:  # fmt: skip
+        """JSON, and Markdown and the figure if there are any, into the folder of results."""
         head = {
             "machine": machine(), "data": self.data.name, "model": repr(self.model),
             "endpoints": self.ends.to_dict(), "curve": self.curve.to_dict(),
@@ -262,12 +265,10 @@ class Study:
             files.append(stem.with_suffix(".md"))
             write(files[1], text)
             print(text)
-        done(*files, *self.drawn)
-
-    def figure(self, name: str) -> Path:
-        """The file of a figure."""
-        self.drawn.append(self.out / f"{name}-{self.name}.png")
-        return self.drawn[-1]
+        if draw is not None:
+            files.append(stem.with_suffix(".png"))
+            draw(json.loads(files[0].read_text()), files[-1])
+        done(*files)
 
     def protocol_line(self) -> str:
         """The protocol in a sentence."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import numpy as np
 import tyro
 
-from ..figures import BLUE, GREEN, ORANGE, figure, finish, table
+from mcjax.figures import along_path
+
+from ..figures import AFTER, BEFORE, GREY, figure, finish, table
 from .endpoints import Trained, endpoint, folder_of
 from .study import along, example, how_of, show, show_difference
 
@@ -36,12 +38,13 @@ def main(options: Trained) -> None:
     with figure(folder / f"{name}.png", 11.5, 5.8) as drawn:
         grid = drawn.add_gridspec(3, 7, height_ratios=(1.1, 0.8, 0.8))
         axes = drawn.add_subplot(grid[0, :2])
-        for (what, (t, loss)), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
+        for (what, (t, loss)), colour in zip(curves.items(), (BEFORE, AFTER), strict=True):
             # B and B′ stand at the same place of both paths.
             t = t if what == "A → C" else np.interp(t, (0, 0.5, 1), (0, top, 1))
             axes.plot(t, loss, color=colour, label=what)
-        axes.axvline(top, color=GREEN, lw=0.8, ls=":")
-        axes.set(xlabel="t", ylabel="cross-entropy")
+        axes.axvline(top, color=GREY, lw=0.8, ls=":")
+        along_path(axes, "C")
+        axes.set(ylabel="cross-entropy")
         axes.legend(fontsize=8)
         shown = ((pair.a[0], "A"), (b, "B"), (middle, "B′"), (pair.c[0], "C"))
         for k, (image, title) in enumerate(shown):

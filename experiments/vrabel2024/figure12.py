@@ -13,10 +13,12 @@ import numpy as np
 import tyro
 
 from mcjax import inputs
+from mcjax.figures import along_path, line
 
-from ..figures import BLUE, GREY, ORANGE, figure, finish, table
+from ..figures import AFTER, BEFORE, GREY, beside, figure, finish, table
 from .endpoints import Endpoint, Pairs, Trained, endpoint, folder_of
 from .study import (
+    LEAST,
     along,
     attack_of,
     attacked,
@@ -65,15 +67,15 @@ def draw(net: Endpoint, pairs: Pairs, made: inputs.Bypassed, file, points: int, 
             axes = drawn.add_subplot(grid[row, left + 2])
             ends = np.stack([pairs.a[i], pairs.c[i]])
             label = int(pairs.y[i])
-            for chain, colour, what in ((ends, ORANGE, "A → C"),
-                                        (made.points[i], BLUE, "A → B′ → C")):  # fmt: skip
+            for chain, colour in ((ends, BEFORE), (made.points[i], AFTER)):
                 t, loss = along(net, chain, label, points)
-                axes.semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what, lw=1.2)
-            axes.axhline(delta, color=GREY, ls="--", lw=0.8)
-            axes.set(xlim=(0, 1))
+                line(axes, t, np.maximum(loss, LEAST), colour, lw=1.4)
+            axes.axhline(delta, color=GREY, ls=":", lw=1)
+            along_path(axes, "C")
+            axes.set(yscale="log")
             axes.yaxis.set_minor_formatter("")  # δ is a power of ten
-            if not n:
-                axes.legend(fontsize=6)
+            if n == 1:
+                beside(axes, {"A → C": (1.0, BEFORE), "A → B′ → C": (0.0, AFTER)})
 
 
 def main(options: Figure12) -> None:

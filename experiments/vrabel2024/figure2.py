@@ -6,14 +6,37 @@ Fig. 2), on a logarithmic scale.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import tyro
 
 from mcjax import inputs
+from mcjax.figures import along_path, line
 
-from ..figures import BLUE, GREEN, GREY, ORANGE, figure, finish, table
+from ..figures import AFTER, BEFORE, GREEN, GREY, beside, figure, finish, table
 from .endpoints import Trained, endpoint, folder_of
-from .study import Chains, example, how_of
+from .study import LEAST, Chains, example, how_of
+
+COLOURS = (BEFORE, AFTER, GREEN)
+
+
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The three losses; δ is dotted."""
+    with figure(file, 7.8, 4.2) as drawn:
+        axes = drawn.subplots()
+        ends = {}
+        for (what, path), colour in zip(record["paths"].items(), COLOURS, strict=True):
+            loss = np.maximum(path["loss"], LEAST)
+            line(axes, path["t"], loss, colour)
+            ends[what] = (float(loss[len(loss) // 2]), colour)
+        axes.axhline(record["delta"], color=GREY, ls=":", lw=1.2)
+        axes.annotate("δ", (0.01, record["delta"]), (0, 2), textcoords="offset points", color=GREY)
+        along_path(axes, "C")
+        axes.set(ylabel="cross-entropy", yscale="log", title="Bypassing a barrier between inputs")
+        beside(axes, ends)
 
 
 def main(options: Trained) -> None:
@@ -24,14 +47,7 @@ def main(options: Trained) -> None:
         net, options, pair, "A → C", {1: "A → B′ → C", 5: "bypassed to the end"}, 2 * count
     )
     found = chains.curves
-    with figure(folder / f"{name}.png", 7.5, 4.2) as drawn:
-        axes = drawn.subplots()
-        for (what, (t, loss)), colour in zip(found.items(), (ORANGE, BLUE, GREEN), strict=True):
-            axes.semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what)
-        axes.axhline(delta := how_of(options).delta, color=GREY, ls="--", lw=1)
-        axes.annotate("δ", (1.0, delta), ha="right", va="bottom")
-        axes.set(xlabel="t", ylabel="cross-entropy", xlim=(0, 1))
-        axes.legend()
+    delta = how_of(options).delta
     rows = [
         [what, len(chains.points[what]) - 2, f"{loss.max():.3g}",
          len(inputs.Interpolation(t, {"loss": loss[None]}).barriers(delta)[0]), chains.status[what]]
@@ -43,7 +59,7 @@ def main(options: Trained) -> None:
         rows,
     )
     record = {"accuracy": net.accuracy, "delta": delta, "paths": chains.record()}
-    finish(options, folder, name, record, [text])
+    finish(options, folder, name, record, [text], draw)
 
 
 if __name__ == "__main__":

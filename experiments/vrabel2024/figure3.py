@@ -9,9 +9,12 @@ from __future__ import annotations
 import numpy as np
 import tyro
 
-from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, figure, finish, table
+from mcjax.figures import along_path, line, shade
+
+from ..figures import AFTER, BEFORE, GREY, beside, figure, finish, table
 from .endpoints import Trained, endpoint, folder_of
 from .study import (
+    LEAST,
     Chains,
     attack_of,
     attacked,
@@ -51,14 +54,18 @@ def main(options: Trained) -> None:
         )
         show(drawn.add_subplot(grid[0, 3]), pair.c[0], f"K′, predicted {label}")
         axes = drawn.add_subplot(grid[1, :2]), drawn.add_subplot(grid[1, 2:])
-        colours = (RED, ORANGE, BLUE, GREEN, PINK)
-        for (what, (t, loss)), colour in zip(found.items(), colours, strict=False):
-            axes[0].plot(t, loss, color=colour, label=what)
-            axes[1].semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what)
-        axes[1].axhline(delta, color=GREY, ls="--", lw=1)
+        names = {}
+        for k, (what, (t, loss)) in enumerate(found.items()):
+            colour = BEFORE if not k else shade(AFTER, (0.6, 0.3, 0.0)[min(k, 3) - 1])
+            line(axes[0], t, loss, colour)
+            line(axes[1], t, np.maximum(loss, LEAST), colour)
+            names[what] = (float(loss[len(loss) // 2]), colour)
+        axes[1].axhline(delta, color=GREY, ls=":", lw=1.2)
+        axes[1].set_yscale("log")
         for panel in axes:
-            panel.set(xlabel="t", ylabel="cross-entropy", xlim=(0, 1))
-        axes[0].legend(fontsize=8)
+            along_path(panel, "K′")
+            panel.set(ylabel="cross-entropy")
+        beside(axes[1], names)
     rows = [[what, len(chains.points[what]) - 2, f"{loss.max():.3g}", chains.status[what]]
             for what, (_, loss) in found.items()]  # fmt: skip
     text = table(

@@ -8,13 +8,17 @@ Fig. 5 and App. B.2.2), with bootstrap intervals.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
 from scipy.stats import bootstrap
 
-from ..figures import BLUE, GREEN, ORANGE, PINK, figure, finish, table
+from mcjax.figures import along_path, band, line, shade
+
+from ..figures import BLUE, GREEN, ORANGE, PINK, beside, figure, finish, table
 from .endpoints import Endpoint, Pairs, Trained, endpoint, folder_of
 from .study import attack_of, attacked, by_class, delta_of, other_class, same_class
 
@@ -75,6 +79,33 @@ def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
     return found
 
 
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Heights and gaps of every kind of pairs; the loss along them."""
+    values, curves = record["values"], record["curves"]
+    with figure(file, 13, 4.2) as drawn:
+        boxes, lines = drawn.subplots(1, 2, width_ratios=(1.3, 1))
+        for k, (what, colour) in enumerate(zip(values, COLOURS, strict=True)):
+            for m, metric in enumerate(("height", "gap")):
+                box = boxes.boxplot(
+                    values[what][metric], positions=[5 * m + k], widths=0.7, patch_artist=True,
+                    showmeans=True, medianprops={"color": "#222222", "lw": 1.4},
+                    meanprops={"marker": "^", "mfc": "white", "mec": "#222222", "ms": 5},
+                    flierprops={"ms": 2.5, "mec": colour},
+                )  # fmt: skip
+                box["boxes"][0].set(facecolor=shade(colour, 0.45), edgecolor=colour)
+            t, (low, middle, high) = curves[what]["t"], curves[what]["quartiles"]
+            line(lines, t, middle, colour)
+            band(lines, t, low, high, colour)
+        along_path(lines, "C")
+        lines.set(ylabel="cross-entropy", title="(b) median and quartiles")
+        boxes.set_xticks([1.5, 6.5], ["height", "gap"])
+        boxes.grid(axis="x", visible=False)
+        boxes.set(ylabel="cross-entropy", title="(a) barriers between inputs (triangles: means)")
+        beside(lines, {
+            what: (-k, colour) for k, (what, colour) in enumerate(zip(values, COLOURS, strict=True))
+        })  # fmt: skip
+
+
 def main(options: Figure5) -> None:
     folder, net = folder_of(options, "figure5"), endpoint(options)
     name = f"figure5-{net.name}"
@@ -85,21 +116,6 @@ def main(options: Figure5) -> None:
         k: {m: {"mean": statistic(v, np.mean, 0), "median": statistic(v, np.median, 0)}
             for m, v in of.items()} for k, of in values.items()
     }  # fmt: skip
-    with figure(folder / f"{name}.png", 13, 4.4, legend=4) as drawn:
-        boxes, lines = drawn.subplots(1, 2, width_ratios=(1.3, 1))
-        for k, (what, colour) in enumerate(zip(values, COLOURS, strict=True)):
-            for m, metric in enumerate(("height", "gap")):
-                box = boxes.boxplot(values[what][metric], positions=[5 * m + k], widths=0.7,
-                                    patch_artist=True, showmeans=True, medianprops={"color": "k"},
-                                    flierprops={"ms": 2})  # fmt: skip
-                box["boxes"][0].set(facecolor=colour, alpha=0.6)
-            low, middle, high = np.quantile(curves[what].loss, (0.25, 0.5, 0.75), axis=0)
-            lines.plot(curves[what].t, middle, color=colour, label=what)
-            lines.fill_between(curves[what].t, low, high, color=colour, alpha=0.15, lw=0)
-        boxes.set_xticks([1.5, 6.5], ["height", "gap"])
-        boxes.set(ylabel="cross-entropy", title="(a) barriers (triangles: means)")
-        lines.set(xlabel="t", ylabel="cross-entropy", title="(b) median and quartiles",
-                  xlim=(0, 1))  # fmt: skip
     rows = []
     for what, of in found.items():
         for metric, both in of.items():
@@ -114,8 +130,13 @@ def main(options: Figure5) -> None:
         ("", "pairs", "mean", "median", "mean, paper", "median, paper", "highest at an end"), rows,
     )  # fmt: skip
     kept_values = {k: {m: x.tolist() for m, x in v.items()} for k, v in values.items()}
-    record = {"accuracy": net.accuracy, "statistics": found, "values": kept_values}
-    finish(options, folder, name, record, [text])
+    quartiles = {
+        k: {"t": c.t.tolist(), "quartiles": np.quantile(c.loss, (0.25, 0.5, 0.75), axis=0).tolist()}
+        for k, c in curves.items()
+    }
+    record = {"accuracy": net.accuracy, "statistics": found, "values": kept_values,
+              "curves": quartiles}  # fmt: skip
+    finish(options, folder, name, record, [text], draw)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,12 +20,13 @@ import tyro
 from tqdm import tqdm
 
 from mcjax import inputs
+from mcjax.figures import along_path, end_labels, line, shade
 from mcjax.tasks import REGRESSION
 from mcjax.theory import cell_side, lipschitz_bound
 
-from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, figure, finish, table
+from ..figures import AFTER, BEFORE, GREY, figure, finish, table
 from .endpoints import Endpoint, Options, SmallResNet, chunk_of, cnn, folder_of
-from .study import along, modes
+from .study import LEAST, along, modes
 
 DELTA = 1e-3  # of the path; its ends are below half of it
 # Random networks f: ℝ^d → [0, 1], as wide and deep in every dimension, and when inputs are similar.
@@ -126,20 +129,29 @@ def of_dimension(dimension: int, pairs: int, networks: int, seed: int) -> dict[s
     }  # fmt: skip
 
 
-def draw(found: dict[str, Any], rows: list[dict[str, Any]], file: Any) -> None:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The loss after each round; how many similar inputs are joined over the dimension."""
+    found, rows = record["modes"], record["dimensions"]
     with figure(file, 15.5, 3.8) as drawn:
-        *three, growing = drawn.subplots(1, 4)
-        for axes, (what, (t, loss)) in zip(three, found["curves"].items(), strict=True):
-            axes.semilogy(t, np.maximum(loss, 1e-6), color=BLUE)
-            axes.axhline(found["delta"], color=GREY, ls="--", lw=1)
-            axes.set(title=f"{what} loss curve", xlabel="t", xlim=(0, 1))
+        *three, growing = drawn.subplots(1, 4, width_ratios=(1, 1, 1, 1.25))
+        for k, (axes, (what, (t, loss))) in enumerate(
+            zip(three, found["curves"].items(), strict=True)
+        ):
+            line(axes, t, np.maximum(loss, LEAST), AFTER if k else BEFORE)
+            axes.axhline(found["delta"], color=GREY, ls=":", lw=1.2)
+            along_path(axes, "C")
+            axes.set(title=f"{what[:1].upper()}{what[1:]} loss curve", yscale="log")
         three[0].set(ylabel="cross-entropy, untrained")
-        for k, colour in zip((0, 1, 2, ROUNDS), (ORANGE, GREEN, PINK, BLUE), strict=True):
-            growing.semilogx([r["dimension"] for r in rows], [r["joined"][k] for r in rows], "o-",
-                             base=2, ms=3.5, color=colour, label=f"{k} rounds")  # fmt: skip
-        growing.set(title="similar inputs that are joined", xlabel="dimension of the inputs",
-                    ylim=(-0.02, 1.02))  # fmt: skip
-        growing.legend(fontsize=8)
+        ends = {}
+        for k in (0, 1, 2, ROUNDS):
+            colour = BEFORE if not k else shade(AFTER, 0.6 - 0.15 * k)
+            joined = [100 * r["joined"][k] for r in rows]
+            line(growing, [r["dimension"] for r in rows], joined, colour, marker="o", ms=4)
+            ends[f"{k} round{'s' * (k != 1)}"] = (joined[-1], colour)
+        growing.set(title="Similar inputs that are joined", xlabel="dimension of the inputs",
+                    ylabel="pairs (%)", ylim=(-2, 102))  # fmt: skip
+        growing.set_xscale("log", base=2)
+        end_labels(growing, ends)
 
 
 def main(options: Options) -> None:
@@ -149,7 +161,6 @@ def main(options: Options) -> None:
     pairs, networks = (6, 1) if options.smoke else (32, 1) if options.quick else (48, 3)
     rows = [of_dimension(d, pairs, networks, options.seed)
             for d in tqdm(dimensions, "dimensions", leave=False)]  # fmt: skip
-    draw(found, rows, folder / "figure6.png")
     below = np.array(found["status"]) == "below delta"
     one = [
         f"{found['pairs']} of {found['of']}", f"{np.mean(found['distance']):.2f}",
@@ -168,7 +179,7 @@ def main(options: Options) -> None:
                                               for k in (0, 1, 2, ROUNDS)),
                 f"{r['bound']:.3g}", f"{r['steepest']:.3g}", f"{r['cell']:.2g}"] for r in rows]),
     ]  # fmt: skip
-    finish(options, folder, "figure6", {"modes": found, "dimensions": rows}, tables)
+    finish(options, folder, "figure6", {"modes": found, "dimensions": rows}, tables, draw)
 
 
 if __name__ == "__main__":

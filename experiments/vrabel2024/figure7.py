@@ -12,10 +12,11 @@ import numpy as np
 import tyro
 
 from mcjax import inputs
+from mcjax.figures import along_path, line
 
-from ..figures import BLUE, ORANGE, figure, finish, table
+from ..figures import AFTER, BEFORE, beside, figure, finish, table
 from .endpoints import Pairs, Trained, endpoint, folder_of
-from .study import along, delta_of, how_of, show_difference
+from .study import LEAST, along, delta_of, how_of, show_difference
 
 
 def main(options: Trained) -> None:
@@ -50,10 +51,13 @@ def main(options: Trained) -> None:
         for k, (image, title) in enumerate(images):
             show_difference(drawn.add_subplot(grid[0, k]), image, title)
         axes = drawn.add_subplot(grid[1, :])
-        for (what, (t, loss)), colour in zip(curves.items(), (ORANGE, BLUE), strict=True):
-            axes.semilogy(t, np.maximum(loss, 1e-6), color=colour, label=what)
-        axes.set(xlabel="t", ylabel="cross-entropy", title=f"class {label}", xlim=(0, 1))
-        axes.legend()
+        names = {}
+        for (what, (t, loss)), colour in zip(curves.items(), (BEFORE, AFTER), strict=True):
+            line(axes, t, np.maximum(loss, LEAST), colour)
+            names[what] = (float(loss[len(loss) // 2]), colour)
+        along_path(axes, "C")
+        axes.set(ylabel="cross-entropy", title=f"class {label}", yscale="log")
+        beside(axes, names)
     below = found.status == "below delta"
     row = [
         f"{len(reached)} of 10", f"{np.median(found.direct.height):.3g}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ import mcjax
 from mcjax import inputs
 from mcjax.data import Dataset, crop_and_flip
 from mcjax.evaluation import estimate_batch_norm
+from mcjax.figures import along_path, line
 from mcjax.tasks import CLASSIFICATION
 from mcjax.training import Protocol, Trainer, TrainingLoss
 
 from ..common import write
-from ..figures import figure, finish, table
+from ..figures import AFTER, beside, figure, finish, table
 from .endpoints import Endpoint, Options, chunk_of, folder_of, setting
 from .study import modes
 
@@ -102,26 +103,31 @@ def measured(net: Endpoint, options: Figure9, stage: int, file: Path) -> dict[st
     return record
 
 
-def draw(found: list[dict[str, Any]], of: dict[int, str], batches: int, file: Path) -> None:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The mean loss at every stage, after batches and after epochs; the barriers."""
     import matplotlib
 
-    there = [r for r in found if r["pairs"]]
-    with figure(file, 14, 4.0) as drawn:
+    of = list(zip(record["names"], record["stages"], strict=True))
+    there = [(name, r) for name, r in of if r["pairs"]]
+    with figure(file, 15, 4.0) as drawn:
         panels = drawn.subplots(1, 3)
         shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(there)))
-        for r, shade in zip(there, shades, strict=True):
-            axes = panels[0] if r["stage"] <= batches else panels[1]
-            axes.plot(r["t"], np.mean(r["loss"], 0), color=shade, label=of[r["stage"]])
-        for axes, title in zip(panels, ("after batches", "after epochs"), strict=False):
-            axes.set(title=f"mean loss, {title}", xlabel="t", xlim=(0, 1), yscale="log")
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(fontsize=7, ncols=2)
-        heights = [np.max(r["loss"], 1) for r in there]
+        ends: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        for (name, r), rgb in zip(there, shades, strict=True):
+            late, colour = int(not name.startswith("batch")), matplotlib.colors.to_hex(rgb)
+            line(panels[late], r["t"], r["mean"], colour)
+            ends[late][name] = (r["mean"][len(r["mean"]) // 2], colour)
+        titles = "after batches", "after epochs"
+        for axes, title, names in zip(panels, titles, ends, strict=False):
+            along_path(axes, "C")
+            axes.set(title=f"Mean loss, {title}", yscale="log", ylabel="cross-entropy")
+            beside(axes, names)
+        heights = [np.array(r["highest"]) for _, r in there]
         x = range(len(there))
         panels[2].errorbar(x, [h.mean() for h in heights], [h.std() for h in heights], fmt="o-",
-                           capsize=3, ms=4)  # fmt: skip
-        panels[2].set_xticks(x, [of[r["stage"]] for r in there], rotation=60, fontsize=7)
-        panels[2].set(title="barriers: mean, standard deviation", ylabel="highest loss")
+                           capsize=3, ms=4, color=AFTER)  # fmt: skip
+        panels[2].set_xticks(x, [name for name, _ in there], rotation=60, fontsize=8)
+        panels[2].set(title="Barriers: mean, standard deviation", ylabel="highest loss")
 
 
 def summarised(of: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +155,6 @@ def main(options: Figure9) -> None:
     for stage in tqdm(stages, "stages", leave=False):
         net = Endpoint(data.name, model, made[stage], data, chunk_of(options))
         found.append(measured(net, options, stage, work / f"step{stage}.json"))
-    draw(found, of, max(batches), folder / f"{name}.png")
     rows = []
     for r in found:
         barrier: tuple[str, ...] = ("", "")
@@ -162,8 +167,8 @@ def main(options: Figure9) -> None:
         f"1e-3, batch {size}.",
         ("stage", "pairs", "barrier, mean ± standard deviation", "median"), rows,
     )  # fmt: skip
-    record = {"stages": [summarised(r) for r in found], "names": list(of.values())}
-    finish(options, folder, name, record, [text])
+    record = {"stages": [summarised(r) for r in found], "names": [of[s] for s in stages]}
+    finish(options, folder, name, record, [text], draw)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ network.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import tyro
 from scipy.ndimage import label
 from tqdm import tqdm
 
+from mcjax.figures import line
 from mcjax.theory import (
     cell_side,
     infinite_cluster,
@@ -27,8 +29,21 @@ from mcjax.theory import (
     percolate,
 )
 
-from ..figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, figure, finish, table
-from .endpoints import Endpoint, Options, Trained, endpoint, folder_of
+from ..figures import (
+    AFTER,
+    BEFORE,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    figure,
+    finish,
+    table,
+)
+from .endpoints import Endpoint, Trained, endpoint, folder_of
 
 # Dimension → side, of a million sites or so each.
 LATTICES = {2: 1000, 3: 100, 4: 32, 6: 10, 10: 4, 20: 2}
@@ -67,29 +82,29 @@ def picture(axes: Any, side: int, seed: int) -> None:
     axes.grid(visible=False)
 
 
-def draw(axes: Any, rows: list[dict[str, Any]], x: str) -> None:
+def shares(axes: Any, rows: list[dict[str, Any]], x: str) -> None:
     """Shares of the largest cluster over q as `x` has it, and the fixed point."""
     q = np.linspace(0, 6, 301)
-    axes.plot(q, infinite_cluster(q), color="black", lw=1.2, label="fixed point P = 1 − exp(−qP)")
+    axes.plot(q, infinite_cluster(q), color="black", lw=1.2, label="P = 1 − exp(−qP)")
     dimensions = dict.fromkeys(r["dimension"] for r in rows)
     for dimension, colour in zip(dimensions, COLOURS, strict=False):
         mine = [r for r in rows if r["dimension"] == dimension]
-        axes.plot([r[x] for r in mine], [np.mean(r["largest"]) for r in mine], "o-", ms=3.5, lw=1,
-                  color=colour, label=f"{dimension} dimensions")  # fmt: skip
-    axes.set(ylabel="share of occupied sites in the largest cluster", xlim=(0, 6.1))
+        line(axes, [r[x] for r in mine], [np.mean(r["largest"]) for r in mine], colour, lw=1.2,
+             marker="o", ms=4, label=f"{dimension} dimensions")  # fmt: skip
+    axes.set(ylabel="share in the largest cluster", xlim=(0, 6.1))
 
 
 def outside(axes: Any, rows: list[dict[str, Any]], q: np.ndarray) -> None:
     """The share of sites outside the infinite cluster over q."""
-    axes.semilogy(q, 1 - infinite_cluster(q), color="black", lw=1.2, label="1 − P, fixed point")
-    axes.semilogy(q, outside_infinite_cluster(q), "--", color=BLUE, label="Eq. 23, corrected")
-    axes.semilogy(q, printed(q), ":", color=RED, label="Eq. 24 as printed")
+    axes.plot(q, 1 - infinite_cluster(q), color="black", lw=1.2, label="1 − P, fixed point")
+    axes.plot(q, outside_infinite_cluster(q), "--", color=AFTER, label="Eq. 23, corrected")
+    axes.plot(q, printed(q), ":", color=BEFORE, label="Eq. 24 as printed")
     mine = [r for r in rows if r["dimension"] == max(r["dimension"] for r in rows)]
     mine = [r for r in mine if r["degree"] > 1]
-    axes.semilogy([r["degree"] for r in mine], [1 - np.mean(r["largest"]) for r in mine], "o",
-                  ms=4, color=GREY, label=f"{mine[0]['dimension']} dimensions")  # fmt: skip
-    axes.set(title="(d) share outside", xlabel="q", ylim=(1e-6, 1))
-    axes.legend(fontsize=8)
+    axes.plot([r["degree"] for r in mine], [1 - np.mean(r["largest"]) for r in mine], "o",
+              ms=4.5, color=GREY, label=f"{mine[0]['dimension']} dimensions")  # fmt: skip
+    axes.set(title="(d) share outside", xlabel="q", ylim=(1e-6, 1), yscale="log")
+    axes.legend(loc="lower left")
 
 
 def printed(q: Any) -> Any:
@@ -97,26 +112,30 @@ def printed(q: Any) -> Any:
     return np.exp(-q) / (1 + q * np.exp(q))
 
 
-def drawing(
-    file: Path, rows: list[dict[str, Any]], grown: list[dict[str, Any]], options: Options
-) -> None:
-    with figure(file, 15.5, 8.2) as drawn:
-        panels = [drawn.add_subplot(2, 3, k + 1) for k in range(5)]
-        picture(panels[0], 24 if options.smoke else 200, options.seed)
-        draw(panels[1], rows, "degree")
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """A lattice, shares of the largest cluster, what is outside, and growing dimensions."""
+    rows, grown = record["lattices"], record["growing"]
+    side = 24 if max(r["side"] for r in rows) < 100 else 200
+    with figure(file, 15.5, 8.0) as drawn:
+        panels = drawn.subplots(2, 3).ravel()
+        picture(panels[0], side, record["seed"])
+        shares(panels[1], rows, "degree")
         panels[1].set(title="(b) q: occupied neighbours of a site", xlabel="q = 2 p d (1 − 1/side)")
-        draw(panels[2], rows, "printed")
+        shares(panels[2], rows, "printed")
         panels[2].set(title="(c) q as printed (Eq. 21)", xlabel="q = p d")
-        panels[1].legend(fontsize=8, loc="lower right")
         outside(panels[3], rows, np.linspace(1.2, 6, 200))
         dimensions = [r["dimension"] for r in grown]
-        panels[4].semilogy(dimensions, [1 - np.mean(r["joined"]) for r in grown], "o-", ms=3.5,
-                           color=BLUE, label="two occupied sites are not joined")  # fmt: skip
+        line(panels[4], dimensions, [1 - np.mean(r["joined"]) for r in grown], AFTER, lw=1.2,
+             marker="o", ms=4, label="two occupied sites are not joined")  # fmt: skip
         d = np.arange(5.5, max(dimensions) + 0.5, 0.25)
-        panels[4].semilogy(d, 1 - infinite_cluster(grown[0]["p"] * d) ** 2, color="black", lw=1.2,
-                           label="1 − P², fixed point")  # fmt: skip
-        panels[4].set(title="(e) p = 0.2, side 2, as the dimension grows", xlabel="dimension")
-        panels[4].legend(fontsize=8)
+        panels[4].plot(d, 1 - infinite_cluster(grown[0]["p"] * d) ** 2, color="black", lw=1.2,
+                       label="1 − P², fixed point")  # fmt: skip
+        panels[4].set(title="(e) p = 0.2, side 2, as the dimension grows", xlabel="dimension",
+                      ylabel="share of pairs", yscale="log")  # fmt: skip
+        panels[4].legend(loc="lower left")
+        panels[5].axis("off")  # the names of (b) and (c)
+        panels[5].legend(*panels[1].get_legend_handles_labels(), loc="upper left",
+                         title="(b) and (c)", alignment="left")  # fmt: skip
 
 
 def before_limit(p: float, neighbours: float) -> float:
@@ -212,11 +231,10 @@ def main(options: Trained) -> None:
             if q <= 2 * d * (1 - 1 / s)]  # fmt: skip
     rows = [lattice(d, s, q, seeds) for d, s, q in tqdm(work, "lattices", leave=False)]
     grown = growing(0.2, range(5, max(lattices) + 1), seeds)
-    drawing(folder / "figure_percolation.png", rows, grown, options)
     lipschitz = cells(endpoint(options), 20 if options.smoke else 200)
     tables = [*tables_of(rows), cells_table(lipschitz)]
     record = {"lattices": rows, "growing": grown, "cells": lipschitz}
-    finish(options, folder, "figure_percolation", record, tables)
+    finish(options, folder, "figure_percolation", record, tables, draw)
 
 
 if __name__ == "__main__":

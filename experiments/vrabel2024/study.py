@@ -11,6 +11,8 @@ from mcjax import inputs
 
 from .endpoints import Endpoint, Options, Pairs
 
+# Losses below are drawn here, on logarithmic axes.
+LEAST = 1e-6
 # The authors' attack in their statistics: 512 steps of Adam on the loss of another label.
 ATTACK = inputs.Synthesis(
     1e-3, steps=512, learning_rate=5e-3, deviation=0.1, roughness=1e-8

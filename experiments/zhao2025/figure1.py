@@ -7,6 +7,8 @@ its components counted on a grid, and the components that minima found by gradie
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ import tyro
 from scipy.ndimage import label
 
 from mcjax import theory
+from mcjax.figures import shade
 
 from ..figures import BLUE, GREEN, ORANGE, PINK, figure, finish, table
 from .study import Options, descend, folder_of
@@ -107,15 +110,23 @@ def plane(axes: Any, found: dict[str, Any]) -> None:
         mine = np.array([w for w, k in zip(found["weights"], found["labels"], strict=True)
                          if k == component])  # fmt: skip
         if len(mine):
-            axes.plot(
-                mine[:, 0], mine[:, 1], "o", ms=3.2, color=colour, label=f"{len(mine)} minima"
-            )
+            axes.plot(mine[:, 0], mine[:, 1], "o", ms=3.2, color=colour)
+            x, y = {0: (-1.8, -3.6), 1: (2.4, -3.6), -1: (-2.4, 3.5)}[component]
+            axes.text(x, y, f"{len(mine)} minima", color=shade(colour, -0.25), ha="center",
+                      fontsize=9)  # fmt: skip
     for side in (grid[grid > 0.2], grid[grid < -0.2]):
         axes.plot(side, -1 / side, color="black", lw=1)
     axes.set(title="(c) minima that descent finds, residual", xlabel="$W_1$", ylabel="$W_2$",
              xlim=(-4, 4), ylim=(-4, 4))  # fmt: skip
     axes.grid(visible=False)
-    axes.legend(loc="upper right", fontsize=8, frameon=True)
+
+
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Both surfaces of minima, and where descent ended."""
+    with figure(file, 12.6, 4.2) as drawn:
+        surface(drawn.add_subplot(131, projection="3d"), 0.0, "(a) linear: 4 components")
+        surface(drawn.add_subplot(132, projection="3d"), 1.0, "(b) residual: 3 components")
+        plane(drawn.add_subplot(133), record["residual"])
 
 
 def main(options: Options) -> None:
@@ -126,10 +137,6 @@ def main(options: Options) -> None:
         depths = (2,) if options.smoke else (2, 3, 4)
         deep = [linear_minima(n, 2, starts, steps, options.seed + n) for n in depths]
     counts = {e: flood(e, 200 if options.smoke else 2000) for e in (0.0, 1.0, -0.5)}
-    with figure(folder / "figure1.png", 12.6, 4.2) as drawn:
-        surface(drawn.add_subplot(131, projection="3d"), 0.0, "(a) linear: 4 components")
-        surface(drawn.add_subplot(132, projection="3d"), 1.0, "(b) residual: 3 components")
-        plane(drawn.add_subplot(133), found)
     rows = [
         [f"one dimension, ε = {e:g}", theory.residual_component_count(e), n,
          PAPER["residual" if e else "linear"]]
@@ -149,7 +156,7 @@ def main(options: Options) -> None:
         ),
     ]  # fmt: skip
     record = {"flood": {str(e): n for e, n in counts.items()}, "residual": found, "linear": deep}
-    finish(options, folder, "figure1", record, tables)
+    finish(options, folder, "figure1", record, tables, draw)
 
 
 if __name__ == "__main__":

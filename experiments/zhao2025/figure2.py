@@ -6,6 +6,8 @@ it is (Prop. 5.3, 5.6), and how far from the orbit the middle of a segment is (P
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,8 +16,9 @@ import tyro
 
 import mcjax
 from mcjax import theory
+from mcjax.figures import end_labels, line
 
-from ..figures import BLUE, GREEN, GREY, ORANGE, RED, SKY, figure, finish, table
+from ..figures import BLUE, GREEN, GREY, ORANGE, RED, SKY, beside, figure, finish, table
 from .study import Options, folder_of
 
 SCALES = (2.0, 3.0, 4.0, 5.0)
@@ -58,42 +61,51 @@ def landscape(axes: Any, m: float) -> None:
     loss = np.abs(1 - w1 * w2)
     axes.contourf(w1, w2, np.log10(loss + 1e-2), np.linspace(-2, 1.5, 15), cmap="Blues",
                   extend="max")  # fmt: skip
-    axes.plot(grid, 1 / grid, color="black", lw=1.4, label="minimum: $W_2W_1=1$")
-    axes.plot([1 / m, m], [m, 1 / m], "o-", color=RED, lw=1.8, ms=5, label="segment")
-    axes.plot([(m + 1 / m) / 2], [(m + 1 / m) / 2], "D", color=ORANGE, ms=6, label="its middle")
+    middle = (m + 1 / m) / 2
+    axes.plot(grid, 1 / grid, color="black", lw=1.6)
+    axes.plot([1 / m, m], [m, 1 / m], "o-", color=RED, lw=2, ms=6, mec="white")
+    axes.plot([middle], [middle], "D", color=ORANGE, ms=7, mec="white")
+    for text, at, colour in (("minimum: $W_2W_1=1$", (1.15, 1.0), "black"),
+                             ("segment", (1.5, 3.0), RED),
+                             ("its middle", (middle + 0.2, middle + 0.1), ORANGE)):  # fmt: skip
+        axes.annotate(text, at, color=colour if colour == "black" else "white", fontsize=9)
     axes.set(title="(a) loss (shading) of one-dimensional weights", xlabel="$W_1$",
              ylabel="$W_2$", xlim=(0, 5.2), ylim=(0, 5.2))  # fmt: skip
     axes.grid(visible=False)
-    axes.legend(loc="upper right", frameon=True, fontsize=8.5)
 
 
-def draw(segments: list[dict[str, Any]], distances: list[dict[str, Any]], file: Any) -> None:
-    with figure(file, 12.6) as drawn:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The landscape, the loss on segments of it, and how far their middles are from the minimum."""
+    segments, distances = record["segments"], record["distances"]
+    with figure(file, 13.4, 4.0) as drawn:
         left, middle, right = drawn.subplots(1, 3)
         landscape(left, 4.0)
         fine = np.linspace(0, 1, 201)
-        for row, colour in zip(segments, (SKY, BLUE, GREEN, ORANGE), strict=True):
+        names = {}
+        for row, colour in zip(segments, (SKY, BLUE, GREEN, ORANGE), strict=False):
             gain = np.asarray(theory.segment_gain(fine, row["m"]))
-            middle.plot(fine, (gain - 1) ** 2, color=colour, lw=1.5)
-            middle.plot(row["alpha"], row["loss"], "o", ms=4, color=colour,
-                        label=f"$m = {row['m']:g}$")  # fmt: skip
-        middle.set(title="(b) on the segment to $(m, 1/m)$: lines, theory", xlabel="α",
+            line(middle, fine, (gain - 1) ** 2, colour, lw=1.6)
+            middle.plot(row["alpha"], row["loss"], "o", ms=4, color=colour)
+            names[f"m = {row['m']:g}"] = (row["height"], colour)
+        middle.set(title="(b) on the segment to (m, 1/m): lines, theory", xlabel="α",
                    ylabel="loss")  # fmt: skip
-        middle.legend()
-        betas = np.linspace(1, max(BETAS), 300)
-        for n, colour in zip(sorted({r["n"] for r in distances}), (BLUE, GREEN, ORANGE),
-                             strict=False):  # fmt: skip
+        beside(middle, names)
+        betas = np.linspace(1, max(r["beta"] for r in distances), 300)
+        ends = {}
+        sizes = sorted({r["n"] for r in distances})
+        for n, colour in zip(sizes, (BLUE, GREEN, ORANGE), strict=False):
             mine = [r for r in distances if r["n"] == n]
             curve = [n**0.5 * theory.distance_to_hyperbola((b + 1 / b) / 2) for b in betas]
-            right.plot(betas, curve, color=colour, lw=1.5)
+            line(right, betas, curve, colour, lw=1.6)
             right.plot([r["beta"] for r in mine], [r["distance"] for r in mine], "o", ms=4.5,
-                       color=colour, label=f"{n} × {n}")  # fmt: skip
+                       color=colour)  # fmt: skip
+            ends[f"{n} × {n}"] = (curve[-1], colour)
         kink = 2 + 3**0.5
         right.axvline(kink, color=GREY, lw=1, ls=":")
-        right.text(kink + 0.15, 0.3, "$c = 2$", color=GREY)
+        right.annotate("c = 2", (kink + 0.15, 0.3), color=GREY)
         right.set(title="(c) distance of the middle from the orbit", xlabel="β",
-                  ylabel="distance")  # fmt: skip
-        right.legend(loc="upper left", frameon=True)
+                  ylabel="distance", xlim=(betas[0], betas[-1] + 0.3))  # fmt: skip
+        end_labels(right, ends)
 
 
 def main(options: Options) -> None:
@@ -101,7 +113,6 @@ def main(options: Options) -> None:
     with jax.enable_x64(True):
         segments = along_segments(5 if options.smoke else 17)
         distances = from_orbit((1, 2) if options.smoke else (1, 4, 16))
-    draw(segments, distances, folder / "figure2.png")
     tables = [
         table(
             "Height of the barrier between (1, 1) and (m, 1/m), ‖Y‖ = 1. It grows without bound "
@@ -119,7 +130,7 @@ def main(options: Options) -> None:
         ),
     ]  # fmt: skip
     record = {"segments": segments, "distances": distances}
-    finish(options, folder, "figure2", record, tables)
+    finish(options, folder, "figure2", record, tables, draw)
 
 
 if __name__ == "__main__":

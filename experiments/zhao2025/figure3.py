@@ -7,7 +7,9 @@ bound of Prop. 6.1 (zhao2025, Fig. 3a); the loss along its curves beside that on
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,9 +20,10 @@ import tyro
 
 import mcjax
 from mcjax import theory
+from mcjax.figures import along_path, line, shade
 from mcjax.symmetry import log
 
-from ..figures import BLUE, GREY, ORANGE, RED, figure, finish, table
+from ..figures import BLUE, GREY, ORANGE, RED, beside, figure, finish, table
 from .study import Options, descend, folder_of
 
 # Fig. 3b and c: X (16, examples), Y (64, examples), 32 hidden units; in print 8 examples.
@@ -118,42 +121,46 @@ def along(examples: int, curves: int, steps: int, points: int, seed: int) -> dic
     return {"examples": examples, "minimum": float(loss(params)), "t": t.tolist(), "rows": rows}
 
 
-def draw(nets: list[dict[str, Any]], both: list[dict[str, Any]], file: Any) -> None:
-    with figure(file, 12.6) as drawn:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Eq. 6 on many networks; the loss on curves of the approximate symmetry, and on segments."""
+    nets, (printed, more) = record["networks"], record["curves"]
+    with figure(file, 13.6, 4.0) as drawn:
         axes = drawn.subplots(1, 3)
-        norm, change = (np.array([r[k] for r in nets]) for k in ("norm", "change"))
-        few = np.array([r["examples"] <= r["hidden"] for r in nets])
-        for mine, colour, marker, name in (
-            (~few, BLUE, "o", "examples > hidden units"),
-            (few, ORANGE, "v", "examples ≤ hidden units"),
-        ):
-            axes[0].plot(change[mine], norm[mine], marker, ms=4, color=colour, label=name,
-                         clip_on=False)  # fmt: skip
-        most = norm.max()
-        axes[0].plot([0, most], [0, most], color="black", lw=1.2, label="bound (Prop. 6.1)")
-        axes[0].set(
-            title=f"(a) Eq. 6 on {len(nets)} sigmoid networks", xlim=(0, None), ylim=(0, None),
-            xlabel="$\\|U\\sigma(VX) - U'\\sigma(V'X)\\|$", ylabel="$\\|U\\sigma(VX)\\|$",
-        )  # fmt: skip
-        axes[0].legend(fontsize=8.5, loc="lower right")
-        printed, more = both
+        _changes(axes[0], nets)
         t = more["t"]
+        names: dict[str, Any] = {}
         rows = zip(axes[1:], more["rows"], printed["rows"], "bc", strict=True)
         for panel, row, exact, name in rows:
             for kind, colour, label in (("segment", RED, "segment"), ("gamma", BLUE, "γ")):
                 curves = np.asarray(row[kind])
-                panel.plot(t, curves.T, color=colour, lw=0.6, alpha=0.4)
-                panel.plot(t, curves.mean(0), color=colour, lw=2.2,
-                           label=f"{label}, {more['examples']} examples")  # fmt: skip
-            panel.plot(t, np.mean(exact["gamma"], 0), color=GREY, lw=1.6, ls=":",
-                       label=f"γ, {printed['examples']} examples, as printed")  # fmt: skip
+                panel.plot(t, curves.T, color=shade(colour, 0.55), lw=0.6)
+                line(panel, t, curves.mean(0), colour)
+                names[f"{label},\n{more['examples']} examples"] = (curves.mean(0).max(), colour)
+            panel.plot(t, np.mean(exact["gamma"], 0), color=GREY, lw=1.6, ls=":")
+            names[f"γ, {printed['examples']} examples,\nas printed"] = (0.0, GREY)
+            along_path(panel, "g·A")
             panel.set(
                 title=f"({name}) $g=\\exp M$, $M_{{ij}}\\sim N(0, {row['magnitude']:g}^2)$",
-                xlabel="t", ylabel="$\\|W_2\\sigma(W_1X) - Y\\|$",
+                ylabel="$\\|W_2\\sigma(W_1X) - Y\\|$",
             )  # fmt: skip
-            highest = panel.get_ylim()[1]
-            panel.set_ylim(-0.03 * highest, 1.3 * highest)  # room for the legend
-        axes[1].legend(fontsize=8.5, loc="upper left", frameon=True)
+        beside(axes[-1], names)
+
+
+def _changes(axes: Any, nets: list[dict[str, Any]]) -> None:
+    norm, change = (np.array([r[k] for r in nets]) for k in ("norm", "change"))
+    few = np.array([r["examples"] <= r["hidden"] for r in nets])
+    for mine, colour, marker, name in (
+        (~few, BLUE, "o", "examples > hidden units"),
+        (few, ORANGE, "v", "examples ≤ hidden units"),
+    ):
+        axes.plot(change[mine], norm[mine], marker, ms=4, color=colour, label=name, clip_on=False)
+    most = norm.max()
+    axes.plot([0, most], [0, most], color="black", lw=1.2, label="bound (Prop. 6.1)")
+    axes.set(
+        title=f"(a) Eq. 6 on {len(nets)} sigmoid networks", xlim=(0, None), ylim=(0, None),
+        xlabel="$\\|U\\sigma(VX) - U'\\sigma(V'X)\\|$", ylabel="$\\|U\\sigma(VX)\\|$",
+    )  # fmt: skip
+    axes.legend(loc="lower right")  # below the bound there is nothing
 
 
 def main(options: Options) -> None:
@@ -165,7 +172,6 @@ def main(options: Options) -> None:
     with jax.enable_x64(True):
         nets = changes(count, largest, steps, options.seed)
         both = [along(n, curves, 3 * steps, points, options.seed) for n in (PRINTED, MORE)]
-        draw(nets, both, folder / "figure3.png")
     few = [r for r in nets if r["examples"] <= r["hidden"]]
     many = [r for r in nets if r["examples"] > r["hidden"]]
     share = [r["change"] / r["norm"] for r in many]
@@ -189,7 +195,7 @@ def main(options: Options) -> None:
               f"{np.max(row['segment'], 1).mean():.4f}"] for run in both for row in run["rows"]],
         ),
     ]  # fmt: skip
-    finish(options, folder, "figure3", {"networks": nets, "curves": both}, tables)
+    finish(options, folder, "figure3", {"networks": nets, "curves": both}, tables, draw)
 
 
 if __name__ == "__main__":

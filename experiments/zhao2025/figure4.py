@@ -6,6 +6,8 @@ activations of degrees 1 to 3, also after the best permutation of the last hidde
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ import tyro
 
 import mcjax
 from mcjax import theory
+from mcjax.figures import end_labels
 
 from ..figures import BLUE, GREEN, ORANGE, figure, finish, table
 from .study import Options, descend, folder_of
@@ -78,38 +81,39 @@ def measure(k: int, scales: np.ndarray, steps: int, seed: int) -> dict[str, Any]
     return {"k": k, "loss": float(loss(weights)), "norm": norm, "rows": rows}
 
 
-def draw(found: list[dict[str, Any]], file: Any) -> None:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The error at the middle, the barrier, and where it is highest, over the scale."""
+    found = record["found"]
     colours = (BLUE, GREEN, ORANGE)
     lines = np.geomspace(1 / 50, 50, 201)
-    with figure(file, 12.6) as drawn:
+    with figure(file, 13.4, 4.0) as drawn:
         left, middle, right = drawn.subplots(1, 3)
         first = found[0]
         norm, scales = first["norm"] ** 0.5, [r["m"] for r in first["rows"]]
         gain = np.asarray(theory.segment_gain(0.5, lines))
-        left.plot(lines, norm * (gain - 1), color=BLUE, lw=1.5, label="theory")
+        left.plot(lines, norm * (gain - 1), color=BLUE, lw=1.6, label="theory")
         left.plot(scales, [norm * r["middle"] ** 0.5 for r in first["rows"]], "o", ms=5,
                   color=BLUE, label="network")  # fmt: skip
         left.plot(scales, [norm * r["permuted"] ** 0.5 for r in first["rows"]], "v", ms=5,
                   color=ORANGE, label="best of 8! permutations")  # fmt: skip
         left.set(xscale="log", yscale="log", xlabel="m", ylabel="$\\|f - Y\\|$ at the middle",
                  title="(a) five layers, leaky ReLU", ylim=(1e-3, 3e2))  # fmt: skip
-        left.legend(fontsize=8.5)
+        left.legend(loc="lower left")
+        names = {}
         for row, colour in zip(found, colours, strict=False):
             k, ms = row["k"], [r["m"] for r in row["rows"]]
-            middle.plot(lines, theory.barrier_height(lines, k), color=colour, lw=1.5)
+            middle.plot(lines, theory.barrier_height(lines, k), color=colour, lw=1.6)
             middle.plot(lines, (np.asarray(theory.segment_gain(0.5, lines, k)) - 1) ** 2,
                         color=colour, lw=1, ls="--")  # fmt: skip
-            middle.plot(ms, [r["highest"] for r in row["rows"]], "o", ms=4.5, color=colour,
-                        label=f"degree {k}")  # fmt: skip
-            right.plot(lines, theory.worst_alpha(lines, k), color=colour, lw=1.5)
-            right.plot(ms, [r["alpha"] for r in row["rows"]], "o", ms=4.5, color=colour,
-                       label=f"degree {k}")  # fmt: skip
+            middle.plot(ms, [r["highest"] for r in row["rows"]], "o", ms=4.5, color=colour)
+            right.plot(lines, theory.worst_alpha(lines, k), color=colour, lw=1.6)
+            right.plot(ms, [r["alpha"] for r in row["rows"]], "o", ms=4.5, color=colour)
+            names[f"degree {k}"] = (float(theory.worst_alpha(lines[-1], k)), colour)
         middle.set(xscale="log", yscale="log", xlabel="m", ylabel="barrier / $\\|Y\\|^2$",
                    title="(b) at the worst α (dashed: at ½)", ylim=(1e-5, 1e8))  # fmt: skip
         right.set(xscale="log", xlabel="m", ylabel="α", title="(c) where it is worst",
-                  ylim=(0, 1))  # fmt: skip
-        middle.legend(loc="lower right")
-        right.legend()
+                  ylim=(0, 1), xlim=(lines[0], lines[-1]))  # fmt: skip
+        end_labels(right, names)
 
 
 def main(options: Options) -> None:
@@ -119,7 +123,6 @@ def main(options: Options) -> None:
     degrees = DEGREES[:1] if options.smoke else DEGREES
     with jax.enable_x64(True):
         found = [measure(k, scales, steps, options.seed) for k in degrees]
-        draw(found, folder / "figure4.png")
     tables = [
         table(
             f"Between a minimum (loss {r['loss']:.1e} ‖Y‖²) and its rescaling, degree {r['k']}, in "
@@ -132,7 +135,7 @@ def main(options: Options) -> None:
         )
         for r in found
     ]  # fmt: skip
-    finish(options, folder, "figure4", {"sizes": SIZES, "found": found}, tables)
+    finish(options, folder, "figure4", {"sizes": SIZES, "found": found}, tables, draw)
 
 
 if __name__ == "__main__":

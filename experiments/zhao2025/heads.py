@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,9 @@ def across(first: list[Head], second: list[Head]) -> list[dict[str, Any]]:
     return rows
 
 
-def draw(own: list[dict[str, Any]], pairs: list[dict[str, Any]], file: Any) -> None:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """Distances of middles from the orbit, and of heads of two networks."""
+    own, pairs = record["own"], record["pairs"]
     with figure(file, 8.8) as drawn:
         left, right = drawn.subplots(1, 2)
         scaled = [r for r in own if r["beta"] is not None]
@@ -108,7 +111,7 @@ def draw(own: list[dict[str, Any]], pairs: list[dict[str, Any]], file: Any) -> N
         left.plot(fine, line, color=GREY, lw=1.4, label="Q = K = 1 (Prop. 5.5)")
         left.plot([r["beta"] for r in scaled], [r["distance"] for r in scaled], "o", ms=4.5,
                   color=BLUE, alpha=0.7, label="trained heads")  # fmt: skip
-        left.set(title="(a) the middle of an orbit's segment", xlabel="β",
+        left.set(title="(a) The middle of an orbit's segment", xlabel="β",
                  ylabel="distance to the orbit / ‖(Q, K)‖")  # fmt: skip
         left.legend()
         stored, orbit = ([r[k] for r in pairs] for k in ("stored", "orbit"))
@@ -116,7 +119,7 @@ def draw(own: list[dict[str, Any]], pairs: list[dict[str, Any]], file: Any) -> N
         most = 1.05 * max(stored)
         right.plot([0, most], [0, most], color=GREY, lw=1.2, label="no gain")
         right.set(
-            title="(b) heads of two networks", xlabel="distance as stored / ‖(Q, K)‖",
+            title="(b) Heads of two networks", xlabel="distance as stored / ‖(Q, K)‖",
             ylabel="distance to the orbit / ‖(Q, K)‖", xlim=(0, most), ylim=(0, most),
         )  # fmt: skip
         right.legend(loc="upper left")
@@ -129,7 +132,6 @@ def main(options: Heads) -> None:
     betas = (1.5, 6.0) if options.smoke else (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     own = middles(networks[0], betas, options.seed)
     pairs = across(networks[0], networks[-1])
-    draw(own, pairs, folder / f"{name}.png")
     width, d = networks[0][0][0].shape
     columns = ["between", "least", "mean", "largest", "stationary"]
     rows = []
@@ -148,7 +150,7 @@ def main(options: Heads) -> None:
              for kind, key in (("as stored", "stored"), ("to the orbit", "orbit"))],
         ),
     ]  # fmt: skip
-    finish(options, folder, name, {"source": source, "own": own, "pairs": pairs}, tables)
+    finish(options, folder, name, {"source": source, "own": own, "pairs": pairs}, tables, draw)
 
 
 def summary(rows: list[dict[str, Any]], key: str) -> list[str]:

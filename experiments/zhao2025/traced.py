@@ -10,7 +10,8 @@ points, 5 scales, 3 lengths.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,10 +22,11 @@ from jax.flatten_util import ravel_pytree
 
 import mcjax
 from mcjax import theory
+from mcjax.figures import along_path, line
 from mcjax.path import Linear, Orbit
 from mcjax.tasks import CLASSIFICATION, REGRESSION, cross_entropy
 
-from ..figures import BLUE, GREEN, ORANGE, PINK, RED, figure, finish, table
+from ..figures import BLUE, GREEN, ORANGE, PINK, RED, beside, figure, finish, table
 from .networks import Trained, data_of, in_float64, symmetries, train
 from .study import Options, folder_of
 
@@ -158,49 +160,55 @@ def nearest_of(line: np.ndarray, point: np.ndarray) -> np.ndarray:
     return min(found, key=lambda q: float(np.linalg.norm(q - point)))
 
 
-def draw(found: dict[str, Any], file: Any) -> None:
-    with figure(file, 12.6, 7.4) as drawn:
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The loss on orbits and segments; rescaled layers; distances and their bounds."""
+    with figure(file, 13.4, 7.4) as drawn:
         axes = drawn.subplots(2, 3)
         titles = ("(a) ReLU MLP: scalings", "(b) linear bottleneck: + GL",
                   "(c) attention: + GL in each head")  # fmt: skip
-        for panel, row, title in zip(axes[0], found["along"], titles, strict=False):
+        for panel, row, title in zip(axes[0], record["along"], titles, strict=False):
             for name, colour in (("segment", RED), ("orbit", BLUE)):
-                curve = row["curves"][name]
-                panel.plot(curve["t"], curve["loss"], color=colour, lw=2, label=name)
-            panel.set(title=title, xlabel="t", ylabel="test loss", ylim=(0, None))
-        axes[0, 0].legend()
-        error, loss, bound = axes[1]
-        rows = found["rescaled"]
-        scales, fine = [r["m"] for r in rows], np.geomspace(rows[0]["m"], rows[-1]["m"], 201)
-        error.plot(fine, theory.barrier_height(fine), color=BLUE, lw=1.5, label="theory")
-        error.plot(scales, [r["last"]["highest"] for r in rows], "o", color=BLUE, ms=4.5,
-                   label="last hidden layer")  # fmt: skip
-        error.plot(scales, [r["first"]["highest"] for r in rows], "s", color=GREEN, ms=4.5,
-                   label="first hidden layer")  # fmt: skip
-        error.fill_between(
-            scales, [r["permuted"]["lower"] for r in rows], [r["permuted"]["upper"] for r in rows],
-            color=ORANGE, alpha=0.45, lw=0, label="best permutation: bounds",
-        )  # fmt: skip
-        error.set(title="(d) ReLU MLP, a layer times m", xscale="log", yscale="log", xlabel="m",
-                  ylabel="squared change of logits / $\\|z-b\\|^2$", ylim=(1e-4, None))  # fmt: skip
-        error.legend(fontsize=8)
-        loss.plot(scales, [r["predicted_loss"] for r in rows], color=BLUE, lw=1.5)
-        loss.plot(scales, [r["last"]["loss"] for r in rows], "o", color=BLUE, ms=4.5)
-        loss.plot(scales, [r["first"]["loss"] for r in rows], "s", color=GREEN, ms=4.5)
-        loss.set(title="(e) the same, cross-entropy", xscale="log", xlabel="m",
-                 ylabel="test loss at the middle", ylim=(0, None))  # fmt: skip
-        for name, rows in found["bounds"].items():
-            chords, colour = [r["chord"] for r in rows], COLOURS[name]
-            bound.plot(chords, [r["distance"] for r in rows], "o-", color=colour, ms=4, lw=1.2,
-                       label=name)  # fmt: skip
-            holds = [r["status"] == "theorem" for r in rows]
-            at = [r["bound"] for r in rows]
-            bound.plot(chords, at, color=colour, lw=1, ls="--")
-            for c, d, ok in zip(chords, at, holds, strict=True):
-                bound.plot(c, d, "^", ms=5, color=colour, mfc=colour if ok else "white")
-        bound.set(title="(f) distance of chord from curve; ▲ bound", xscale="log", yscale="log",
-                  xlabel="‖w₂ − w₁‖", ylabel="distance")  # fmt: skip
-        bound.legend(fontsize=8)
+                line(panel, row["curves"][name]["t"], row["curves"][name]["loss"], colour)
+            along_path(panel, "g·A")
+            panel.set(title=title, ylabel="test cross-entropy", ylim=(0, None))
+        beside(axes[0, 2], {"segment": (1, RED), "orbit": (0, BLUE)})
+        _rescaled(axes[1, 0], axes[1, 1], record["rescaled"])
+        _bounds(axes[1, 2], record["bounds"])
+
+
+def _rescaled(error: Any, loss: Any, rows: list[dict[str, Any]]) -> None:
+    scales, fine = [r["m"] for r in rows], np.geomspace(rows[0]["m"], rows[-1]["m"], 201)
+    error.fill_between(
+        scales, [r["permuted"]["lower"] for r in rows], [r["permuted"]["upper"] for r in rows],
+        color=ORANGE, alpha=0.35, lw=0, label="best permutation: bounds",
+    )  # fmt: skip
+    error.plot(fine, theory.barrier_height(fine), color=BLUE, lw=1.6, label="theory")
+    for name, colour, marker in (("last", BLUE, "o"), ("first", GREEN, "s")):
+        error.plot(scales, [r[name]["highest"] for r in rows], marker, color=colour, ms=4.5,
+                   label=f"{name} hidden layer")  # fmt: skip
+        loss.plot(scales, [r[name]["loss"] for r in rows], marker, color=colour, ms=4.5)
+    loss.plot(scales, [r["predicted_loss"] for r in rows], color=BLUE, lw=1.6)
+    error.set(title="(d) ReLU MLP, a layer times m", xscale="log", yscale="log", xlabel="m",
+              ylabel="squared change of logits / $\\|z-b\\|^2$", ylim=(1e-4, None))  # fmt: skip
+    loss.set(title="(e) the same, cross-entropy", xscale="log", xlabel="m",
+             ylabel="test loss at the middle", ylim=(0, None))  # fmt: skip
+    loss.legend(*error.get_legend_handles_labels(), loc="upper center")
+
+
+def _bounds(panel: Any, bounds: Mapping[str, Any]) -> None:
+    names = {}
+    for name, rows in bounds.items():
+        chords, colour = [r["chord"] for r in rows], COLOURS[name]
+        panel.plot(chords, [r["distance"] for r in rows], "o-", color=colour, ms=4, lw=1.2)
+        panel.plot(chords, [r["bound"] for r in rows], color=colour, lw=1, ls="--")
+        for r in rows:
+            holds = r["status"] == "theorem"
+            panel.plot(r["chord"], r["bound"], "^", ms=5, color=colour,
+                       mfc=colour if holds else "white")  # fmt: skip
+        names[name] = (rows[-1]["distance"], colour)
+    panel.set(title="(f) distance of chord from curve; ▲ bound", xscale="log", yscale="log",
+              xlabel="‖w₂ − w₁‖", ylabel="distance")  # fmt: skip
+    beside(panel, names)
 
 
 def tables(found: dict[str, Any]) -> list[str]:
@@ -252,8 +260,7 @@ def main(options: Options) -> None:
         "rescaled": rescaled(nets[0], test, scales, min(points, 11)),
         "bounds": {net.name: bounds(net, few, points, strengths, options.seed) for net in nets},
     }
-    draw(found, folder / "traced.png")
-    finish(options, folder, "traced", found, tables(found))
+    finish(options, folder, "traced", found, tables(found), draw)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,8 @@ def solve_layers(
     for others.
 
     **Raises:** `ValueError` for a layer that is unknown or cannot be solved for (an embedding, a
-    layer in a loop, a weight with other uses), parameters that do not fit, an empty batch.
+    layer in a loop, a weight with other uses), parameters that do not fit, an empty batch, a layer
+    that reads NaN.
 
         >>> import jax, jax.numpy as jnp, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -151,6 +152,11 @@ def solve_along(
     for at_t in normals:
         status.append([])
         for layer, form, batch in zip(found, layouts, at_t, strict=True):
+            if not all(normal.is_finite() for normal in batch):
+                raise ValueError(
+                    f"x: what layer {layer.name!r} reads or should give is NaN (as the rows of "
+                    "tokens outside of a table are), or too large to be squared"
+                )
             solutions = [solve(normal) for normal in batch]
             number = layer.contraction.weight
             weights = np.stack([s.weights for s in solutions])

@@ -72,7 +72,10 @@ def _counts(
 
 
 def _count(tokens: Any, rows: int, clip: bool) -> tuple[Any, Any]:
-    tokens = jnp.ravel(jnp.asarray(tokens)).astype(jnp.int32)
+    tokens = jnp.ravel(jnp.asarray(tokens))
+    if tokens.dtype.itemsize >= 4:  # what int32 does not hold is outside of the table, too
+        tokens = jnp.clip(tokens, max(-1, jnp.iinfo(tokens.dtype).min), rows)
+    tokens = tokens.astype(jnp.int32)
     at = jnp.clip(tokens, 0, rows - 1) if clip else jnp.where(tokens < 0, rows, tokens)
     return jnp.zeros(rows, jnp.int32).at[at].add(1, mode="drop"), jnp.int32(len(tokens))
 

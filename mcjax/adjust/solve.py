@@ -27,6 +27,10 @@ class Normal:
     cross: np.ndarray
     energy: float
 
+    def is_finite(self) -> bool:
+        """Whether X and Y are, and their squares: XᵀY is then, too (Cauchy and Schwarz)."""
+        return bool(np.isfinite(np.diagonal(self.gram)).all() and np.isfinite(self.energy))
+
 
 @dataclasses.dataclass(frozen=True)
 class Solution:

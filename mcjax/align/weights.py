@@ -83,7 +83,8 @@ def match_weights(
     `"stopped at a bound"` after 100 sweeps. `matching.action(network)(b)` is b moved.
 
     **Raises:** `ValueError` for parameters that do not fit the network or are not finite, for a
-    `key`, an `init` or a `solver` that are none, and for complex parameters with `"full"`.
+    `key`, an `init`, a `solver` or a `progress` that are none, and for complex parameters with
+    `"full"`.
 
         >>> import jax, jax.numpy as jnp, numpy as np, mcjax
         >>> f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
@@ -103,6 +104,8 @@ def match_weights(
     solver = as_solver(solver)
     a, b = network.check_parameters(a=a, b=b)
     _check.one_of(symmetry, SYMMETRIES, "symmetry")
+    if not callable(progress):
+        raise ValueError(f"progress must be a function of a line, as print is, got {progress!r}")
     rng = np.random.default_rng(seed_of(key))
     read = float_arrays if symmetry == "full" else host_arrays
     of_a, of_b = (read(network.flatten(p, n)) for p, n in ((a, "a"), (b, "b")))

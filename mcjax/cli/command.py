@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -81,6 +82,8 @@ class Connect:
     """Number of t along each path."""
     out: Annotated[str | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = None
     """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
+    html: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write report.html too: table, figures with the values under the pointer, what was run."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show no progress and no table, only where the results are."""
 
@@ -124,6 +127,8 @@ class Inputs:
     """Number of t on each segment."""
     out: Annotated[str | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = None
     """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
+    html: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write report.html too: table, figures with the values under the pointer, what was run."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show no progress and no table, only where the results are."""
 
@@ -170,9 +175,9 @@ def run(arguments: list[str]) -> int:
         if isinstance(command, Explain):
             _explain(command)
         elif isinstance(command, Inputs):
-            _inputs(command)
+            _inputs(command, arguments)
         else:
-            _connect(command)
+            _connect(command, arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(interrupt.line(), file=sys.stderr)
@@ -209,7 +214,7 @@ def _explain(command: Explain) -> None:
     print(trace(apply_fn, params, x).explain())
 
 
-def _inputs(command: Inputs) -> None:
+def _inputs(command: Inputs, arguments: list[str]) -> None:
     if not 3 <= command.points <= _MOST_POINTS:
         raise ValueError(
             f"--points must be at least 3 and at most {_MOST_POINTS:,}, got {command.points}"
@@ -233,7 +238,8 @@ def _inputs(command: Inputs) -> None:
         }  # fmt: skip
     study |= {"delta": command.delta, "depth": command.rounds, "each": command.pairs,
               "seed": command.seed}  # fmt: skip
-    asked = results.Asked(title, out, command.points, command.quiet, command.network is None)
+    said = shlex.join(["mcjax", *arguments]) if command.html else None
+    asked = results.Asked(title, out, command.points, command.quiet, command.network is None, said)
     results.report_inputs(asked, study)
 
 
@@ -254,7 +260,7 @@ def _own_inputs(command: Inputs) -> tuple[str, Path, dict[str, Any]]:
     return file.name, out, study
 
 
-def _connect(command: Connect) -> None:
+def _connect(command: Connect, arguments: list[str]) -> None:
     from ..methods import Flow
     from ..methods.named import from_text
 
@@ -279,7 +285,10 @@ def _connect(command: Connect) -> None:
         model = load(command.connection_model.expanduser())
         methods[getattr(model, "method", "")] = Flow(model)  # raises for another value
     study["methods"] = _methods(command, study, methods)
-    asked = results.Asked(title, out, command.points, command.quiet, trained=not command.networks)
+    said = shlex.join(["mcjax", *arguments]) if command.html else None
+    asked = results.Asked(
+        title, out, command.points, command.quiet, trained=not command.networks, command=said
+    )
     if len(study["networks"]) == 2:
         results.report(asked, study)
     else:

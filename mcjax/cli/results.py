@@ -15,7 +15,8 @@ _LEAST_WIDTH = 80
 # Inputs at a time: as points leave a batch it halves, and each size is compiled, which takes longer
 # than a small network's steps.
 _INPUTS = 8
-_OWN = ["results.json", "table.md", "curves.png", "matrix.png", "connections", "*.safetensors"]
+_OWN = ["results.json", "table.md", "report.html", "curves.png", "matrix.png", "connections",
+        "*.safetensors"]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Asked:
     quiet: bool
     trained: bool
     """Whether the networks are the command's own, which it writes too."""
+    command: str | None = None
+    """The command as it was given, for a report as HTML; None: no such report is asked for."""
 
 
 def report(asked: Asked, study: dict[str, Any]) -> None:
@@ -47,6 +50,11 @@ def report(asked: Asked, study: dict[str, Any]) -> None:
         files |= _write_numbers(place, comparison)
         comparison.plot(place / "curves.png")
         files["curves.png"] = "the figure"
+        if asked.command is not None:
+            from ..report_html import of_comparison
+
+            facts = {"command": asked.command}
+            files |= _write_page(place, of_comparison(comparison, asked.title, facts))
     _say(asked, comparison.table(), place, files)
 
 
@@ -73,6 +81,11 @@ def report_pairs(asked: Asked, study: dict[str, Any], names: list[str]) -> None:
         files |= _write_numbers(place, found, metadata)
         found.plot(place / "matrix.png", names=names)
         files["matrix.png"] = "the barrier of every two networks"
+        if asked.command is not None:
+            from ..report_html import of_pairs
+
+            facts = {"command": asked.command, **metadata}
+            files |= _write_page(place, of_pairs(found, asked.title, facts, names))
     _say(asked, found.table(), place, files)
 
 
@@ -88,7 +101,7 @@ def report_inputs(asked: Asked, study: dict[str, Any]) -> None:
             study["model"], params, (x, y), how, each=study["each"], seed=study["seed"],
             chunk=_INPUTS, progress=progress,
         )  # fmt: skip
-    with given.fresh(asked.out, ["results.json", "table.md", "inputs.png"]) as place:
+    with given.fresh(asked.out, ["results.json", "table.md", "report.html", "inputs.png"]) as place:
         files = {}
         if asked.trained:
             save(place / "network.safetensors", params)
@@ -96,6 +109,11 @@ def report_inputs(asked: Asked, study: dict[str, Any]) -> None:
         files |= _write_numbers(place, found, metadata)
         found.plot(place / "inputs.png")
         files["inputs.png"] = "the figure"
+        if asked.command is not None:
+            from ..report_html import of_inputs
+
+            facts = {"command": asked.command, **metadata}
+            files |= _write_page(place, of_inputs(found, asked.title, facts))
     _say(asked, found.table(), place, files)
 
 
@@ -142,6 +160,12 @@ def _write_connections(place: Path, comparison: Any, networks: dict[str, Any]) -
             files[f"b-{name}.safetensors"] = "network B as aligned to A: the same function"
     files["connections/*.safetensors"] = "path, permutations and status, for mcjax.load"
     return files
+
+
+def _write_page(place: Path, page: Any) -> dict[str, str]:
+    """A report as HTML."""
+    page.write(place / "report.html")
+    return {"report.html": "all of it, to look at in a browser"}
 
 
 def _write_numbers(

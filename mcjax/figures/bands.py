@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .curves import COLOURS, house_style, new_panels, save_figure
+from .style import AFTER, FAINT, along_path, band, house_style, line, new_panels, save_figure
 
 # Curves that are drawn one by one, at most.
 _FEW = 30
@@ -27,14 +27,14 @@ def draw_bands(
     """
     with house_style(ax is None):
         if ax is None:
-            ax = new_panels(1, 1)[0][0]
+            ax = new_panels(1)[0][0]
         low, middle, high = np.nanquantile(values, (0.25, 0.5, 0.75), axis=0)
         if len(values) <= _FEW:
-            ax.plot(t, values.T, color="0.6", lw=0.7)
-        ax.fill_between(t, low, high, color=COLOURS[0], alpha=0.2, lw=0, label="quartiles")
-        ax.plot(t, middle, color=COLOURS[0], label=f"median of {len(values):,}")
-        ax.set(xlabel="t   (input A at 0, input C at 1)", ylabel=ylabel, xlim=(0, 1))
-        ax.legend(frameon=False)
+            ax.plot(t, values.T, color=FAINT, lw=0.8)
+        band(ax, t, low, high, AFTER)
+        line(ax, t, middle, AFTER)
+        along_path(ax, "C")
+        ax.set(title=f"{len(values):,} pairs: median and quartiles", ylabel=ylabel)
         if path is not None:
             save_figure(ax.figure, path)
     return ax

@@ -1,29 +1,20 @@
-"""Metrics along paths as a figure: a panel a metric, a colour a method, a dash a split.
+"""Metrics along paths as a figure: a row a metric, a colour a method, test bold and train pale.
 
-Where there are many methods, each split has a row of panels of its own.
+Where there are many methods, each family has a column of its own, the others faint behind.
 """
 
 from __future__ import annotations
 
-import io
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .._files import write_atomically
-
-# Okabe and Ito's colours, then Tol's muted ones: told apart by colour-blind readers too.
-COLOURS = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000",
-    "#882255", "#999933", "#332288", "#44AA99", "#DDCC77", "#AA4499", "#777777",
-)  # fmt: skip
-_STYLES = {"data": "-", "train": "-", "test": "--", "clean": "-", "robust": "--"}
-# Panels side by side, at most in one row.
-_COLUMNS = 3
-# Methods beyond which the lines of two splits in one panel cannot be told apart.
-_CROWDED = 6
+from .colours import colours_of
+from .families import MOST, families_of
+from .style import FAINT, along_path, band, house_style, line, new_panels, readable, save_figure
 
 
 def draw_curves(
@@ -31,23 +22,34 @@ def draw_curves(
     path: str | Path | None = None,
     *,
     metrics: Sequence[str] | None = None,
+    ends: Mapping[str, str] | None = None,
     ax: Any = None,
 ) -> np.ndarray:
     """Every metric along each path, axes named and scaled as the curves' task says.
 
+    Beside test data, training data are pale and thin. Of several curves (pairs of networks) the
+    mean is drawn, and their range as a band.
+
     **Arguments:**
-    - `curves`: method label → split → `mcjax.evaluation.Curve` (or what has `t`, `values`, `task`)
+    - `curves`: method label → split → `mcjax.evaluation.Curve` (or what has `t`, `values`, `task`),
+      or a sequence of them at the same t
     - `path`: picture file, its ending says the format; default: none is written
     - `metrics`: one panel each; default: all that a curve has
+    - `ends`: method label → where its path ends, `"B"` or `"P·B"`; default: it is not said
     - `ax`: axes to draw on, one for each metric; default: those of a new figure, in which more
-      than six methods get a row of panels for each split
+      than five methods are put in columns by family
 
-    **Returns:** the axes, an array with one for each metric; those of the first split first.
+    **Returns:** the axes: one for each metric, those of the first family first.
 
     **Raises:** `ValueError` if there is nothing to draw, no curve has a metric, or the number of
     axes is another.
     """
-    every = [c for splits in curves.values() for c in splits.values()]
+    drawn = {
+        label: {split: _Drawn.of(c) for split, c in splits.items()}
+        for label, splits in curves.items()
+        if splits
+    }
+    every = [d for splits in drawn.values() for d in splits.values()]
     names = _metrics(every, metrics)
     given = None if ax is None else np.ravel(np.asarray(ax, object))
     if given is not None and len(given) != len(names):
@@ -55,47 +57,161 @@ def draw_curves(
             f"ax: {len(given)} axes for {len(names)} metrics ({', '.join(names)}); say which "
             "metrics to draw"
         )
-    kinds = list(dict.fromkeys(s for splits in curves.values() for s in splits))
-    apart = given is None and len(kinds) > 1 and len(curves) > _CROWDED
-    rows = [(kind,) for kind in kinds] if apart else [tuple(kinds)]
-    columns = len(names) if apart else _columns(len(names))
+    families = families_of(drawn) if given is None and len(drawn) > MOST else {"": list(drawn)}
+    style = _Style(drawn, dict(ends or {}))
     with house_style(given is None):
-        panels, figure = (
-            (given, given[0].figure)
-            if given is not None
-            else new_panels(len(names) * len(rows), columns)
-        )
-        styles = {s: _STYLES.get(s, "-") if len(rows[0]) > 1 else "-" for s in kinds}
-        places = [(splits, name) for splits in rows for name in names]
-        for panel, (splits, name) in zip(panels, places, strict=True):
-            _draw(panel, name, curves, {s: styles[s] for s in splits})
-            _label(panel, name, every, splits[0] if apart else "")
-        handles = _handles(list(curves), rows[0], styles)
-        if len(handles) > 1 and given is not None:
-            panels[0].legend(handles=handles, frameon=False)
-        elif len(handles) > 1:
-            _legend_below(figure, handles, columns)
+        if given is not None:
+            panels, figure = given, given[0].figure
+        elif len(families) > 1:
+            panels, figure = _columns(names, families)
+        else:
+            # In a row, metrics beside each other; the names of methods right of the last.
+            panels, figure = new_panels(len(names))
+        for k, panel in enumerate(panels):
+            family = list(families)[k // len(names)]
+            style.panel(panel, names[k % len(names)], families[family])
+            if len(families) > 1:
+                panel.set_title("" if k % len(names) else _heading(family))
+                panel.label_outer()
+        style.names(panels, list(families.values()), len(names), own=given is None)
         if path is not None:
             save_figure(figure, path)
     return panels
 
 
-def _legend_below(figure: Any, handles: Sequence[Any], columns: int) -> None:
-    # About 60 letters fit below a panel, with 8 for each line and the space around it.
-    longest = max(len(str(h.get_label())) for h in handles)
-    count = max(min(7, 60 * columns // (8 + longest)), 1)
-    figure.legend(handles=handles, loc="outside lower center", ncols=count, frameon=False)
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+    """Curves of one method and split: their t, task, and values of every metric (curves, T)."""
+
+    t: np.ndarray
+    task: Any
+    values: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, curves: Any) -> _Drawn:
+        many = list(curves) if isinstance(curves, Sequence) else [curves]
+        first = many[0]
+        values = {
+            name: first.task.scale(name)
+            * np.stack([np.asarray(c.values[name], float) for c in many])
+            for name in first.values
+        }
+        return cls(np.asarray(first.t), first.task, values)
 
 
-def save_figure(figure: Any, path: str | Path) -> None:
-    """Write a figure, whole or not at all; the file's ending says the format."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=150)
-    write_atomically(path, buffer.getvalue())
+@dataclasses.dataclass(frozen=True)
+class _Style:
+    """How every method and split of a figure is drawn."""
+
+    curves: Mapping[str, Mapping[str, _Drawn]]
+    ends: Mapping[str, str]
+
+    @property
+    def colours(self) -> dict[str, str]:
+        return colours_of(self.curves)
+
+    @property
+    def splits(self) -> list[str]:
+        return list(dict.fromkeys(s for splits in self.curves.values() for s in splits))
+
+    def how(self, split: str) -> dict[str, Any]:
+        """Training data pale beside others; of other splits the first full, the next dashed."""
+        if split == "train" and len(self.splits) > 1:
+            return {"dim": True}
+        rest = [s for s in self.splits if s != "train" or len(self.splits) == 1]
+        return {"ls": ("-", "--", ":", "-.")[rest.index(split) % 4]}
+
+    def panel(self, panel: Any, name: str, labels: Sequence[str]) -> None:
+        """A metric of some methods, the others faint behind."""
+        for label, splits in self.curves.items():
+            for split, drawn in splits.items():
+                if label in labels:
+                    self._line(panel, name, label, split, drawn)
+                elif name in drawn.values and not self.how(split).get("dim"):
+                    panel.plot(drawn.t, drawn.values[name].mean(0), color=FAINT, lw=0.9, zorder=1.2)
+        every = [d for splits in self.curves.values() for d in splits.values()]
+        axes = dict.fromkeys(d.task.axis(name) for d in every if name in d.values)
+        words = name.replace("_", " ")
+        panel.set(title=f"{words[:1].upper()}{words[1:]}", ylabel=" / ".join(axes))
+        where = list(dict.fromkeys(self.ends[v] for v in labels if v in self.ends))
+        along_path(panel, " or ".join(where) or None)
+
+    def _line(self, panel: Any, name: str, label: str, split: str, drawn: _Drawn) -> None:
+        if name not in drawn.values:
+            return
+        values, how, colour = drawn.values[name], self.how(split), self.colours[label]
+        mean = values.mean(0)
+        if len(values) > 1 and not how.get("dim"):
+            band(panel, drawn.t, values.min(0), values.max(0), colour)
+        marker = "o" if len(mean) == 1 else None
+        line(panel, drawn.t, mean, colour, marker=marker, label=f"{label}, {split}", **how)
+
+    def names(
+        self, panels: Any, families: Sequence[Sequence[str]], rows: int, *, own: bool
+    ) -> None:
+        """The methods' names beside (or, of columns, below) the panels, by height in the middle."""
+        from matplotlib.lines import Line2D
+
+        said = len(self.curves) > 1 or len(self.splits) > 1
+        if not said:
+            return
+        for k, labels in enumerate(families):
+            mine = sorted(labels, key=self._height, reverse=True)
+            handles = [Line2D([], [], color=self.colours[v], lw=2.2, label=self._name(v, labels))
+                       for v in mine]  # fmt: skip
+            if k == len(families) - 1 or len(families) == 1:
+                handles += self._of_splits()
+            panel = panels[0] if not own else panels[(k + 1) * rows - 1]
+            place: dict[str, Any] = {}
+            if own and len(families) > 1:
+                place = {"loc": "upper left", "bbox_to_anchor": (-0.02, -0.28)}
+            elif own:
+                place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+            legend = panel.legend(handles=handles, frameon=False, borderaxespad=0.4, **place)
+            for text, v in zip(legend.get_texts(), mine, strict=False):
+                text.set_color(readable(self.colours[v]))
+
+    def _name(self, label: str, beside: Sequence[str]) -> str:
+        differ = len({self.ends.get(v) for v in beside}) > 1
+        return f"{label} → {self.ends[label]}" if differ and label in self.ends else label
+
+    def _of_splits(self) -> list[Any]:
+        from matplotlib.lines import Line2D
+
+        if len(self.splits) < 2:
+            return []
+        styles = {s: self.how(s) for s in self.splits}
+        return [
+            Line2D([], [], color="#AAAAAA" if how.get("dim") else "#444444",
+                   lw=1.2 if how.get("dim") else 2, ls=how.get("ls", "-"), label=s)
+            for s, how in styles.items()
+        ]  # fmt: skip
+
+    def _height(self, label: str) -> float:
+        """The middle of the last metric drawn, of the split that is not pale."""
+        splits = self.curves[label]
+        drawn = splits[next((s for s in splits if not self.how(s).get("dim")), next(iter(splits)))]
+        values = list(drawn.values.values())[-1].mean(0)
+        height = float(values[len(values) // 2])
+        return height if np.isfinite(height) else -np.inf
 
 
-def _metrics(every: Sequence[Any], asked: Sequence[str] | None) -> list[str]:
-    there = list(dict.fromkeys(name for c in every for name in c.values))
+def _columns(names: Sequence[str], families: Mapping[str, Any]) -> tuple[np.ndarray, Any]:
+    """Panels, a row a metric and a column a family, in the order of the families."""
+    grid, figure = new_panels(
+        len(names) * len(families), len(families), width=max(2.6, 3.4 - 0.15 * len(families)),
+        height=2.7, sharey="row",
+    )  # fmt: skip
+    panels = np.ravel(grid.reshape(len(names), len(families)).T)
+    return panels, figure
+
+
+def _heading(family: str) -> str:
+    return family.replace("; ", ";\n") if len(family) > 30 else family
+
+
+def _metrics(every: Sequence[_Drawn], asked: Sequence[str] | None) -> list[str]:
+    there = list(dict.fromkeys(name for d in every for name in d.values))
     names = there if asked is None else list(asked)
     unknown = [name for name in names if name not in there]
     if unknown:
@@ -105,59 +221,4 @@ def _metrics(every: Sequence[Any], asked: Sequence[str] | None) -> list[str]:
     return names
 
 
-def house_style(own: bool) -> Any:
-    import matplotlib
-
-    style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-                  "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True}  # fmt: skip
-    return matplotlib.rc_context(style if own else {})
-
-
-def _columns(n: int) -> int:
-    return n if n <= _COLUMNS else min(_COLUMNS, -(-n // 2))
-
-
-def new_panels(n: int, columns: int) -> tuple[np.ndarray, Any]:
-    from matplotlib.figure import Figure
-
-    rows = -(-n // columns)
-    figure = Figure(figsize=(5 * columns if n > 1 else 6.4, 0.4 + 3.8 * rows), layout="constrained")
-    panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
-    for panel in panels[n:]:
-        panel.remove()
-    return panels[:n], figure
-
-
-def _draw(panel: Any, name: str, curves: Mapping[str, Any], styles: Mapping[str, str]) -> None:
-    for k, (label, splits) in enumerate(curves.items()):
-        width = 2.6 - 1.3 * k / max(len(curves) - 1, 1)  # a curve under another shows beside it
-        for split, curve in splits.items():
-            if split in styles and name in curve.values:
-                values = curve.task.scale(name) * np.asarray(curve.values[name], np.float64)
-                marker = "o" if len(values) == 1 else None
-                panel.plot(curve.t, values, lw=width, color=_colour(k), ls=styles[split],
-                           marker=marker, label=f"{label}, {split}")  # fmt: skip
-
-
-def _label(panel: Any, name: str, every: Sequence[Any], split: str) -> None:
-    axes = dict.fromkeys(c.task.axis(name) for c in every if name in c.values)
-    title = name.replace("_", " ")
-    panel.set(
-        title=f"{title[:1].upper()}{title[1:]} along the path" + (split and f", {split}"),
-        ylabel=" / ".join(axes),
-        xlabel="t   (network A at 0, network B at 1)",
-        xlim=(0, 1),
-    )
-
-
-def _handles(labels: Sequence[str], kinds: Sequence[str], styles: Mapping[str, str]) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color=_colour(k), lw=1.8, label=v) for k, v in enumerate(labels)]
-    if len(kinds) > 1:
-        handles += [Line2D([], [], color="0.4", ls=styles[s], label=s) for s in kinds]
-    return handles
-
-
-def _colour(k: int) -> str:
-    return COLOURS[k % len(COLOURS)]
+__all__ = ["draw_curves"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .curves import save_figure
+from .style import colour_bar, house_style, new_panels, save_figure
 
 # Networks beyond which numbers in the cells could not be read.
 _WRITTEN = 12
@@ -35,14 +35,11 @@ def draw_matrix(
 
     **Raises:** `ValueError` for names of another number.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     names = _names(names, len(matrix))
-    with matplotlib.rc_context({"font.size": 10} if ax is None else {}):
-        panel = Figure(figsize=(6.4, 5.2), layout="constrained").subplots() if ax is None else ax
-        image = _draw(panel, matrix, names)
-        panel.figure.colorbar(image, ax=panel, label=label)
+    with house_style(ax is None):
+        own = ax is None
+        panel = new_panels(1, width=6.4, height=5.2)[0][0] if own else ax
+        colour_bar(panel, _draw(panel, matrix, names), label, own=own)
         if path is not None:
             save_figure(panel.figure, path)
     return panel
@@ -54,42 +51,50 @@ def draw_matrices(
     path: str | Path | None = None,
     *,
     names: Sequence[str] | None = None,
+    ax: Any = None,
 ) -> np.ndarray:
     """Symmetric matrices beside each other, in one scale of colours.
 
     **Arguments:**
     - `matrices`: title → (N, N)
     - `label`, `path`, `names`: as of `draw_matrix`
+    - `ax`: axes to draw on, one a matrix; default: those of a new figure
 
     **Returns:** the axes, one a matrix.
 
-    **Raises:** `ValueError` for names of another number, and no matrices.
+    **Raises:** `ValueError` for names or axes of another number, and no matrices.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
     if not matrices:
         raise ValueError("matrices: there are none")
+    given = None if ax is None else np.ravel(np.asarray(ax, object))
+    if given is not None and len(given) != len(matrices):
+        raise ValueError(f"ax: {len(given)} axes for {len(matrices)} matrices")
     n = len(next(iter(matrices.values())))
     names, columns = _names(names, n), min(4, len(matrices))
-    rows = -(-len(matrices) // columns)
+    limits, digits = _scale(matrices, n)
+    side = 1.3 + 0.36 * min(n, _WRITTEN)  # numbers of two digits fit into the cells
+    with house_style(given is None):
+        panels, figure = (
+            new_panels(len(matrices), columns, width=side + 0.3, height=side + 0.3)
+            if given is None
+            else (given, given[0].figure)
+        )
+        for k, (panel, (title, matrix)) in enumerate(zip(panels, matrices.items(), strict=True)):
+            image = _draw(panel, matrix, names, limits, f".{digits}f", 7.5)
+            panel.set_title(title, fontsize=9.5, loc="center")
+            if k == len(matrices) - 1 or (given is None and k % columns == columns - 1):
+                colour_bar(panel, image, label, own=given is None)
+        if path is not None:
+            save_figure(figure, path)
+    return panels
+
+
+def _scale(matrices: Mapping[str, np.ndarray], n: int) -> tuple[tuple[float, float], int]:
+    """The least and greatest value of all, 0 among them, and how many digits tell them apart."""
     off = np.stack(list(matrices.values()))[:, ~np.eye(n, dtype=bool)]
     known = off[np.isfinite(off) & (off != 0)]
-    limits = (min(0.0, known.min()), max(0.0, known.max())) if known.size else (0.0, 1.0)
-    digits = max(0, 1 - int(np.floor(np.log10(max(np.abs(limits))))))
-    side = 1.3 + 0.36 * min(n, _WRITTEN)  # numbers of two digits fit into the cells
-    with matplotlib.rc_context({"font.size": 9}):
-        drawn = Figure(figsize=(side * columns + 1.2, (side + 0.2) * rows), layout="constrained")
-        panels = drawn.subplots(rows, columns, squeeze=False).ravel()
-        for panel, (title, matrix) in zip(panels, matrices.items(), strict=False):
-            image = _draw(panel, matrix, names, limits, f".{digits}f", 7.5)
-            panel.set_title(title, fontsize=9.5)
-        for panel in panels[len(matrices) :]:
-            panel.remove()
-        drawn.colorbar(image, ax=list(panels[: len(matrices)]), label=label)
-        if path is not None:
-            save_figure(drawn, path)
-    return panels[: len(matrices)]
+    low, high = (min(0.0, known.min()), max(0.0, known.max())) if known.size else (0.0, 1.0)
+    return (low, high), max(0, 1 - int(np.floor(np.log10(max(abs(low), abs(high))))))
 
 
 def _names(names: Sequence[str] | None, n: int) -> list[str]:
@@ -112,6 +117,9 @@ def _draw(
     panel.set_xticks(few, [names[k] for k in few])
     panel.set_yticks(few, [names[k] for k in few])
     panel.set(xlabel="network", ylabel="network")
+    panel.grid(visible=False)
+    panel.spines[:].set_visible(False)
+    panel.tick_params(length=0)
     for i, j in zip(*np.nonzero(~np.ma.getmaskarray(shown)), strict=True):
         if n <= _WRITTEN:
             dark = float(image.norm(float(shown[i, j]))) > 0.5  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .curves import save_figure
+from .colours import colours_of
+from .style import colour_bar, house_style, save_figure
 
-_LINES = ("-", "--", "-.", ":")
 _LEVELS = 16
 
 
@@ -40,8 +40,6 @@ def draw_plane(
 
     **Raises:** `ValueError` for an unknown metric, or one that is nowhere finite.
     """
-    import matplotlib
-
     task = surface.task
     metric = task.headline if metric is None else metric
     if metric not in surface.values:
@@ -50,22 +48,20 @@ def draw_plane(
     values = np.ma.masked_invalid(values)
     if values.count() == 0:
         raise ValueError(f"{metric} is not finite at any point of the plane")
-    with matplotlib.rc_context({"font.size": 10} if ax is None else {}):
+    with house_style(ax is None):
         panel = _panel(surface) if ax is None else ax
         logarithmic = metric == task.loss and bool(values.min() > 0)
         colours = "viridis" if task.direction(metric) == "low" else "viridis_r"
         scale = _scale(values, logarithmic)
         filled = panel.contourf(surface.x, surface.y, values, cmap=colours, **scale)
-        # As high as the panel, whose shape is the plane's; others' axes give up space for it.
-        own = {"cax": panel.inset_axes((1.03, 0, 0.04, 1))} if ax is None else {"ax": panel}
-        bar = panel.figure.colorbar(filled, label=task.axis(metric), **own)
+        bar = colour_bar(panel, filled, task.axis(metric), own=ax is None)
         if logarithmic:
             bar.ax.yaxis.set_major_formatter(lambda v, _: f"{v:.3g}")
             bar.ax.yaxis.set_minor_formatter(lambda v, _: "")
-        _networks(panel, surface.corners, names)
+        panel.grid(visible=False)
         panel.set(xlabel="distance in parameter space", aspect="equal")
-        if paths:
-            _paths(panel, paths, panel.figure if ax is None else panel)
+        _paths(panel, paths or {}, panel.figure if ax is None else panel)
+        _networks(panel, surface.corners, names)
         if path is not None:
             save_figure(panel.figure, path)
     return panel
@@ -94,20 +90,22 @@ def _scale(values: Any, logarithmic: bool) -> dict[str, Any]:
 
 
 def _networks(panel: Any, corners: np.ndarray, names: tuple[str, str, str]) -> None:
-    panel.plot(*corners.T, "o", color="white", mec="black", ms=8)
+    panel.plot(*corners.T, "o", color="white", mec="black", mew=1.2, ms=8, zorder=4)
     for name, corner in zip(names, corners, strict=True):
         panel.annotate(
-            name, corner, (0, 9), textcoords="offset points", ha="center", color="black",
-            bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.75},
+            name, corner, (0, 10), textcoords="offset points", ha="center", color="black",
+            zorder=5, bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.8},
         )  # fmt: skip
 
 
 def _paths(panel: Any, paths: Mapping[str, np.ndarray], place: Any) -> None:
-    """Paths on the plane, and their legend below the figure or in the axes."""
-    for k, (label, points) in enumerate(paths.items()):
-        style = _LINES[k % len(_LINES)]
-        panel.plot(*np.asarray(points).T, style, color="white", lw=2.2, label=label)
+    """Paths on the plane, white around their colours; names below the figure or in the axes."""
+    if not paths:
+        return
+    handles = []
+    for label, colour in colours_of(paths).items():
+        points = np.asarray(paths[label]).T
+        panel.plot(*points, color="white", lw=5, solid_capstyle="round", zorder=3)
+        handles += panel.plot(*points, color=colour, lw=2.6, label=label, zorder=3)
     where: Any = {"loc": "outside lower center", "ncols": 3} if place is not panel else {}
-    legend = place.legend(frameon=True, facecolor="0.35", edgecolor="0.35", **where)
-    for text in legend.get_texts():
-        text.set_color("white")
+    place.legend(handles=handles, frameon=place is panel, **where)

@@ -95,16 +95,18 @@ class Detection:
 
         **Returns:** the axes.
         """
-        from ..figures.curves import house_style, new_panels, save_figure
+        from ..figures import FAINT, colours_of, house_style, line, new_panels, save_figure
 
         with house_style(ax is None):
             if ax is None:
-                ax = new_panels(1, 1)[0][0]
-            for name in self.scores:
-                ax.plot(*self.roc(name), label=f"{name}, area {self.auc[name]:.3f}")
-            ax.plot([0, 1], [0, 1], color="0.7", lw=0.8)
-            ax.set(xlabel="false positive rate", ylabel="true positive rate")
-            ax.legend(frameon=False)
+                ax = new_panels(1, width=6.0, height=4.6)[0][0]
+            colours = colours_of(self.scores)
+            ax.plot([0, 1], [0, 1], color=FAINT, lw=1)
+            for name in sorted(self.scores, key=lambda n: self.auc[n], reverse=True):
+                line(ax, *self.roc(name), colours[name], label=f"{name}, area {self.auc[name]:.3f}")
+            ax.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+            ax.set_title(self.feature)
+            ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
             if path is not None:
                 save_figure(ax.figure, path)
         return ax

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._lazy import lazily
+from .._tree import is_held, named_leaves
 from .._types import Params
 from ._torchax import environment
 
@@ -97,11 +98,14 @@ def from_state_dict(state_dict: Mapping[str, Any], module: Any) -> dict[str, Any
         'float32'
     """
     _check_module(module)
-    types = _tensors(module)
-    unknown = [k for k in state_dict if k not in module.state_dict()]
+    types, known = _tensors(module), module.state_dict()
+    state_dict = _flat(state_dict, known)
+    unknown = [k for k in state_dict if k not in known]
     if unknown:
-        raise ValueError(f"state_dict has {unknown[0]!r} ({len(unknown)} in all), which the module "
-                         "has not")  # fmt: skip
+        raise ValueError(
+            f"state_dict has {unknown[0]!r} ({len(unknown)} in all), which the module has not"
+            + _prefix(state_dict, known)
+        )
     params: dict[str, Any] = {}
     for names in _tied(types):
         given = {n: state_dict[n] for n in names if n in state_dict}
@@ -113,7 +117,8 @@ def from_state_dict(state_dict: Mapping[str, Any], module: Any) -> dict[str, Any
                 f"state_dict: {' and '.join(map(repr, given))} are one parameter of the module, "
                 "and have different values"
             )
-        params[names[0]] = _held(values[0])
+        value = values[0]
+        params[names[0]] = jnp.asarray(value) if is_held(value.dtype) else value
     return params
 
 
@@ -181,6 +186,29 @@ def _tied(tensors: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [tuple(n) for n in names.values()]
 
 
+def _flat(state_dict: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The same by whole names: `mcjax.load` splits those that hold a `/`."""
+    flat: dict[str, Any] = {}
+    for name, value in state_dict.items():
+        split = isinstance(value, dict | list) and name not in known
+        parts = [(f"{name}/{k}", v) for k, v in named_leaves(value)] if split else [(name, value)]
+        flat |= dict(parts)
+    return flat
+
+
+def _prefix(state_dict: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """What to do if all of the module's names are there with the same before them."""
+    first = next(iter(known), "")
+    before = (name.removesuffix(first) for name in state_dict if name.endswith(f".{first}"))
+    found = next((p for p in before if all(p + name in state_dict for name in known)), None)
+    if found is None:
+        return ""
+    return (
+        f"; its names stand there with {found!r} before them (as DataParallel writes them): take "
+        f"{{k.removeprefix({found!r}): v for k, v in state_dict.items()}}"
+    )
+
+
 def _hollow(tensor: Any) -> Any:
     """The same parameter or buffer without values."""
     empty = tensor.detach().to("meta")
@@ -229,9 +257,3 @@ def _tensor(array: np.ndarray, dtype: Any) -> Any:
     if array.dtype.kind == "V" or array.dtype.name not in np.sctypeDict:  # of ml_dtypes
         return torch.from_numpy(array.view(f"u{array.dtype.itemsize}")).view(dtype)
     return torch.from_numpy(array)
-
-
-def _held(array: np.ndarray) -> Any:
-    """JAX's array, NumPy's where JAX would round it."""
-    fits = jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
-    return jnp.asarray(array) if fits else array

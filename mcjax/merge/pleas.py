@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,9 +20,8 @@ from .._tree import at_least_single
 from .._types import ApplyFn, Params
 from ..adjust.adjustment import LayerStatus, warn_of_few_samples
 from ..adjust.form import matrix_form
-from ..adjust.moments import parts
 from ..adjust.solve import Normal, solve
-from ..align.activations import checked_inputs, inverse_deviation, match_activations
+from ..align.activations import checked_inputs, match_activations
 from ..network import chunks
 from ..network.activations import analysis_for, axes_of
 from ..network.coupled import check_alike
@@ -30,6 +29,8 @@ from ..network.network import Network
 from ..network.program import run
 from ..transport.partial import partial_assignment
 from .blend import Pairing, blend, width
+from .correlations import correlations, in_chunks
+from .problem import Method, Problem
 
 Two = tuple[Network, Network]
 Pairings = Mapping[str, Pairing]
@@ -133,7 +134,7 @@ def pleas(
     (a,), (b,) = network.check_parameters(a=a), both[1].check_parameters(b=b)
     inputs = checked_inputs(network, x, chunk)
     inputs.passes(2, "pleas")
-    whole = _whole(*both)
+    whole = merged_whole(*both)
     counts = _counts(both, ratio, whole)
     sizes = {n: (network.groups[n].size, both[1].groups[n].size) for n in counts}
     made = _network(network, {n: sum(sizes[n]) - k for n, k in counts.items()}, merged)
@@ -145,7 +146,7 @@ def pleas(
         found = match_activations(network, a, b, x, chunk=chunk)
         permutations = {n: np.asarray(found.permutations[n]) for n in whole}
         b = network.permute(permutations, b)
-    similar = _similarities(both, (a, b), inputs, [*counts])
+    similar = correlations(both, (a, b), inputs, [*counts])
     pairs = {n: partial_assignment(similar[n], k) for n, k in counts.items()}
     pairings = {n: Pairing.of(p, *sizes[n]) for n, p in pairs.items()}
     normals = _normals(both, made, layers, (a, b), pairings, inputs)
@@ -167,7 +168,7 @@ def pleas(
 # -- what is merged ------------------------------------------------------------------------
 
 
-def _whole(network: Network, other: Network) -> list[str]:
+def merged_whole(network: Network, other: Network) -> list[str]:
     """The groups inside others, and those around them."""
     groups = network.groups.values()
     nested = [g for g in groups if g.outer or any(g.atom in h.outer for h in groups)]
@@ -221,39 +222,6 @@ def _network(network: Network, sizes: Mapping[str, int], merged: ApplyFn | None)
 # -- the data ------------------------------------------------------------------------------
 
 
-def _chunks(inputs: Inputs) -> Iterator[Any]:
-    for part, size in parts(inputs):
-        for first in range(0, length(part), size):
-            yield chunks.take(part, first, size)
-
-
-def _similarities(
-    both: Two, params: tuple[Params, Params], inputs: Inputs, names: Sequence[str]
-) -> dict[str, Any]:
-    """Group → correlations of A's units with B's, summed over the values that hold them."""
-    pivots: dict[tuple[str, int], Any] = {}
-    sums: dict[tuple[str, int], list[Any]] = {}
-    for x in _chunks(inputs):
-        seen = [n.activations(p, x) for n, p in zip(both, params, strict=True)]
-        for name in names:
-            for tap, (z, w) in enumerate(zip(seen[0][name], seen[1][name], strict=True)):
-                key = name, tap
-                z, w = (v.astype(at_least_single(v.dtype)) for v in (z, w))
-                z0, w0 = pivots.setdefault(key, (z.mean(0), w.mean(0)))  # no digits cancel
-                z, w = z - z0[None], w - w0[None]
-                new = [len(z), z.sum(0), w.sum(0), (z * z).sum(0), (w * w).sum(0), z.T @ w]
-                new = [np.asarray(v, np.float64) for v in jax.device_get(new)]
-                sums[key] = [s + v for s, v in zip(sums.get(key, [0.0] * 6), new, strict=True)]
-    shape = {n: tuple(net.groups[n].size for net in both) for n in names}
-    found = {n: np.zeros(s) for n, s in shape.items()}
-    for (name, tap), (n, z, w, zz, ww, zw) in sums.items():
-        z0, w0 = pivots[name, tap]
-        scale = inverse_deviation(zz / n - (z / n) ** 2, np.asarray(z0 + z / n))
-        other = inverse_deviation(ww / n - (w / n) ** 2, np.asarray(w0 + w / n))
-        found[name] += (zw / n - np.outer(z, w) / n**2) * np.outer(scale, other)
-    return found
-
-
 @dataclasses.dataclass
 class _Sums:
     """Normal equations of a layer, one for each index of its batch."""
@@ -284,7 +252,7 @@ def _normals(
     inputs: Inputs,
 ) -> list[_Sums]:
     totals = [_Sums() for _ in layers]
-    for x in _chunks(inputs):
+    for x in in_chunks(inputs):
         found = jax.device_get(_products(*both, made, tuple(layers), params, pairings, x))
         for total, (gram, cross, energy, samples) in zip(totals, found, strict=True):
             total.add(gram, cross, energy, int(samples))
@@ -356,4 +324,23 @@ def _blended(
     return out
 
 
-__all__ = ["Merged", "pleas"]
+@dataclasses.dataclass(frozen=True)
+class Pleas(Method):
+    """Two networks merged by `pleas` with all units in pairs, into one as large as each of them.
+
+    It pairs units by what they compute, whatever order they are in.
+    """
+
+    label = "PLeaS"
+    source = "Nasery et al. 2025, Sec. 3"
+    needs_inputs = True
+    pairs_only = True
+
+    def __call__(self, problem: Problem) -> Params:
+        if problem.weights != (0.5, 0.5):
+            raise ValueError(f"weights: PLeaS takes both networks alike, got {problem.weights}")
+        a, b = problem.networks
+        return pleas(problem.network, a, b, problem.x).params
+
+
+__all__ = ["Merged", "Pleas", "pleas"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .._modules import load_object
+from .._modules import load_object, preset
 from ..path import Bezier, PolygonalChain
 from ..training.protocol import Protocol, tatro2020
 from .aligned import ActivationMatching, WeightMatching
@@ -56,21 +55,12 @@ def method_of(method: Any) -> Any:
     if not isinstance(method, str):
         traits_of(method)
         return method
-    if method in PRESETS:
-        return PRESETS[method]
     if method in FLOWS:
         raise ValueError(
             f"method {method!r} needs a connection model trained for it: train one with "
             "mcjax.flows and pass mcjax.methods.Flow(model)"
         )
-    near = difflib.get_close_matches(method.lower(), PRESETS, n=3, cutoff=0.5)
-    names = [*near, *(name for name in PRESETS if name not in near)]
-    raise ValueError(
-        f"unknown method {method!r}"
-        + (f", did you mean {near[0]!r}?" if near else ";")
-        + f" There are {', '.join(map(repr, names))}; or pass an object of mcjax.methods, or your "
-        "own"
-    )
+    return preset(method, PRESETS, "mcjax.methods")
 
 
 def from_text(text: str) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from .. import _check_model
 from .._readonly import make_read_only
 from .._types import Params
 from ..adjust.adjustment import LayerStatus
@@ -221,7 +221,7 @@ def traits_of(method: Any, name: str = "method") -> Traits:
             f"{name} must be the name of a preset or an object with connect(problem) -> "
             f"mcjax.methods.Connection, got a {type(method).__name__}"
         )
-    if not _takes_one(connect):
+    if not _check_model.takes(connect, 1):
         raise ValueError(
             f"{name}: {type(method).__name__}.connect must take one argument, the problem (a "
             "trained connection model becomes a method as mcjax.methods.Flow(model))"
@@ -239,16 +239,6 @@ def traits_of(method: Any, name: str = "method") -> Traits:
         needs_labels=bool(getattr(method, "needs_labels", False)),
         moves_end=bool(getattr(method, "moves_end", False)),
     )
-
-
-def _takes_one(connect: Any) -> bool:
-    try:
-        inspect.signature(connect).bind(None)
-    except TypeError:
-        return False
-    except ValueError:  # no signature to be had
-        pass
-    return True
 
 
 __all__ = ["Connection", "Leg", "Method", "Problem", "Traits", "traits_of"]

@@ -12,11 +12,12 @@ import numpy as np
 
 from .. import _check
 from .._static import pack, unpack
+from .._tree import is_held
 from .._types import Params, Permutations
 from ..symmetry.permutation import identity, random
 from .absorption.absorb import Absorption, absorb
 from .activations import group_activations, layer_values
-from .axes import Atom, Concat, Expr, Factor, Family, atoms
+from .axes import Atom, Axes, Concat, Expr, Factor, Family, atoms
 from .doubts import normalised_by_batch, say_of_batch
 from .groups import Group, Layer, Place
 from .mixing import Matrices, check_doubly_stochastic, check_matrices, mix_leaf
@@ -77,7 +78,8 @@ class Network(Structure):
     def permute(self, permutations: Permutations, params: Params) -> Params:
         """Reorder units: unit i of the result is unit `permutations[group][i]` of `params`.
 
-        The function computed stays the same (to rounding); parameters move bitwise.
+        The function computed stays the same (to rounding); parameters move bitwise (NumPy's that
+        JAX would round, of 64 bits, stay NumPy's).
 
         **Arguments:**
         - `permutations`: group name → index array of the group's `shape`; absent groups stay.
@@ -103,12 +105,14 @@ class Network(Structure):
         )
         xp = np if host else jnp
         given = {self.groups[n].atom: xp.asarray(p) for n, p in permutations.items()}
-        out = [
-            jax.device_put(self.permute_leaf(given, xp.asarray(leaf), axes))
-            if touches(axes, given)
-            else leaf
-            for leaf, axes in zip(leaves, self.leaf_axes, strict=True)
-        ]
+
+        def moved_leaf(leaf: Any, axes: Axes) -> Any:
+            if not touches(axes, given):
+                return leaf
+            out = self.permute_leaf(given, xp.asarray(leaf), axes)
+            return jax.device_put(out) if is_held(out.dtype) else out
+
+        out = [moved_leaf(leaf, axes) for leaf, axes in zip(leaves, self.leaf_axes, strict=True)]
         moved = jax.tree.unflatten(self.treedef, out)
         return moved if pack(params) is params else unpack(moved)
 
@@ -171,9 +175,11 @@ class Network(Structure):
                 )
             if _check.is_concrete(indices):
                 ordered = np.sort(np.asarray(indices), -1)
-                if not (ordered == np.arange(group.size)).all():
+                whole = np.issubdtype(ordered.dtype, np.integer)
+                if not whole or not (ordered == np.arange(group.size)).all():
                     raise ValueError(
                         f"permutations[{name!r}] is no permutation of 0 … {group.size - 1}"
+                        + ("" if whole else f", but of type {ordered.dtype}, expected integers")
                     )
         return permutations
 

@@ -40,15 +40,26 @@ _T = TypeVar("_T")
 
 
 def _remembered(method: Callable[..., _T]) -> Callable[..., _T]:
-    """Each question is answered once; while it is open, a loop through a carry answers yes."""
+    """Each question is answered once; while it is open, a loop through a carry answers yes.
+
+    If the answer is no in the end, what rests on that yes is forgotten. (Nothing rests on a no that
+    a yes could turn.)
+    """
 
     @functools.wraps(method)
     def ask(self: Ties, *question: Any) -> _T:
         key = (method.__name__, *question)
-        if key not in self.known:
-            self.known[key] = True
-            self.known[key] = method(self, *question)
-        return self.known[key]
+        if key in self.open:
+            self.open[key] = True
+        elif key not in self.known:
+            before, self.open[key] = len(self.known), False
+            answer = method(self, *question)
+            if self.open.pop(key) and not answer:
+                for since in [k for k in [*self.known][before:] if self.known[k] is True]:
+                    del self.known[since]
+            self.known[key] = answer
+            return answer
+        return self.known.get(key, True)
 
     return ask
 
@@ -62,7 +73,8 @@ class Ties:
         self.data = set(program.inputs[n_parameters:])
         self.producers: dict[Operand, Equation] = {}
         self.outside: dict[Operand, tuple[str, Operand, Operand | None]] = {}
-        self.known: dict[Any, Any] = {}
+        self.known: dict[Any, Any] = {}  # in the order in which they were answered
+        self.open: dict[Any, bool] = {}  # question → whether it has been asked meanwhile
         self._visit(program)
 
     def _visit(self, program: Program) -> None:

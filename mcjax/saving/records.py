@@ -20,7 +20,7 @@ import numpy as np
 
 from .._readonly import ReadOnly
 from .._static import Static, is_array, pack, unpack
-from .._tree import path_keys
+from .._tree import is_held, path_keys
 from ..network.network import Network
 from ..tasks import TASKS, Task
 from .classes import (
@@ -78,9 +78,10 @@ class Writer:
     def _or_none(self, value: Any, at: tuple[str, ...]) -> Any:
         """The record of a value, or of None if it cannot be saved."""
         try:
-            return self.record(value, at)
+            record = self.record(value, at)
         except ValueError:
             return None
+        return None if _is(record, "left out") else record
 
     def _array(self, value: Any, at: tuple[str, ...]) -> Any:
         data: Any = value
@@ -134,6 +135,10 @@ class Writer:
         if at and callable(value):
             return {"is": "left out", "at": list(at), "what": _describe(value)}
         raise ValueError(f"{_where(at)} is a {_describe(value)}, which mcjax cannot save")
+
+
+def _is(record: Any, kind: str) -> bool:
+    return isinstance(record, dict) and record.get("is") == kind
 
 
 def _is_unknown_mapping(value: Any) -> bool:
@@ -236,7 +241,7 @@ class Reader:
         if kind == "numpy scalar":
             return array[()]
         # Without x64 JAX would round 64 bits: what it cannot hold stays with NumPy.
-        fits = kind == "jax" and jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype
+        fits = kind == "jax" and is_held(array.dtype)
         return jnp.asarray(array) if fits else array
 
     def _object(self, record: Mapping[str, Any]) -> Any:

@@ -1,4 +1,5 @@
-"""Contract tests for paths, families, actions, methods, tasks and attacks.
+"""Contract tests for paths, families, actions, methods of connecting and of merging, tasks
+and attacks.
 
 Each raises `AssertionError`:
 
@@ -8,6 +9,7 @@ def test_my_path():
 
 from .actions import check_action
 from .attacks import check_attack
+from .merging import check_merging
 from .methods import check_method
 from .paths import check_family, check_path
 from .tasks import check_task
@@ -16,6 +18,7 @@ __all__ = [
     "check_action",
     "check_attack",
     "check_family",
+    "check_merging",
     "check_method",
     "check_path",
     "check_task",

@@ -248,3 +248,15 @@ def test_bad_inputs():
         solve_layers(network, a, a, x, layers=[])
     with pytest.raises(ValueError, match="different structures"):
         solve_layers(network, a, {"params": {}}, x, layers=["Dense_1"])
+
+
+def test_layers_that_read_nan_are_refused():
+    """`jnp.take` fills the rows of tokens outside of the table with NaN: no unit is dead."""
+    tables = [np.random.default_rng(i).normal(size=(7, 3)).astype(np.float32) for i in range(2)]
+    a, b = ({"table": t, "w": t[:3]} for t in tables)
+    tokens = np.array([[0, 1], [2, 3], [4, 9], [5, 6]])
+    network = mcjax.trace(
+        lambda p, x: jnp.take(p["table"], x, axis=0).mean(1) @ p["w"], a, tokens[:2]
+    )
+    with pytest.raises(ValueError, match="x: what layer 'w' reads or should give is NaN"):
+        solve_layers(network, a, b, tokens, layers=["w"])

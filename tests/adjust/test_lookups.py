@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 import mcjax
 from experiments.symmetry.models import GPT
 from mcjax import theory
-from mcjax.adjust.lookups import lookup_form
+from mcjax.adjust.lookups import frequencies, lookup_form
 from mcjax.adjust.second_moments import second_moments
 from mcjax.align import match_incoming
 from tests.theory.test_dimension import by_eigenvalues
@@ -57,6 +57,20 @@ def test_dimensions_and_clouds_are_those_of_one_hot_vectors(chunk):
     np.testing.assert_allclose(cloud.incoming @ cloud.incoming.T, w.T @ sigma @ w, rtol=1e-9)
     assert cloud.weights.shape == (WIDTH, VOCABULARY)
     assert cloud.inputs is None
+
+
+@pytest.mark.parametrize("mode", ["clip", "fill"])
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint32"])
+def test_which_rows_tokens_outside_of_the_table_read(mode, dtype):
+    """Against the gradient of the sum of what is read."""
+    info, read = np.iinfo(dtype), {"axis": 0, "mode": mode}
+    x = np.array([[info.min, info.max, 3, 12]] * 3, dtype)
+    params = {"table": np.ones((VOCABULARY, 3), np.float32), "w": np.ones((3, 2), np.float32)}
+    network = mcjax.trace(lambda p, x: jnp.take(p["table"], x, **read).sum(1) @ p["w"], params, x)
+    sums = jax.grad(lambda table: jnp.nansum(jnp.take(table, x, **read)))(params["table"])
+    ((shares, samples),) = frequencies(network, params, x, [0])
+    assert samples == x.size
+    np.testing.assert_allclose(shares, sums[:, 0] / x.size, rtol=1e-6)
 
 
 @pytest.mark.parametrize("both", [False, True])

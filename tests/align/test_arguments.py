@@ -110,6 +110,11 @@ def test_wrong_starts(init, message):
         match_weights(NETWORK, A, B, init=init)
 
 
+def test_what_shows_no_progress():
+    with pytest.raises(ValueError, match=r"progress must be a function of a line.*got True"):
+        match_weights(NETWORK, A, B, progress=True)
+
+
 def test_an_empty_start_is_the_identity():
     first = match_weights(NETWORK, A, B, init={})
     second = match_weights(NETWORK, A, B, init=NETWORK.identity_permutations())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mcjax
+from mcjax.figures import colours_of, shade
 from mcjax.figures.curves import draw_curves
 
 
@@ -92,7 +93,7 @@ def test_a_panel_for_each_metric_and_none_empty():
     assert [p.get_ylabel() for p in panels] == ["mean squared error", "mean absolute error"]
     assert all(p.lines for p in panels[0].figure.axes)
     (only,) = one.plot(metrics=["absolute_error"])
-    assert only.get_title() == "Absolute error along the path"
+    assert only.get_title("left") == "Absolute error"
 
 
 def test_on_axes_of_the_users(tmp_path):
@@ -110,25 +111,52 @@ def test_on_axes_of_the_users(tmp_path):
         curve.plot(metrics=["recall"])
 
 
-def test_curves_of_several_methods_share_a_legend():
-    curve = example(loss=[1.0, 5.0, 3.0], accuracy=[0.9, 0.2, 0.7])
-    panels = draw_curves({"Linear": {"train": curve, "test": curve}, "Arc": {"test": curve}})
+def test_names_stand_beside_the_curves_in_their_order_and_colours():
+    low, high = (
+        example(loss=[1.0, v, 3.0], accuracy=[0.9, a, 0.7]) for v, a in ((5, 0.2), (2, 0.8))
+    )
+    curves = {"Linear": {"train": low, "test": low}, "OT": {"test": high}}
+    panels = draw_curves(curves, ends={"Linear": "B", "OT": "P·B"})
     assert [len(p.lines) for p in panels] == [3, 3]
-    (legend,) = panels[0].figure.legends
-    assert [t.get_text() for t in legend.get_texts()] == ["Linear", "Arc", "train", "test"]
+    legend = panels[-1].get_legend()
+    names = [t.get_text() for t in legend.get_texts()]
+    assert names == ["OT → P·B", "Linear → B", "train", "test"]
+    assert [t.get_text() for t in panels[0].get_xticklabels()][::4] == ["A", "B or P·B"]
+    known = colours_of(curves)
+    of = {line.get_label(): line for line in panels[0].lines}
+    assert of["OT, test"].get_color() == known["OT"]
+    # Training data are pale and thin beside test data.
+    assert of["Linear, test"].get_color() == known["Linear"]
+    assert of["Linear, train"].get_color() == shade(known["Linear"], 0.55)
+    assert of["Linear, train"].get_linewidth() < of["Linear, test"].get_linewidth()
     with pytest.raises(ValueError, match="no curves to draw"):
         draw_curves({})
 
 
-def test_many_methods_have_a_row_of_panels_for_each_split():
+def test_where_a_path_ends_is_not_guessed():
+    panels = example(loss=[1.0, 5.0, 3.0], accuracy=[0.9, 0.2, 0.7]).plot()
+    assert [t.get_text() for t in panels[0].get_xticklabels()][::4] == ["0", "1"]
+
+
+def test_the_mean_and_the_range_of_several_pairs():
+    pairs = [example(loss=[1.0, v, 3.0], accuracy=[0.9, v / 10, 0.7]) for v in (2, 3, 7)]
+    loss, accuracy = draw_curves({"Linear": {"test": pairs}})
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), [1, 4, 3])
+    np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [90, 40, 70])
+    (band,) = loss.collections
+    at_half = {y for x, y in band.get_paths()[0].vertices if x == 0.5}
+    assert at_half == {2, 7}
+
+
+def test_many_methods_have_columns_by_family_with_the_others_behind():
     curve = example(loss=[1.0, 5.0, 3.0], accuracy=[0.9, 0.2, 0.7])
-    panels = draw_curves({f"method {k}": {"train": curve, "test": curve} for k in range(7)})
-    assert [len(p.lines) for p in panels] == [7, 7, 7, 7]
-    titles = [f"{m} along the path, {s}" for s in ("train", "test") for m in ("Loss", "Accuracy")]
-    assert [p.get_title() for p in panels] == titles
-    assert {line.get_linestyle() for p in panels for line in p.lines} == {"-"}
-    (legend,) = panels[0].figure.legends
-    assert len(legend.get_texts()) == 7
+    methods = ["linear", "arc", "ot", "linear+wa", "arc+wa", "ot+wa", "mine"]
+    panels = draw_curves({m: {"train": curve, "test": curve} for m in methods})
+    titles = [p.get_title("left") for p in panels[::2]]
+    assert titles == ["One motion", "Layer by layer, adjusted;\nothers"]
+    # Two lines for each method of the family, one faint for each other.
+    assert [len(p.lines) for p in panels] == [3 * 2 + 4] * 2 + [4 * 2 + 3] * 2
+    assert {p.get_ylabel() for p in panels[:2]} == {"cross-entropy", "accuracy (%)"}
 
 
 @pytest.mark.parametrize("values", [np.ones((3, 3)), np.eye(3) + np.diag([np.nan, 0, 0])])

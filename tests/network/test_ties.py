@@ -149,3 +149,27 @@ def test_what_an_inner_scan_carries_is_observed():
     b = network.permute(network.random_permutations(jax.random.key(0)), a)
     found = network.permute(mcjax.align.match_activations(network, a, b, x).permutations, b)
     jax.tree.map(np.testing.assert_array_equal, found, a)
+
+
+@pytest.mark.parametrize("asked_inside", [False, True])
+def test_what_rested_on_a_loops_carry_is_not_remembered_once_the_carry_is_known(asked_inside):
+    """A closed gate makes the carry, and what the loop shows of it, zero from the second turn on;
+    whether the carry vanishes is asked in the loop first, by another router."""
+
+    def apply_fn(p, x):
+        gate = jax.nn.relu(x @ p["gate"])[:, None]
+
+        def turn(h, _):
+            seen = jnp.tanh(h)
+            inside = p["e"][jnp.argmax(h @ p["r"], -1)] if asked_inside else h
+            return seen * gate, (seen, inside)
+
+        _, (seen, inside) = jax.lax.scan(turn, x @ p["in"], None, length=3)
+        return inside.sum() + p["f"][jnp.argmax(seen @ p["s"], -1)].sum(0)
+
+    shapes = {"gate": (4,), "in": (4, 2), "r": (2, 5), "e": (5, 3), "s": (2, 6), "f": (6, 3)}
+    params, x = normal(shapes), normal({"x": (40, 4)}, 1)["x"]
+    network = mcjax.trace(apply_fn, params, x, check=False)
+    assert not {"r", "s"} & set(network.groups)
+    moved = network.permute(network.random_permutations(jax.random.key(0)), params)
+    np.testing.assert_allclose(apply_fn(moved, x), apply_fn(params, x), rtol=1e-3, atol=1e-3)

@@ -175,12 +175,26 @@ def test_impure_function():
         ({"w1": np.arange(4)}, r"has shape \(4,\), expected \(5,\)"),
         ({"w1": np.array([0, 0, 1, 2, 3])}, "is no permutation of 0 … 4"),
         ({"w1": np.array([0, 1, 2, 3, 5])}, "is no permutation of 0 … 4"),
+        ({"w1": np.arange(5.0)}, "is no permutation of 0 … 4, but of type float64, expected int"),
     ],
 )
 def test_bad_permutations(permutations, message):
     network = mcjax.trace(mlp, params(), X)
     with pytest.raises(ValueError, match=message):
         network.permute(permutations, params())
+
+
+def test_numbers_that_jax_would_round_are_permuted_bitwise():
+    a = {k: np.random.default_rng(0).normal(size=np.shape(v)) for k, v in params().items()}
+    moved = mcjax.trace(mlp, params(), X).permute({"w1": np.array([3, 0, 4, 1, 2])}, a)
+    np.testing.assert_array_equal(moved["w1"], a["w1"][:, [3, 0, 4, 1, 2]])
+    assert moved["w1"].dtype == np.float64
+
+
+def test_bytes_in_another_order_are_refused():
+    swapped = {**params(), "w2": np.asarray(params()["w2"]).astype(">f4")}
+    with pytest.raises(ValueError, match=r"params: leaf 'w2' is .* of dtype >f4, whose bytes"):
+        mcjax.trace(mlp, swapped, X)
 
 
 def test_parameters_of_another_shape_or_structure():

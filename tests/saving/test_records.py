@@ -124,6 +124,20 @@ def test_a_connection_of_a_method_of_the_users(file):
     np.testing.assert_array_equal(again.path(0.75)["w1"], np.eye(3))
 
 
+def test_a_merged_network(file):
+    f = lambda p, x: jax.nn.relu(x @ p["w1"]) @ p["w2"]
+    a, b = ({"w1": s * jnp.eye(3), "w2": jnp.ones((3, 2))} for s in (1.0, 2.0))
+    network = mcjax.trace(f, a, jnp.ones((2, 3)), check=False)
+    made = mcjax.merge.merge(network, [a, b], mcjax.merge.Dare(), base=a)
+    mcjax.save(file, made)
+    again = mcjax.load(file)
+    assert again.summary() == made.summary()
+    assert again.method == made.method
+    assert bits(again.params) == bits(made.params)
+    mcjax.save(file, mcjax.merge.merge(network, [a, b], lambda problem: problem.mean()))
+    assert mcjax.load(file).method is None
+
+
 def test_a_task_of_the_users(file):
     error = lambda outputs, y: jnp.abs(outputs - y).max(-1)
     task = mcjax.Task("worst coordinate", {"loss": error}, {"loss": "high"})

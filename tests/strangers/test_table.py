@@ -12,9 +12,11 @@ import pytest
 
 import mcjax
 from experiments.strangers import measure
+from experiments.strangers.__main__ import Strangers, main
+from experiments.strangers.keras_graph import Channels
 from experiments.strangers.processes import Processes
 from experiments.strangers.row import Row, attention, with_readout
-from experiments.strangers.table import rows, table, works
+from experiments.strangers.table import absent, rows, table, works
 
 from ..documentation import NEEDS, ROOT, run_page
 
@@ -31,14 +33,25 @@ def test_the_committed_table_hides_nothing():
     assert table(rows(), COMMITTED) in (RESULTS / "strangers.md").read_text()
 
 
+def test_rows_that_another_environment_has_measured_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")  # so that it is this again
+    file = tmp_path / "strangers.json"
+    file.write_text(json.dumps({"models": {**COMMITTED, "kimm: no more": {}}}))
+    assert main(Strangers(out=tmp_path, only=("nothing",))) == 0
+    assert json.loads(file.read_text())["models"].keys() >= COMMITTED.keys()
+    assert table(rows(), COMMITTED) in (tmp_path / "strangers.md").read_text()
+
+
 @pytest.fixture(scope="module")
 def processes():
     return Processes()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", rows(installed=True), ids=lambda r: r.key)
+@pytest.mark.parametrize("row", rows(), ids=lambda r: r.key)
 def test_a_strangers_model(row, processes):
+    if packages := absent(row.framework):
+        pytest.skip(f"not installed: {packages}")
     record = processes.measure(row)
     if row.broken:
         assert record["failures"]
@@ -117,3 +130,16 @@ def test_groups_of_attention_by_hand():
 def test_a_readout_frees_the_units_of_outputs():
     network = mcjax.trace(*with_readout(small()))
     assert sorted(g.size for g in network.groups.values()) == [2, 7]
+
+
+def test_channels_that_sums_cut_and_groups_block():
+    channels = Channels()
+    x, y, half = channels.new(3), channels.new(5), channels.new(4)
+    channels.join(channels.new(8), half + half)  # a ghost's two halves, added to a stream
+    channels.grouped(channels.new(6), 12, 3)
+    channels.join(channels.new(7) + channels.new(2), channels.new(4) + channels.new(5))
+    expected = {(4,): 2, (3,): 2, (2,): 1, (3, 2): 1, (3, 4): 1}
+    assert channels.count(x + y) == expected
+    assert channels.count(channels.taken(half + half, 6) + x + y) == {
+        **expected, (4,): 1
+    }  # fmt: skip

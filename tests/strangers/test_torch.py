@@ -167,6 +167,17 @@ def test_what_does_not_fit_is_named():
             convert({**params, "9.weight": params["0.weight"]}, module)
         with pytest.raises(ValueError, match=f"{name}.*'0.bias'"):
             convert({k: v for k, v in params.items() if k != "0.bias"}, module)
+    parallel = {f"module.{k}": v for k, v in params.items()}
+    with pytest.raises(ValueError, match=r"'module.' before them .*k.removeprefix\('module.'\)"):
+        interop.from_state_dict(parallel, module)
+
+
+def test_names_with_slashes_come_back_from_files(tmp_path):
+    """`mcjax.load` splits names of other programs' files there."""
+    parts = torch.nn.ModuleDict({"a/b": torch.nn.Linear(2, 3), "c": torch.nn.Linear(2, 3)}).eval()
+    safetensors_torch.save_file(parts.state_dict(), tmp_path / "a.safetensors")
+    read = interop.from_state_dict(mcjax.load(tmp_path / "a.safetensors"), parts)
+    same_state(parts, interop.to_state_dict(read, parts))
 
 
 class Keeping(torch.nn.Module):
