@@ -1,71 +1,65 @@
-"""The pages: their Python compiles, their links lead somewhere; `python -m tests.documentation`
-runs them."""
+"""The pages: their Python compiles, and every public name is on a page of the API.
+
+`sphinx-build` (docs/conf.py) runs the code, and looks at links, formulas and names.
+"""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
-import types
+from pathlib import Path
 
 import pytest
 
-from . import documentation
-from .documentation import ROOT, blocks_of, run_block, run_page
+import mcjax
 
+ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
+@pytest.fixture
+def public(monkeypatch):
+    """The module that knows the public names, beside Sphinx's configuration."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_extensions"))
+    return importlib.import_module("public")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_python_compiles_and_links_lead_somewhere(page):
-    for block in blocks_of(page):
-        compile(block.code, f"{page.name}:{block.line}", "exec")
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
-    assert not [link for link in links if not (page.parent / link).exists()]
+def test_python_compiles(page):
+    for code in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M):
+        compile(code, page.name, "exec")
 
 
-def test_every_page_is_in_the_table_of_contents():
-    index = (ROOT / "docs" / "index.md").read_text()
-    listed = [name for tree in re.findall(r"{toctree}.*?```", index, re.S)
-              for name in re.findall(r"^[\w-]+$", tree, re.M)]  # fmt: skip
-    assert sorted(["index", *listed]) == sorted(p.stem for p in (ROOT / "docs").glob("*.md"))
+def test_every_public_module_has_a_page(public):
+    pages = "\n".join(p.read_text() for p in (ROOT / "docs" / "api").glob("*.md"))
+    assert sorted(re.findall(r"^```{api} (\S+)$", pages, re.M)) == sorted(public.MODULES)
+    named = {f"mcjax.{name}" for name in mcjax.__all__ if inspect.ismodule(getattr(mcjax, name))}
+    expected = {"mcjax", "mcjax.interop.torch", "mcjax.study", *named} - {"mcjax.interop"}
+    assert expected <= set(public.MODULES)
 
 
-def test_a_block_that_fails_is_named_and_the_next_are_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(documentation, "ROOT", tmp_path)
-    page = tmp_path / "page.md"
-    page.write_text("""# Page
-
-```python
-a = n + 1
-
-a.missing
-```
-
-```bash
-exit 1
-```
-
-```python
-b = a + 1
-raise ValueError("b is %d" % b)
-```
-
-```python
-c = b
-```
-""")
-    count, failures = run_page(page, {"n": 1}, shown=True)
-    assert count == 3
-    assert failures == [
-        "page.md:6: AttributeError: 'int' object has no attribute 'missing'",
-        "page.md:15: ValueError: b is 3",
-    ]
+def test_every_public_name_is_described_once(public, monkeypatch):
+    names = ["mcjax.align", "mcjax.methods", "mcjax"]
+    monkeypatch.setattr(public, "MODULES", names)
+    described, spelled = public.public()
+    for module in map(importlib.import_module, names):
+        for name in public.names_of(module):
+            place = spelled[f"{module.__name__}.{name}"]
+            assert described[place].value is getattr(module, name)
+    places = [id(n.value) for n in described.values()]
+    assert len(set(places)) == len(places)
+    assert spelled["mcjax.connect"] == "mcjax.methods.connect"  # named there first, in this order
+    assert spelled["mcjax.Network.explain"] == "mcjax.Network.explain"
 
 
-def test_a_block_without_an_end_is_refused(tmp_path, monkeypatch):
-    page = tmp_path / "page.md"
-    page.write_text("```python\na = 1\n")
-    with pytest.raises(ValueError, match="the block of line 1 has no end"):
-        list(blocks_of(page))
-    monkeypatch.setattr(documentation, "ROOT", tmp_path)
-    wrong = documentation.Block(page, 2, "a = (\n")
-    assert "page.md:2: SyntaxError" in (run_block(wrong, types.ModuleType("m"), False) or "")
+def test_short_names_lead_to_one_place(public):
+    spelled = {
+        "mcjax.align": "mcjax.align",
+        "mcjax.align.match_many": "mcjax.align.match_many",
+        "mcjax.path.Linear": "mcjax.path.Linear",
+        "mcjax.methods.Linear": "mcjax.methods.Linear",
+        "mcjax.load": "mcjax.load",
+        "mcjax.Network.leaf_names": "mcjax.Network.leaf_names",
+    }
+    assert public.short(spelled) == {"match_many": "mcjax.align.match_many"}
