@@ -9,7 +9,15 @@ from pathlib import Path
 
 import tyro
 
-PLACES = ("anokhin2020", "ferbach2023", "symmetry", "tatro2020", "vrabel2024", "zhao2025")
+PLACES = (
+    "anokhin2020",
+    "ferbach2023",
+    "merging",
+    "symmetry",
+    "tatro2020",
+    "vrabel2024",
+    "zhao2025",
+)
 # Files of a paper that are no experiments of their own.
 SHARED = (
     "__init__",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -23,18 +24,19 @@ _held = threading.Lock()
 
 
 @contextlib.contextmanager
-def one_if_small(n: int) -> Iterator[None]:
-    """One BLAS thread for decompositions and products of n × n matrices, where more cost time.
+def one_if_small(n: int, small: int = _SMALL) -> Iterator[None]:
+    """One BLAS thread for decompositions and products of n × n matrices, n ≤ `small`, where more
+    cost time.
 
     The number is the process's. Of several that overlap the first sets it, and restores it when it
     leaves, in the same thread: threadpoolctl takes nothing from another one, and whoever came in
     between would restore what the first has set.
     """
-    if n > _SMALL or not _held.acquire(blocking=False):
+    if n > small or not _held.acquire(blocking=False):
         yield
         return
     try:
-        with _controller().limit(limits=1, user_api="blas"):
+        with _controller("scipy.linalg" in sys.modules).limit(limits=1, user_api="blas"):
             yield
     finally:
         _held.release()
@@ -56,8 +58,9 @@ def one_if_few(numbers: int) -> Iterator[None]:
 
 
 @cache
-def _controller() -> Any:
-    """Finding the libraries takes milliseconds: once, when NumPy's are loaded."""
+def _controller(scipy: bool) -> Any:
+    """Finding the libraries takes milliseconds: once for NumPy's, once when SciPy's own is loaded
+    too."""
     return threadpoolctl.ThreadpoolController()
 
 

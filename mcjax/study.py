@@ -252,9 +252,7 @@ def compare(
     progress("tracing the model")
     if not isinstance(network, Network):
         network = trace(network, a, per_example(lambda v: v[:2], x))
-    chosen = _named(default_methods(network) if methods is None else methods)
-    if not chosen:
-        raise ValueError("methods is empty")
+    chosen = by_name(default_methods(network) if methods is None else methods)
     splits = {"train": train} | ({} if test is None else {"test": test})
     for split, data in splits.items():
         _check_task(network, a, data, task, split)
@@ -319,20 +317,32 @@ class _Run:
         )  # fmt: skip
 
 
-def _named(methods: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
-    """Name → method: a preset's name, or what the method calls itself."""
+def by_name(
+    methods: Sequence[Any] | Mapping[str, Any],
+    presets: Mapping[str, Any] = PRESETS,
+    of: Callable[[Any], Any] = method_of,
+    traits: Callable[[Any], Any] = traits_of,
+) -> dict[str, Any]:
+    """Name → method: a preset's name, or what the method calls itself.
+
+    - `presets`, `of`, `traits`: of methods that join networks, or of those that merge them
+
+    **Raises:** `ValueError` for what is no sequence or mapping of methods, and for none.
+    """
     if isinstance(methods, str) or not isinstance(methods, Sequence | Mapping):
         raise ValueError(
             "methods must be a sequence of names and method objects, or map names to them, got "
             f"{methods!r}"
         )
+    if not methods:
+        raise ValueError("methods is empty")
     if isinstance(methods, Mapping):
-        return {name: method_of(method) for name, method in methods.items()}
+        return {name: of(method) for name, method in methods.items()}
     found: dict[str, Any] = {}
     for entry in methods:
-        method, count = method_of(entry), 1
-        presets = [name for name, preset in PRESETS.items() if preset == method]
-        first = name = entry if isinstance(entry, str) else [*presets, traits_of(method).label][0]
+        method, count = of(entry), 1
+        known = [name for name, preset in presets.items() if preset == method]
+        first = name = entry if isinstance(entry, str) else [*known, traits(method).label][0]
         while name in found and found[name] != method:  # the same one twice is one
             count += 1
             name = f"{first} ({count})"
@@ -389,4 +399,4 @@ def machine() -> dict[str, Any]:
     }
 
 
-__all__ = ["Comparison", "Row", "compare", "default_methods", "grid", "machine", "steps"]
+__all__ = ["Comparison", "Row", "by_name", "compare", "default_methods", "grid", "machine", "steps"]

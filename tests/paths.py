@@ -183,10 +183,15 @@ def linear_minimum() -> Path:
     return mcjax.theory.connect_minima((w, w), (g @ w, w @ np.linalg.inv(g)))
 
 
+def star() -> Path:
+    return mcjax.path.Star.around(tree(0), [tree(k) for k in (1, 2, 3)])
+
+
 # name → a path between ends of its own: in float32 only
 OWN: dict[str, Callable[[], Path]] = {
     "orbit": orbit,
     "group curve": group_curve,
     "approximate curve": approximate_curve,
     "linear minimum": linear_minimum,
+    "star": star,
 }

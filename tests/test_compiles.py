@@ -14,6 +14,7 @@ import optax
 import pytest
 
 import mcjax
+from mcjax.adjust.stages import Plan
 from mcjax.methods import with_protocol
 from mcjax.path import Arc, Bezier, Legs, Linear, PolygonalChain
 from mcjax.tasks import REGRESSION
@@ -287,6 +288,24 @@ def test_nothing_is_compiled_twice(name):
         with Compiled() as found:
             CALLS[name](network, seed)
         assert found.programs == []
+
+
+@pytest.mark.filterwarnings("ignore::mcjax.evaluation.StatisticsWarning")
+@pytest.mark.parametrize(("method", "width"), [("linear+wa", 5), ("ot+wa", 6)])
+def test_layer_by_layer_compiles_no_more_than_its_stages_have_shapes(method, width):
+    """A residual network of widths that no other test has, so that nothing is compiled before."""
+    model = mcjax.models.ResNet(blocks=1, widths=(width, width + 4), outputs=3)
+    x = np.random.default_rng(0).normal(size=(24, 8, 8, 2)).astype(np.float32)
+    a, b = (model.init(jax.random.key(k), x[:1]) for k in (0, 1))
+    network = mcjax.trace(model.apply, a, x[:2])
+    with Compiled() as found:
+        made = mcjax.connect(network, a, b, method, x=x)
+    shapes = [
+        {network.leaf_types[network.layers[n].contraction.weight].shape for n in stage.readers}
+        for stage in Plan(network).stages
+    ]
+    assert len(made.legs) >= len(shapes) == 4
+    assert 1 <= len(found.programs) <= sum(map(len, shapes)) + 3
 
 
 def test_every_public_function_is_called():

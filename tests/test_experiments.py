@@ -16,6 +16,7 @@ from experiments.ferbach2023 import drawn, dropout, rates, widths
 from experiments.ferbach2023 import figure2 as matchers
 from experiments.ferbach2023.correlation import Cells, concordant, rank_correlation
 from experiments.ferbach2023.networks import Warmed, data_of, networks
+from experiments.merging import layers, table
 from experiments.symmetry import diagnosis, gpt, vit
 from experiments.tatro2020 import figure1, figure2, figure3, figure4
 from experiments.tatro2020 import table1 as curves_table
@@ -89,6 +90,25 @@ def test_smoke_of_vrabel2024(name, shared, capsys):
     kind = kinds.get(name, inputs_endpoints.Trained)
     module.main(kind(smoke=True, out=shared / "vrabel2024"))
     assert_files_said(capsys.readouterr().out, shared / "vrabel2024")
+
+
+@pytest.mark.parametrize("module", [table, layers], ids=["table", "layers"])
+def test_smoke_of_merging(module, shared, capsys):
+    kind = table.Table if module is table else layers.Layers
+    module.main(kind(smoke=True, sets=1, out=shared / "merging"))
+    assert_files_said(capsys.readouterr().out, shared / "merging")
+
+
+def test_cells_of_the_merging_table():
+    """Means and deviations over sets; what a method needs where it failed."""
+
+    def one(accuracy, error=None):
+        values = {} if error else {"test": {"accuracy": accuracy}}
+        return {"case": {"methods": {"m": {"error": error, "needs": "a base", "values": values}}}}
+
+    assert table.cell([one(0.5), one(0.7)], "case", "m", "accuracy") == "60.0 ± 14.1"
+    assert table.cell([one(0.5)], "case", "m", "accuracy") == "50.0"
+    assert table.cell([one(0.5, "no")], "case", "m", "accuracy") == "needs a base"
 
 
 def test_pairs_with_different_losses_are_left_out():

@@ -53,6 +53,7 @@ LEVELS = [
         "study",
         "study_pairs",
         "study_inputs",
+        "study_merging",
         "report",
         "report_html",
         "saving",

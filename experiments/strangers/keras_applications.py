@@ -60,6 +60,8 @@ def quiet(model: Any) -> None:
 
 
 def row(name: str, size: int = 32, damped: bool = False, **more: Any) -> Row:
+    """`damped`: what comes out would be rounding's otherwise."""
+
     def build() -> Model:
         x = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("f4")
         model = made(name, size)

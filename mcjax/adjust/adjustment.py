@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import _check, _check_model
@@ -16,9 +15,9 @@ from .._readonly import make_read_only
 from .._static import unpack
 from .._stream import is_batches
 from .._types import Params
-from ..network.network import Network
+from ..network.network import Layer, Network
 from ..path import Partial, Path
-from .form import matrix_form
+from .form import MatrixForm, matrix_form
 from .moments import Wanted, inputs_of, moments_along, samples_per_example
 from .solve import solve
 
@@ -108,7 +107,7 @@ def solve_layers(
     warn_of_few_samples(status)
     leaves = network.flatten(params, "params")
     for i, values in solved.leaves.items():
-        leaves[i] = values[0]
+        leaves[i] = jax.device_put(values[0])
     return Adjustment(unpack(jax.tree.unflatten(network.treedef, leaves)), status)
 
 
@@ -127,7 +126,7 @@ def warn_of_few_samples(layers: Mapping[str, LayerStatus]) -> None:
 class Solved:
     """Layers solved at many t: leaf number → (T, …) weights, and for each t and layer a status."""
 
-    leaves: Mapping[int, jax.Array]
+    leaves: Mapping[int, np.ndarray]
     status: list[list[LayerStatus]]
 
 
@@ -145,7 +144,7 @@ def solve_along(
     program, found = network.analysis.program, [network.layers[w.layer] for w in wanted]
     layouts = [matrix_form(program, layer, layer.contraction) for layer in found]
     inputs = inputs_of(network, x, wanted)
-    base = network.flatten(path.at(float(ts[0])), "path")
+    base = _base(path, float(ts[0]), found, layouts)
     leaves: dict[int, list[np.ndarray]] = {c.contraction.weight: [] for c in found}
     status: list[list[LayerStatus]] = []
     normals = moments_along(network, path, ts, wanted, references, inputs, forced=forced)
@@ -165,8 +164,19 @@ def solve_along(
             samples = int(inputs.n * samples_per_example(network, layer, form))
             rank, residual = min(s.rank for s in solutions), max(s.residual for s in solutions)
             status[-1].append(LayerStatus(form.index.shape[1], samples, rank, residual))
-    stacked = {i: jnp.asarray(np.stack(v), jnp.result_type(base[i])) for i, v in leaves.items()}
-    return Solved(stacked, status)
+    return Solved({i: np.stack(v).astype(base[i].dtype) for i, v in leaves.items()}, status)
+
+
+def _base(
+    path: Path, t: float, layers: Sequence[Layer], layouts: Sequence[MatrixForm]
+) -> dict[int, np.ndarray]:
+    """Weight leaf by number → what it holds at t where no solution is put in."""
+    types = jax.tree.leaves(jax.eval_shape(path.at, t))
+    numbers = [layer.contraction.weight for layer in layers]
+    if all(form.index.size == types[i].size for i, form in zip(numbers, layouts, strict=True)):
+        return {i: np.zeros(types[i].shape, types[i].dtype) for i in numbers}  # all is put in
+    leaves = jax.tree.leaves(path.at(t))
+    return {i: np.asarray(leaves[i]) for i in numbers}
 
 
 def layer_number(network: Network, name: str) -> int:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..network.host import HOST
 from ..network.layers import VIEWS, Contraction
 from ..network.network import Layer
 from ..network.program import Equation, Program, used
@@ -192,7 +193,10 @@ def _view(equation: Equation, source: np.ndarray) -> dict[int, np.ndarray]:
     """A view of an index array; changes of type leave it as it is."""
     if equation.name in _IDENTITIES:
         return {equation.outputs[0]: source}
-    with jax.ensure_compile_time_eval():
-        results = equation.primitive.bind(jnp.asarray(source), **equation.params)
+    # In NumPy where it can be: JAX compiles a program for each shape.
+    results = HOST[equation.name](equation, source) if equation.name in HOST else NotImplemented
+    if results is NotImplemented:
+        with jax.ensure_compile_time_eval():
+            results = equation.primitive.bind(jnp.asarray(source), **equation.params)
     results = results if equation.primitive.multiple_results else [results]
     return dict(zip(equation.outputs, map(np.asarray, results), strict=True))

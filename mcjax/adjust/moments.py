@@ -75,11 +75,11 @@ def moments_along(
     """
     wanted, forced = tuple(wanted), (*wanted, *forced)
     at_once = _even_up(len(ts), max(1, _MOMENT_BYTES // _moment_bytes(network, wanted)))
-    points = jnp.asarray(np.asarray(ts), jnp.result_type(float))
+    points = np.asarray(ts, jnp.result_type(float))
     keys = [f.key for f in _traced_forms(network, wanted)]
 
     def at_some(first):  # a function, as its sums are let go before the next are made
-        some = jnp.resize(points[first : first + at_once], (at_once,))  # one shape: one compilation
+        some = np.resize(points[first : first + at_once], (at_once,))  # one shape: one compilation
         exact: Any = None
         for part, size in parts(x):
             given = network, wanted, forced, size, path, some, tuple(references), part
@@ -124,7 +124,7 @@ def parts(x: Inputs) -> Iterator[tuple[Any, int]]:
         for size, number in chunks.sizes(length(block), x.chunk):
             last = first + size * number
             part = per_example(lambda v, i=first, j=last: v[i:j], block)
-            yield jax.tree.map(jnp.asarray, part), size
+            yield jax.device_put(part), size
             first = last
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from .._lazy import lazily
+from .._threads import one_if_small
 
 linalg = lazily("scipy.linalg")
 # Relative to a unit's own second moment. Products in float32, added up in float64, leave errors
@@ -14,6 +15,8 @@ linalg = lazily("scipy.linalg")
 _RIDGE = 1e-9
 # Pivots below this share of the unit's second moment are rounding, not information.
 _RANK_TOLERANCE = 1e-7
+# On so many a second BLAS thread saves no time: on a machine that is busy both spin for seconds.
+_FEW_UNITS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,14 @@ def solve(normal: Normal) -> Solution:
     scaled *= scale[:, None]
     scaled = scaled.T  # it is symmetric, and this is LAPACK's order
     target = normal.cross[alive] * scale[:, None]
+    with one_if_small(len(alive), _FEW_UNITS):
+        solved, rank = _solved(scaled, target)
+        weights[alive] = solved * scale[:, None]
+        return Solution(weights, rank, residual(normal, weights))
+
+
+def _solved(scaled: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, int]:
+    """(Solution of scaled · W = target, rank), of a matrix with ones on its diagonal."""
     try:
         ridged = scaled.copy(order="F")
         np.fill_diagonal(ridged, 1 + _RIDGE)
@@ -80,8 +91,7 @@ def solve(normal: Normal) -> Solution:
         kept = values > _RANK_TOLERANCE * values[-1]
         solved = vectors[:, kept] @ ((vectors[:, kept].T @ target) / values[kept, None])
         rank = int(kept.sum())
-    weights[alive] = solved * scale[:, None]
-    return Solution(weights, rank, residual(normal, weights))
+    return solved, rank
 
 
 def residual(normal: Normal, weights: np.ndarray) -> float:

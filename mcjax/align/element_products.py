@@ -92,7 +92,7 @@ class ElementProducts(Products):
             (known if whole else unknown).append(place)
         beside = [p for p in self.joint_places[i] if settled is None or p.others.issubset(settled)]
         largest = max((self.exponents[p.leaf] for p in (*known, *beside)), default=0)
-        products = [place.times(self._matrix(place, b)) for place in known]
+        products = [place.times(self._reader(place, b)) for place in known]
         for place, product in zip(known, products, strict=True):
             product = times_power(product, self.exponents[place.leaf] - largest)
             parts.append(Part(place.reading.term(product), self.signs[place]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..network.network import Network
 from ..transport.joint import GroupProblem
 from ..transport.terms import Term
 from .arrays import Arrays, single, times_power
-from .places import JointPlace, Place, places_of
+from .places import JointPlace, Place, Read, places_of
 
 
 def move(network: Network, permutations: Mapping[str, np.ndarray], arrays: Arrays) -> Arrays:
@@ -75,7 +76,7 @@ class Products:
             if isinstance(place, Place):
                 key = place.reading.fixed, place.reading.units
                 power = self.exponents[place.leaf] - largest
-                sums[key] = place.add(self._matrix(place, b), power, sums.get(key))
+                sums[key] = place.add(self._reader(place, b), power, sums.get(key))
         terms = [Term(profit, fixed, units) for (fixed, units), profit in sums.items()]
         outer, joints = self.outer[i], []
         for place in used:
@@ -123,13 +124,14 @@ class Products:
         """Cluster i has been permuted, which gave b: so are the kept products."""
         one = len(self.groups[i]) == 1 and not self.network.by_atom[self.groups[i][0]].outer
         for place in self.places[i]:
-            if one and place.alone and place.product is not None:
+            # Columns that had changed before are not those that the product is of.
+            if one and place.alone and place.product is not None and not place.stale.any():
                 (permutation,) = permutations.values()
-                place.b = self._matrix(place, b)
+                place.b = self._reader(place, b)
                 rows = np.flatnonzero(permutation != np.arange(len(permutation)))
                 place.product[:, rows] = place.product[:, permutation[rows]]
             else:
-                place.product = None  # it is computed afresh
+                place.product = place.b = None  # it is computed afresh
         self.changed(
             i,
             {
@@ -145,9 +147,18 @@ class Products:
             for place in places if j != i else ():
                 place.touch(units)
 
+    def _reader(self, place: Place, b: Arrays) -> Read:
+        """Reads a place of b; it holds on to the one leaf, not to all of b."""
+        return partial(self._matrix_of, place, b[place.leaf])
+
     def _matrix(self, place: Place, b: Arrays) -> np.ndarray:
-        return place.reading.layout.matrix(self._block(place, b))
+        return self._matrix_of(place, b[place.leaf])
+
+    def _matrix_of(self, place: Place, leaf: Any) -> np.ndarray:
+        return place.reading.layout.matrix(self._block_of(place, leaf))
 
     def _block(self, place: Place | JointPlace, arrays: Arrays) -> np.ndarray:
-        found = blocks(arrays[place.leaf], self.network.leaf_axes[place.leaf])
-        return single(found[place.block][0])
+        return self._block_of(place, arrays[place.leaf])
+
+    def _block_of(self, place: Place | JointPlace, leaf: Any) -> np.ndarray:
+        return single(blocks(leaf, self.network.leaf_axes[place.leaf])[place.block][0])

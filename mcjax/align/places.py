@@ -18,6 +18,9 @@ from ..transport.joints import Joint, crossed, nested
 from ..transport.terms import Outer, Term
 from .arrays import Arrays, single, times_power
 
+# The block of a network as matrices (outer fixed axes, units of the cluster, everything else).
+Read = Callable[[], np.ndarray]
+
 # After so many updates a product is computed afresh, so that rounding does not add up.
 _MAX_UPDATES = 16
 # Units so much smaller than the largest of a leaf would be lost in products in float32.
@@ -42,16 +45,17 @@ class Place:
 
     - `read`: the block of a as matrices, which are made anew each time: where units stand on an
       inner axis they are a copy
+    - `b`: the same of b, as it was when the product was made
     """
 
     def __init__(
         self, leaf: int, block: int, reading: Reading, others: set[Any], alone: bool,
-        read: Callable[[], np.ndarray],
+        read: Read,
     ) -> None:  # fmt: skip
         self.leaf, self.block, self.reading, self.read = leaf, block, reading, read
         self.others = others  # groups on the block's other dimensions
         self.alone = alone  # the cluster stands on no other axis of the block
-        self.b: Any = None
+        self.b: Read | None = None
         self.product: Any = None
         self.stale = np.zeros(reading.layout.columns, bool)  # columns of b that have changed since
         self.updates = 0
@@ -79,17 +83,17 @@ class Place:
         if most or any(dims[i].factor in units for i in layout.fixed):
             self.product = self.b = None
 
-    def add(self, b: np.ndarray, power: int, total: np.ndarray | None) -> np.ndarray:
+    def add(self, read: Read, power: int, total: np.ndarray | None) -> np.ndarray:
         """`total` (which is written to) + 2^power a bᵀ for each index of the first axis, as
         (fixed…, units…, units…)."""
         sizes = self.reading.layout.sizes(self.reading.layout.units)
         shape = (*self.reading.layout.sizes(self.reading.layout.fixed), *sizes, *sizes)
         if math.prod(shape) <= self.reading.entries:
-            product = times_power(self.times(b), power).reshape(shape)
+            product = times_power(self.times(read), power).reshape(shape)
             if total is None:
                 return product.copy() if np.shares_memory(product, self.product) else product
             return _added(total, product)
-        a = self.a
+        a, b = self.a, read()
         if total is None or power or not self.known:
             product = _times(a, b)
             if not self.known and _uneven(product.swapaxes(1, 2)):
@@ -102,9 +106,9 @@ class Place:
             flat[k] += _times(a[k : k + 1], b[k : k + 1])[0]
         return total
 
-    def times(self, b: np.ndarray) -> np.ndarray:
+    def times(self, read: Read) -> np.ndarray:
         """a bᵀ for each index of the first axis."""
-        changed = np.flatnonzero(self.stale)
+        changed, b = np.flatnonzero(self.stale), read()
         if self.product is None or self.updates >= _MAX_UPDATES or 2 * len(changed) >= b.shape[2]:
             first, self.known = not self.known, True
             self.product, self.updates = _times(b, self.a), 0
@@ -112,10 +116,11 @@ class Place:
                 self.wide = True
                 self.product = _times(b, self.a)
         elif len(changed):
-            difference = b[:, :, changed] - self.b[:, :, changed]
+            assert self.b is not None  # there is a product
+            difference = b[:, :, changed] - self.b()[:, :, changed]
             self.product += _times(difference, self.a[:, :, changed])
             self.updates += 1
-        self.b = b
+        self.b = read
         self.stale[:] = False
         return self.product.swapaxes(1, 2)
 

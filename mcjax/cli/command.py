@@ -15,14 +15,9 @@ import tyro
 from ..methods.named import describe
 from ..tasks import TASKS
 from . import given, interrupt, results, terminal
+from .merging import Merge, run_merge
+from .options import option, out_of
 from .trained import convolutional, dense, train
-
-
-def _option(metavar: str, default: str = "", help: str | None = None) -> Any:
-    """How an option's value and default read in the help."""
-    hint = f"(default: {default})" if default else ""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, help=help)
-
 
 # Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
 _CHAIN_EPOCHS = {"digits": 30, "mnist": 60, "cifar10": 200}
@@ -39,48 +34,48 @@ class Connect:
     every number as JSON and the parameters.
     """
 
-    networks: Annotated[tyro.conf.Positional[tuple[Path, ...]], _option("[A B]")] = ()
+    networks: Annotated[tyro.conf.Positional[tuple[Path, ...]], option("[A B]")] = ()
     """Two checkpoints to connect (safetensors, .npz, msgpack, orbax); they need --model or --torch,
     and --inputs."""
-    model: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    model: Annotated[str | None, option("MODULE:FUNCTION")] = None
     """Your model as package.module:apply_fn, a pure function (params, x) -> logits."""
-    torch: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    torch: Annotated[str | None, option("MODULE:FUNCTION")] = None
     """Your PyTorch model as package.module:build, a function that returns the torch.nn.Module."""
-    inputs: Annotated[Path | None, _option("FILE.npz")] = None
+    inputs: Annotated[Path | None, option("FILE.npz")] = None
     """Your data: arrays x and y, and x_test and y_test if you have them."""
     data: Literal["digits", "mnist", "cifar10"] = "digits"
     """Data set to train on."""
-    data_dir: Annotated[Path | None, _option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
+    data_dir: Annotated[Path | None, option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
     """TFDS folder."""
     hidden: Annotated[
-        tuple[int, ...] | None, _option("WIDTH …", "512 for digits, else the papers' 2000")
+        tuple[int, ...] | None, option("WIDTH …", "512 for digits, else the papers' 2000")
     ] = None
     """Widths of the hidden layers."""
-    epochs: Annotated[int | None, _option("N", "digits 60; the papers': mnist 30, cifar10 400")] = (
+    epochs: Annotated[int | None, option("N", "digits 60; the papers': mnist 30, cifar10 400")] = (
         None
     )
     """Epochs of training."""
-    seeds: Annotated[tuple[int, ...], _option("SEED …", "0 1")] = (0, 1)
+    seeds: Annotated[tuple[int, ...], option("SEED …", "0 1")] = (0, 1)
     """Seeds of the networks, two or more."""
     methods: Annotated[
         tuple[str, ...],
-        _option(
+        option(
             "NAME …",
             "all that need no training, for two networks on digits curves too",
             f"Methods to use: {describe()}; or your own, as package.module:object.",
         ),
     ] = ()
-    curve_epochs: Annotated[int | None, _option("N", "digits 30; else the papers'")] = None
+    curve_epochs: Annotated[int | None, option("N", "digits 30; else the papers'")] = None
     """Epochs of the methods that train."""
     task: Annotated[
-        Literal["classification", "regression", "next-token"], _option("|".join(TASKS))
+        Literal["classification", "regression", "next-token"], option("|".join(TASKS))
     ] = "classification"
     """What the outputs of your own model are for."""
-    connection_model: Annotated[Path | None, _option("FILE")] = None
+    connection_model: Annotated[Path | None, option("FILE")] = None
     """A connection model saved by mcjax.flows: adds the method it was trained for."""
     points: int = 25
     """Number of t along each path."""
-    out: Annotated[str | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = None
+    out: Annotated[str | None, option("FOLDER", "in mcjax-runs, named after the arguments")] = None
     """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
     html: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write report.html too: table, figures with the values under the pointer, what was run."""
@@ -98,22 +93,22 @@ class Inputs:
     images along one path, and every number as JSON.
     """
 
-    network: Annotated[tyro.conf.Positional[Path | None], _option("[A]")] = None
+    network: Annotated[tyro.conf.Positional[Path | None], option("[A]")] = None
     """A checkpoint of your own network (safetensors, .npz, msgpack, orbax); it needs --model or
     --torch, and --inputs."""
-    model: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    model: Annotated[str | None, option("MODULE:FUNCTION")] = None
     """Your model as package.module:apply_fn, a pure function (params, x) -> logits."""
-    torch: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    torch: Annotated[str | None, option("MODULE:FUNCTION")] = None
     """Your PyTorch model as package.module:build, a function that returns the torch.nn.Module."""
-    inputs: Annotated[Path | None, _option("FILE.npz")] = None
+    inputs: Annotated[Path | None, option("FILE.npz")] = None
     """Your data: arrays x and y; x_test and y_test are taken if you have them."""
     data: Literal["digits", "mnist", "cifar10"] = "digits"
     """Data set to train on."""
-    data_dir: Annotated[Path | None, _option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
+    data_dir: Annotated[Path | None, option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
     """TFDS folder."""
-    channels: Annotated[tuple[int, ...], _option("N …", "8 16")] = (8, 16)
+    channels: Annotated[tuple[int, ...], option("N …", "8 16")] = (8, 16)
     """Channels of the convolutions."""
-    epochs: Annotated[int | None, _option("N", "digits and cifar10 30, mnist 5")] = None
+    epochs: Annotated[int | None, option("N", "digits and cifar10 30, mnist 5")] = None
     """Epochs of training."""
     seed: int = 0
     """Seed of the network, and of which inputs are drawn."""
@@ -125,7 +120,7 @@ class Inputs:
     """Rounds of bypassing, at most."""
     points: int = 50
     """Number of t on each segment."""
-    out: Annotated[str | None, _option("FOLDER", "in mcjax-runs, named after the arguments")] = None
+    out: Annotated[str | None, option("FOLDER", "in mcjax-runs, named after the arguments")] = None
     """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
     html: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write report.html too: table, figures with the values under the pointer, what was run."""
@@ -137,19 +132,20 @@ class Inputs:
 class Explain:
     """Show the unit groups and layers found in a model, and why what is fixed is fixed."""
 
-    network: Annotated[tyro.conf.Positional[Path], _option("A")]
+    network: Annotated[tyro.conf.Positional[Path], option("A")]
     """A checkpoint (safetensors, .npz, msgpack, orbax); needs --model or --torch."""
-    inputs: Annotated[Path, _option("FILE.npz")]
+    inputs: Annotated[Path, option("FILE.npz")]
     """Your data: an array x."""
-    model: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    model: Annotated[str | None, option("MODULE:FUNCTION")] = None
     """Your model as package.module:apply_fn, a pure function (params, x) -> outputs."""
-    torch: Annotated[str | None, _option("MODULE:FUNCTION")] = None
+    torch: Annotated[str | None, option("MODULE:FUNCTION")] = None
     """Your PyTorch model as package.module:build, a function that returns the torch.nn.Module."""
 
 
 Command = Annotated[
     Annotated[Connect, tyro.conf.subcommand("connect")]
     | Annotated[Inputs, tyro.conf.subcommand("inputs")]
+    | Annotated[Merge, tyro.conf.subcommand("merge")]
     | Annotated[Explain, tyro.conf.subcommand("explain")],
     tyro.conf.OmitSubcommandPrefixes,
 ]
@@ -176,6 +172,8 @@ def run(arguments: list[str]) -> int:
             _explain(command)
         elif isinstance(command, Inputs):
             _inputs(command, arguments)
+        elif isinstance(command, Merge):
+            run_merge(command)
         else:
             _connect(command, arguments)
         sys.stdout.flush()
@@ -230,7 +228,9 @@ def _inputs(command: Inputs, arguments: list[str]) -> None:
     else:
         given.check_seeds((command.seed,), least=1)
         recipe = convolutional(command, command.channels)
-        made = train(command, recipe, (command.seed,), lambda name: _out(command, f"inputs-{name}"))
+        made = train(
+            command, recipe, (command.seed,), lambda name: out_of(command.out, f"inputs-{name}")
+        )
         title, out = made.title, made.out
         study = {
             "model": made.apply, "params": made.networks[0], "metadata": made.metadata,
@@ -249,7 +249,7 @@ def _own_inputs(command: Inputs) -> tuple[str, Path, dict[str, Any]]:
     assert file is not None
     if command.inputs is None:
         raise ValueError("a file of parameters needs --inputs data.npz, and --model or --torch")
-    out = _out(command, f"inputs-{file.stem}")
+    out = out_of(command.out, f"inputs-{file.stem}")
     apply_fn, read, option = given.model(command.model, command.torch)
     arrays = given.arrays(command.inputs, ("x", "y"))
     params = read(file)
@@ -302,7 +302,7 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     if command.inputs is None:
         raise ValueError("files of parameters need --inputs data.npz, and --model or --torch")
     first, second = command.networks
-    out = _out(command, f"{first.stem}-{second.stem}")
+    out = out_of(command.out, f"{first.stem}-{second.stem}")
     apply_fn, read, option = given.model(command.model, command.torch)
     arrays = given.arrays(command.inputs, ("x", "y"))
     test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
@@ -316,18 +316,12 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     return f"{first.name} to {second.name}", out, study
 
 
-def _out(command: Connect | Inputs, name: str) -> Path:
-    """The folder asked for, or one in mcjax-runs; it can be written into."""
-    default = str(Path("mcjax-runs") / name)
-    return given.folder(default if command.out is None else command.out)
-
-
 def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks or more trained on a data set."""
     given.check_seeds(command.seeds)
     matching = not command.methods or bool({*command.methods} - {"linear", "arc"})
     recipe = dense(command, command.hidden, len(command.seeds), matching)
-    made = train(command, recipe, command.seeds, lambda name: _out(command, name))
+    made = train(command, recipe, command.seeds, lambda name: out_of(command.out, name))
     data = made.data
     study = {
         "network": made.apply, "networks": made.networks,

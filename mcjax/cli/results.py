@@ -1,4 +1,4 @@
-"""What the command computes and writes: of two networks, and of every two of many."""
+"""What the command computes and writes: of two networks, of every two of many, of one merged."""
 
 from __future__ import annotations
 
@@ -117,17 +117,44 @@ def report_inputs(asked: Asked, study: dict[str, Any]) -> None:
     _say(asked, found.table(), place, files)
 
 
+def report_merging(asked: Asked, study: dict[str, Any]) -> None:
+    """Merge several networks with every method; show the table, write everything."""
+    from ..saving import save
+    from ..study_merging import compare_merging
+
+    metadata, networks = study.pop("metadata"), study.pop("networks")
+    count = 2 + len(study["methods"]) + (1 if study["test"] is None else 2)
+    with _progress(count, asked.quiet, "merging") as progress:
+        found = compare_merging(networks=networks, **study, progress=progress)
+    found = dataclasses.replace(found, metadata={**found.metadata, **metadata})
+    own = ["results.json", "table.md", "merging.png", "merged-*.safetensors"]
+    own += ["network-*.safetensors"] * asked.trained
+    with given.fresh(asked.out, own) as place:
+        files: dict[str, str] = {}
+        if asked.trained:
+            for name, params in zip(metadata["seeds"], networks, strict=True):
+                save(place / f"network-{name}.safetensors", params)
+            files["network-*.safetensors"] = "the networks, by seed"
+        for method, made in found.mergings.items():
+            save(place / f"merged-{method.replace(':', '-')}.safetensors", made.params)
+        files["merged-*.safetensors"] = "what each method makes, in the networks' names"
+        files |= _write_numbers(place, found)
+        found.plot(place / "merging.png")
+        files["merging.png"] = "the figure"
+    _say(asked, found.table(), place, files)
+
+
 @contextlib.contextmanager
-def _progress(count: int, quiet: bool) -> Iterator[Callable[[str], None]]:
+def _progress(count: int, quiet: bool, what: str = "connecting") -> Iterator[Callable[[str], None]]:
     """What is called with a line before each of so many pieces of work."""
-    with terminal.bar(count, "connecting", "step", quiet=quiet) as bar:
+    with terminal.bar(count, what, "step", quiet=quiet) as bar:
 
         def progress(line: str) -> None:
             bar.set_description_str(line)
             bar.update()
 
         yield progress
-        bar.set_description_str("connecting")
+        bar.set_description_str(what)
 
 
 def _say(asked: Asked, table: Table, place: Path, files: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from .along import evaluate, evaluate_points
 from .barrier import barrier
 from .batch_norm import estimate_batch_norm
 from .curve import Curve
+from .layers import LayerCurves, evaluate_layers
 from .over_networks import PairMean, mean_over_pairs
 from .pairs import evaluate_pairs
 from .pairwise import PairwiseCurves
@@ -15,6 +16,7 @@ from .sweep import metrics_at
 
 __all__ = [
     "Curve",
+    "LayerCurves",
     "PairMean",
     "PairwiseCurves",
     "Plane",
@@ -26,6 +28,7 @@ __all__ = [
     "batch_norm_along",
     "estimate_batch_norm",
     "evaluate",
+    "evaluate_layers",
     "evaluate_pairs",
     "evaluate_plane",
     "evaluate_points",

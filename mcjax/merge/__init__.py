@@ -11,6 +11,7 @@ from .problem import Each, Merging, Method, Problem, Traits, traits_of
 from .regmean import RegMean
 from .slerp import Slerp
 from .soup import Soup
+from .star import StarDomain, Starlight, star
 from .task_arithmetic import TaskArithmetic
 from .ties import Ties
 from .zipit import ZipIt
@@ -30,6 +31,8 @@ __all__ = [
     "RegMean",
     "Slerp",
     "Soup",
+    "StarDomain",
+    "Starlight",
     "TaskArithmetic",
     "Ties",
     "Traits",
@@ -40,6 +43,7 @@ __all__ = [
     "method_of",
     "pleas",
     "soup",
+    "star",
     "traits_of",
     "wa_ensemble",
 ]

@@ -154,7 +154,7 @@ def _on_backbone(
     if wanted:
         solved = solve_along(network, path, [0.0], wanted, (member, backbone), x)
         for i, values in solved.leaves.items():
-            leaves[i] = values[0]
+            leaves[i] = jax.device_put(values[0])
     return jax.tree.unflatten(network.treedef, leaves)
 
 

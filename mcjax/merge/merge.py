@@ -201,6 +201,10 @@ def _inputs(network: Network, traits: Traits, task: Task, x: Any, y: Any, n: int
         return None
     if y is not None and isinstance(x, Each) != isinstance(y, Each):
         raise ValueError("x and y must both be an Each, or none of them")
+
+    def apply(params: Params, v: Any) -> Any:
+        return network.apply_fn(unpack(params), unmark(v))
+
     inputs = [network.inputs(v) for v in _each(x)]
     for i, v in enumerate(inputs):
         name = f"x[{i}]" if isinstance(x, Each) else "x"
@@ -209,8 +213,7 @@ def _inputs(network: Network, traits: Traits, task: Task, x: Any, y: Any, n: int
         if y is not None:
             _check.labelled((v, _each(y)[i]))
         if traits.needs_labels:
-            apply = network.apply_fn
-            types = jax.eval_shape(lambda p, v: apply(unpack(p), unmark(v)), network.template, v)
+            types = jax.eval_shape(apply, network.template, v)
             task.check(task.outputs(types), _each(y)[i])
     return Each(inputs) if isinstance(x, Each) else inputs[0]
 

@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import _check
@@ -186,7 +185,7 @@ class _Builder:
             forced = [self._wanted(n, turned) for n in (*stage.writers, *stage.readers)]
             solved = self._solve(stage, Partial(self._tree(end), ()), [0.0], wanted, forced)
             for leaf, values in solved.leaves.items():
-                end[leaf] = np.asarray(values[0])
+                end[leaf] = jax.device_put(values[0])
         return end
 
     def _adjusted(
@@ -203,10 +202,11 @@ class _Builder:
         wanted = [self._wanted(n, turned) for n in stage.readers]
         solved = self._solve(stage, self._partial(now, [part]), ts, wanted, ())
         knots = [solved.leaves[i] for i in readers]
-        first, last = ([np.asarray(k[i]) for k in knots] for i in (0, -1))
+        first, last = (jax.device_put([k[i] for k in knots]) for i in (0, -1))
+        along = Knots(jax.device_put(knots))
         legs: list[Path] = [
-            self._partial(now, [(readers, Segment(arrays(now, readers), [k[0] for k in knots]))]),
-            self._partial(_replace(now, readers, first), [part, (readers, Knots(knots))]),
+            self._partial(now, [(readers, Segment(arrays(now, readers), first))]),
+            self._partial(_replace(now, readers, first), [part, (readers, along)]),
         ]
         after = _replace(end, readers, last)
         exact = [w for n, w in zip(stage.readers, readers, strict=True)
@@ -267,13 +267,17 @@ class _Builder:
         return jax.tree.unflatten(self.network.treedef, leaves)
 
     def _partial(self, base: Leaves, parts: Sequence[tuple[Sequence[int], Path]]) -> Partial:
-        return Partial(self._tree([jnp.asarray(v) for v in base]), parts)
+        return Partial(self._tree(jax.device_put(base)), parts)
 
 
 def _differing(a: Leaves, b: Leaves) -> list[int]:
     """Numbers of the float leaves that are not the same."""
-    pairs = enumerate(zip(a, b, strict=True))
-    return [i for i, (x, y) in pairs if x is not y and is_inexact(x) and (x != y).any()]
+
+    def differ(x: Any, y: Any) -> bool:
+        # In NumPy: JAX compiles a program for each shape.
+        return x is not y and is_inexact(x) and bool((np.asarray(x) != np.asarray(y)).any())
+
+    return [i for i, (x, y) in enumerate(zip(a, b, strict=True)) if differ(x, y)]
 
 
 def _replace(leaves: Leaves, which: Sequence[int], values: Sequence[Any]) -> Leaves:

@@ -53,11 +53,15 @@ def draw_leaf(leaf: Any, draw: int, number: int, *, wide: bool = False) -> Any:
     flat, single = array.reshape(-1), at_least_single(array.dtype)
     size, negative = _size_of(flat, single, array.shape)
     first, second = (_Uniform(array.size, single, draw, 2 * number + k) for k in (0, 1))
+    size = -size if negative else size
     out = np.empty(array.size, widened(array.dtype) if wide else array.dtype)
+    block, shift = np.empty(_BLOCK, single), np.empty(_BLOCK, size.dtype)
     for start in range(0, array.size, _BLOCK):
-        values = flat[start : start + _BLOCK].astype(single)
-        values *= first.part(start, values.size)
-        values += (-size if negative else size) * second.part(start, values.size)
+        here = flat[start : start + _BLOCK]
+        values, more = block[: here.size], shift[: here.size]
+        values[...] = here
+        values *= first.part(start, here.size)
+        values += np.multiply(second.part(start, here.size), size, more)
         out[start : start + _BLOCK] = values.astype(array.dtype, copy=False)
     return out.reshape(array.shape)
 

@@ -18,7 +18,7 @@ special = lazily("scipy.special")
 _WIDE = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
 # They widen their operands themselves, of large ones no more entries at a time.
 WIDENING = {"dot_general"}
-_WIDENED = 1 << 18
+_WIDENED = 1 << 22
 
 
 def is_narrow(dtype: Any) -> bool:
@@ -230,6 +230,38 @@ def _dot_general(equation: Equation, a, b):
     x = a.transpose([*batch_a, *free_a, *contract_a]).reshape([*batch, n, inner])
     y = b.transpose([*batch_b, *contract_b, *free_b]).reshape([*batch, inner, m])
     return _product(x, y).reshape([*batch, *left, *right])
+
+
+@_host("conv_general_dilated")
+def _convolution(equation: Equation, x, w):
+    """Example after example, patches by weights; those of groups are the device's."""
+    p = equation.params
+    dims, padding, dilation = p["dimension_numbers"], p["padding"], p["rhs_dilation"]
+    plain = p["feature_group_count"] == p["batch_group_count"] == 1
+    plain = plain and set(p["lhs_dilation"]) <= {1} and min(map(min, padding), default=0) >= 0
+    if not plain or not {x.dtype.kind, w.dtype.kind} <= {"f"} or not x.size:
+        return NotImplemented
+    batch, channels, *space = dims.lhs_spec
+    out, into, *window = dims.rhs_spec
+    x = np.pad(x.transpose(batch, *space, channels), [(0, 0), *padding, (0, 0)])
+    w = w.transpose(*window, into, out)
+    spans = [d * (n - 1) for d, n in zip(dilation, w.shape, strict=False)]
+    strides = p["window_strides"]
+    counts = [(n - s - 1) // t + 1 for n, s, t in zip(x.shape[1:], spans, strides, strict=False)]
+    if min(counts, default=1) < 1:
+        return NotImplemented
+    cells, matrix = list(np.ndindex(*w.shape[:-2])), w.reshape(-1, w.shape[-1])
+    patches = np.empty((*counts, len(cells), x.shape[-1]))
+    y = np.empty((len(x), *counts, w.shape[-1]))
+    for example, result in zip(x, y, strict=True):
+        for k, cell in enumerate(cells):
+            first = [c * d for c, d in zip(cell, dilation, strict=True)]
+            steps = zip(first, counts, strides, strict=True)
+            patches[..., k, :] = example[tuple(slice(i, i + (n - 1) * t + 1, t)
+                                               for i, n, t in steps)]  # fmt: skip
+        result[...] = (patches.reshape(-1, len(matrix)) @ matrix).reshape(result.shape)
+    order = (dims.out_spec[0], *dims.out_spec[2:], dims.out_spec[1])
+    return y.transpose(np.argsort(order))
 
 
 def _product(x: np.ndarray, y: np.ndarray) -> np.ndarray:

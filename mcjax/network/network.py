@@ -17,7 +17,7 @@ from .._types import Params, Permutations
 from ..symmetry.permutation import identity, random
 from .absorption.absorb import Absorption, absorb
 from .activations import group_activations, layer_values
-from .axes import Atom, Axes, Concat, Expr, Factor, Family, atoms
+from .axes import Atom, Concat, Expr, Factor, Family, atoms
 from .doubts import normalised_by_batch, say_of_batch
 from .groups import Group, Layer, Place
 from .mixing import Matrices, check_doubly_stochastic, check_matrices, mix_leaf
@@ -105,16 +105,16 @@ class Network(Structure):
         )
         xp = np if host else jnp
         given = {self.groups[n].atom: xp.asarray(p) for n, p in permutations.items()}
-
-        def moved_leaf(leaf: Any, axes: Axes) -> Any:
-            if not touches(axes, given):
-                return leaf
-            out = self.permute_leaf(given, xp.asarray(leaf), axes)
-            return jax.device_put(out) if is_held(out.dtype) else out
-
-        out = [moved_leaf(leaf, axes) for leaf, axes in zip(leaves, self.leaf_axes, strict=True)]
-        moved = jax.tree.unflatten(self.treedef, out)
-        return moved if pack(params) is params else unpack(moved)
+        moved = {
+            i: self.permute_leaf(given, xp.asarray(leaf), axes)
+            for i, (leaf, axes) in enumerate(zip(leaves, self.leaf_axes, strict=True))
+            if touches(axes, given)
+        }
+        # All in one call: some hundred of them take as long as the copies.
+        moved |= jax.device_put({i: leaf for i, leaf in moved.items() if is_held(leaf.dtype)})
+        out = [moved.get(i, leaf) for i, leaf in enumerate(leaves)]
+        permuted = jax.tree.unflatten(self.treedef, out)
+        return permuted if pack(params) is params else unpack(permuted)
 
     def mix(self, matrices: Matrices, params: Params, *, check: bool = True) -> Params:
         """Units mixed by matrices: unit i of the result is Σ_j D[i, j] · unit j.

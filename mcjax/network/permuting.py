@@ -35,7 +35,7 @@ def permute_leaf(groups: Mapping[Atom, Group], given: Mapping[Atom, Any], leaf: 
     """
     if not touches(axes, given):
         return leaf
-    here = {t: p for t, p in given.items() if any(t in atoms(e) for e in axes)}
+    here = {t: given[t] for t in dict.fromkeys(a for e in axes for a in atoms(e)) if t in given}
     outer = {t: groups[t].outer for t in here}
     xp: Any = np if isinstance(leaf, np.ndarray) else jnp
     if xp is np:
@@ -107,13 +107,17 @@ def _take(leaf: np.ndarray, vectors: Sequence[np.ndarray], out: np.ndarray) -> N
         vectors, shape = [vectors[0][:0], *vectors[first:]], (-1, *leaf.shape[first:])
         leaf, out = leaf.reshape(shape), out.reshape(shape)
     rows, rest = vectors[0], [(d, v) for d, v in enumerate(vectors) if d and v.size]
+    if not rows.size and len(rest) > 1 and leaf.nbytes > _CACHED * len(leaf):
+        for part, into in zip(leaf, out, strict=True):  # whose rows can be moved block by block
+            _take(part, vectors[1:], into)
+        return
     step = max(1, _CACHED * len(leaf) // leaf.nbytes) if rest else len(leaf)
     for start in range(0, len(leaf), step):
         into = out[start : start + step]
         if not rows.size:
             part = leaf[start : start + step]
-        elif leaf.flags.c_contiguous and not rest:
-            part = _taken(leaf, rows, 0, into)
+        elif leaf.flags.c_contiguous:
+            part = _taken(leaf, rows[start : start + step], 0, None if rest else into)
         else:
             part = leaf[rows[start : start + step]]
         for d, v in rest:

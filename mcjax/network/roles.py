@@ -33,15 +33,26 @@ class _Parts:
 
 def roles(program: Program, n_leaves: int, normalised: Normalisations) -> tuple[str, ...]:
     """The role of each of the first `n_leaves` inputs of a program."""
-    one = {i: frozenset({i}) for i in range(n_leaves)}
-    parts = {v: _Parts(one[i], one[i], one[i]) for i, v in enumerate(program.inputs[:n_leaves])}
-    uses: dict[int, set[str]] = {i: set() for i in range(n_leaves)}
-    _visit(program, parts, uses)
+    _, uses = _visited(program, n_leaves)
     inexact = [jnp.issubdtype(program.avals[v].dtype, jnp.inexact) for v in program.inputs]
     out = [next(iter(u)) if len(u) == 1 and inexact[i] else "other" for i, u in uses.items()]
     for n in normalised.found:
         out[n.mean.leaf], out[n.variance.leaf] = "mean", "variance"
     return tuple(out)
+
+
+def made_of(program: Program, n_leaves: int) -> dict[int, frozenset[int]]:
+    """Value → numbers of the leaves that went into it, of the values made of parameters alone."""
+    return {value: p.whole for value, p in _visited(program, n_leaves)[0].items()}
+
+
+def _visited(program: Program, n_leaves: int) -> tuple[dict[int, _Parts], dict[int, set[str]]]:
+    """(The parts of each value made of parameters alone, leaf → what it is used for)."""
+    one = {i: frozenset({i}) for i in range(n_leaves)}
+    parts = {v: _Parts(one[i], one[i], one[i]) for i, v in enumerate(program.inputs[:n_leaves])}
+    uses: dict[int, set[str]] = {i: set() for i in range(n_leaves)}
+    _visit(program, parts, uses)
+    return parts, uses
 
 
 def _visit(program: Program, parts: dict[int, _Parts], uses: Mapping[int, set[str]]) -> None:
@@ -100,4 +111,4 @@ def _use(equation: Equation, known: list[_Parts | None], uses: Mapping[int, set[
             uses[leaf].add(role)
 
 
-__all__ = ["roles"]
+__all__ = ["made_of", "roles"]

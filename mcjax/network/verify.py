@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -120,37 +121,76 @@ def _wrong(found: Sequence[_Found]) -> bool:
     return any(not f.inexact <= 1 for f in found) or 2 * differ > len(found)
 
 
+def _for_each(make: Callable[[], Any], n: int) -> Callable[[], Any]:
+    """A function that returns one value n times, and holds it no longer than that."""
+    held: list[Any] = []
+
+    def get() -> Any:
+        if not held:
+            held.extend([make()] * n)
+        return held.pop()
+
+    return get
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What is done to the parameters: elements of factors, then units permuted (atom → indices)."""
+
+    given: Mapping[Any, np.ndarray]
+    elements: Sequence[tuple[Group, Factor, np.ndarray]]
+
+    def moving(self, leaf: int) -> list[tuple[Group, Factor, np.ndarray]]:
+        """The elements that move a leaf."""
+        return [e for e in self.elements if any(n == leaf for n, _ in e[1].moves)]
+
+
 class _Trial:
-    """One draw of parameters and inputs, and the outputs on them."""
+    """One draw of parameters and inputs, and the outputs on them (`expected`, once they are
+    compared)."""
 
     def __init__(
         self, network: Structure, leaves: Sequence[Any], inputs: Sequence[Any], seed: int
     ) -> None:
         self.network, self.leaves, self.inputs, self.seed = network, leaves, inputs, seed
         self.rounded: dict[str, Any] = {}
-        self.expected = self._outputs({}, ())
+        self.expected: list[Any] | None = None
 
-    def _outputs(self, given: Mapping[Any, np.ndarray], elements: Sequence[Any]) -> list[Any]:
-        """The outputs with groups permuted, and elements of their factors applied."""
-        network = self.network
+    def _outputs(self, runs: Sequence[_Run]) -> list[list[Any]]:
+        """The outputs of some runs, for all of which each leaf is drawn once."""
+        network, n = self.network, len(runs)
 
-        def leaf(i: int) -> Callable[[], Any]:
-            def drawn() -> Any:
-                here = [e for e in elements if any(n == i for n, _ in e[1].moves)]
-                # Moved by elements as if before it was rounded.
-                value = draw_leaf(self.leaves[i], self.seed, i, wide=bool(here))
-                axes = network.leaf_axes[i]
-                for group, factor, element in here:
+        def leaf(i: int) -> list[Callable[[], Any]]:
+            axes, moved = network.leaf_axes[i], [run.moving(i) for run in runs]
+            # Moved by elements as if before it was rounded; signs round nothing.
+            wide = any(factor.kind != "sign" for of in moved for _, factor, _ in of)
+            drawn = _for_each(lambda: draw_leaf(self.leaves[i], self.seed, i, wide=wide), n)
+
+            def read(k: int) -> Any:
+                value = drawn()
+                for group, factor, element in moved[k]:
                     value = transform_leaf(group, factor, element, i, value, axes)
-                return network.permute_leaf(given, value, axes)
+                return network.permute_leaf(runs[k].given, value, axes)
 
-            return drawn
+            return [functools.partial(read, k) for k in range(n)]
 
-        wide = Wide()
-        inputs = [*(leaf(i) for i in range(len(self.leaves))), *self.inputs]
-        outputs = wide.run(self.network.analysis.program, inputs)
+        wide, leaves = Wide(), [leaf(i) for i in range(len(self.leaves))]
+        several = [[*(of[k] for of in leaves), *self.inputs] for k in range(n)]
+        outputs = wide.run_each(network.analysis.program, several)
         self.rounded |= wide.rounded
         return outputs
+
+    def _compared(self, run: _Run) -> tuple[list[Any], list[Any]]:
+        """(Outputs of the model as it is, of a run)."""
+        if self.expected is not None:
+            return self.expected, self._outputs([run])[0]
+        plain = _Run({}, ())
+        if any(e.bodies for e in self.network.analysis.program.equations):
+            # A loop holds the leaves of all its turns: those of one run at a time.
+            self.expected = self._outputs([plain])[0]
+            return self._compared(run)
+        self.expected, actual = self._outputs([plain, run])
+        return self.expected, actual
 
     def deviations(self, names: Sequence[str], factors: Sequence[Wrong] = ()) -> _Found:
         """How the outputs under random permutations of some groups, and random elements of some
@@ -164,12 +204,12 @@ class _Trial:
             (group := self.network.groups[n], f, random_element(f.kind, group.shape, rng))
             for n, f in factors
         ]
-        actual = self._outputs(given, elements)
+        expected, actual = self._compared(_Run(given, elements))
         tolerance = tolerance_of(self.rounded)
         if any(f.kind == "general linear" for _, f in factors):
             tolerance *= CONDITION
         worst, counts, seen = 0.0, False, False
-        for y, z in zip(self.expected, actual, strict=True):
+        for y, z in zip(expected, actual, strict=True):
             if y.dtype.kind in "fc":
                 worst = max(worst, deviation(y, z) / tolerance)
                 seen |= bool(np.isfinite(y).any())

@@ -60,13 +60,17 @@ class Wide:
         **Arguments:**
         - `inputs`: one array per `program.inputs`, or a function that returns it
         """
-        env: dict[int, Any] = dict(zip(program.inputs, inputs, strict=True))
+        return self.run_each(program, [inputs])[0]
+
+    def run_each(self, program: Program, several: Sequence[Sequence[Any]]) -> list[list[Any]]:
+        """The outputs of a program on several inputs, each equation on all before the next one."""
+        envs: list[dict[int, Any]] = [dict(zip(program.inputs, v, strict=True)) for v in several]
         last = {o: e.index for e in program.equations for o in e.inputs if isinstance(o, int)}
         for output in program.outputs:
             if isinstance(output, int):
                 last.pop(output, None)
 
-        def read(operand: Operand) -> Any:
+        def read(env: dict[int, Any], operand: Operand) -> Any:
             if isinstance(operand, Constant):
                 return _constant(operand.value)
             if callable(env[operand]):
@@ -74,13 +78,14 @@ class Wide:
             return env[operand]
 
         for equation in program.equations:
-            arguments = [read(o) for o in equation.inputs]
-            results = self.bind(program, equation, arguments)
-            env.update(zip(equation.outputs, results, strict=True))
-            for operand in {o for o in equation.inputs if isinstance(o, int)}:
-                if last.get(operand) == equation.index:
-                    del env[operand]
-        return [read(o) for o in program.outputs]
+            for env in envs:
+                arguments = [read(env, o) for o in equation.inputs]
+                results = self.bind(program, equation, arguments)
+                env.update(zip(equation.outputs, results, strict=True))
+                for operand in {o for o in equation.inputs if isinstance(o, int)}:
+                    if last.get(operand) == equation.index:
+                        del env[operand]
+        return [[read(env, o) for o in program.outputs] for env in envs]
 
     def bind(self, program: Program, equation: Equation, arguments: list[Any]) -> Sequence[Any]:
         """What an equation makes of its operands."""

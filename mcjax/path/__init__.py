@@ -6,6 +6,7 @@ from .legs import Knots, Legs, Partial
 from .orbit import Orbit
 from .points import Point, Points
 from .segments import Segments
+from .star import Star
 from .swaps import Swaps
 from .transformation import Transformation
 from .transported import Transported
@@ -25,6 +26,7 @@ __all__ = [
     "Points",
     "PolygonalChain",
     "Segments",
+    "Star",
     "Swaps",
     "Transformation",
     "Transported",

@@ -20,7 +20,7 @@ from ..path import Path
 from ..tasks import CLASSIFICATION, Task
 from . import identity
 from .data import Data, Layout
-from .driver import Trainer, run, warn_unless_finite
+from .driver import State, Trainer, run, warn_unless_finite
 from .fit import Fit, PathObjective, check_interval
 from .loss import TrainingLoss
 from .protocol import Protocol
@@ -44,6 +44,7 @@ def train_curve(
     optimizer: optax.GradientTransformation | None = None,
     samples: int = 1,
     interval: tuple[float, float] = (0.0, 1.0),
+    renew: Callable[[int, Any], Path] | None = None,
     directory: str | FilePath | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Fit:
@@ -65,6 +66,8 @@ def train_curve(
       only once
     - `samples`: t's per step (see `mcjax.fit`)
     - `interval`: t is drawn uniformly between these
+    - `renew`: (epoch, path as trained so far) → the path of that epoch, called before each: of the
+      same class and shapes, with other arrays in what is not free (the `Fit` has those of `path`)
     - `directory`: keep the state after each epoch; the same call goes on after the last one and
       gives, bit for bit, what an uninterrupted one gives. So does one with more epochs, unless the
       rate falls over all of them (see `Protocol`)
@@ -104,6 +107,7 @@ def train_curve(
             ),
             "path": identity.of_params(path), "key": identity.of_array(key), "samples": samples,
             **({} if interval == (0, 1) else {"interval": list(interval)}),
+            **({} if renew is None else {"renew": identity.describe(renew)}),
         })  # fmt: skip
     if optimizer is None:
         plain = dataclasses.replace(protocol, weight_decay=0.0)
@@ -122,9 +126,15 @@ def train_curve(
         each = jax.random.split(of_batches, steps)
         return whole.blocks(_order(whole.n, protocol.batch, order), lambda numbers: each[numbers])
 
+    def renewed(epoch: int, state: State) -> tuple[Path, Any]:
+        assert renew is not None
+        # What is free comes from the state, whose memory steps use again: none of it is given.
+        return renew(epoch, path.with_free(state.trained)).with_free(path.free()), whole.shared
+
     state, losses = run(
         trainer, trainer.init(path.free(), key), protocol.epochs, blocks,
-        given=(path, whole.shared), keys=lambda epoch: keys(epoch)[1], store=store,
+        given=(path, whole.shared), renew=renew and renewed, keys=lambda epoch: keys(epoch)[1],
+        store=store,
         progress=progress and (lambda epoch, found: progress(epoch, float(found.mean()))),
     )  # fmt: skip
     losses = losses.reshape(protocol.epochs, steps).mean(1)

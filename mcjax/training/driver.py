@@ -168,6 +168,7 @@ def run(
     blocks: Callable[[int], Iterable[tuple[Any, int]]],
     *,
     given: Any = None,
+    renew: Callable[[int, State], Any] | None = None,
     keys: Callable[[int], Any] | None = None,
     store: Store | None = None,
     every: int = 1,
@@ -183,16 +184,18 @@ def run(
     - `blocks`: number of a part → (block of batches, how many of them count), one after the
       other; a function of the number alone
     - `given`: what the objective is given besides
+    - `renew`: (number of a part, state before it) → what it is given in this part; it keeps no
+      memory of the state, which steps use again
     - `keys`: number of a part → the state's key at its beginning
     - `store`: where the state is kept, after every so many parts and at the end
     - `progress`: called after each part with (its number, the losses of its steps)
     """
     with contextlib.nullcontext() if store is None else store:
-        return _run(trainer, state, parts, blocks, given, keys, store, every, progress)
+        return _run(trainer, state, parts, blocks, given, renew, keys, store, every, progress)
 
 
 def _run(
-    trainer: Trainer, state: State, parts: int, blocks: Any, given: Any, keys: Any,
+    trainer: Trainer, state: State, parts: int, blocks: Any, given: Any, renew: Any, keys: Any,
     store: Store | None, every: int, progress: Any,
 ) -> tuple[State, np.ndarray]:  # fmt: skip
     first, history = 0, []
@@ -202,6 +205,8 @@ def _run(
     for part in range(first, parts):
         if keys is not None:
             state = state._replace(key=keys(part))
+        if renew is not None:
+            given = renew(part, state)
         state, losses = _part(trainer, state, blocks(part), given)
         history.append(losses)
         if store is not None and ((part + 1) % every == 0 or part + 1 == parts):

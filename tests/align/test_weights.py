@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 import mcjax
 from mcjax.align import match_weights
+from mcjax.align.parameters import Products, move
 from mcjax.testing.models.cases import Case, by_hand, images, linen, sequences, tokens, vectors
 from mcjax.testing.models.catalogue import MLP, Transformer
 
@@ -327,3 +328,32 @@ def test_16_bits_are_matched_as_their_values_in_float32(units):
     expected = mcjax.align.match_weights(float32, wide(a), wide(b))
     assert found.permutations["w1"].tolist() == expected.permutations["w1"].tolist()
     assert found.after["total"] == pytest.approx(expected.after["total"])
+
+
+def test_products_that_are_kept_are_those_of_the_network_as_it_is():
+    """Whatever moves between two questions: after each, as if nothing had been kept."""
+    shapes = {"w1": (7, 8), "w2": (8, 9), "w3": (9, 6), "w4": (6, 5)}
+
+    def model(p, x):
+        for name in ("w1", "w2", "w3"):
+            x = jnp.tanh(x @ p[name])
+        return x @ p["w4"]
+
+    rng = np.random.default_rng(0)
+    a, b = ([rng.normal(size=s).astype(np.float32) for s in shapes.values()] for _ in range(2))
+    network = mcjax.trace(model, dict(zip(shapes, a, strict=True)), jnp.ones((2, 7)), check=False)
+    groups = [[group.atom] for group in network.groups.values()]
+    names, kept = list(network.groups), Products(network, a, groups)
+    for step in range(60):
+        i = int(rng.integers(3))
+        if step % 3:
+            swap = rng.permutation(network.groups[names[i]].size)[:2]
+            permutation = np.arange(network.groups[names[i]].size)
+            permutation[swap] = permutation[swap[::-1]]
+            b = move(network, {names[i]: permutation}, b)
+            kept.moved(i, {names[i]: permutation}, b)
+            continue
+        for found, oracle in zip(
+            kept.problem(b, i).terms, Products(network, a, groups).problem(b, i).terms, strict=True
+        ):
+            np.testing.assert_allclose(found.profit, oracle.profit, atol=1e-4)

@@ -205,3 +205,33 @@ def test_integer_inputs_that_are_compared():
 def test_nothing_to_verify():
     network = mcjax.trace(lambda p, x: x @ p["w"], arrays(w=(3, 2)), X)
     assert "0 groups, 1 layers, nothing to verify" in network.explain()
+
+
+@pytest.mark.parametrize("layout", [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"),
+                                    ("CNHW", "IHWO", "HWNC")])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window_strides": (2, 3), "padding": "SAME"},
+        {"window_strides": (1, 1), "padding": [(0, 2), (1, 0)], "rhs_dilation": (2, 1)},
+        {"window_strides": (2, 1), "padding": "VALID", "lhs_dilation": (2, 2)},
+        {"window_strides": (1, 1), "padding": "VALID", "feature_group_count": 2},
+    ],
+)
+def test_convolutions_on_the_host_are_the_devices(layout, options):
+    """Strides, padding, dilation, groups, in any layout."""
+    rng = np.random.default_rng(0)
+    sizes = {"N": 3, "C": 4, "H": 9, "W": 8}
+    window = {"O": 6, "I": 4 // options.get("feature_group_count", 1), "H": 3, "W": 2}
+    x, w = (rng.normal(size=[of[c] for c in letters]).astype(np.float32)
+            for of, letters in ((sizes, layout[0]), (window, layout[1])))  # fmt: skip
+
+    def model(p, x):
+        return jax.lax.conv_general_dilated(x, p, dimension_numbers=layout, **options)
+
+    types = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in (w, x)]
+    program, _ = trace_program(model, jax.tree.structure(w), types[:1], types[1])
+    with on_host():
+        (found,) = Wide().run(program, [w, x])
+        expected = model(*(jnp.asarray(v, jnp.float64) for v in (w, x)))
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)

@@ -72,6 +72,30 @@ def test_going_on_after_an_interruption_is_bit_for_bit_the_same(tmp_path):
         train_curve(start, model.apply, sets, other, **arguments)
 
 
+def test_what_is_not_free_may_be_renewed_before_every_epoch():
+    """By what it is: the same run. By other ends: as they stand in the epoch's points."""
+    a, b, c = ({"w": jnp.asarray(v, jnp.float32)} for v in ([[0.0], [0]], [[1.0], [0]], [[9], [9]]))
+    x, y = np.eye(2, dtype=np.float32), np.ones((2, 1), np.float32)
+    given = (lambda p, x: x @ p["w"]), (x, y), Protocol(3, batch=2)
+    options = {"key": jax.random.key(0), "task": mcjax.tasks.REGRESSION, "samples": 16}
+    path, seen = Bezier.between(a, b), []
+    plain = train_curve(path, *given, **options)
+
+    def same(epoch, path):
+        seen.append((epoch, np.asarray(path.points[1]["w"])))
+        return path
+
+    renewed = train_curve(path, *given, **options, renew=same)
+    np.testing.assert_array_equal(renewed.path.points[1]["w"], plain.path.points[1]["w"])
+    assert [epoch for epoch, _ in seen] == [0, 1, 2]
+    assert np.ptp([w for _, w in seen], 0).max() > 0  # as trained so far
+    other = train_curve(
+        path, *given, **options, renew=lambda _, p: Bezier([c, p.points[1], p.points[2]])
+    )
+    assert other.losses[0] > 2 * plain.losses[0]
+    np.testing.assert_array_equal(other.path.points[0]["w"], a["w"])
+
+
 def test_too_few_examples():
     model, (x, y), a, b = study((4,))
     with pytest.raises(ValueError, match="10 examples are fewer than one batch of 64"):

@@ -59,6 +59,8 @@ def _moved(
 
 
 def _power(block: np.ndarray) -> Any:
+    """The exponents of a block: one number, or an array that is 1 long where they are repeated."""
+    block = block[tuple(slice(None) if step else slice(1) for step in block.strides)]
     first = block.flat[0] if block.size else 0
     return int(first) if (block == first).all() else block
 

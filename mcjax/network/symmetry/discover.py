@@ -217,39 +217,46 @@ def _without_repeated(
         spanned = [f for s in inner for f in s.factors if f.kind in (kind, "general linear")]
         if kind == "sign":
             spanned += [f for s in inner for f in s.factors if f.kind == "orthogonal"]
-        basis = _Span(2 if kind == "sign" else 0)
-        for f in spanned:
-            basis.add(_effect(f, network))
-        for f in structure.factors:
-            if f.kind == kind and not basis.add(_effect(f, network)):
+        own = [f for f in structure.factors if f.kind == kind]
+        new = _independent([*spanned, *own], network, 2 if kind == "sign" else 0)
+        for f, is_new in zip(own, new[len(spanned) :], strict=True):
+            if not is_new:
                 kept.remove(f)
     return GroupStructure(tuple(kept))
 
 
-def _effect(factor: Factor, network: Network) -> dict[Any, int]:
-    """The exponent of every leaf, at each of its positions that differ, if all units are alike."""
-    out: dict[Any, int] = {}
+def _independent(factors: Sequence[Factor], network: Network, modulus: int) -> list[bool]:
+    """Of each factor, whether what it does to the leaves is no sum of what those before it do."""
+    effects = [_effect(f, network) for f in factors]
+    columns = []
+    for leaf in dict.fromkeys(leaf for of in effects for leaf in of):
+        found = [of.get(leaf) for of in effects]
+        shape = np.max([v.shape for v in found if v is not None], 0)
+        table = np.zeros((len(factors), *shape), int)
+        for row, v in zip(table, found, strict=True):
+            if v is not None:
+                row[tuple(map(slice, v.shape))] = v
+        columns.append(table.reshape(len(factors), -1))
+    if not columns:
+        return [False] * len(factors)
+    # Positions at which each factor does the same, thousands of a wide layer, count once.
+    table = np.unique(np.concatenate(columns, 1), axis=1)
+    if modulus:
+        table %= modulus
+    solution, number = Solution((), int, modulus), int if modulus else Fraction
+    return [solution.add({k: number(v) for k, v in enumerate(r) if v}) for r in table.tolist()]
+
+
+def _effect(factor: Factor, network: Network) -> dict[int, np.ndarray]:
+    """Leaf → its exponents, along the axes on which they differ, if all units are alike."""
+    out = {}
     for leaf, moves in factor.moves:
         shape = tuple(
             n if any(m.shape[d] > 1 for m in moves) else 1
             for d, n in enumerate(network.leaf_types[leaf].shape)
         )
-        total = sum(np.broadcast_to(m.exponents, shape) for m in moves)
-        for position, k in np.ndenumerate(total):
-            out[leaf, position] = int(k)
-    return {k: v for k, v in out.items() if v}
-
-
-class _Span:
-    """Whether vectors are sums of others; a leaf's exponents are read in one form for all."""
-
-    def __init__(self, modulus: int) -> None:
-        self.solution = Solution((), repr, modulus)
-
-    def add(self, vector: Mapping[Any, int]) -> bool:
-        modulus = self.solution.modulus
-        row = {k: (v % modulus if modulus else Fraction(v)) for k, v in vector.items()}
-        return self.solution.add({k: v for k, v in row.items() if v})
+        out[leaf] = np.sum([np.broadcast_to(m.exponents, shape) for m in moves], 0)
+    return out
 
 
 def without(groups: Mapping[str, Group], dropped: Sequence[tuple[str, Factor]]) -> dict[str, Group]:

@@ -1,0 +1,57 @@
+"""A number for each of several names as a figure: horizontal bars, in the order given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .style import AFTER, BEFORE, GREY, house_style, new_panels, save_figure
+
+_LINES = (GREY, BEFORE)
+
+
+def draw_bars(
+    bars: Mapping[str, float],
+    label: str,
+    path: str | Path | None = None,
+    *,
+    lines: Mapping[str, float] | None = None,
+    ax: Any = None,
+) -> Any:
+    """A bar for each name, the first on top, and vertical lines to compare them with.
+
+    What is not finite has no bar.
+
+    **Arguments:**
+    - `bars`: name → value; `lines`: name → value, of two at most
+    - `label`: what the values are
+    - `path`: picture file, its ending says the format; default: none is written
+    - `ax`: axes to draw on; default: those of a new figure
+
+    **Returns:** the axes.
+    """
+    with house_style(ax is None):
+        if ax is None:
+            ax = new_panels(1, width=6.4, height=1.3 + 0.28 * len(bars))[0][0]
+        ax.barh(range(len(bars)), list(bars.values()), color=AFTER, height=0.7)
+        for k, value in enumerate(bars.values()):
+            known = math.isfinite(value)
+            text = f" {value:.3g}" if known else " –"
+            ax.text(max(value, 0) if known else 0, k, text, va="center", fontsize=8)
+        for (name, value), colour in zip((lines or {}).items(), _LINES, strict=False):
+            ax.axvline(value, color=colour, ls="--", lw=1.5, label=f"{name}: {value:.3g}")
+        ax.set_yticks(range(len(bars)), list(bars))
+        ax.set_ylim(len(bars) - 0.4, -0.6)
+        ax.grid(axis="y", visible=False)
+        ax.set(xlabel=label)
+        if lines:
+            place = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
+            ax.legend(frameon=False, ncols=len(lines), borderaxespad=0.1, **place)
+        if path is not None:
+            save_figure(ax.figure, path)
+    return ax
+
+
+__all__ = ["draw_bars"]
