@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..methods.named import describe
 from ..tasks import TASKS
 from . import given, interrupt, results, terminal
 from .merging import Merge, run_merge
-from .options import option, out_of
+from .options import option, out_of, said
 from .trained import convolutional, dense, train
 
 # Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
@@ -173,7 +172,7 @@ def run(arguments: list[str]) -> int:
         elif isinstance(command, Inputs):
             _inputs(command, arguments)
         elif isinstance(command, Merge):
-            run_merge(command)
+            run_merge(command, arguments)
         else:
             _connect(command, arguments)
         sys.stdout.flush()
@@ -238,8 +237,10 @@ def _inputs(command: Inputs, arguments: list[str]) -> None:
         }  # fmt: skip
     study |= {"delta": command.delta, "depth": command.rounds, "each": command.pairs,
               "seed": command.seed}  # fmt: skip
-    said = shlex.join(["mcjax", *arguments]) if command.html else None
-    asked = results.Asked(title, out, command.points, command.quiet, command.network is None, said)
+    asked = results.Asked(
+        title, out, command.points, command.quiet, trained=command.network is None,
+        command=said(arguments, command.html),
+    )  # fmt: skip
     results.report_inputs(asked, study)
 
 
@@ -285,10 +286,10 @@ def _connect(command: Connect, arguments: list[str]) -> None:
         model = load(command.connection_model.expanduser())
         methods[getattr(model, "method", "")] = Flow(model)  # raises for another value
     study["methods"] = _methods(command, study, methods)
-    said = shlex.join(["mcjax", *arguments]) if command.html else None
     asked = results.Asked(
-        title, out, command.points, command.quiet, trained=not command.networks, command=said
-    )
+        title, out, command.points, command.quiet, trained=not command.networks,
+        command=said(arguments, command.html),
+    )  # fmt: skip
     if len(study["networks"]) == 2:
         results.report(asked, study)
     else:

@@ -12,7 +12,7 @@ from ..merge.named import PRESETS, from_text
 from ..merge.problem import traits_of
 from ..tasks import TASKS
 from . import given, results
-from .options import option, out_of
+from .options import option, out_of, said
 from .trained import dense, train
 
 _METHODS = ", ".join(f"{name} ({traits_of(m).label})" for name, m in PRESETS.items())
@@ -59,7 +59,7 @@ class Merge:
     methods: Annotated[
         tuple[str, ...],
         option(
-            "NAME …", "all of these",
+            "NAME …", "all that take so many networks, with the base or without",
             f"Methods to use: {_METHODS}; or your own, as package.module:object.",
         ),
     ] = ()  # fmt: skip
@@ -69,13 +69,14 @@ class Merge:
     """What the outputs of your own model are for."""
     out: Annotated[str | None, option("FOLDER", "in mcjax-runs, named after the arguments")] = None
     """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
+    html: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write report.html too: the tables, and what was run."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show no progress and no table, only where the results are."""
 
 
-def run_merge(command: Merge) -> None:
+def run_merge(command: Merge, arguments: list[str]) -> None:
     """Merge, show the table, write everything."""
-    methods = {name: from_text(name) for name in command.methods} or dict(PRESETS)
     if command.networks:
         title, out, study = _own(command)
     else:
@@ -84,9 +85,30 @@ def run_merge(command: Merge) -> None:
         if command.task != "classification":
             raise ValueError("--task goes with files of parameters")
         title, out, study = _trained(command)
+    methods, left_out = {name: from_text(name) for name in command.methods}, {}
+    if not methods:
+        left_out = _left_out(len(study["networks"]), command.base is not None)
+        names = {name for names in left_out.values() for name in names}
+        methods = {name: m for name, m in PRESETS.items() if name not in names}
+    study["metadata"]["not run"] = left_out
     study |= {"methods": methods, "align": False if command.no_align else None}
-    asked = results.Asked(title, out, 0, command.quiet, trained=not command.networks)
+    asked = results.Asked(
+        title, out, 0, command.quiet, trained=not command.networks,
+        command=said(arguments, command.html),
+    )  # fmt: skip
     results.report_merging(asked, study)
+
+
+def _left_out(networks: int, base: bool) -> dict[str, list[str]]:
+    """Why a preset cannot be used → those that cannot."""
+    found: dict[str, list[str]] = {}
+    for name, method in PRESETS.items():
+        traits = traits_of(method)
+        if traits.needs_base and not base:
+            found.setdefault("need what networks were fine-tuned from, --base", []).append(name)
+        elif traits.pairs_only and networks != 2:
+            found.setdefault("merge two networks", []).append(name)
+    return found
 
 
 def _own(command: Merge) -> tuple[str, Path, dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,4 +24,9 @@ def out_of(asked: str | None, name: str) -> Path:
     return given.folder(default if asked is None else asked)
 
 
-__all__ = ["option", "out_of"]
+def said(arguments: Sequence[str], html: bool) -> str | None:
+    """The command as it was given, for its report as HTML if one is asked for."""
+    return shlex.join(["mcjax", *arguments]) if html else None
+
+
+__all__ = ["option", "out_of", "said"]

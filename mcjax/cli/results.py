@@ -127,7 +127,7 @@ def report_merging(asked: Asked, study: dict[str, Any]) -> None:
     with _progress(count, asked.quiet, "merging") as progress:
         found = compare_merging(networks=networks, **study, progress=progress)
     found = dataclasses.replace(found, metadata={**found.metadata, **metadata})
-    own = ["results.json", "table.md", "merging.png", "merged-*.safetensors"]
+    own = ["results.json", "table.md", "report.html", "merging.png", "merged-*.safetensors"]
     own += ["network-*.safetensors"] * asked.trained
     with given.fresh(asked.out, own) as place:
         files: dict[str, str] = {}
@@ -141,7 +141,14 @@ def report_merging(asked: Asked, study: dict[str, Any]) -> None:
         files |= _write_numbers(place, found)
         found.plot(place / "merging.png")
         files["merging.png"] = "the figure"
-    _say(asked, found.table(), place, files)
+        if asked.command is not None:
+            from ..report_html import of_merging
+
+            facts = {"command": asked.command}
+            files |= _write_page(place, of_merging(found, asked.title, facts))
+    table = found.table()
+    notes = [f"Not run: {', '.join(names)}: {why}." for why, names in metadata["not run"].items()]
+    _say(asked, dataclasses.replace(table, notes=[*table.notes, *notes]), place, files)
 
 
 @contextlib.contextmanager

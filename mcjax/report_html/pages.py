@@ -15,6 +15,7 @@ from ..figures.style import AFTER, BEFORE, GREY
 from ..report import Table
 from ..study import Comparison, Row, machine
 from ..study_inputs import JoinedInputs
+from ..study_merging import MergingComparison
 from ..study_pairs import PairwiseComparison
 from .charts import Chart, Line, limits_of
 from .report import Report
@@ -60,6 +61,20 @@ def of_pairs(
             for i, (name, row) in enumerate(zip(names, found.barriers(method), strict=True))
         ]
         report.table(f"{label}: barrier of every two", Table(["network", *names], cells))
+    return report
+
+
+def of_merging(found: MergingComparison, title: str, facts: Mapping[str, Any]) -> Report:
+    """Merged networks beside those that they are of, and how each was made."""
+    report = Report(title, {**facts, **found.metadata})
+    report.table("Merged networks, and those that they are of", found.table())
+    cells = [
+        [row.label, repr(row.merging.method), row.merging.statistics, f"{row.seconds:.2f}"]
+        for row in found.rows
+        if row.merging is not None
+    ]
+    columns = ["method", "as", "batch normalisation", "merged (s)"]
+    report.table("How they were made", Table(columns, cells))
     return report
 
 
@@ -164,4 +179,4 @@ def _words(metric: str) -> str:
     return f"{words[:1].upper()}{words[1:]}"
 
 
-__all__ = ["of_comparison", "of_inputs", "of_pairs"]
+__all__ = ["of_comparison", "of_inputs", "of_merging", "of_pairs"]

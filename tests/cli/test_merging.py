@@ -23,7 +23,7 @@ def merging(name, *more):
 def test_networks_from_seeds(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["merge", "--epochs", "2", "--hidden", "8", "--seeds", "0", "3", "--methods",
-                 "soup", "task-arithmetic", "--out", "results"]  # fmt: skip
+                 "soup", "task-arithmetic", "--html", "--out", "results"]  # fmt: skip
     assert run(arguments) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "matched (C²M³)" in shown
@@ -46,6 +46,11 @@ def test_networks_from_seeds(tmp_path, monkeypatch, capsys):
         assert value == pytest.approx(correct.mean(), abs=1e-6)
     assert not Path("results/merged-task-arithmetic.safetensors").exists()
     assert Path("results/merging.png").read_bytes().startswith(b"\x89PNG")
+    page = Path("results/report.html").read_text()
+    assert f"{value:.2%}"[:-1] in page or f"{100 * value:.2f}" in page
+    assert "mcjax merge --epochs 2" in page
+    assert "Soup()" in page
+    assert "TaskArithmetic(" not in page.split("What was run")[0]
     assert run([*arguments, "--quiet"]) == 0  # the first results stay
     assert "Written to results/run-2:" in capsys.readouterr().out
 
@@ -98,3 +103,13 @@ def test_mistakes_are_one_line(here, capsys, arguments, message):
     error = capsys.readouterr().err
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_by_default_what_can_be_run(here, capsys):
+    arguments = [*merging(here), "--out", "results"]
+    assert run([arguments[0], "a.safetensors", *arguments[1:]]) == 0  # three networks, no base
+    methods = set(json.loads(Path("results/results.json").read_text())["methods"])
+    assert methods == {"soup", "fisher", "regmean"}
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Not run: slerp, zipit, pleas: merge two networks." in shown
+    assert "--base" in shown
