@@ -15,6 +15,7 @@ import numpy as np
 from ..symmetry.matrices import CONDITION
 from .draws import draw_inputs, draw_leaf, vocabularies
 from .groups import Group
+from .program import Program
 from .structure import Structure
 from .symmetry.act import random_element, transform_leaf
 from .symmetry.factors import Factor
@@ -22,6 +23,9 @@ from .wide import Wide, on_host
 
 Wrong = tuple[str, Factor]  # of a group, one of its factors
 _DRAWS = 3
+# Where a program chooses, a mistake shows only when the choice falls on it: more draws.
+_CHOOSING = frozenset({"argmax", "argmin", "top_k", "approx_top_k", "sort", "cond", "while"})
+_DRAWS_OF_CHOICES = 10
 # A wrong group moves the outputs by the order of their size; rounding by far less. What a primitive
 # that takes no float64 is run in decides: bits → deviation relative to the largest output.
 _TOLERANCE = {64: 1e-7, 32: 2e-3, 16: 0.2}
@@ -64,7 +68,7 @@ def verify(network: Structure, params: Any, x: Any) -> tuple[Verification | None
         tokens = vocabularies(network.analysis.program, len(leaves))
         trials = [
             _Trial(network, leaves, draw_inputs(inputs, tokens, seed), seed)
-            for seed in range(_DRAWS)
+            for seed in range(_draws(network.analysis.program))
         ]
         names = list(network.groups)
         every = [(n, f) for n, g in network.groups.items() for f in _continuous(g)]
@@ -83,6 +87,11 @@ def verify(network: Structure, params: Any, x: Any) -> tuple[Verification | None
     rounded = {name: dtype for trial in trials for name, dtype in trial.rounded.items()}
     types = tuple(sorted((name, str(np.dtype(dtype))) for name, dtype in rounded.items()))
     return (Verification(len(seen), types) if seen else None), wrong
+
+
+def _draws(program: Program) -> int:
+    chooses = any(e.name in _CHOOSING for e in program.all_equations())
+    return _DRAWS_OF_CHOICES if chooses else _DRAWS
 
 
 def _continuous(group: Group) -> list[Factor]:

@@ -67,6 +67,18 @@ def test_tiny_scales(wrong):
         mcjax.trace(model, p, X)
 
 
+def test_a_mistake_behind_a_choice(wrong):
+    """Only one of six experts shows it, to which one draw in ten goes."""
+
+    def model(p, x):
+        chosen = jnp.argmax(jnp.mean(x @ p["router"], 0))
+        return x @ p["linear"] + jnp.where(chosen == 5, 1.0, 0.0) * mixes(p, x)
+
+    p = arrays(**{"in": (3, 5), "out": (5, 2), "router": (3, 6), "linear": (3, 2)})
+    with pytest.raises(RuntimeError, match="do not leave"):
+        mcjax.trace(model, p, X)
+
+
 def test_zero_parameters(wrong):
     p = jax.tree.map(jnp.zeros_like, arrays(**{"in": (3, 5), "out": (5, 2)}))
     with pytest.raises(RuntimeError, match="do not leave"):
@@ -214,7 +226,7 @@ def test_nothing_to_verify():
     [
         {"window_strides": (2, 3), "padding": "SAME"},
         {"window_strides": (1, 1), "padding": [(0, 2), (1, 0)], "rhs_dilation": (2, 1)},
-        {"window_strides": (2, 1), "padding": "VALID", "lhs_dilation": (2, 2)},
+        {"window_strides": (2, 1), "padding": [(0, 0), (0, 0)], "lhs_dilation": (2, 2)},
         {"window_strides": (1, 1), "padding": "VALID", "feature_group_count": 2},
     ],
 )
