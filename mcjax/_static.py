@@ -62,21 +62,27 @@ def is_array(leaf: Any) -> bool:
     return isinstance(leaf, _ARRAYS)
 
 
-def pack(params: Params, name: str = "params") -> Params:
+def pack(params: Params, name: str = "params", *, native: bool = True) -> Params:
     """The parameters with arrays for leaves; the same object if they are so already.
+
+    - `native`: whether JAX has to take them, which reads no numbers in another order of bytes
 
     **Raises:** `ValueError` for a leaf that is neither an array nor can be compared.
     """
-    if all(map(_is_numbers, jax.tree.leaves(params))):
+
+    def is_held(leaf):
+        return _is_numbers(leaf) and (not native or _is_native(leaf))
+
+    if all(map(is_held, jax.tree.leaves(params))):
         return params
 
     def packed(path, leaf):
-        if _is_numbers(leaf):
+        if is_held(leaf):
             return leaf
         where = path_name(path)
         leaf_is = f"{name}: leaf {where!r} is a" if where else f"{name} is a"
         kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}".removeprefix("builtins.")
-        if is_array(leaf) and not _is_native(leaf):
+        if _is_numbers(leaf):
             raise ValueError(
                 f"{leaf_is} {kind} of dtype {leaf.dtype}, whose bytes are in another order than "
                 "this machine's; convert it with v.astype(v.dtype.newbyteorder())"
@@ -104,8 +110,7 @@ def _is_numbers(leaf: Any) -> bool:
     if isinstance(leaf, jax.Array):
         return True
     kinds = (np.number, np.bool_, jax.dtypes.extended)
-    found = is_array(leaf) and any(jnp.issubdtype(leaf.dtype, k) for k in kinds)
-    return found and _is_native(leaf)
+    return is_array(leaf) and any(jnp.issubdtype(leaf.dtype, k) for k in kinds)
 
 
 def _is_native(leaf: Any) -> bool:

@@ -172,7 +172,11 @@ CALLS = {
     "Path.velocity": lambda n, s: Arc(*pair(s)).velocity(0.25),
     "PGD.perturb": lambda n, s: ATTACK.perturb(mlp, params(s), X, Y, key=jax.random.key(s)),
     "solve_layers": lambda n, s: mcjax.adjust.solve_layers(n, *pair(s), X, layers=["w2"]),
+    "evaluate_layers": lambda n, s: evaluation.evaluate_layers(n, *pair(s), (X, Y), 3),
     "soup": lambda n, s: mcjax.merge.soup(n, pair(s)),
+    "star": lambda n, s: mcjax.merge.star(
+        n, pair(s), (X, Y), SHORT, key=jax.random.key(s)
+    ),
     **{
         f"merge: {name}": lambda n, s, m=name: mcjax.merge.merge(
             n, pair(s), m, base=params(s + 2), x=X

@@ -144,6 +144,7 @@ def merge(
     )
 
 
+@_check.on_host
 def soup(
     network: Network,
     networks: Sequence[Params],

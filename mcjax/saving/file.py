@@ -210,13 +210,13 @@ def _foreign(arrays: Mapping[Any, Any], like: Any, file: Any, plain: Callable[[]
 
 
 def _keys(tree: Any) -> list[tuple[str, ...]]:
-    flat = jax.tree_util.tree_flatten_with_path(pack(tree, "like"))[0]
+    flat = jax.tree_util.tree_flatten_with_path(pack(tree, "like", native=False))[0]
     return [path_keys(path) for path, _ in flat]
 
 
 def _fill(like: Params, values: dict[tuple[str, ...], Any], file: str | FilePath) -> Params:
     """The structure of `like` with the arrays of a file, by the keys of their leaves."""
-    packed = pack(like, "like")
+    packed = pack(like, "like", native=False)
     leaves, treedef = jax.tree.flatten(packed)
     keys = _keys(like)
     missing = ["/".join(k) for k in keys if k not in values]

@@ -124,7 +124,7 @@ class Writer:
             }
             return {"is": "object", "class": class_name(type(value)), "fields": fields}
         if not jax.tree_util.all_leaves([value]):
-            flat = jax.tree_util.tree_flatten_with_path(pack(value, "value"))[0]
+            flat = jax.tree_util.tree_flatten_with_path(pack(value, "value", native=False))[0]
             keys = [path_keys(path) for path, _ in flat]
             leaves = [[k, self.record(v, (*at, *k))] for k, (_, v) in zip(keys, flat)]
             return {"is": "tree", "class": _describe(value), "at": list(at), "leaves": leaves,
@@ -286,7 +286,7 @@ class Reader:
                 "(or a network traced with such) as like=…"
             )
         leaves = {tuple(k): v for k, v in record["leaves"]}
-        flat, treedef = jax.tree_util.tree_flatten_with_path(pack(found, "like"))
+        flat, treedef = jax.tree_util.tree_flatten_with_path(pack(found, "like", native=False))
         keys = [path_keys(path) for path, _ in flat]
         if set(keys) != set(leaves):
             odd = "/".join(next(iter(set(keys) ^ set(leaves))))

@@ -18,7 +18,7 @@ from experiments.strangers.processes import Processes
 from experiments.strangers.row import Row, attention, with_readout
 from experiments.strangers.table import absent, rows, table, works
 
-from ..documentation import NEEDS, ROOT, run_page
+from ..pages import ROOT, run_page
 
 RESULTS = Path(measure.__file__).parent / "results"
 COMMITTED = json.loads((RESULTS / "strangers.json").read_text())["models"]
@@ -63,18 +63,15 @@ def test_a_strangers_model(row, processes):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", ["other-frameworks"])
-def test_the_page_runs(page, monkeypatch):
-    for package in NEEDS[page]:
+def test_the_page_runs(monkeypatch):
+    for package in ("keras", "transformers", "haiku"):
         pytest.importorskip(package)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     x = np.random.default_rng(0).normal(size=(20, 64)).astype("f4")
     import jax
 
     start = {"jax": jax, "jnp": jnp, "mcjax": mcjax, "x": x, "key": jax.random.key(0)}
-    count, failures = run_page(ROOT / "docs" / f"{page}.md", start, shown=False)
-    assert count
-    assert not failures
+    assert run_page(ROOT / "docs" / "other-frameworks.md", start) > 0
 
 
 # -- the measurement itself fails where it should ------------------------------------------------

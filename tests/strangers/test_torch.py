@@ -12,7 +12,7 @@ import pytest
 
 import mcjax
 
-from ..documentation import ROOT, run_page
+from ..pages import ROOT, run_page
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'mcjax[torch]'")
 if importlib.util.find_spec("torchax") is None:
@@ -350,9 +350,6 @@ def test_a_merged_checkpoint_loads_bit_for_bit(tmp_path):
     np.testing.assert_allclose(torchs(module, images(9)), apply_fn(merged, images(9)), atol=1e-5)
 
 
-@pytest.mark.parametrize("page", ["pytorch.md"])
-def test_the_page_runs(page):
-    count, failures = run_page(ROOT / "docs" / page, {"jnp": jnp, "mcjax": mcjax}, shown=False)
-    assert count
-    assert not failures
+def test_the_page_runs():
+    assert run_page(ROOT / "docs" / "pytorch.md", {"jnp": jnp, "mcjax": mcjax}) > 0
     assert "torch" in sys.modules
