@@ -153,9 +153,10 @@ class LayerCurves:
         """A line a layer: the barrier, how far the layer moves, and the loss once it is B's."""
         loss = self.values[self.task.loss]
         width = max(map(len, (*self.layers, "all layers")))
-        lines = [f"layers {self.moved}; {len(self.t)} points; {self.task.name}, "
-                 f"statistics: {self.metadata.get('statistics', 'none')}",
-                 f"{'':<{width}}  {'barrier':>9}  {'distance':>9}  {'at t = 1':>9}"]  # fmt: skip
+        used = self.metadata.get("statistics", "none")
+        statistics = "" if used == "none" else f", statistics: {used}"
+        lines = [f"layers {self.moved}; {len(self.t)} points; {self.task.name}{statistics}",
+                 f"{'':<{width}}  {'barrier':>9}  {'distance':>9}  {'loss, t=1':>9}"]  # fmt: skip
         rows = zip(self.layers, self.barriers(), self.distances, loss[:, -1], strict=True)
         lines += [f"{n:<{width}}  {b:9.4f}  {d:9.4g}  {v:9.4f}" for n, b, d, v in rows]
         end = self.whole[self.task.loss][-1]
