@@ -99,8 +99,8 @@ def check_model(apply_fn: Any, params: Any, x: Any, file: Path, option: str = "-
             ""
             if _is_whole(file)
             else ". The file does not hold the class of these parameters (equinox, nnx): here the "
-            "function is given their arrays in nested dicts (docs/frameworks.md, \"nnx and equinox on "
-            "the command line\", says how to write it)"
+            "function is given their arrays in nested dicts (how to write it: docs/frameworks.md, "
+            "nnx and equinox on the command line)"
         )
         raise ValueError(
             f"{option}: the function fails on the parameters of {file} and inputs of shape "

@@ -39,7 +39,9 @@ def draw_bars(
         for k, value in enumerate(bars.values()):
             known = math.isfinite(value)
             text = f" {value:.3g}" if known else " –"
-            ax.text(max(value, 0) if known else 0, k, text, va="center", fontsize=8)
+            at = (max(value, 0) if known else 0, k)
+            ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # lines may cross here
+            ax.text(*at, text, va="center", fontsize=8, bbox=ground)
         for (name, value), colour in zip((lines or {}).items(), _LINES, strict=False):
             ax.axvline(value, color=colour, ls="--", lw=1.5, label=f"{name}: {value:.3g}")
         ax.set_yticks(range(len(bars)), list(bars))

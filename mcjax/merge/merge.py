@@ -108,7 +108,8 @@ def merge(
         (base,) = network.check_parameters(base=base)
     elif traits.needs_base:
         raise ValueError(
-            f"{traits.label} needs what the networks were trained from: pass parameters as base=…, on the command line --base"
+            f"{traits.label} needs what the networks were trained from: pass parameters as base=…, "
+            "on the command line --base"
         )
     x = _inputs(network, traits, task, x, y, len(trees))
     draws: jax.Array = _check.random_key(jax.random.key(0) if key is None else key)

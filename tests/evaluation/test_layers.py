@@ -183,7 +183,8 @@ def test_what_it_says_and_draws(tmp_path):
     found = evaluate_layers(mcjax.trace(deep, a, data()[0]), a, b, data(), 3)
     lines = found.summary().splitlines()
     assert lines[0] == "layers alone; 3 points; classification"  # no word of statistics it has not
-    assert lines[1].endswith("loss, t=1") and lines[2].endswith(f"{found.values['loss'][0, -1]:.4f}")
+    assert lines[1].endswith("loss, t=1")
+    assert lines[2].endswith(f"{found.values['loss'][0, -1]:.4f}")
     assert lines[2].startswith("w0")
     assert "all layers" in lines[-1]
     axes = found.plot(tmp_path / "bars.png")
