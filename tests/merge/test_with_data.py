@@ -271,3 +271,13 @@ def test_regmean_is_nearest_to_the_mean_where_layers_leave_it_open():
     scale = np.diag(1 / np.sqrt(np.diagonal(sum(grams))))
     wanted = mean + scale @ np.linalg.pinv(scale @ sum(grams) @ scale, 1e-5) @ scale @ cross
     np.testing.assert_allclose(made["w1"], wanted, atol=1e-4)
+
+
+def test_fisher_refuses_gradients_that_are_not_finite():
+    def model(p, x):
+        return jnp.sqrt((x @ p["w1"]) ** 2) @ p["w2"]  # at 0 its gradient is ∞ · 0
+
+    params = {n: TUNED[0][n] for n in ("w1", "w2")}
+    network = mcjax.trace(model, params, X[:2])
+    with pytest.raises(ValueError, match="x: squared gradients of leaf 'w1' are NaN"):
+        merge(network, [params, params], "fisher", x=X.at[5].set(0))
