@@ -183,7 +183,7 @@ class Merging:
         share = ", ".join(f"{w:.3g}" for w in self.weights)
         lines = [
             f"{self.metadata.get('label', 'made by hand')} of {len(self.weights)} networks",
-            f"method: {self.method!r}",
+            f"method: {self.metadata.get('method', self.method)}",
             f"weights: {share}",
             f"alignment: {self.alignment}",
             f"batch normalisation: {self.statistics}",
