@@ -26,9 +26,11 @@ class Table:
 
     def markdown(self) -> str:
         """The table in Markdown, its notes below."""
-        lines = ["| " + " | ".join(self.columns) + " |"]
-        lines.append("|---|" + "---:|" * (len(self.columns) - 1))
-        lines += ["| " + " | ".join(row) + " |" for row in self._all()]
+        first, *rows = (
+            "| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |"
+            for row in (self.columns, *self._all())
+        )
+        lines = [first, "|---|" + "---:|" * (len(self.columns) - 1), *rows]
         return "\n".join([*lines, *(line for note in self.notes for line in ("", note))])
 
     def text(self) -> str:

@@ -143,10 +143,13 @@ class MergingComparison:
         - `ax`: axes to draw on; default: those of a new figure
 
         **Returns:** the axes.
+
+        **Raises:** `ValueError` for a metric that there is not, and for an `ax` that is none.
         """
         from .figures.bars import draw_bars
 
         name, split = self.task.headline if metric is None else metric, self.splits[-1]
+        _check.one_of(name, tuple(self.own[split]), "metric")
         scale = self.task.scale(name)
         bars = {r.label: scale * r.values[split][name] for r in self.rows if r.values}
         lines = {

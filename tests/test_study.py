@@ -11,6 +11,7 @@ import pytest
 
 import mcjax
 from mcjax.methods import Connection, LayerByLayer, Linear, WeightAdjustment
+from mcjax.report import Table
 from mcjax.study import compare, default_methods
 from mcjax.tasks import NEXT_TOKEN, REGRESSION
 from mcjax.testing.models.catalogue import MLP, MODELS, linen, vectors
@@ -160,3 +161,8 @@ def test_default_methods():
     assert set(names) - set(default_methods(flat)) == {
         "linear+butterfly", "arc+butterfly", "ot+butterfly"
     }  # fmt: skip
+
+
+def test_names_with_bars_stay_in_their_cells_in_markdown():
+    lines = Table(["method", "a|b"], [["x|y", "1"]]).markdown().splitlines()
+    assert lines == [r"| method | a\|b |", "|---|---:|", r"| x\|y | 1 |"]

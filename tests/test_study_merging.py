@@ -171,3 +171,8 @@ def test_what_is_written(compared, tmp_path):
 def test_mistakes_are_said(networks, options, message):
     with pytest.raises(ValueError, match=message):
         compare_merging(model, networks, data(), **options)
+
+
+def test_a_metric_that_there_is_not_is_said(compared):
+    with pytest.raises(ValueError, match="metric must be one of 'loss', 'accuracy', got 'zz'"):
+        compared.plot(metric="zz")

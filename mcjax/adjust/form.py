@@ -163,10 +163,13 @@ def _weight_position(c: Contraction) -> int:
 def leaf_index(program: Program, layer: Layer, c: Contraction) -> np.ndarray:
     """Where each entry of the weight operand stands in the flattened leaf.
 
-    **Raises:** `ValueError` for layers inside loops and weights with other uses.
+    **Raises:** `ValueError` for layers inside loops, of complex numbers, and weights with other
+    uses.
     """
     if c.equation not in program.equations:
         raise ValueError(f"layer {layer.name!r} is inside a loop: each turn has other inputs")
+    if jnp.issubdtype(program.aval(c.equation.outputs[0]).dtype, jnp.complexfloating):
+        raise ValueError(f"layer {layer.name!r} is of complex numbers: only real ones are solved")
     leaf, operand = program.inputs[c.weight], c.equation.inputs[_weight_position(c)]
     chain = used(program.equations, (operand,))
     views = {leaf, *(o for e in chain for o in e.outputs)}

@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from .style import AFTER, FAINT, along_path, band, house_style, line, new_panels, save_figure
+from .style import (
+    AFTER,
+    FAINT,
+    along_path,
+    band,
+    house_style,
+    line,
+    new_panels,
+    one_panel,
+    save_figure,
+)
 
 # Curves that are drawn one by one, at most.
 _FEW = 30
@@ -24,10 +34,13 @@ def draw_bands(
     - `ax`: axes to draw on; default: those of a new figure
 
     **Returns:** the axes.
+
+    **Raises:** `ValueError` for an `ax` that is not one.
     """
     with house_style(ax is None):
         if ax is None:
             ax = new_panels(1)[0][0]
+        ax = one_panel(ax)
         low, middle, high = np.nanquantile(values, (0.25, 0.5, 0.75), axis=0)
         if len(values) <= _FEW:
             ax.plot(t, values.T, color=FAINT, lw=0.8)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .style import AFTER, BEFORE, GREY, house_style, new_panels, save_figure
+from .style import AFTER, BEFORE, GREY, drawable, house_style, new_panels, one_panel, save_figure
 
 _LINES = (GREY, BEFORE)
 
@@ -31,11 +31,13 @@ def draw_bars(
     - `ax`: axes to draw on; default: those of a new figure
 
     **Returns:** the axes.
+
+    **Raises:** `ValueError` for an `ax` that is not one.
     """
     with house_style(ax is None):
         if ax is None:
             ax = new_panels(1, width=6.4, height=1.3 + 0.28 * len(bars))[0][0]
-        ax.barh(range(len(bars)), list(bars.values()), color=AFTER, height=0.7)
+        one_panel(ax).barh(range(len(bars)), list(bars.values()), color=AFTER, height=0.7)
         for k, value in enumerate(bars.values()):
             known = math.isfinite(value)
             text = f" {value:.3g}" if known else " –"
@@ -43,8 +45,8 @@ def draw_bars(
             ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # lines may cross here
             ax.text(*at, text, va="center", fontsize=8, bbox=ground)
         for (name, value), colour in zip((lines or {}).items(), _LINES, strict=False):
-            ax.axvline(value, color=colour, ls="--", lw=1.5, label=f"{name}: {value:.3g}")
-        ax.set_yticks(range(len(bars)), list(bars))
+            ax.axvline(value, color=colour, ls="--", lw=1.5, label=f"{drawable(name)}: {value:.3g}")
+        ax.set_yticks(range(len(bars)), [drawable(name) for name in bars])
         ax.set_ylim(len(bars) - 0.4, -0.6)
         ax.grid(axis="y", visible=False)
         ax.set(xlabel=label)

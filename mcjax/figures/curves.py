@@ -14,7 +14,17 @@ import numpy as np
 
 from .colours import colours_of
 from .families import MOST, families_of
-from .style import FAINT, along_path, band, house_style, line, new_panels, readable, save_figure
+from .style import (
+    FAINT,
+    along_path,
+    band,
+    drawable,
+    house_style,
+    line,
+    new_panels,
+    readable,
+    save_figure,
+)
 
 
 def draw_curves(
@@ -173,7 +183,7 @@ class _Style:
 
     def _name(self, label: str, beside: Sequence[str]) -> str:
         differ = len({self.ends.get(v) for v in beside}) > 1
-        return f"{label} → {self.ends[label]}" if differ and label in self.ends else label
+        return drawable(f"{label} → {self.ends[label]}" if differ and label in self.ends else label)
 
     def _of_splits(self) -> list[Any]:
         from matplotlib.lines import Line2D

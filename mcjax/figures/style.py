@@ -63,6 +63,17 @@ def new_panels(
     return panels[:count], figure
 
 
+def one_panel(ax: Any) -> Any:
+    """The axes to draw on.
+
+    **Raises:** `ValueError` for what is not one of matplotlib's axes.
+    """
+    if not hasattr(ax, "axvline"):
+        many = f" of {np.size(ax)}" if isinstance(ax, np.ndarray) else ""
+        raise ValueError(f"ax must be one of matplotlib's axes, got a {type(ax).__name__}{many}")
+    return ax
+
+
 def along_path(panel: Any, end: str | None = "B", start: str = "A") -> None:
     """The horizontal axis of a path: t from 0 to 1, the networks' names at its ends.
 
@@ -95,7 +106,7 @@ def beside(panel: Any, names: Mapping[str, tuple[float, str]]) -> None:
     from matplotlib.lines import Line2D
 
     order = sorted(names, key=lambda name: names[name][0], reverse=True)
-    handles = [Line2D([], [], color=names[name][1], label=name) for name in order]
+    handles = [Line2D([], [], color=names[name][1], label=drawable(name)) for name in order]
     legend = panel.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5))
     for text, name in zip(legend.get_texts(), order, strict=True):
         text.set_color(readable(names[name][1]))
@@ -158,6 +169,21 @@ def spread_out(wanted: Sequence[float], gap: float) -> list[float]:
     return out
 
 
+def drawable(name: str) -> str:
+    """A name that can be drawn: where it is no formula that matplotlib reads, its $ are letters.
+
+    >>> drawable("$t^2$")
+    '$t^2$'
+    """
+    from matplotlib.mathtext import MathTextParser
+
+    try:
+        MathTextParser("path").parse(name)
+    except ValueError:
+        return name.replace("$", r"\$")
+    return name
+
+
 def readable(colour: str) -> str:
     """A colour dark enough to be read as text on white."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
@@ -190,6 +216,7 @@ def _fraction(panel: Any, x: float) -> float:
 
 
 __all__ = [
-    "AFTER", "BEFORE", "FAINT", "GREY", "along_path", "band", "beside", "colour_bar", "end_labels",
-    "house_style", "line", "new_panels", "readable", "save_figure", "spread_out",
+    "AFTER", "BEFORE", "FAINT", "GREY", "along_path", "band", "beside", "colour_bar", "drawable",
+    "end_labels", "house_style", "line", "new_panels", "one_panel", "readable", "save_figure",
+    "spread_out",
 ]  # fmt: skip

@@ -31,7 +31,10 @@ def correlations(
     inputs: Inputs,
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Group → correlations of A's units with B's, summed over the values that hold them."""
+    """Group → correlations of A's units with B's, summed over the values that hold them.
+
+    Of complex units the real part: that of their real and imaginary parts taken as samples.
+    """
     pivots: dict[tuple[str, int], Any] = {}
     sums: dict[tuple[str, int], list[Any]] = {}
     for x in in_chunks(inputs):
@@ -42,16 +45,17 @@ def correlations(
                 z, w = (v.astype(at_least_single(v.dtype)) for v in (z, w))
                 z0, w0 = pivots.setdefault(key, (z.mean(0), w.mean(0)))  # no digits cancel
                 z, w = z - z0[None], w - w0[None]
-                new = [len(z), z.sum(0), w.sum(0), (z * z).sum(0), (w * w).sum(0), z.T @ w]
-                new = [np.asarray(v, np.float64) for v in jax.device_get(new)]
+                squares = [(v * v.conj()).real.sum(0) for v in (z, w)]
+                new = [len(z), z.sum(0), w.sum(0), *squares, z.T @ w.conj()]
+                new = [np.asarray(v, np.result_type(v, np.float64)) for v in jax.device_get(new)]
                 sums[key] = [s + v for s, v in zip(sums.get(key, [0.0] * 6), new, strict=True)]
     shape = {n: tuple(net.groups[n].size for net in both) for n in names}
     found = {n: np.zeros(s) for n, s in shape.items()}
     for (name, tap), (n, z, w, zz, ww, zw) in sums.items():
         z0, w0 = pivots[name, tap]
-        scale = inverse_deviation(zz / n - (z / n) ** 2, np.asarray(z0 + z / n))
-        other = inverse_deviation(ww / n - (w / n) ** 2, np.asarray(w0 + w / n))
-        found[name] += (zw / n - np.outer(z, w) / n**2) * np.outer(scale, other)
+        scale = inverse_deviation(zz / n - np.abs(z / n) ** 2, np.asarray(z0 + z / n))
+        other = inverse_deviation(ww / n - np.abs(w / n) ** 2, np.asarray(w0 + w / n))
+        found[name] += np.real(zw / n - np.outer(z, w.conj()) / n**2) * np.outer(scale, other)
     return found
 
 

@@ -90,7 +90,8 @@ def fisher_diagonal(
 
     **Arguments:** `labels` as in `Fisher`; tokens of y that do not count (−100) do not here either.
 
-    **Raises:** `ValueError` for labels of the model's own where the task is none of mcjax's.
+    **Raises:** `ValueError` for labels of the model's own where the task is none of mcjax's, and
+    gradients that are not finite.
     """
     (params,), kind = network.check_parameters(params=params), _kind(task, labels)
     x = network.inputs(x)
@@ -111,6 +112,12 @@ def fisher_diagonal(
         some = _squares(network, task, kind, chunk, params, *data, block.weights, key, block.start)
         some = [np.asarray(v, np.float64) for v in jax.device_get(some)]
         total = some if isinstance(total, float) else [a + b for a, b in zip(total, some)]
+    for i, v in zip(floats, total, strict=True):
+        if not np.isfinite(v).all():
+            raise ValueError(
+                f"x: squared gradients of leaf {network.leaf_names[i]!r} are NaN or infinite on "
+                f"some example, at {np.count_nonzero(~np.isfinite(v))} of {v.size} entries"
+            )
     return {i: v / n for i, v in zip(floats, total, strict=True)}
 
 

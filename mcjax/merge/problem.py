@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _check_model
 from .._readonly import make_read_only
-from .._static import unpack
+from .._static import is_array, unpack
 from .._tree import at_least_single, is_inexact
 from .._types import Params
 from ..network.network import Network
@@ -99,6 +99,8 @@ class Problem:
         - `wide`: whether the result stays in float32 at least; else it gets the first network's
           dtype
 
+        **Raises:** `ValueError` for what is no array of the leaf's shape.
+
             >>> import jax.numpy as jnp, mcjax
             >>> f = lambda p, x: jnp.tanh(x @ p["w"])
             >>> a, b = ({"w": s * jnp.eye(2)} for s in (1.0, 3.0))
@@ -109,6 +111,12 @@ class Problem:
         out = self.network.flatten(self.networks[0], "networks[0]")
         for number, theta, base in self.leaves():
             made = function(number, theta, base)
+            if not is_array(made) or made.shape != theta.shape[1:]:
+                came = f"shape {made.shape}" if is_array(made) else f"a {type(made).__name__}"
+                raise ValueError(
+                    f"function: {came} for leaf {self.network.leaf_names[number]!r}, expected an "
+                    f"array of shape {theta.shape[1:]}"
+                )
             made = made.astype(theta.dtype if wide else out[number].dtype)
             if isinstance(made, np.ndarray):
                 made = jax.device_put(made, getattr(out[number], "sharding", None))
@@ -175,7 +183,7 @@ class Merging:
         share = ", ".join(f"{w:.3g}" for w in self.weights)
         lines = [
             f"{self.metadata.get('label', 'made by hand')} of {len(self.weights)} networks",
-            f"method: {self.method!r}",
+            f"method: {self.metadata.get('method', self.method)}",
             f"weights: {share}",
             f"alignment: {self.alignment}",
             f"batch normalisation: {self.statistics}",

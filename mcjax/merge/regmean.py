@@ -25,8 +25,9 @@ class RegMean(Method):
     """Of each layer W = (Σ_i w_i G_i)⁻¹ Σ_i w_i G_i W_i, G_i = α M_i + (1 − α) diag M_i.
 
     M_i = E[x xᵀ] is of what the layer reads in network i, so that W is nearest to what all layers
-    W_i write, Σ_i w_i E ‖(W − W_i)ᵀ x‖² for α = 1. Directions in which no layer has read anything
-    get the mean of the weights, as biases, scales, embeddings and all other leaves do.
+    W_i write, Σ_i w_i E ‖(W − W_i)ᵀ x‖² for α = 1. Of many such W (where layers have not read all
+    directions) it is the one nearest to the mean of the weights, inputs scaled to second moment
+    one. Biases, scales, embeddings and all other leaves are averaged.
     Convolutions are layers that read patches. Give every network its own inputs by `Each`, as the
     paper does.
 

@@ -270,3 +270,12 @@ def test_what_a_method_may_not_do():
 
     with pytest.raises(AssertionError, match="must be frozen"):
         check_merging(Loose(), NETWORK, [A, B])
+
+
+def test_what_a_function_of_leaves_returns_is_checked_by_leaf():
+    for function, came in (
+        (lambda number, theta, base: 0.0, "a float"),
+        (lambda number, theta, base: theta, r"shape \(2, 3, 5\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"function: {came} for leaf 'w1', expected .*3, 5"):
+            merge(NETWORK, [A, B], lambda problem, f=function: problem.leafwise(f))

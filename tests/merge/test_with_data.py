@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import mcjax
+from mcjax.align.activations import checked_inputs
 from mcjax.merge import Each, RegMean, fisher_diagonal, merge
+from mcjax.merge.correlations import correlations
 from mcjax.tasks import CLASSIFICATION, NEXT_TOKEN, REGRESSION
 from tests.conftest import traced
 
@@ -213,3 +215,69 @@ def test_zipit_of_copies(name):
     made = merge(network, [a, b], "zipit", x=x).params
     wanted = case.run(a, x)
     np.testing.assert_allclose(case.run(made, x), wanted, atol=2e-3, rtol=2e-3)
+
+
+def complex_networks():
+    def model(p, x):
+        return jnp.abs(x @ p["w1"]) ** 2 @ p["w2"]
+
+    rng = np.random.default_rng(7)
+    draw = lambda *s: (rng.normal(size=s) + 1j * rng.normal(size=s)).astype(np.complex64)
+    networks = [{"w1": draw(4, 5), "w2": draw(5, 3).real} for _ in range(2)]
+    return mcjax.trace(model, networks[0], X[:2]), networks
+
+
+def test_regmean_averages_complex_layers_and_says_so():
+    network, networks = complex_networks()
+    with pytest.warns(UserWarning, match=r"w1.*averaged.*complex"):
+        made = merge(network, networks, "regmean", x=X, permutations=[{}, {}]).params
+    np.testing.assert_allclose(made["w1"], (networks[0]["w1"] + networks[1]["w1"]) / 2, rtol=1e-5)
+    assert np.abs(made["w2"] - (networks[0]["w2"] + networks[1]["w2"]) / 2).max() > 0.1
+
+
+def test_pleas_refuses_complex_layers():
+    network, networks = complex_networks()
+    with pytest.raises(ValueError, match=r"w1.*complex"):
+        merge(network, networks, "pleas", x=X, permutations=[{}, {}])
+
+
+def test_correlations_of_complex_units():
+    def model(p, x):
+        return jnp.abs(jnp.tanh(x @ p["w1"]) @ p["w2"])
+
+    _, (a, b) = complex_networks()
+    network = mcjax.trace(model, a, X[:2])
+    inputs = checked_inputs(network, X, 17)
+    found = correlations((network, network), (a, b), inputs, ["w1"])["w1"]
+    z, w = (np.tanh(np.asarray(X, np.float64) @ p["w1"]) for p in (a, b))
+    z, w = ((v - v.mean(0)) / v.std(0) for v in (z, w))
+    np.testing.assert_allclose(found, np.real(z.T @ w.conj()) / len(X), atol=1e-5)
+
+
+def test_regmean_is_nearest_to_the_mean_where_layers_leave_it_open():
+    def model(p, x):
+        return jax.nn.relu(x @ p["w1"]) @ p["w2"]
+
+    rng = np.random.default_rng(0)
+    draw = lambda *s: rng.normal(size=s).astype(np.float32)
+    networks = [{"w1": draw(20, 7), "w2": draw(7, 3)} for _ in range(2)]
+    read = [draw(3, 20) for _ in range(2)]  # 3 of 20 directions each
+    x = [draw(400, 3) @ v for v in read]
+    network = mcjax.trace(model, networks[0], x[0])
+    made = merge(network, networks, RegMean(1.0), x=Each(x), permutations=[{}, {}]).params
+    mean = (networks[0]["w1"] + networks[1]["w1"]) / 2.0
+    grams = [v.astype(np.float64).T @ v.astype(np.float64) for v in x]
+    cross = sum(g @ (p["w1"] - mean) for g, p in zip(grams, networks, strict=True))
+    scale = np.diag(1 / np.sqrt(np.diagonal(sum(grams))))
+    wanted = mean + scale @ np.linalg.pinv(scale @ sum(grams) @ scale, 1e-5) @ scale @ cross
+    np.testing.assert_allclose(made["w1"], wanted, atol=1e-4)
+
+
+def test_fisher_refuses_gradients_that_are_not_finite():
+    def model(p, x):
+        return jnp.sqrt((x @ p["w1"]) ** 2) @ p["w2"]  # at 0 its gradient is ∞ · 0
+
+    params = {n: TUNED[0][n] for n in ("w1", "w2")}
+    network = mcjax.trace(model, params, X[:2])
+    with pytest.raises(ValueError, match="x: squared gradients of leaf 'w1' are NaN"):
+        merge(network, [params, params], "fisher", x=X.at[5].set(0))
