@@ -6,7 +6,7 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -24,6 +24,40 @@ def preset(name: str, presets: Mapping[str, Any], module: str) -> Any:
         + (f", did you mean {near[0]!r}?" if near else ";")
         + f" There are {', '.join(map(repr, names))}; or pass an object of {module}, or your own"
     )
+
+
+def by_name(
+    methods: Sequence[Any] | Mapping[str, Any],
+    presets: Mapping[str, Any],
+    method_of: Callable[[Any], Any],
+    traits_of: Callable[[Any], Any],
+) -> dict[str, Any]:
+    """Name → method: a preset's name, or what the method calls itself.
+
+    - `presets`, `method_of`, `traits_of`: of methods that join networks, or of those that merge
+      them
+
+    **Raises:** `ValueError` for what is no sequence or mapping of methods, and for none.
+    """
+    if isinstance(methods, str) or not isinstance(methods, Sequence | Mapping):
+        raise ValueError(
+            "methods must be a sequence of names and method objects, or map names to them, got "
+            f"{methods!r}"
+        )
+    if not methods:
+        raise ValueError("methods is empty")
+    if isinstance(methods, Mapping):
+        return {name: method_of(method) for name, method in methods.items()}
+    found: dict[str, Any] = {}
+    for entry in methods:
+        method, count = method_of(entry), 1
+        known = [name for name, preset in presets.items() if preset == method]
+        first = name = entry if isinstance(entry, str) else [*known, traits_of(method).label][0]
+        while name in found and found[name] != method:  # the same one twice is one
+            count += 1
+            name = f"{first} ({count})"
+        found[name] = method
+    return found
 
 
 def load_object(name: str, option: str) -> Any:

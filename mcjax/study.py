@@ -15,6 +15,7 @@ import numpy as np
 from . import _check, _check_model
 from ._inputs import length, per_example, unmark
 from ._json import plain
+from ._modules import by_name
 from ._readonly import make_read_only
 from ._types import ApplyFn, Params
 from ._version import versions
@@ -252,7 +253,9 @@ def compare(
     progress("tracing the model")
     if not isinstance(network, Network):
         network = trace(network, a, per_example(lambda v: v[:2], x))
-    chosen = by_name(default_methods(network) if methods is None else methods)
+    chosen = by_name(
+        default_methods(network) if methods is None else methods, PRESETS, method_of, traits_of
+    )
     splits = {"train": train} | ({} if test is None else {"test": test})
     for split, data in splits.items():
         _check_task(network, a, data, task, split)
@@ -317,39 +320,6 @@ class _Run:
         )  # fmt: skip
 
 
-def by_name(
-    methods: Sequence[Any] | Mapping[str, Any],
-    presets: Mapping[str, Any] = PRESETS,
-    of: Callable[[Any], Any] = method_of,
-    traits: Callable[[Any], Any] = traits_of,
-) -> dict[str, Any]:
-    """Name → method: a preset's name, or what the method calls itself.
-
-    - `presets`, `of`, `traits`: of methods that join networks, or of those that merge them
-
-    **Raises:** `ValueError` for what is no sequence or mapping of methods, and for none.
-    """
-    if isinstance(methods, str) or not isinstance(methods, Sequence | Mapping):
-        raise ValueError(
-            "methods must be a sequence of names and method objects, or map names to them, got "
-            f"{methods!r}"
-        )
-    if not methods:
-        raise ValueError("methods is empty")
-    if isinstance(methods, Mapping):
-        return {name: of(method) for name, method in methods.items()}
-    found: dict[str, Any] = {}
-    for entry in methods:
-        method, count = of(entry), 1
-        known = [name for name, preset in presets.items() if preset == method]
-        first = name = entry if isinstance(entry, str) else [*known, traits(method).label][0]
-        while name in found and found[name] != method:  # the same one twice is one
-            count += 1
-            name = f"{first} ({count})"
-        found[name] = method
-    return found
-
-
 def _check_task(network: Network, a: Params, data: Data, task: Task, split: str) -> None:
     """Raise unless outputs and labels are the task's."""
     (x, y), _ = _check.labelled(data, split)
@@ -399,4 +369,4 @@ def machine() -> dict[str, Any]:
     }
 
 
-__all__ = ["Comparison", "Row", "by_name", "compare", "default_methods", "grid", "machine", "steps"]
+__all__ = ["Comparison", "Row", "compare", "default_methods", "grid", "machine", "steps"]

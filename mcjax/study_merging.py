@@ -15,6 +15,7 @@ import numpy as np
 from . import _check
 from ._inputs import length, per_example
 from ._json import plain
+from ._modules import by_name
 from ._readonly import make_read_only
 from ._tree import stack, unstack
 from ._types import ApplyFn, Params
@@ -26,7 +27,7 @@ from .network.network import Network
 from .network.trace import trace
 from .path import Point, Points
 from .report import Table
-from .study import Data, by_name, machine
+from .study import Data, machine
 from .tasks import CLASSIFICATION, NEXT_TOKEN, Task
 
 # Examples that methods look at, and that statistics are estimated from.

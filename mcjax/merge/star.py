@@ -22,7 +22,7 @@ from ..network.action import Action
 from ..network.network import Network
 from ..path import Star
 from ..tasks import CLASSIFICATION, Task
-from ..training import Fit, Protocol, train_curve
+from ..training import Fit, Protocol, Renewed, train_curve
 from .ensemble import check_networks
 from .problem import Each, Method, Problem
 
@@ -141,8 +141,8 @@ def _trained(
     (center,) = network.check_parameters(start=start)
     path = Star.around(unpack(center), [unpack(v) for v in trees])
     matched = _Matched(network, key)
-    renew = matched if align else None
-    fit = train_curve(path, network, data, protocol, key=key, renew=renew, **options)
+    trained = Renewed(path, matched) if align else path
+    fit = train_curve(trained, network, data, protocol, key=key, **options)
     found = fit.path
     assert isinstance(found, Star)
     if network.normalisations.leaves:

@@ -1,6 +1,6 @@
 """Training: end points, curves, the free points of any path."""
 
-from .curves import train_curve
+from .curves import Renewed, train_curve
 from .driver import State, Trainer, run
 from .fit import Fit, fit
 from .loss import MeanLoss, TrainingLoss
@@ -11,6 +11,7 @@ __all__ = [
     "Fit",
     "MeanLoss",
     "Protocol",
+    "Renewed",
     "State",
     "Trainer",
     "TrainingLoss",

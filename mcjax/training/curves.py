@@ -32,9 +32,28 @@ else:
     optax = lazily("optax")
 
 
+@dataclasses.dataclass(frozen=True)
+class Renewed:
+    """A path whose arrays that are not free are other ones in every epoch, for `train_curve`.
+
+    - `path`: as the first epoch begins
+    - `renew`: (epoch, path as trained so far) → the path of that epoch, called before each: of the
+      same class and shapes
+
+        >>> import jax.numpy as jnp, mcjax
+        >>> a, b = ({"w": jnp.array(v)} for v in (0.0, 1.0))
+        >>> path = mcjax.path.Bezier.between(a, b)
+        >>> mcjax.training.Renewed(path, lambda epoch, path: path).path is path
+        True
+    """
+
+    path: Path
+    renew: Callable[[int, Any], Path]
+
+
 @_check.on_host
 def train_curve(
-    path: Path,
+    path: Path | Renewed,
     model: ApplyFn | Network,
     data: tuple[Any, Any],
     protocol: Protocol,
@@ -44,7 +63,6 @@ def train_curve(
     optimizer: optax.GradientTransformation | None = None,
     samples: int = 1,
     interval: tuple[float, float] = (0.0, 1.0),
-    renew: Callable[[int, Any], Path] | None = None,
     directory: str | FilePath | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Fit:
@@ -55,7 +73,8 @@ def train_curve(
     batch; give `mcjax.evaluate` inputs to estimate them from along the curve.
 
     **Arguments:**
-    - `path`: with free points, as `Bezier.between(a, b)`
+    - `path`: with free points, as `Bezier.between(a, b)`; `Renewed`: what is not free is another
+      in every epoch (the `Fit` has that of the first)
     - `model`: (params, x) → outputs, or a traced `mcjax.Network`
     - `data`: (x, y), batched on axis 0, arrays or memory maps; a block of them at a time is
       gathered, in the epoch's order
@@ -66,8 +85,6 @@ def train_curve(
       only once
     - `samples`: t's per step (see `mcjax.fit`)
     - `interval`: t is drawn uniformly between these
-    - `renew`: (epoch, path as trained so far) → the path of that epoch, called before each: of the
-      same class and shapes, with other arrays in what is not free (the `Fit` has those of `path`)
     - `directory`: keep the state after each epoch; the same call goes on after the last one and
       gives, bit for bit, what an uninterrupted one gives. So does one with more epochs, unless the
       rate falls over all of them (see `Protocol`)
@@ -92,6 +109,7 @@ def train_curve(
         (3,)
     """
     _check.random_key(key)
+    path, renew = (path.path, path.renew) if isinstance(path, Renewed) else (path, None)
     interval = check_interval(interval)
     apply_fn, whole = _check_model.apply_fn_of(model), Data(data, model)
     steps = whole.steps(protocol.batch)

@@ -16,7 +16,7 @@ import mcjax
 from mcjax.data import crop_flip_and_rotate, load
 from mcjax.models import MLP
 from mcjax.path import Bezier, PolygonalChain
-from mcjax.training import Protocol, TrainingLoss, tatro2020, train_curve, train_networks
+from mcjax.training import Protocol, Renewed, TrainingLoss, tatro2020, train_curve, train_networks
 
 PROTOCOL = Protocol(4, 64, 0.1, 0.9, 1e-4, True, 2)
 
@@ -85,12 +85,12 @@ def test_what_is_not_free_may_be_renewed_before_every_epoch():
         seen.append((epoch, np.asarray(path.points[1]["w"])))
         return path
 
-    renewed = train_curve(path, *given, **options, renew=same)
+    renewed = train_curve(Renewed(path, same), *given, **options)
     np.testing.assert_array_equal(renewed.path.points[1]["w"], plain.path.points[1]["w"])
     assert [epoch for epoch, _ in seen] == [0, 1, 2]
     assert np.ptp([w for _, w in seen], 0).max() > 0  # as trained so far
     other = train_curve(
-        path, *given, **options, renew=lambda _, p: Bezier([c, p.points[1], p.points[2]])
+        Renewed(path, lambda _, p: Bezier([c, p.points[1], p.points[2]])), *given, **options
     )
     assert other.losses[0] > 2 * plain.losses[0]
     np.testing.assert_array_equal(other.path.points[0]["w"], a["w"])

@@ -235,7 +235,7 @@ def _independent(factors: Sequence[Factor], network: Network, modulus: int) -> l
         table = np.zeros((len(factors), *shape), int)
         for row, v in zip(table, found, strict=True):
             if v is not None:
-                row[tuple(map(slice, v.shape))] = v
+                row[...] = v
         columns.append(table.reshape(len(factors), -1))
     if not columns:
         return [False] * len(factors)
