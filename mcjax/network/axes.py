@@ -41,6 +41,10 @@ class Atom:
         self.fixed = why is not None
         self.bound: Expr | None = None
 
+    def __hash__(self) -> int:
+        # By address, sets of atoms had another order in each process, and found other groups.
+        return self.index
+
     def __repr__(self) -> str:
         return f"{'f' if self.fixed else 'u'}{self.index}({self.size})"
 

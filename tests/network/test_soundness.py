@@ -10,6 +10,7 @@ import pytest
 import mcjax
 from mcjax.network import rules
 from mcjax.network.algebra import Algebra
+from mcjax.network.axes import Atom
 from mcjax.network.blocks import map_blocks
 
 from .test_indices import X, check, norm
@@ -274,3 +275,11 @@ def test_indices_that_do_not_fit_their_type_name_no_units():
     params = {k: jnp.asarray(rng.normal(size=(5, 200)), jnp.float32) for k in ("gate", "value")}
     x = jnp.asarray(rng.normal(size=(4, 5)), jnp.float32)
     assert not mcjax.trace(model, params, x).groups
+
+
+def test_what_is_found_does_not_depend_on_addresses():
+    """Sets of axes are walked in one order, wherever in memory they are."""
+    made = {i: Atom(i, 3, frozenset(), None) for i in range(64)}
+    again = {i: Atom(i, 3, frozenset(), None) for i in reversed(range(64))}
+    first, second = ([a.index for a in {of[i] for i in range(64)}] for of in (made, again))
+    assert first == second
