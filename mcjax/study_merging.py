@@ -63,6 +63,7 @@ class MergingComparison:
     """Several merging methods on the same networks, and what produced the numbers.
 
     - `rows`: a `MergingRow` a method, in the order asked for
+    - `names`: of the networks
     - `own`: split → metric → (networks,) values of the networks themselves
     - `ensemble`: split → metric → value of the ensemble, whose outputs are averaged
     - `base`: split → metric → value of what they were trained from; empty without one
@@ -77,6 +78,7 @@ class MergingComparison:
     alignment: str
     task: Task
     metadata: Mapping[str, Any]
+    names: tuple[str, ...]
 
     def __post_init__(self) -> None:
         make_read_only(self, "own", "ensemble", "base", "metadata")
@@ -107,9 +109,9 @@ class MergingComparison:
         rows = [[r.label, r.needs, *self._cells(r.values)] for r in self.rows]
         if self.base:
             rows.append(["base", "–", *self._cells(self.base)])
-        for i in range(len(next(iter(next(iter(self.own.values())).values())))):
+        for i, name in enumerate(self.names):
             values = {s: {m: v[i] for m, v in of.items()} for s, of in self.own.items()}
-            rows.append([f"network {i}", "–", *self._cells(values)])
+            rows.append([name, "–", *self._cells(values)])
         last = ["ensemble of outputs", "all networks", *self._cells(self.ensemble)]
         notes = [f"Units before merging: {self.alignment}."]
         notes += [f"{r.label} failed: {r.error}" for r in self.rows if r.error is not None]
@@ -170,7 +172,8 @@ class MergingComparison:
             for r in self.rows
         }  # fmt: skip
         return plain({
-            "metadata": self.metadata, "alignment": self.alignment, "networks": self.own,
+            "metadata": self.metadata, "alignment": self.alignment,
+            "names": self.names, "networks": self.own,
             "ensemble": self.ensemble, "base": self.base, "methods": methods,
         })  # fmt: skip
 
@@ -185,6 +188,7 @@ def compare_merging(
     base: Params | None = None,
     align: bool | None = None,
     own: Data | None = None,
+    names: Sequence[str] | None = None,
     key: jax.Array | None = None,
     task: Task = CLASSIFICATION,
     progress: Callable[[str], None] = lambda _: None,
@@ -203,6 +207,7 @@ def compare_merging(
     - `align`: whether units are matched (`mcjax.align.match_many`); default: unless there is a base
     - `own`: (x, y) that methods look at in place of the training data, each a `mcjax.merge.Each` of
       every network's own
+    - `names`: of the networks, as results show them; default: `"network 0"` and so on
     - `key`: for the methods' random choices, and the matching's
     - `task`: metrics, and the loss of methods that look at it
     - `progress`: called with a line before each piece of work
@@ -231,6 +236,9 @@ def compare_merging(
         raise ValueError(f"networks: at least two are needed, got {len(networks)}")
     if not isinstance(network, Network):
         network = trace(network, networks[0], per_example(lambda v: v[:2], x))
+    called = [f"network {i}" for i in range(len(networks))] if names is None else list(names)
+    if len(called) != len(networks):
+        raise ValueError(f"names: {len(called)} of {len(networks)} networks, expected one for each")
     trees = network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
     chosen = by_name(PRESETS if methods is None else methods, PRESETS, method_of, traits_of)
     splits = {"train": train} | ({} if test is None else {"test": test})
@@ -262,6 +270,7 @@ def compare_merging(
     return MergingComparison(
         tuple(rows), {s: {m: v[:n] for m, v in f.items()} for s, f in values.items()}, ensemble,
         {} if base is None else _each_of(values, n)[0], alignment, task, {**machine(), **facts},
+        tuple(called),
     )  # fmt: skip
 
 

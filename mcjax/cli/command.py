@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,7 +15,17 @@ from ..methods.named import describe
 from ..tasks import TASKS
 from . import given, interrupt, results, terminal
 from .merging import Merge, run_merge
-from .options import option, out_of, said
+from .options import (
+    DenseTraining,
+    Model,
+    Own,
+    Results,
+    Scored,
+    Training,
+    check_sources,
+    option,
+)
+from .own import names_of, study_of
 from .trained import convolutional, dense, train
 
 # Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
@@ -36,26 +46,8 @@ class Connect:
     networks: Annotated[tyro.conf.Positional[tuple[Path, ...]], option("[A B]")] = ()
     """Two checkpoints to connect (safetensors, .npz, msgpack, orbax); they need --model or --torch,
     and --inputs."""
-    model: Annotated[str | None, option("MODULE:FUNCTION")] = None
-    """Your model as package.module:apply_fn, a pure function (params, x) -> logits."""
-    torch: Annotated[str | None, option("MODULE:FUNCTION")] = None
-    """Your PyTorch model as package.module:build, a function that returns the torch.nn.Module."""
-    inputs: Annotated[Path | None, option("FILE.npz")] = None
-    """Your data: arrays x and y, and x_test and y_test if you have them."""
-    data: Literal["digits", "mnist", "cifar10"] = "digits"
-    """Data set to train on."""
-    data_dir: Annotated[Path | None, option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
-    """TFDS folder."""
-    hidden: Annotated[
-        tuple[int, ...] | None, option("WIDTH …", "512 for digits, else the papers' 2000")
-    ] = None
-    """Widths of the hidden layers."""
-    epochs: Annotated[int | None, option("N", "digits 60; the papers': mnist 30, cifar10 400")] = (
-        None
-    )
-    """Epochs of training."""
-    seeds: Annotated[tuple[int, ...], option("SEED …", "0 1")] = (0, 1)
-    """Seeds of the networks, two or more."""
+    own: Scored = dataclasses.field(default_factory=Scored)
+    trained: DenseTraining = dataclasses.field(default_factory=DenseTraining)
     methods: Annotated[
         tuple[str, ...],
         option(
@@ -66,20 +58,21 @@ class Connect:
     ] = ()
     curve_epochs: Annotated[int | None, option("N", "digits 30; else the papers'")] = None
     """Epochs of the methods that train."""
-    task: Annotated[
-        Literal["classification", "regression", "next-token"], option("|".join(TASKS))
-    ] = "classification"
-    """What the outputs of your own model are for."""
     connection_model: Annotated[Path | None, option("FILE")] = None
     """A connection model saved by mcjax.flows: adds the method it was trained for."""
     points: int = 25
     """Number of t along each path."""
-    out: Annotated[str | None, option("FOLDER", "in mcjax-runs, named after the arguments")] = None
-    """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
-    html: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Write report.html too: table, figures with the values under the pointer, what was run."""
-    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show no progress and no table, only where the results are."""
+    results: Results = dataclasses.field(default_factory=Results)
+
+
+@dataclasses.dataclass
+class _Convolutional(Training):
+    """Of a network that is trained: without a file."""
+
+    epochs: Annotated[int | None, option("N", "digits and cifar10 30, mnist 5")] = None
+    """Epochs of training."""
+    channels: Annotated[tuple[int, ...] | None, option("N …", "8 16")] = None
+    """Channels of the convolutions."""
 
 
 @dataclasses.dataclass
@@ -95,20 +88,8 @@ class Inputs:
     network: Annotated[tyro.conf.Positional[Path | None], option("[A]")] = None
     """A checkpoint of your own network (safetensors, .npz, msgpack, orbax); it needs --model or
     --torch, and --inputs."""
-    model: Annotated[str | None, option("MODULE:FUNCTION")] = None
-    """Your model as package.module:apply_fn, a pure function (params, x) -> logits."""
-    torch: Annotated[str | None, option("MODULE:FUNCTION")] = None
-    """Your PyTorch model as package.module:build, a function that returns the torch.nn.Module."""
-    inputs: Annotated[Path | None, option("FILE.npz")] = None
-    """Your data: arrays x and y; x_test and y_test are taken if you have them."""
-    data: Literal["digits", "mnist", "cifar10"] = "digits"
-    """Data set to train on."""
-    data_dir: Annotated[Path | None, option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
-    """TFDS folder."""
-    channels: Annotated[tuple[int, ...], option("N …", "8 16")] = (8, 16)
-    """Channels of the convolutions."""
-    epochs: Annotated[int | None, option("N", "digits and cifar10 30, mnist 5")] = None
-    """Epochs of training."""
+    own: Own = dataclasses.field(default_factory=Own)
+    trained: _Convolutional = dataclasses.field(default_factory=_Convolutional)
     seed: int = 0
     """Seed of the network, and of which inputs are drawn."""
     pairs: int = 3
@@ -119,12 +100,7 @@ class Inputs:
     """Rounds of bypassing, at most."""
     points: int = 50
     """Number of t on each segment."""
-    out: Annotated[str | None, option("FOLDER", "in mcjax-runs, named after the arguments")] = None
-    """Folder of the results. One that has results already keeps them: these go to run-2 in it."""
-    html: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Write report.html too: table, figures with the values under the pointer, what was run."""
-    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show no progress and no table, only where the results are."""
+    results: Results = dataclasses.field(default_factory=Results)
 
 
 @dataclasses.dataclass
@@ -135,9 +111,9 @@ class Explain:
     """A checkpoint (safetensors, .npz, msgpack, orbax); needs --model or --torch."""
     inputs: Annotated[Path, option("FILE.npz")]
     """Your data: an array x."""
-    model: Annotated[str | None, option("MODULE:FUNCTION")] = None
+    model: Model = None
     """Your model as package.module:apply_fn, a pure function (params, x) -> outputs."""
-    torch: Annotated[str | None, option("MODULE:FUNCTION")] = None
+    torch: Model = None
     """Your PyTorch model as package.module:build, a function that returns the torch.nn.Module."""
 
 
@@ -147,6 +123,7 @@ Command = Annotated[
     | Annotated[Merge, tyro.conf.subcommand("merge")]
     | Annotated[Explain, tyro.conf.subcommand("explain")],
     tyro.conf.OmitSubcommandPrefixes,
+    tyro.conf.OmitArgPrefixes,
 ]
 
 
@@ -220,16 +197,13 @@ def _inputs(command: Inputs, arguments: list[str]) -> None:
         raise ValueError("--pairs and --rounds must be at least 1")
     if not 0 < command.delta < float("inf"):
         raise ValueError(f"--delta must be a loss above 0, got {command.delta}")
+    check_sources(command.network, command.own, command.trained, "a file of parameters")
     if command.network is not None:
         title, out, study = _own_inputs(command)
-    elif command.model or command.torch or command.inputs:
-        raise ValueError("--model, --torch and --inputs go with a file of parameters")
     else:
         given.check_seeds((command.seed,), least=1)
-        recipe = convolutional(command, command.channels)
-        made = train(
-            command, recipe, (command.seed,), lambda name: out_of(command.out, f"inputs-{name}")
-        )
+        recipe = convolutional(command.trained, command.trained.channels)
+        made = train(command.trained, recipe, (command.seed,), command.results, "inputs-")
         title, out = made.title, made.out
         study = {
             "model": made.apply, "params": made.networks[0], "metadata": made.metadata,
@@ -238,8 +212,8 @@ def _inputs(command: Inputs, arguments: list[str]) -> None:
     study |= {"delta": command.delta, "depth": command.rounds, "each": command.pairs,
               "seed": command.seed}  # fmt: skip
     asked = results.Asked(
-        title, out, command.points, command.quiet, trained=command.network is None,
-        command=said(arguments, command.html),
+        title, out, command.points, command.results.quiet, trained=command.network is None,
+        command=command.results.said(arguments),
     )  # fmt: skip
     results.report_inputs(asked, study)
 
@@ -248,11 +222,11 @@ def _own_inputs(command: Inputs) -> tuple[str, Path, dict[str, Any]]:
     """The user's own network."""
     file = command.network
     assert file is not None
-    if command.inputs is None:
+    if command.own.inputs is None:
         raise ValueError("a file of parameters needs --inputs data.npz, and --model or --torch")
-    out = out_of(command.out, f"inputs-{file.stem}")
-    apply_fn, read, option = given.model(command.model, command.torch)
-    arrays = given.arrays(command.inputs, ("x", "y"))
+    out = command.results.folder(f"inputs-{file.stem}")
+    apply_fn, read, option = given.model(command.own.model, command.own.torch)
+    arrays = given.arrays(command.own.inputs, ("x", "y"))
     params = read(file)
     given.check_task(TASKS["classification"], apply_fn, params, arrays, file, option)
     x, y = (arrays.get(f"{k}_test", arrays[k]) for k in ("x", "y"))
@@ -272,14 +246,8 @@ def _connect(command: Connect, arguments: list[str]) -> None:
         )
     if command.curve_epochs is not None and command.curve_epochs < 1:
         raise ValueError(f"--curve-epochs must be at least 1, got {command.curve_epochs}")
-    if command.networks:
-        title, out, study = _own(command)
-    else:
-        if command.model or command.torch or command.inputs:
-            raise ValueError("--model, --torch and --inputs go with two files of parameters")
-        if command.task != "classification":
-            raise ValueError("--task goes with two files of parameters")
-        title, out, study = _trained(command)
+    check_sources(command.networks, command.own, command.trained, "two files of parameters")
+    title, out, study = _own(command) if command.networks else _trained(command)
     if command.connection_model is not None:
         from ..saving import load
 
@@ -287,49 +255,32 @@ def _connect(command: Connect, arguments: list[str]) -> None:
         methods[getattr(model, "method", "")] = Flow(model)  # raises for another value
     study["methods"] = _methods(command, study, methods)
     asked = results.Asked(
-        title, out, command.points, command.quiet, trained=not command.networks,
-        command=said(arguments, command.html),
+        title, out, command.points, command.results.quiet, trained=not command.networks,
+        command=command.results.said(arguments),
     )  # fmt: skip
     if len(study["networks"]) == 2:
         results.report(asked, study)
     else:
-        results.report_pairs(asked, study, [str(seed) for seed in command.seeds])
+        results.report_pairs(asked, study, [str(seed) for seed in study["metadata"]["seeds"]])
 
 
 def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """The user's own networks."""
     if len(command.networks) != 2:
         raise ValueError(f"expected two files of parameters, got {len(command.networks)}")
-    if command.inputs is None:
-        raise ValueError("files of parameters need --inputs data.npz, and --model or --torch")
-    first, second = command.networks
-    out = out_of(command.out, f"{first.stem}-{second.stem}")
-    apply_fn, read, option = given.model(command.model, command.torch)
-    arrays = given.arrays(command.inputs, ("x", "y"))
-    test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    a, b = read(first), read(second)
-    for params, file in ((a, first), (b, second)):
-        given.check_task(TASKS[command.task], apply_fn, params, arrays, file, option)
-    study = {
-        "network": apply_fn, "networks": [a, b], "train": (arrays["x"], arrays["y"]), "test": test,
-        "task": TASKS[command.task], "metadata": {"networks": [str(first), str(second)]},
-    }  # fmt: skip
-    return f"{first.name} to {second.name}", out, study
+    first, second = names_of(command.networks)
+    out = command.results.folder(f"{first}-{second}".replace("/", "-"))
+    return f"A = {first}, B = {second}", out, study_of(command.networks, command.own)
 
 
 def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks or more trained on a data set."""
-    given.check_seeds(command.seeds)
+    trained, seeds = command.trained, command.trained.seeds or (0, 1)
+    given.check_seeds(seeds)
     matching = not command.methods or bool({*command.methods} - {"linear", "arc"})
-    recipe = dense(command, command.hidden, len(command.seeds), matching)
-    made = train(command, recipe, command.seeds, lambda name: out_of(command.out, name))
-    data = made.data
-    study = {
-        "network": made.apply, "networks": made.networks,
-        "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
-        "metadata": made.metadata,
-    }  # fmt: skip
-    return made.title, made.out, study
+    recipe = dense(trained, trained.hidden, len(seeds), matching)
+    made = train(trained, recipe, seeds, command.results)
+    return made.title, made.out, made.study
 
 
 def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -> dict[str, Any]:
@@ -339,14 +290,14 @@ def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -
     from ..study import default_methods
     from ..training import Protocol
 
-    digits = not command.networks and command.data == "digits"
+    digits = not command.networks and command.trained.dataset == "digits"
     if not command.methods:
         network = trace(study["network"], study["networks"][0], study["train"][0][:2])
         trained = digits and len(study["networks"]) == 2
         methods = {n: PRESETS[n] for n in default_methods(network, trained)} | methods
     epochs = command.curve_epochs
     if epochs is None and not command.networks:
-        epochs = _CHAIN_EPOCHS[command.data]
+        epochs = _CHAIN_EPOCHS[command.trained.dataset]
     if epochs is None:
         return methods
     if digits:  # as its end points are trained

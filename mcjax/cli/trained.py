@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import given, interrupt, terminal
+from .options import Results, Training
 
 _PIXELS = {"digits": 8 * 8, "mnist": 28 * 28, "cifar10": 32 * 32 * 3}
-
-
-class Asked(typing.Protocol):
-    """What a command is asked of its networks."""
-
-    data: Any
-    data_dir: Path | None
-    epochs: int | None
-    quiet: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +30,7 @@ class Recipe:
     described: dict[str, Any]
 
 
-def dense(asked: Asked, hidden: Sequence[int] | None, networks: int, matching: bool) -> Recipe:
+def dense(asked: Training, hidden: Sequence[int] | None, networks: int, matching: bool) -> Recipe:
     """Dense networks by anokhin2020's protocol, if there is memory for them.
 
     - `matching`: whether their units will be matched
@@ -47,35 +38,35 @@ def dense(asked: Asked, hidden: Sequence[int] | None, networks: int, matching: b
     from ..models import MLP
     from ..training import Protocol
 
-    digits = asked.data == "digits"
+    digits = asked.dataset == "digits"
     hidden = tuple(hidden or ((512,) if digits else (2000,)))
     epochs = _epochs(asked, {"digits": 60, "mnist": 30, "cifar10": 400})
     if epochs < 1 or min(hidden) < 1:
         raise ValueError("--epochs and --hidden must be at least 1")
-    sizes = (_PIXELS[asked.data], *hidden, 10)
+    sizes = (_PIXELS[asked.dataset], *hidden, 10)
     given.check_memory(sizes, networks, matching)
     protocol = Protocol(epochs, batch=32 if digits else 128)
     name, title = ("-".join(map(str, v)) for v in (hidden, sizes))
     return Recipe(name, title, MLP(hidden), True, protocol, {"sizes": sizes})
 
 
-def convolutional(asked: Asked, channels: Sequence[int]) -> Recipe:
+def convolutional(asked: Training, channels: Sequence[int] | None) -> Recipe:
     """Networks of convolutions of kernel 5 with pooling, and a dense layer."""
     from ..models import Conv2FC1
     from ..training import Protocol
 
-    channels = tuple(channels)
+    channels = tuple(channels or (8, 16))
     epochs = _epochs(asked, {"digits": 30, "mnist": 5, "cifar10": 30})
     if epochs < 1 or min(channels) < 1:
         raise ValueError("--epochs and --channels must be at least 1")
-    protocol = Protocol(epochs, 32 if asked.data == "digits" else 128, 0.05)
+    protocol = Protocol(epochs, 32 if asked.dataset == "digits" else 128, 0.05)
     name = f"cnn-{'-'.join(map(str, channels))}"
     title = f"CNN of {', '.join(map(str, channels))} channels"
     return Recipe(name, title, Conv2FC1(channels), False, protocol, {"channels": channels})
 
 
-def _epochs(asked: Asked, usual: dict[str, int]) -> int:
-    return usual[asked.data] if asked.epochs is None else asked.epochs
+def _epochs(asked: Training, usual: dict[str, int]) -> int:
+    return usual[asked.dataset] if asked.epochs is None else asked.epochs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,25 +84,35 @@ class Trained:
     data: Any
     metadata: dict[str, Any]
 
+    @property
+    def study(self) -> dict[str, Any]:
+        """What a study of the networks is given."""
+        data = self.data
+        return {
+            "network": self.apply, "networks": self.networks,
+            "train": (data.x_train, data.y_train), "test": (data.x_test, data.y_test),
+            "metadata": self.metadata,
+        }  # fmt: skip
+
 
 def train(
-    asked: Asked, recipe: Recipe, seeds: Sequence[int], out_of: Callable[[str], Path]
+    asked: Training, recipe: Recipe, seeds: Sequence[int], results: Results, prefix: str = ""
 ) -> Trained:
     """Networks trained on a data set, resumed from their last epoch.
 
-    - `out_of`: a name after the arguments → the folder of the results
+    - `prefix`: of the folder of the results, whose name says the rest of the arguments
     """
     from ..data import load
     from ..training import train_networks
 
     model, protocol, many = recipe.model, recipe.protocol, len(seeds) > 1
-    name = f"{asked.data}-{recipe.name}-{protocol.epochs}ep-seed{'s' * many}"
-    out = out_of(name + "-".join(map(str, seeds)))
-    data = load(asked.data, asked.data_dir, quiet=asked.quiet)
+    name = f"{prefix}{asked.dataset}-{recipe.name}-{protocol.epochs}ep-seed{'s' * many}"
+    out = results.folder(name + "-".join(map(str, seeds)))
+    data = load(asked.dataset, asked.data_dir, quiet=results.quiet)
     data = data.flat() if recipe.flat else data
     interrupt.say("the same command goes on from the last epoch")
     what = f"training network{'s' * many}"
-    with terminal.bar(protocol.epochs, what, "epoch", quiet=asked.quiet) as bar:
+    with terminal.bar(protocol.epochs, what, "epoch", quiet=results.quiet) as bar:
 
         def progress(epoch: int, losses: Any) -> None:
             bar.n = epoch + 1
@@ -122,11 +123,11 @@ def train(
             (data.x_train, data.y_train), seeds, protocol, directory=out / "checkpoints",
             progress=progress,
         )  # fmt: skip
-    metadata = {"data": asked.data, **recipe.described, "seeds": tuple(seeds),
+    metadata = {"data": asked.dataset, **recipe.described, "seeds": tuple(seeds),
                 "protocol": protocol.to_dict()}  # fmt: skip
     of = f"seeds {tuple(seeds)}" if many else f"seed {seeds[0]}"
     return Trained(
-        f"{asked.data}, {recipe.title}, {of}", out, model.apply, networks, data, metadata
+        f"{asked.dataset}, {recipe.title}, {of}", out, model.apply, networks, data, metadata
     )
 
 
