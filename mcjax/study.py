@@ -17,6 +17,7 @@ from ._inputs import length, per_example, unmark
 from ._json import plain
 from ._modules import by_name
 from ._readonly import make_read_only
+from ._reasons import reason
 from ._types import ApplyFn, Params
 from ._version import versions
 from .adjust.stages import Plan
@@ -143,9 +144,17 @@ class Comparison:
             "worst: the worst value on the path. Barrier: how far the training loss "
             f"({loss}) rises above the line between its values at the ends (chord), above the "
             "higher of the two (ends).",
+            *self.whose_statistics(),
             *(f"{row.label} failed: {row.error}" for row in self.rows if row.error is not None),
         ]
         return Table(columns, rows, last, notes)
+
+    def whose_statistics(self) -> list[str]:
+        """A note, of networks with batch normalisation."""
+        curves = [curve for row in self.rows for curve in row.curves.values()]
+        found = dict.fromkeys(c.metadata.get("statistics", "none") for c in curves)
+        return [f"BatchNorm statistics, at the ends too: {words}." for words in found
+                if words != "none"]  # fmt: skip
 
     def _heading(self, split: str, metric: str) -> str:
         unit = " %" if self.task.scale(metric) == 100 else ""
@@ -221,7 +230,7 @@ def compare(
 ) -> Comparison:
     """Connect two networks with several methods and evaluate every path.
 
-    A method that raises `ValueError` is reported in its row, and the others go on.
+    A method that raises is reported in its row, and the others go on.
 
     **Arguments:**
     - `network`: the traced network, or `apply_fn`, which is traced
@@ -306,9 +315,8 @@ class _Run:
             made = connect(p.network, p.a, p.b, method, x=x, y=y, key=p.key, task=p.task)
             seconds["connect"] = time.perf_counter() - start
             curves = {split: self._curve(made.path, traits.label, split) for split in self.splits}
-        except ValueError as error:
-            reason = " ".join(str(error).split())
-            return Row(name, traits.label, seconds=seconds, error=reason)
+        except Exception as error:  # whatever a method does, what others have made is kept
+            return Row(name, traits.label, seconds=seconds, error=reason(error))
         seconds["evaluate"] = time.perf_counter() - start - seconds["connect"]
         return Row(name, traits.label, curves, made, seconds)
 

@@ -17,6 +17,7 @@ from ._inputs import length, per_example
 from ._json import plain
 from ._modules import by_name
 from ._readonly import make_read_only
+from ._reasons import reason
 from ._tree import stack, unstack
 from ._types import ApplyFn, Params
 from .align import match_many
@@ -114,6 +115,9 @@ class MergingComparison:
             rows.append([name, "–", *self._cells(values)])
         last = ["ensemble of outputs", "all networks", *self._cells(self.ensemble)]
         notes = [f"Units before merging: {self.alignment}."]
+        found = dict.fromkeys(made.statistics for made in self.mergings.values())
+        notes += [f"BatchNorm of merged networks: {v}; of the others, their own." for v in found
+                  if v != "none"]  # fmt: skip
         notes += [f"{r.label} failed: {r.error}" for r in self.rows if r.error is not None]
         return Table(columns, rows, last, notes)
 
@@ -195,14 +199,16 @@ def compare_merging(
 ) -> MergingComparison:
     """Merge several networks with several methods and evaluate what they make.
 
-    Units are brought to one order once, for all methods. A method that raises `ValueError` (no
-    base, not two networks) is reported in its row, and the others go on.
+    Units are brought to one order once, for all methods. A method that raises (it has no base, it
+    is not given two networks) is reported in its row, and the others go on.
 
     **Arguments:**
     - `network`: the traced network, or `apply_fn`, which is traced
     - `networks`: two parameter trees or more
-    - `train`, `test`: (x, y); methods look at the first 10,000 training examples
-    - `methods`: names of `mcjax.merge.PRESETS` and objects, or name → method; default: all presets
+    - `train`, `test`: (x, y); methods look at the first 10,000 training examples, those that train
+      at all
+    - `methods`: names of `mcjax.merge.PRESETS` and objects, or name → method; default: the presets
+      that do not train
     - `base`: parameters that all networks were trained from
     - `align`: whether units are matched (`mcjax.align.match_many`); default: unless there is a base
     - `own`: (x, y) that methods look at in place of the training data, each a `mcjax.merge.Each` of
@@ -240,7 +246,8 @@ def compare_merging(
     if len(called) != len(networks):
         raise ValueError(f"names: {len(called)} of {len(networks)} networks, expected one for each")
     trees = network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
-    chosen = by_name(PRESETS if methods is None else methods, PRESETS, method_of, traits_of)
+    quick = {name: method for name, method in PRESETS.items() if not traits_of(method).trains}
+    chosen = by_name(quick if methods is None else methods, PRESETS, method_of, traits_of)
     splits = {"train": train} | ({} if test is None else {"test": test})
     draws = jax.random.key(0) if key is None else key
     permutations: Any = [network.identity_permutations()] * len(networks)
@@ -249,12 +256,13 @@ def compare_merging(
         progress("matching units")
         found = match_many(network, networks, key=draws)
         permutations, alignment = found.permutations, f"matched (C²M³), {found.status}"
-    some = tuple(per_example(lambda v: v[:_SAMPLE], v) for v in (x, y)) if own is None else own
-    options = {"base": base, "permutations": permutations, "x": some[0], "y": some[1],
-               "task": task, "key": draws}  # fmt: skip
+    some = tuple(per_example(lambda v: v[:_SAMPLE], v) for v in (x, y))
+    options = {"base": base, "permutations": permutations, "task": task, "key": draws}
     rows = []
     for name, method in chosen.items():
         progress(f"merging: {traits_of(method).label}")
+        seen = own or ((x, y) if traits_of(method).trains else some)
+        options |= {"x": seen[0], "y": seen[1]}
         rows.append(_row(name, method, network, networks, options))
     if all(r.merging is None for r in rows):
         raise ValueError(f"every method failed; {rows[0].label}: {rows[0].error}")
@@ -309,12 +317,13 @@ def _row(
 ) -> MergingRow:
     traits, start = traits_of(method), time.perf_counter()
     needs = {"a base": traits.needs_base, "inputs": traits.needs_inputs,
-             "labels": traits.needs_labels, "two networks": traits.pairs_only}  # fmt: skip
+             "labels": traits.needs_labels, "two networks": traits.pairs_only,
+             "training": traits.trains}  # fmt: skip
     words = ", ".join(what for what, needed in needs.items() if needed) or "–"
     try:
         made = merge(network, networks, method, **options)
-    except ValueError as error:
-        return MergingRow(name, traits.label, words, error=" ".join(str(error).split()))
+    except Exception as error:  # whatever a method does, what others have made is kept
+        return MergingRow(name, traits.label, words, error=reason(error))
     return MergingRow(name, traits.label, words, {}, made, time.perf_counter() - start)
 
 

@@ -105,6 +105,7 @@ class PairwiseComparison:
             f"{self.networks} networks (end points: over networks). Worst: the worst value on a "
             "path. Barrier: how far the training loss rises above the line between its values at "
             "the ends (chord); the interval is of its mean, networks drawn anew (bootstrap).",
+            *first.whose_statistics(),
             *(f"{self.labels[m]} failed: {why}" for m, why in self.failed.items()),
         ]
         return Table(columns, rows, [*last, "", ""], notes)

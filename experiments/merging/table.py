@@ -50,7 +50,8 @@ def methods(options: Table, of: Setting, align: bool) -> dict[str, Any]:
     star = Starlight(dataclasses.replace(of.tuning, epochs=max(of.tuning.epochs // 2, 1)), align)
     fisher = {} if of.name == "digits" else {"fisher": Fisher(examples=FISHER)}
     stars = {"star": star} if options.star and of.name != "vit" else {}
-    every = {**PRESETS, **fisher, **stars}
+    presets = {name: m for name, m in PRESETS.items() if not traits_of(m).trains}
+    every = {**presets, **fisher, **stars}
     return {n: every[n] for n in (SMOKE if options.smoke else every)}
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from .._reasons import reason
 from ..methods.named import describe
 from ..tasks import TASKS
 from . import given, interrupt, results, terminal
@@ -26,7 +26,7 @@ from .options import (
     option,
 )
 from .own import names_of, study_of
-from .trained import convolutional, dense, train
+from .trained import convolutional, dense, fitting, train
 
 # Epochs of the trained chains: anokhin2020's 60 on MNIST and 200 on CIFAR-10.
 _CHAIN_EPOCHS = {"digits": 30, "mnist": 60, "cifar10": 200}
@@ -160,22 +160,9 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        if os.environ.get("MCJAX_TRACEBACK"):
-            traceback.print_exc()
-        print(f"mcjax: error: {_said(error)}", file=sys.stderr)
+        print(f"mcjax: error: {reason(error)}", file=sys.stderr)
         return 2 if isinstance(error, ValueError | OSError) else 1
     return 0
-
-
-def _said(error: Exception) -> str:
-    """An error in one line."""
-    line = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in line:
-        return f"out of memory; choose a smaller size ({line or 'MemoryError'})"
-    if isinstance(error, ValueError | OSError):
-        return line
-    where = "set MCJAX_TRACEBACK=1 to see where it comes from"
-    return f"{type(error).__name__}: {line} ({where})"
 
 
 def _explain(command: Explain) -> None:
@@ -237,7 +224,7 @@ def _own_inputs(command: Inputs) -> tuple[str, Path, dict[str, Any]]:
 
 def _connect(command: Connect, arguments: list[str]) -> None:
     from ..methods import Flow
-    from ..methods.named import from_text
+    from ..methods.named import from_text, trains
 
     methods = {name: from_text(name) for name in command.methods}
     if not 2 <= command.points <= _MOST_POINTS:
@@ -246,6 +233,9 @@ def _connect(command: Connect, arguments: list[str]) -> None:
         )
     if command.curve_epochs is not None and command.curve_epochs < 1:
         raise ValueError(f"--curve-epochs must be at least 1, got {command.curve_epochs}")
+    curves = _curves(command) if not methods else any(map(trains, methods.values()))
+    if command.curve_epochs is not None and not curves:
+        raise ValueError("--curve-epochs goes with methods that train, and none is asked for")
     check_sources(command.networks, command.own, command.trained, "two files of parameters")
     title, out, study = _own(command) if command.networks else _trained(command)
     if command.connection_model is not None:
@@ -283,6 +273,12 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     return made.title, made.out, made.study
 
 
+def _curves(command: Connect) -> bool:
+    """Whether methods that train are used where none is named: of two networks on digits."""
+    two = len(command.trained.seeds or (0, 1)) == 2
+    return not command.networks and command.trained.dataset == "digits" and two
+
+
 def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -> dict[str, Any]:
     """The methods asked for, or those that come to mind for this study; name → method."""
     from ..methods import PRESETS, with_epochs, with_protocol
@@ -293,13 +289,13 @@ def _methods(command: Connect, study: dict[str, Any], methods: dict[str, Any]) -
     digits = not command.networks and command.trained.dataset == "digits"
     if not command.methods:
         network = trace(study["network"], study["networks"][0], study["train"][0][:2])
-        trained = digits and len(study["networks"]) == 2
-        methods = {n: PRESETS[n] for n in default_methods(network, trained)} | methods
+        methods = {n: PRESETS[n] for n in default_methods(network, _curves(command))} | methods
     epochs = command.curve_epochs
     if epochs is None and not command.networks:
         epochs = _CHAIN_EPOCHS[command.trained.dataset]
-    if epochs is None:
-        return methods
-    if digits:  # as its end points are trained
-        return {n: with_protocol(m, Protocol(epochs, batch=32)) for n, m in methods.items()}
-    return {n: with_epochs(m, epochs) for n, m in methods.items()}
+    if epochs is not None and digits:  # as its end points are trained
+        protocol = Protocol(epochs, batch=32)
+        methods = {n: with_protocol(m, protocol) for n, m in methods.items()}
+    elif epochs is not None:
+        methods = {n: with_epochs(m, epochs) for n, m in methods.items()}
+    return fitting(methods, len(study["train"][1]))

@@ -10,10 +10,11 @@ import tyro
 
 from ..merge.named import PRESETS, from_text
 from ..merge.problem import traits_of
+from ..methods.named import trains, with_epochs, with_protocol
 from . import given, results
 from .options import DenseTraining, Results, Scored, check_sources, option
 from .own import names_of, study_of
-from .trained import dense, train
+from .trained import dense, fitting, train
 
 _METHODS = ", ".join(f"{name} ({traits_of(m).label})" for name, m in PRESETS.items())
 
@@ -59,18 +60,26 @@ class Merge:
             f"Methods to use: {_METHODS}; or your own, as package.module:object.",
         ),
     ] = ()  # fmt: skip
+    star_epochs: Annotated[int | None, option("N", "as the networks; of files 30")] = None
+    """Epochs of the methods that train: star, and your own that have a protocol."""
     results: Results = dataclasses.field(default_factory=Results)
 
 
 def run_merge(command: Merge, arguments: list[str]) -> None:
     """Merge, show the table, write everything."""
+    methods, left_out = {name: from_text(name) for name in command.methods}, {}
+    if command.star_epochs is not None:
+        if command.star_epochs < 1:
+            raise ValueError(f"--star-epochs must be at least 1, got {command.star_epochs}")
+        if not any(map(trains, methods.values())):
+            raise ValueError("--star-epochs goes with methods that train; name star in --methods")
     check_sources(command.networks, command.own, command.trained, "files of parameters")
     title, out, study = _own(command) if command.networks else _trained(command)
-    methods, left_out = {name: from_text(name) for name in command.methods}, {}
     if not methods:
         left_out = _left_out(len(study["networks"]), command.own.base is not None)
         names = {name for names in left_out.values() for name in names}
         methods = {name: m for name, m in PRESETS.items() if name not in names}
+    methods = _lasting(methods, study, command.star_epochs)
     study["metadata"]["not run"] = left_out
     study |= {"methods": methods, "align": False if command.no_align else None}
     asked = results.Asked(
@@ -78,6 +87,16 @@ def run_merge(command: Merge, arguments: list[str]) -> None:
         command=command.results.said(arguments),
     )  # fmt: skip
     results.report_merging(asked, study)
+
+
+def _lasting(methods: dict[str, Any], study: dict[str, Any], epochs: int | None) -> dict[str, Any]:
+    """Methods, presets that train by the protocol of the networks if there is one."""
+    protocol = study.pop("protocol", None)
+    if protocol is not None:
+        methods |= {n: with_protocol(m, protocol) for n, m in methods.items() if n in PRESETS}
+    if epochs is not None:
+        methods = {name: with_epochs(m, epochs) for name, m in methods.items()}
+    return fitting(methods, len(study["train"][1]))
 
 
 def _left_out(networks: int, base: bool) -> dict[str, list[str]]:
@@ -89,6 +108,8 @@ def _left_out(networks: int, base: bool) -> dict[str, list[str]]:
             found.setdefault("need what networks were fine-tuned from, --base", []).append(name)
         elif traits.pairs_only and networks != 2:
             found.setdefault("merge two networks", []).append(name)
+        elif traits.trains:
+            found.setdefault("train, so only if --methods names them", []).append(name)
     return found
 
 
@@ -110,7 +131,8 @@ def _trained(command: Merge) -> tuple[str, Path, dict[str, Any]]:
     given.check_seeds(seeds)
     recipe = dense(command.trained, command.trained.hidden, len(seeds), not command.no_align)
     made = train(command.trained, recipe, seeds, command.results, "merge-")
-    return made.title, made.out, made.study | {"names": [f"seed {seed}" for seed in seeds]}
+    names = [f"seed {seed}" for seed in seeds]
+    return made.title, made.out, made.study | {"names": names, "protocol": made.protocol}
 
 
 __all__ = ["Merge", "run_merge"]

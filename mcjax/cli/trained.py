@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..methods.named import trains, with_protocol
 from . import given, interrupt, terminal
 from .options import Results, Training
+
+if TYPE_CHECKING:
+    from ..training import Protocol
 
 _PIXELS = {"digits": 8 * 8, "mnist": 28 * 28, "cifar10": 32 * 32 * 3}
 
@@ -26,7 +30,7 @@ class Recipe:
     title: str
     model: Any
     flat: bool
-    protocol: Any
+    protocol: Protocol
     described: dict[str, Any]
 
 
@@ -75,6 +79,7 @@ class Trained:
 
     - `title`: as a table shows them; `out`: where the results go
     - `apply`: (params, x) → logits; `networks`: their parameters; `data`: as they take it
+    - `protocol`: by which they were trained
     """
 
     title: str
@@ -82,6 +87,7 @@ class Trained:
     apply: Any
     networks: list[Any]
     data: Any
+    protocol: Protocol
     metadata: dict[str, Any]
 
     @property
@@ -127,8 +133,24 @@ def train(
                 "protocol": protocol.to_dict()}  # fmt: skip
     of = f"seeds {tuple(seeds)}" if many else f"seed {seeds[0]}"
     return Trained(
-        f"{asked.dataset}, {recipe.title}, {of}", out, model.apply, networks, data, metadata
+        f"{asked.dataset}, {recipe.title}, {of}",
+        out,
+        model.apply,
+        networks,
+        data,
+        protocol,
+        metadata,
     )
 
 
-__all__ = ["Recipe", "Trained", "convolutional", "dense", "train"]
+def fitting(methods: Mapping[str, Any], examples: int) -> dict[str, Any]:
+    """Methods of which none trains with a batch larger than the data."""
+    return {
+        name: with_protocol(m, dataclasses.replace(m.protocol, batch=examples))
+        if trains(m) and m.protocol.batch > examples
+        else m
+        for name, m in methods.items()
+    }
+
+
+__all__ = ["Recipe", "Trained", "convolutional", "dense", "fitting", "train"]

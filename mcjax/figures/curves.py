@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .coinciding import coinciding, stripes
 from .colours import colours_of
 from .families import MOST, families_of
 from .style import (
@@ -26,6 +27,9 @@ from .style import (
     save_figure,
 )
 
+# Stripes of lines that coincide, in widths of the line.
+_STRIPE = 4.0
+
 
 def draw_curves(
     curves: Mapping[str, Mapping[str, Any]],
@@ -38,7 +42,7 @@ def draw_curves(
     """Every metric along each path, axes named and scaled as the curves' task says.
 
     Beside test data, training data are pale and thin. Of several curves (pairs of networks) the
-    mean is drawn, and their range as a band.
+    mean is drawn, and their range as a band. Lines that coincide are striped in their colours.
 
     **Arguments:**
     - `curves`: method label → split → `mcjax.evaluation.Curve` (or what has `t`, `values`, `task`),
@@ -133,10 +137,12 @@ class _Style:
 
     def panel(self, panel: Any, name: str, labels: Sequence[str]) -> None:
         """A metric of some methods, the others faint behind."""
+        striped = self._striped(name, labels)
         for label, splits in self.curves.items():
             for split, drawn in splits.items():
                 if label in labels:
-                    self._line(panel, name, label, split, drawn)
+                    how = self.how(split) | striped.get((label, split), {})
+                    self._line(panel, name, label, split, drawn, how)
                 elif name in drawn.values and not self.how(split).get("dim"):
                     panel.plot(drawn.t, drawn.values[name].mean(0), color=FAINT, lw=0.9, zorder=1.2)
         every = [d for splits in self.curves.values() for d in splits.values()]
@@ -146,10 +152,27 @@ class _Style:
         where = list(dict.fromkeys(self.ends[v] for v in labels if v in self.ends))
         along_path(panel, " or ".join(where) or None)
 
-    def _line(self, panel: Any, name: str, label: str, split: str, drawn: _Drawn) -> None:
+    def _striped(self, name: str, labels: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
+        """(Method, split) → the dashes of a line that coincides with others of its split."""
+        found = {}
+        for split in self.splits:
+            lines = {
+                v: (self.curves[v][split].t, self.curves[v][split].values[name].mean(0))
+                for v in labels
+                if split in self.curves[v] and name in self.curves[v][split].values
+            }
+            for label, (k, n) in zip(lines, coinciding(list(lines.values())), strict=True):
+                if n > 1 and self.how(split).get("ls", "-") == "-":
+                    dashes = {"ls": stripes(k, n, _STRIPE), "dash_capstyle": "butt"}
+                    found[label, split] = dashes
+        return found
+
+    def _line(
+        self, panel: Any, name: str, label: str, split: str, drawn: _Drawn, how: dict[str, Any]
+    ) -> None:
         if name not in drawn.values:
             return
-        values, how, colour = drawn.values[name], self.how(split), self.colours[label]
+        values, colour = drawn.values[name], self.colours[label]
         mean = values.mean(0)
         if len(values) > 1 and not how.get("dim"):
             band(panel, drawn.t, values.min(0), values.max(0), colour)

@@ -53,6 +53,10 @@ class Dare(Method):
     def pairs_only(self) -> bool:
         return traits_of(self.then).pairs_only
 
+    @property
+    def trains(self) -> bool:
+        return traits_of(self.then).trains
+
     def __call__(self, problem: Problem) -> Params:
         draws, rest = jax.random.split(problem.key)
         networks = tuple(

@@ -62,6 +62,7 @@ def merge(
     - `"dare-linear"`, `"dare-ties"`, `Dare(TaskArithmetic(), drop=…)`: entries of the τ_i dropped
       at random first
     - `"model-stock"`, `ModelStock()`: the mean and the base, by the angle between the τ_i
+    - `"star"`, `Starlight(protocol=…)`: joined with all by segments of low loss (`star`); it trains
     - any function of a `Problem` that returns parameters: see `mcjax.merge.Method`
 
     Statistics of batch normalisation are no method's: those that are not the same in all networks

@@ -15,6 +15,7 @@ from .problem import Method, traits_of
 from .regmean import RegMean
 from .slerp import Slerp
 from .soup import Soup
+from .star import Starlight
 from .task_arithmetic import TaskArithmetic
 from .ties import Ties
 from .zipit import ZipIt
@@ -32,6 +33,7 @@ PRESETS: Mapping[str, Method] = MappingProxyType(
         "dare-linear": Dare(TaskArithmetic()),
         "dare-ties": Dare(Ties(density=1.0)),
         "model-stock": ModelStock(),
+        "star": Starlight(),
     }
 )
 """Name → method, with the options of the paper that it comes from."""

@@ -204,6 +204,7 @@ class Method(abc.ABC):
     - `needs_base`: whether it needs what the networks were trained from
     - `needs_inputs`, `needs_labels`: whether it needs x, and y
     - `pairs_only`: whether it merges two networks and no more
+    - `trains`: whether it trains a network, and so takes long: it is used only where it is named
 
         >>> import jax, jax.numpy as jnp, mcjax
         >>> def largest(problem):
@@ -223,6 +224,7 @@ class Method(abc.ABC):
     needs_inputs = False
     needs_labels = False
     pairs_only = False
+    trains = False
 
     @abc.abstractmethod
     def __call__(self, problem: Problem) -> Params:
@@ -239,6 +241,7 @@ class Traits:
     needs_inputs: bool
     needs_labels: bool
     pairs_only: bool
+    trains: bool
 
 
 def traits_of(method: Any, name: str = "method") -> Traits:
@@ -260,7 +263,7 @@ def traits_of(method: Any, name: str = "method") -> Traits:
         str(getattr(method, "label", default)),
         str(getattr(method, "source", "")),
         *(bool(getattr(method, n, False))
-          for n in ("needs_base", "needs_inputs", "needs_labels", "pairs_only")),
+          for n in ("needs_base", "needs_inputs", "needs_labels", "pairs_only", "trains")),
     )  # fmt: skip
 
 

@@ -170,6 +170,7 @@ class Starlight(Method):
     source = "Sonthalia et al. 2024, Alg. 1"
     needs_inputs = True
     needs_labels = True
+    trains = True
 
     def __call__(self, problem: Problem) -> Params:
         network = problem.network

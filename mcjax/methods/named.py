@@ -89,18 +89,21 @@ def with_epochs(method: Any, epochs: int) -> Any:
     >>> with_epochs(PRESETS["linear"], 25)
     Linear()
     """
-    protocol = getattr(method, "protocol", None)
-    if not isinstance(protocol, Protocol):
+    if not trains(method):
         return method
+    protocol = method.protocol
     halve = protocol.halve_every and protocol.halve_every * epochs / protocol.epochs
     return with_protocol(method, dataclasses.replace(protocol, epochs=epochs, halve_every=halve))
 
 
+def trains(method: Any) -> bool:
+    """Whether a method has a protocol of a training."""
+    return isinstance(getattr(method, "protocol", None), Protocol)
+
+
 def with_protocol(method: Any, protocol: Protocol) -> Any:
     """A method that trains, with another protocol. Others stay."""
-    if not isinstance(getattr(method, "protocol", None), Protocol):
-        return method
-    return dataclasses.replace(method, protocol=protocol)
+    return dataclasses.replace(method, protocol=protocol) if trains(method) else method
 
 
 def describe() -> str:
@@ -108,4 +111,6 @@ def describe() -> str:
     return ", ".join(f"{name} ({traits_of(m).label})" for name, m in PRESETS.items())
 
 
-__all__ = ["PRESETS", "describe", "from_text", "method_of", "with_epochs", "with_protocol"]
+__all__ = [
+    "PRESETS", "describe", "from_text", "method_of", "trains", "with_epochs", "with_protocol",
+]  # fmt: skip

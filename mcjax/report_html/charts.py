@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 
+from ..figures.coinciding import coinciding, stripes
 from ..figures.colours import shade
 
 _WIDTH, _HEIGHT = 420, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 40
 # Parts of an axis, about so many.
 _TICKS = 5
+# Stripes of lines that coincide, as long as this.
+_STRIPE = 9.0
+# What is drawn lies between; differences below the least are none.
+_LEAST, _MOST = 1e-300, sys.float_info.max
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +70,9 @@ class Chart:
 
     def html(self, number: int) -> str:
         """A figure; `number`: of the chart in its report, by which the script finds its numbers."""
-        names = "".join(_name(line) for line in self.lines if line.named and not line.faint)
+        names = "".join(self._name(line) for line in self.lines if line.named and not line.faint)
+        if self._stripes():
+            names += "<span>Striped: lines that coincide.</span>"
         return (
             f'<figure class="chart" data-chart="{number}"><h3>{escape(self.title)}</h3>'
             f'{self._drawing()}<figcaption class="names">{names}</figcaption></figure>'
@@ -98,24 +106,58 @@ class Chart:
         with np.errstate(divide="ignore", invalid="ignore"):
             if self.logarithmic:
                 low, high, y = np.log10(low), np.log10(high), np.log10(y)
-            share = np.clip((y - low) / (high - low), -0.02, 1.02)
+            # Halves, as the difference of numbers near the largest there is may be none.
+            share = np.clip((y / 2 - low / 2) / (high / 2 - low / 2), -0.02, 1.02)
+            share = np.where(np.isfinite(y), share, np.nan)
         across = _LEFT + (x - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT)
         return np.stack([across, _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)], -1)
 
     def _drawing(self) -> str:
         order = sorted(self.lines, key=lambda line: (not line.faint, not line.dim))
         bands = "".join(self._band(v) for v in order if v.low is not None)
-        lines = "".join(self._line(v) for v in order)
+        striped = self._stripes()
+        lines = "".join(self._line(v, striped.get(id(v), "")) for v in order)
+        if not any(map(self._known, self.lines)):
+            above = " above 0" if self.logarithmic else ""
+            lines += (
+                f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT / 2}" '
+                f'text-anchor="middle">no finite value{above}</text>'
+            )
         label = escape(f"{self.title}: {self.y_label}", quote=True)
         return (
             f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
             f'{self._axes()}{bands}{lines}<g class="pointed"></g></svg>'
         )
 
-    def _line(self, line: Line) -> str:
+    def _known(self, line: Line) -> bool:
+        """Whether there is anything of a line to draw."""
+        y = np.asarray(line.y, float)
+        return bool((np.isfinite(y) & ((y > 0) | (not self.logarithmic))).any())
+
+    def _name(self, line: Line) -> str:
+        kind, gone = "dim" if line.dim else "line", "" if self._known(line) else ": no finite value"
+        name = escape(line.name + gone)
+        return f'<span {_colours(line.colour)}><i class="{kind}"></i>{name}</span>'
+
+    def _stripes(self) -> dict[int, str]:
+        """Line (by identity) → the dashes that let lines be seen with which it coincides."""
+        found = {}
+        for dim in (False, True):
+            lines = [v for v in self.lines if v.dim == dim and not v.faint and self._known(v)]
+            places = coinciding([tuple(self._place(v.x, v.y).T) for v in lines], _HEIGHT)
+            for line, (k, n) in zip(lines, places, strict=True):
+                if n > 1:
+                    start, (drawn, left_out) = stripes(k, n, _STRIPE)
+                    found[id(line)] = (
+                        f";stroke-dasharray:{drawn:g} {left_out:g};stroke-dashoffset:{start:g}"
+                        ";stroke-linecap:butt"
+                    )
+        return found
+
+    def _line(self, line: Line, more: str = "") -> str:
         kind = "faint" if line.faint else "dim" if line.dim else "line"
         drawn = _path(self._place(line.x, line.y))
-        return f'<path class="{kind}" {_colours(line.colour)} d="{drawn}"/>'
+        return f'<path class="{kind}" {_colours(line.colour, more)} d="{drawn}"/>'
 
     def _band(self, line: Line) -> str:
         there = np.isfinite(np.asarray(line.low, float)) & np.isfinite(np.asarray(line.high, float))
@@ -131,7 +173,7 @@ class Chart:
             y = self._place(min(self.ticks), value)[1]
             parts.append(
                 f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>'
-                f'<text x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
+                f'<text x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{value:.10g}</text>'
             )
         for value, text in self.ticks.items():
             x = self._place(value, high)[0]
@@ -160,9 +202,11 @@ def limits_of(charts: Sequence[Chart], logarithmic: bool = False) -> tuple[float
         return (1.0, 10.0) if logarithmic else (0.0, 1.0)
     low, high = float(known.min()), float(known.max())
     if logarithmic:
-        return low / 1.3, max(high * 1.3, low * 2)
-    air = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
-    return low - air, high + air
+        low = max(low / 1.3, _LEAST)
+        return low, min(max(high * 1.3, low * 2), _MOST)
+    half, size = high / 2 - low / 2, max(abs(low), abs(high))
+    air = next(v for v in (0.1 * half, 0.05 * size, 0.5) if v > max(_LEAST, 1e-7 * size))
+    return max(low - air, -_MOST), min(high + air, _MOST)
 
 
 def ticks_between(low: float, high: float, logarithmic: bool = False) -> list[float]:
@@ -177,10 +221,11 @@ def ticks_between(low: float, high: float, logarithmic: bool = False) -> list[fl
         powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
         every = max(1, -(-len(powers) // _TICKS))
         return [10.0**k for k in powers][::every] or [low, high]
-    rough = (high - low) / _TICKS
+    rough = high / _TICKS - low / _TICKS
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(s * unit for s in (1, 2, 2.5, 5, 10) if s * unit >= 0.9 * rough)
-    return [round(k * step, 12) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    every = range(math.ceil(low / step), math.floor(high / step) + 1)
+    return [float(f"{k * step:.12g}") for k in every]
 
 
 def on_dark(colour: str) -> str:
@@ -193,13 +238,8 @@ def on_dark(colour: str) -> str:
     return shade(colour, 0.7)
 
 
-def _colours(colour: str) -> str:
-    return f'style="--light:{colour};--dark:{on_dark(colour)}"'
-
-
-def _name(line: Line) -> str:
-    kind = "dim" if line.dim else "line"
-    return f'<span {_colours(line.colour)}><i class="{kind}"></i>{escape(line.name)}</span>'
+def _colours(colour: str, more: str = "") -> str:
+    return f'style="--light:{colour};--dark:{on_dark(colour)}{more}"'
 
 
 def _path(places: np.ndarray) -> str:

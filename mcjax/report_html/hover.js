@@ -22,7 +22,8 @@ for (const figure of document.querySelectorAll("[data-chart]")) {
   const [left, top, right, bottom] = chart.box, [first, last] = chart.x;
   const height = (value) => {
     const [low, high, v] = [...chart.y, value].map(chart.log ? Math.log10 : (u) => u);
-    return bottom - ((v - low) / (high - low)) * (bottom - top);
+    // Halves, as the difference of numbers near the largest there is may be none.
+    return bottom - ((v / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - top);
   };
   const hide = () => { tip.hidden = true; pointed.replaceChildren(); };
   const show = (event) => {
