@@ -153,7 +153,7 @@ class Comparison:
         """A note, of networks with batch normalisation."""
         curves = [curve for row in self.rows for curve in row.curves.values()]
         found = dict.fromkeys(c.metadata.get("statistics", "none") for c in curves)
-        return [f"BatchNorm statistics, at the ends too: {words}." for words in found
+        return [f"BatchNorm statistics: {words}." for words in found
                 if words != "none"]  # fmt: skip
 
     def _heading(self, split: str, metric: str) -> str:

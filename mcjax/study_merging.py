@@ -30,6 +30,7 @@ from .path import Point, Points
 from .report import Table
 from .study import Data, machine
 from .tasks import CLASSIFICATION, NEXT_TOKEN, Task
+from .training import Protocol
 
 # Examples that methods look at, and that statistics are estimated from.
 _SAMPLE = 10_000
@@ -118,6 +119,8 @@ class MergingComparison:
         found = dict.fromkeys(made.statistics for made in self.mergings.values())
         notes += [f"BatchNorm of merged networks: {v}; of the others, their own." for v in found
                   if v != "none"]  # fmt: skip
+        left_out = self.metadata.get("not run", {}).items()  # by who has chosen the methods
+        notes += [f"Not run: {', '.join(names)}: {why}." for why, names in left_out]
         notes += [f"{r.label} failed: {r.error}" for r in self.rows if r.error is not None]
         return Table(columns, rows, last, notes)
 
@@ -318,13 +321,19 @@ def _row(
     traits, start = traits_of(method), time.perf_counter()
     needs = {"a base": traits.needs_base, "inputs": traits.needs_inputs,
              "labels": traits.needs_labels, "two networks": traits.pairs_only,
-             "training": traits.trains}  # fmt: skip
+             _training(method): traits.trains}  # fmt: skip
     words = ", ".join(what for what, needed in needs.items() if needed) or "–"
     try:
         made = merge(network, networks, method, **options)
     except Exception as error:  # whatever a method does, what others have made is kept
         return MergingRow(name, traits.label, words, error=reason(error))
     return MergingRow(name, traits.label, words, {}, made, time.perf_counter() - start)
+
+
+def _training(method: Any) -> str:
+    """How long a method trains."""
+    protocol = getattr(method, "protocol", None)
+    return f"{protocol.epochs} epochs" if isinstance(protocol, Protocol) else "training"
 
 
 @dataclasses.dataclass(frozen=True)

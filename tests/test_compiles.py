@@ -182,6 +182,7 @@ CALLS = {
             n, pair(s), m, base=params(s + 2), x=X
         )
         for name in mcjax.merge.PRESETS
+        if name != "star"
     },
     "fisher_diagonal": lambda n, s: mcjax.merge.fisher_diagonal(
         n, params(s), X, task=mcjax.tasks.CLASSIFICATION, key=jax.random.key(s)

@@ -73,6 +73,31 @@ def test_a_method_that_fails_is_a_row(compared):
     assert compared.to_dict()["methods"]["Never"]["error"] == "no way through"
 
 
+def test_whatever_a_method_raises_is_a_row(case):
+    """Not Ctrl-C, which ends it all."""
+
+    class Raises:
+        label = "Raises"
+
+        def __init__(self, error):
+            self.error = error
+
+        def connect(self, problem):
+            raise self.error
+
+    a, b, x = case.another(1), case.another(2), case.inputs(20)
+    data = x, np.arange(20) % 3
+    errors = (NotImplementedError("not yet"), MemoryError(), KeyError("w9"))
+    methods = {"linear": "linear"} | {f"m{i}": Raises(e) for i, e in enumerate(errors)}
+    found = compare(case.apply_fn, a, b, data, methods=methods, t=3)
+    assert set(found.connections) == {"linear"}
+    assert found.failed["m0"].startswith("NotImplementedError: not yet")
+    assert found.failed["m1"].startswith("out of memory")
+    assert found.failed["m2"].startswith("KeyError: 'w9'")
+    with pytest.raises(KeyboardInterrupt):
+        compare(case.apply_fn, a, b, data, methods=["linear", Raises(KeyboardInterrupt())], t=3)
+
+
 def test_table_says_what_it_is_of(compared):
     table = compared.table()
     assert list(table.columns) == [

@@ -91,6 +91,56 @@ def test_what_fails_is_said_and_the_others_go_on(compared):
     assert "50 train, 20 test" in compared.summary()
 
 
+def test_whatever_a_method_raises_is_a_row():
+    """Not Ctrl-C, which ends it all."""
+
+    def raises(error):
+        def method(problem):
+            raise error
+
+        return method
+
+    errors = {"later": NotImplementedError("not yet"), "singular": np.linalg.LinAlgError("det 0"),
+              "large": MemoryError(), "wrong": KeyError("w9")}  # fmt: skip
+    methods = {"soup": "soup", **{n: raises(e) for n, e in errors.items()}, "second": first}
+    found = compare_merging(model, NETWORKS, data(), methods=methods)
+    assert set(found.mergings) == {"soup", "second"}
+    assert found.failed["later"].startswith("NotImplementedError: not yet")
+    assert found.failed["singular"] == "det 0"
+    assert found.failed["large"].startswith("out of memory")
+    assert found.failed["wrong"].startswith("KeyError: 'w9'")
+    with pytest.raises(KeyboardInterrupt):
+        compare_merging(model, NETWORKS, data(), methods=["soup", raises(KeyboardInterrupt())])
+
+
+def test_names_of_networks():
+    named = {"methods": ["soup"], "names": ["a", "b", "c"]}
+    found = compare_merging(model, NETWORKS, data(), **named)
+    assert [row[0] for row in found.table().rows[1:]] == ["a", "b", "c"]
+    assert found.to_dict()["names"] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="names: 3 of 2 networks"):
+        compare_merging(model, NETWORKS[:2], data(), **named)
+
+
+def test_a_star_is_trained_on_all_examples(monkeypatch):
+    """Others look at the first of them; the table says that it trains."""
+    monkeypatch.setattr("mcjax.study_merging._SAMPLE", 10)
+    seen = {}
+
+    def looks(name, trains):
+        def method(problem):
+            seen[name] = len(problem.x), len(problem.y)
+            return problem.networks[0]
+
+        method.trains = trains
+        return method
+
+    methods = {name: looks(name, name == "all") for name in ("all", "some")}
+    found = compare_merging(model, NETWORKS, data(), methods=methods)
+    assert seen == {"all": (50, 50), "some": (10, 10)}
+    assert [row.needs for row in found.rows] == ["training", "–"]
+
+
 def test_units_are_matched_unless_there_is_a_base():
     x, y = data()
     network = mcjax.trace(model, NETWORKS[0], x)
@@ -111,7 +161,7 @@ def test_units_are_matched_unless_there_is_a_base():
 def test_all_presets_say_what_they_need():
     x, y = data()
     found = compare_merging(model, NETWORKS, (x, y))
-    assert [row.method for row in found.rows] == list(mcjax.merge.PRESETS)
+    assert [row.method for row in found.rows] == [n for n in mcjax.merge.PRESETS if n != "star"]
     for row in found.rows:
         traits = mcjax.merge.traits_of(mcjax.merge.PRESETS[row.method])
         assert ("a base" in row.needs) == traits.needs_base

@@ -109,7 +109,9 @@ def _left_out(networks: int, base: bool) -> dict[str, list[str]]:
         elif traits.pairs_only and networks != 2:
             found.setdefault("merge two networks", []).append(name)
         elif traits.trains:
-            found.setdefault("train, so only if --methods names them", []).append(name)
+            found.setdefault("trains a network, and so runs only if --methods names it", []).append(
+                name
+            )
     return found
 
 

@@ -146,9 +146,7 @@ def report_merging(asked: Asked, study: dict[str, Any]) -> None:
 
             facts = {"command": asked.command}
             files |= _write_page(place, of_merging(found, asked.title, facts))
-    table = found.table()
-    notes = [f"Not run: {', '.join(names)}: {why}." for why, names in metadata["not run"].items()]
-    _say(asked, dataclasses.replace(table, notes=[*table.notes, *notes]), place, files)
+    _say(asked, found.table(), place, files)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ _WIDTH, _HEIGHT = 420, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 40
 # Parts of an axis, about so many.
 _TICKS = 5
+# Letters that fit beside the axis.
+_FITTING = 6
 # Stripes of lines that coincide, as long as this.
 _STRIPE = 9.0
 # What is drawn lies between; differences below the least are none.
@@ -170,10 +172,12 @@ class Chart:
         bottom, parts = _HEIGHT - _BOTTOM, []
         low, high = self._limits()
         for value in ticks_between(low, high, self.logarithmic):
-            y = self._place(min(self.ticks), value)[1]
+            y, digits = self._place(min(self.ticks), value)[1], 3 if self.logarithmic else 10
+            text = f"{value:.{digits}g}".replace("e+", "e")
+            kind = ' class="long"' if len(text) > _FITTING else ""
             parts.append(
                 f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>'
-                f'<text x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{value:.10g}</text>'
+                f'<text x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end"{kind}>{text}</text>'
             )
         for value, text in self.ticks.items():
             x = self._place(value, high)[0]

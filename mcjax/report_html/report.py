@@ -21,6 +21,9 @@ from .charts import Chart, on_dark
 # Nothing is loaded, whatever a name or a value would have a browser do.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
+# Letters of a cell that is not broken.
+_SHORT = 20
+
 
 @dataclasses.dataclass
 class Report:
@@ -105,7 +108,7 @@ def _table(table: Table, colours: Mapping[str, str]) -> str:
             colour = colours[cells[0]]
             mark = f'<i class="mark" style="--light:{colour};--dark:{on_dark(colour)}"></i>'
         first, *rest = (escape(cell) for cell in cells)
-        numbers = "".join(f"<{kind}>{cell}</{kind}>" for cell in rest)
+        numbers = "".join(f"<{kind}{_words(cell, kind)}>{cell}</{kind}>" for cell in rest)
         return (
             f'<tr><th scope="{"col" if kind == "th" else "row"}">{mark}{first}</th>{numbers}</tr>'
         )
@@ -116,6 +119,11 @@ def _table(table: Table, colours: Mapping[str, str]) -> str:
         f'<div class="wide"><table><thead>{row(table.columns, "th")}</thead>'
         f"<tbody>{''.join(map(row, table.rows))}</tbody>{last}</table></div>{notes}"
     )
+
+
+def _words(cell: str, kind: str) -> str:
+    """Cells of sentences are broken and begin at the left, numbers are not."""
+    return ' class="words"' if kind == "td" and len(cell) > _SHORT else ""
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

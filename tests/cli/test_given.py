@@ -95,6 +95,21 @@ def mistakes(name):
         "seeds": (["connect", "--seeds", "-1", "1"], "--seeds must be at least 0"),
         "one seed": (["connect", "--seeds", "1"], "--seeds must be two or more different ones"),
         "a seed twice": (["connect", "--seeds", "1", "0", "1"], "got 1 0 1"),
+        "an option of training": ([*own, *model, *data, "--seeds", "0", "1"], "--seeds goes with"),
+        "options of training": (
+            [*own, *model, *data, "--hidden", "8", "--data", "mnist"],
+            "--data and --hidden go with trained networks",
+        ),
+        "digits in a folder": (["connect", "--data-dir", "tfds"], "--data-dir goes with --data"),
+        "a task without files": (["connect", "--task", "regression"], "--task goes with two files"),
+        "epochs of nothing": (
+            ["connect", "--methods", "linear", "--curve-epochs", "3"],
+            "--curve-epochs goes with methods that train, and none is asked for",
+        ),
+        "epochs of nothing, files": (
+            [*own, *model, *data, "--curve-epochs", "3"],
+            "--curve-epochs goes with methods that train",
+        ),
         "cache": (["connect", "--data", "mnist", "--data-dir", "tfds"], "MCJAX_CACHE_DIR: nothing"),
         "wrong folder": (["connect", "--data", "mnist", "--data-dir", "no"], "holds no TFDS"),
     }

@@ -70,7 +70,8 @@ def test_ones_own_network(here, capsys):
     ("arguments", "message"),
     [
         (["a.safetensors", "--inputs", "data.npz"], "needs --model"),
-        (["--model", "m:f"], "--model, --torch and --inputs go with a file of parameters"),
+        (["--model", "m:f"], "--model goes with a file of parameters"),
+        (["a.safetensors", "--channels", "3"], "--channels goes with trained networks"),
         (["--points", "2"], "--points must be at least 3"),
         (["--pairs", "0"], "--pairs and --rounds must be at least 1"),
         (["--delta", "0"], "--delta must be a loss above 0, got 0"),

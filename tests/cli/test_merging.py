@@ -69,7 +69,8 @@ def test_own_networks_with_their_base(here, capsys):
     mcjax.save("base.safetensors", base)
     assert run(merging(here, "--base", "base.safetensors", "--out", "results")) == 0
     results = json.loads(Path("results/results.json").read_text())
-    assert set(results["methods"]) == set(PRESETS)
+    assert set(results["methods"]) == set(PRESETS) - {"star"}
+    assert results["names"] == ["a", "b"]
     assert results["alignment"] == "as they are, in the order of their base"
     assert all(m["error"] is None for m in results["methods"].values()), results["methods"]
     assert set(results["base"]) == {"train"}
@@ -90,7 +91,14 @@ def test_ones_own_method(here):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["merge", "--base", "a.safetensors"], "--base go with files of parameters"),
+    [(["merge", "--base", "a.safetensors"], "--base goes with files of parameters"),
+     (["merge", "--model", "m:f", "--inputs", "x.npz"], "--model and --inputs go with files"),
+     (["merge", *OWN, "--seeds", "1"], "--seeds goes with trained networks; here are files of"),
+     (["merge", *OWN, "--data", "digits", "--epochs", "3", "--hidden", "8"],
+      "--data, --epochs and --hidden go with trained networks"),
+     (["merge", "--data-dir", "tfds"], "--data-dir goes with --data mnist and cifar10"),
+     (["merge", *OWN, "--star-epochs", "3"], "--star-epochs goes with methods that train"),
+     (["merge", "--methods", "star", "--star-epochs", "0"], "--star-epochs must be at least 1"),
      (["merge", "--seeds", "1"], "--seeds must be two or more different ones"),
      (["merge", "--task", "regression"], "--task goes with files of parameters"),
      (["merge", "--methods", "sup"], "did you mean 'soup'"),
@@ -113,3 +121,51 @@ def test_by_default_what_can_be_run(here, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "Not run: slerp, zipit, pleas: merge two networks." in shown
     assert "--base" in shown
+    assert "star: trains a network, and so runs only if --methods names it" in shown
+    for place in (shown, Path("results/table.md").read_text()):
+        assert "Not run" in place
+        for name in ("a", "a (2)", "b"):
+            assert f" {name} " in place
+        assert "network 0" not in place
+
+
+def test_networks_have_the_names_of_their_files(here, capsys):
+    """In the terminal, the table, the figure's title, the report; of one name by their folders."""
+    for k, file in enumerate(OWN):
+        Path(f"run{k}").mkdir()
+        Path(file).rename(f"run{k}/params.safetensors")
+    files = [f"run{k}/params.safetensors" for k in (0, 1)]
+    arguments = ["merge", *files, *merging(here)[3:], "--methods", "soup", "--html"]
+    assert run(arguments) == 0
+    out = Path("mcjax-runs/merge-run0-params-run1-params")
+    results = json.loads((out / "results.json").read_text())
+    assert results["names"] == ["run0/params", "run1/params"]
+    everywhere = (capsys.readouterr().out, (out / "table.md").read_text(),
+                  (out / "report.html").read_text())  # fmt: skip
+    for shown in everywhere:
+        assert "run0/params" in shown
+        assert "run1/params" in shown
+        assert "network 0" not in shown
+
+
+def test_seeds_are_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["merge", "--epochs", "1", "--hidden", "4", "--seeds", "5", "3", "--methods",
+                 "soup", "--out", "results"]  # fmt: skip
+    assert run(arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("seed 5") < shown.index("seed 3")
+    assert json.loads(Path("results/results.json").read_text())["names"] == ["seed 5", "seed 3"]
+
+
+def test_a_star_is_trained_if_named(here, capsys):
+    """With a batch of all examples, where there are fewer than in the preset's."""
+    more = ["--methods", "soup", "star", "--star-epochs", "3", "--out", "results"]
+    assert run(merging(here, *more)) == 0
+    assert "3 epochs" in " ".join(capsys.readouterr().out.split())
+    results = json.loads(Path("results/results.json").read_text())
+    assert results["methods"]["star"]["error"] is None
+    assert "epochs=3, batch=40" in results["metadata"]["methods"]["star"]
+    assert Path("results/merged-star.safetensors").exists()
+    soup, star = (results["methods"][m]["values"]["train"]["loss"] for m in ("soup", "star"))
+    assert star < soup

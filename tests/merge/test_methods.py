@@ -15,17 +15,19 @@ from mcjax.merge import (
     ModelStock,
     Problem,
     Slerp,
+    Starlight,
     TaskArithmetic,
     Ties,
     merge,
 )
 from mcjax.merge.dare import mask
 from mcjax.testing import check_merging
+from mcjax.training import Protocol
 
 from .cases import BASE, NAMES, NETWORK, TUNED, X, Y, close, merged, mlp, wide
 
-ALL = {**PRESETS, "ties, leaf": Ties(0.4, over="leaf"), "slerp, network": Slerp("network"),
-       "fisher, given": Fisher("given")}  # fmt: skip
+ALL = {**PRESETS, "star": Starlight(Protocol(1, batch=20)), "ties, leaf": Ties(0.4, over="leaf"),
+       "slerp, network": Slerp("network"), "fisher, given": Fisher("given")}  # fmt: skip
 RANDOM = ("dare-linear", "dare-ties")
 
 
@@ -164,7 +166,7 @@ def test_contract(name):
     check_merging(ALL[name], NETWORK, TUNED, base=BASE, x=X, y=Y, key=jax.random.key(1))
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if n not in RANDOM and n != "task-arithmetic"])
+@pytest.mark.parametrize("name", sorted({*ALL} - {*RANDOM, "task-arithmetic", "star"}))
 def test_copies_give_the_network_back(name):
     density = {"ties": Ties(1.0), "ties, leaf": Ties(1.0, over="leaf")}
     made = merged(density.get(name, ALL[name]), [TUNED[0]] * 3)
@@ -198,7 +200,7 @@ def test_copies_in_other_orders_are_found(name):
 def test_presets_are_values():
     for name, method in PRESETS.items():
         assert [n for n, m in PRESETS.items() if m == method] == [name]
-        assert eval(repr(method), vars(mcjax.merge)) == method
+        assert eval(repr(method), {**vars(mcjax.merge), "Protocol": Protocol}) == method
 
 
 def test_half_precision():

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from mcjax.cli.command import run
+from mcjax.report import Table
+from mcjax.report_html import Report
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -52,10 +54,15 @@ def browsed(file: Path, width: int) -> dict:
     text = file.read_text()
     assert text.count("</body>") == 1
     probed.write_text(text.replace("</body>", f"{PROBE}</body>"))
+    return dumped(probed, width)
+
+
+def dumped(file: Path, width: int, *options: str) -> dict:
+    """What a page's script has written in a window of this width."""
     made = subprocess.run(
         [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900",
          f"--user-data-dir={file.parent / 'profile'}", "--virtual-time-budget=10000", "--dump-dom",
-         probed.resolve().as_uri()],
+         *options, file.resolve().as_uri()],
         capture_output=True, text=True, timeout=180, check=True,
         env={**os.environ, "HOME": str(file.parent)},
     )  # fmt: skip
@@ -87,6 +94,43 @@ def test_what_is_pointed_at_is_what_was_measured(here, capsys):
             assert float(text) == pytest.approx(wanted, rel=1e-3)
             compared += 1
     assert compared == 2 * 5 * 2
+
+
+FRAME = """<!DOCTYPE html><body style="margin:0"><iframe src="{}" style="width:{}px;border:0">
+</iframe><script>
+onload = () => {{
+  const shown = document.querySelector("iframe").contentDocument;
+  const boxes = [...shown.querySelectorAll(".wide")].map((box) =>
+    [box.clientWidth, box.scrollWidth, box.querySelector("th").offsetWidth,
+     getComputedStyle(box).overflowX]);
+  const out = document.createElement("pre");
+  out.id = "out";
+  out.textContent = JSON.stringify({{wide: shown.documentElement.scrollWidth, boxes}});
+  document.body.replaceChildren(out);
+}};
+</script></body>"""
+
+
+def test_tables_of_a_telephone(tmp_path):
+    """The usual table fits; of a wider one the columns behind long names can be scrolled to."""
+    if BROWSER is None:
+        pytest.skip("no chromium is found")
+    numbers = ["worst train %", "worst test %", "barrier (chord)", "barrier (ends)"]
+    report = Report("a telephone")
+    rows = [["Activation matching, full", "99.37", "98.33", "0.0164", "0.0161"]]
+    report.table("usual", Table(["method", *numbers], rows))
+    rows = [["my_package.my_module:" + "MyMethod" * 9, *["99.372 ± 0.001"] * 8]]
+    report.table("wide", Table(["method", *numbers, *numbers], rows))
+    report.write(tmp_path / "report.html")
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format("report.html", 390))
+    seen = dumped(frame, 900, "--allow-file-access-from-files")
+    assert seen["wide"] <= 390
+    (inside, content, _, _), (box, wider, name, how) = seen["boxes"]
+    assert content <= inside
+    assert wider > box
+    assert how == "auto"
+    assert name < box / 2
 
 
 def test_nothing_is_wider_than_a_narrow_window(here):

@@ -113,3 +113,38 @@ def test_limits_of_lines_that_are_flat_or_nowhere():
     gone = Chart("", "", [Line("a", "#000000", [0, 1], [np.nan] * 2)], {0.0: "", 1.0: ""})
     assert limits_of([gone]) == (0, 1)
     assert "<svg" in gone.html(0)
+    assert "no finite value" in gone.html(0)
+
+
+HARD = {
+    "largest": [1.7e308] * 3, "from end to end": [-1.7e308, 0, 1.7e308], "one": [1, 1.7e308, 1],
+    "least": [0, 5e-324, 1e-323], "tiny": [1e-200, 3e-200, 2e-200], "equal": [1, 1 + 2e-16, 1],
+    "inf": [1, np.inf, 2], "never": [np.inf, -np.inf, np.nan], "nothing": [0, 0, 0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("values", HARD.values(), ids=HARD)
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_any_numbers_are_a_chart_or_a_sentence(values, logarithmic):
+    """What is finite stands in the box, in the order of its values; no place is nowhere."""
+    chart = Chart("", "", [Line("a", "#000000", [0, 0.5, 1], values)], {0.0: "A", 1.0: "B"},
+                  logarithmic=logarithmic)  # fmt: skip
+    drawn = chart.html(0)
+    assert "nan" not in drawn.replace("no finite", "")
+    assert "inf" not in drawn.replace("finite", "")
+    low, high = chart.record()["y"]
+    assert -np.inf < low < high < np.inf
+    json.dumps(chart.record(), allow_nan=False)
+    known = np.isfinite(values) & ((np.asarray(values) > 0) | (not logarithmic))
+    assert ("no finite value" in drawn) == (not known.any())
+    heights = chart._place([0, 0.5, 1], values)[known, 1]
+    assert np.isfinite(heights).all()
+    order = np.argsort(np.asarray(values)[known], kind="stable")
+    assert (np.diff(heights[order]) <= 1e-6).all()
+
+
+def test_cells_of_sentences_are_broken():
+    report = Report("t")
+    report.table("made", Table(["method", "as"], [["Fisher", "Fisher(labels='model')"]]))
+    report.table("numbers", Table(["method", "loss"], [["Fisher", "0.1234 ± 0.0005"]]))
+    assert report.html().count('<td class="words">') == 1
