@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .program import Constant, Equation, Operand, Program, scan_counts
+from .sources import covered, inner_output, operand_dim, source_dim
 
 _CASTS = {"convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier"}
 _SHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim", "transpose", "slice"}
@@ -124,7 +125,7 @@ class Ties:
         if name in _CASTS | _MONOTONE:
             return self.distinct(inputs[equation.outputs.index(value)], dim, rows)
         if name in _SHAPES:
-            source = _source_dim(self.program, equation, dim)
+            source = source_dim(self.program, equation, dim)
             if source is None or (rows and self._repeats(equation)):
                 return False
             return self.distinct(inputs[0], source, rows)
@@ -132,7 +133,7 @@ class Ties:
             x, start = inputs
             return _all(start, np.isinf) and self.distinct(x, dim, rows)
         if name == "scan":
-            inner, shift = _inner_output(self.program, equation, value)
+            inner, shift = inner_output(self.program, equation, value)
             return dim >= shift and self.distinct(inner, dim - shift, rows)
         if name in _SUMS | _PRODUCTS:
             return self._distinct_pair(equation, dim, rows)
@@ -157,13 +158,13 @@ class Ties:
         return False
 
     def _distinct_contraction(self, equation: Equation, dim: int, rows: bool) -> bool:
-        found = _operand_dim(self.program, equation, dim)
+        found = operand_dim(self.program, equation, dim)
         if found is None or (rows and not all(self._parameter(o, True) for o in equation.inputs)):
             return False
         weight, source = found
         data = equation.inputs[1 - weight]
         return (
-            _covered(self.program, equation)
+            covered(self.program, equation)
             and self.distinct(equation.inputs[weight], source, True)
             and self.live(data)
         )
@@ -207,12 +208,12 @@ class Ties:
         if name in _CASTS | _SMOOTH | _SHAPES | {"gather"}:
             return self.live(inputs[0])
         if name in _CONTRACTIONS | _PRODUCTS:
-            return _covered(self.program, equation) and all(map(self.live, inputs))
+            return covered(self.program, equation) and all(map(self.live, inputs))
         if name in _SUMS:
             pairs = (inputs, inputs[::-1])
             return any(self.live(a) and self._no_cancelling(a, b) for a, b in pairs)
         if name == "scan":
-            return self.live(_inner_output(self.program, equation, value)[0])
+            return self.live(inner_output(self.program, equation, value)[0])
         return False
 
     def _no_cancelling(self, a: Operand, b: Operand) -> bool:
@@ -283,7 +284,7 @@ class Ties:
         if equation is None:
             return False
         if equation.name == "broadcast_in_dim":
-            source = _source_dim(self.program, equation, dim)
+            source = source_dim(self.program, equation, dim)
             return source is None or self.uniform(equation.inputs[0], source)
         if equation.name in _CASTS | _SMOOTH | _SUMS | _PRODUCTS | {"max", "min"}:
             return all(self.uniform(o, dim) for o in equation.inputs)
@@ -355,61 +356,3 @@ def _all(operand: Operand, holds: Callable[[Any], Any]) -> bool:
         return False
     array = np.asarray(operand.value)
     return array.dtype.kind in "biuf" and bool(np.all(holds(array)))
-
-
-def _inner_output(program: Program, equation: Equation, value: Operand) -> tuple[Operand, int]:
-    """The value of a scan's body that a result shows, and how many axes are put before it."""
-    inner = equation.bodies[0].outputs[equation.outputs.index(value)]  # type: ignore[arg-type]
-    return inner, len(program.shape(value)) - len(program.shape(inner))
-
-
-def _source_dim(program: Program, equation: Equation, dim: int) -> int | None:
-    """The operand's dimension that a dimension of its view shows, whole and in order."""
-    params, shape = equation.params, program.shape(equation.inputs[0])
-    n = program.shape(equation.outputs[0])[dim]
-    match equation.name:
-        case "transpose":
-            source = params["permutation"][dim]
-        case "broadcast_in_dim":
-            dims = list(params["broadcast_dimensions"])
-            source = dims.index(dim) if dim in dims else None
-        case "slice":
-            source = dim
-        case _:  # reshapes: as many entries before it
-            before = int(np.prod(program.shape(equation.outputs[0])[:dim], dtype=int))
-            counts = np.cumprod([1, *shape])
-            found = [d for d, m in enumerate(shape) if counts[d] == before and m == n]
-            source = found[-1] if found else None
-    return source if source is not None and shape[source] == n else None
-
-
-def _operand_dim(program: Program, equation: Equation, dim: int) -> tuple[int, int] | None:
-    """(operand, its dimension) that a free dimension of a contraction's result comes from."""
-    if equation.name == "conv_general_dilated":
-        dims = equation.params["dimension_numbers"]
-        return (1, dims.rhs_spec[0]) if dim == dims.out_spec[1] else None
-    contracted, batch = equation.params["dimension_numbers"]
-    free = [
-        [d for d in range(len(program.shape(o))) if d not in (*c, *b)]
-        for o, c, b in zip(equation.inputs, contracted, batch, strict=True)
-    ]
-    sources = [(side, d) for side in (0, 1) for d in free[side]]
-    at = dim - len(batch[0])
-    return sources[at] if at >= 0 else None
-
-
-def _covered(program: Program, equation: Equation) -> bool:
-    """Whether each window of a convolution holds an input, not only padding and dilation."""
-    if equation.name != "conv_general_dilated":
-        return True
-    p = equation.params
-    dims, shapes = p["dimension_numbers"], list(map(program.shape, equation.inputs))
-    for i, (d, k) in enumerate(zip(dims.lhs_spec[2:], dims.rhs_spec[2:], strict=True)):
-        apart = p["lhs_dilation"][i]
-        start = np.arange(program.shape(equation.outputs[0])[dims.out_spec[2 + i]])[:, None]
-        at = start * p["window_strides"][i] - p["padding"][i][0]
-        at = at + np.arange(shapes[1][k]) * p["rhs_dilation"][i]
-        inside = (at >= 0) & (at < shapes[0][d] * apart) & (at % apart == 0)
-        if not inside.any(1).all():
-            return False
-    return True

@@ -36,7 +36,9 @@ def pixels(panel, colour):
 @pytest.mark.parametrize("values", [[BUMP, BUMP], [BUMP, BUMP + 1e-4, BUMP, 0.5 * BUMP]])
 def test_all_lines_of_a_figure_are_seen(values):
     names = ["Linear", "OT", "Weight matching", "Arc"][: len(values)]
-    curves = {n: {"test": Curve(T, {"loss": v})} for n, v in zip(names, values, strict=True)}
+    curves = {
+        n: {"test": Curve(T, {"loss": v}, np.ones(8))} for n, v in zip(names, values, strict=True)
+    }
     (panel,) = draw_curves(curves, metrics=["loss"])
     seen = [pixels(panel, colour) for colour in colours_of(names).values()]
     assert min(seen) > 0.5 * max(seen) / len(values)
