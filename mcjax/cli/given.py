@@ -113,7 +113,8 @@ def check_task(
     task: Task, apply_fn: Any, params: Any, data: dict[str, Any], file: Path,
     option: str = "--model",
 ) -> None:  # fmt: skip
-    """Raise unless outputs and labels are the task's, on training and test data."""
+    """Raise unless parameters are finite, and outputs and labels the task's, on all data."""
+    _check.finite(params, str(file))
     for x, y in (("x", "y"), ("x_test", "y_test")):
         if x not in data:
             continue

@@ -116,7 +116,7 @@ def check_sources(files: Any, own: Own, training: Training, what: str) -> None:
     - `files`: of parameters, or nothing; `what`: these are, in words
     """
     if files:
-        _refuse(training, "trained networks; here are files of parameters, and none is trained")
+        _refuse(training, "trained networks: of files of parameters none is trained")
         return
     _refuse(own, what)
     if training.data_dir is not None and training.dataset == "digits":

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import _check
+from .._static import is_array
 from . import given
 from .options import Scored
 
@@ -47,11 +49,21 @@ def study_of(files: Sequence[Path], own: Scored, base: Path | None = None) -> di
     found = [read(file) for file in every]
     for params, file in zip(found, every, strict=True):
         given.check_task(own.scored, apply_fn, params, arrays, file, option)
+        _check.same_structure(_shapes(found[0]), _shapes(params), names=(str(every[0]), str(file)))
     return {
         "network": apply_fn, "networks": found[: len(files)], "train": (arrays["x"], arrays["y"]),
         "test": test, "task": own.scored,
         "metadata": {"networks": [str(file) for file in files]},
     } | ({} if base is None else {"base": found[-1]})  # fmt: skip
+
+
+def _shapes(params: Any) -> Any:
+    """Parameters whose values and precision say nothing, and take no memory."""
+    import jax
+    import numpy as np
+
+    zero = np.float32(0)
+    return jax.tree.map(lambda v: np.broadcast_to(zero, v.shape) if is_array(v) else v, params)
 
 
 __all__ = ["names_of", "study_of"]

@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .style import AFTER, BEFORE, GREY, drawable, house_style, new_panels, one_panel, save_figure
+from .style import (
+    AFTER,
+    BEFORE,
+    GREY,
+    LARGEST,
+    drawable,
+    house_style,
+    new_panels,
+    one_panel,
+    save_figure,
+)
 
 _LINES = (GREY, BEFORE)
 
@@ -22,7 +32,7 @@ def draw_bars(
 ) -> Any:
     """A bar for each name, the first on top, and vertical lines to compare them with.
 
-    What is not finite has no bar.
+    What is not finite, or above 1e300, has no bar.
 
     **Arguments:**
     - `bars`: name → value; `lines`: name → value, of two at most
@@ -37,15 +47,17 @@ def draw_bars(
     with house_style(ax is None):
         if ax is None:
             ax = new_panels(1, width=6.4, height=1.3 + 0.28 * len(bars))[0][0]
-        one_panel(ax).barh(range(len(bars)), list(bars.values()), color=AFTER, height=0.7)
+        widths = [value if abs(value) < LARGEST else math.nan for value in bars.values()]
+        one_panel(ax).barh(range(len(bars)), widths, color=AFTER, height=0.7)
         for k, value in enumerate(bars.values()):
-            known = math.isfinite(value)
+            known = abs(value) < LARGEST
             text = f" {value:.3g}" if known else " –"
             at = (max(value, 0) if known else 0, k)
             ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # lines may cross here
             ax.text(*at, text, va="center", fontsize=8, bbox=ground)
         for (name, value), colour in zip((lines or {}).items(), _LINES, strict=False):
-            ax.axvline(value, color=colour, ls="--", lw=1.5, label=f"{drawable(name)}: {value:.3g}")
+            place = value if abs(value) < LARGEST else math.nan
+            ax.axvline(place, color=colour, ls="--", lw=1.5, label=f"{drawable(name)}: {value:.3g}")
         ax.set_yticks(range(len(bars)), [drawable(name) for name in bars])
         ax.set_ylim(len(bars) - 0.4, -0.6)
         ax.grid(axis="y", visible=False)

@@ -17,6 +17,7 @@ from .colours import colours_of
 from .families import MOST, families_of
 from .style import (
     FAINT,
+    LARGEST,
     along_path,
     band,
     drawable,
@@ -42,7 +43,8 @@ def draw_curves(
     """Every metric along each path, axes named and scaled as the curves' task says.
 
     Beside test data, training data are pale and thin. Of several curves (pairs of networks) the
-    mean is drawn, and their range as a band. Lines that coincide are striped in their colours.
+    mean is drawn, and their range as a band. Lines that coincide are striped in their colours; what
+    is not finite, or above 1e300, is a gap.
 
     **Arguments:**
     - `curves`: method label → split → `mcjax.evaluation.Curve` (or what has `t`, `values`, `task`),
@@ -110,6 +112,7 @@ class _Drawn:
             * np.stack([np.asarray(c.values[name], float) for c in many])
             for name in first.values
         }
+        values = {k: np.where(np.abs(v) < LARGEST, v, np.nan) for k, v in values.items()}
         return cls(np.asarray(first.t), first.task, values)
 
 

@@ -14,6 +14,8 @@ from .colours import shade
 
 # Two things in every figure that has them: what was there, and what has become of it.
 BEFORE, AFTER = "#D55E00", "#0072B2"
+# What is larger has no place: matplotlib's ticks and margins overflow.
+LARGEST = 1e300
 # Reference lines, and what stands behind.
 GREY, FAINT = "#6B6B6B", "#D9D9D9"
 _RULES: Any = {
@@ -216,7 +218,7 @@ def _fraction(panel: Any, x: float) -> float:
 
 
 __all__ = [
-    "AFTER", "BEFORE", "FAINT", "GREY", "along_path", "band", "beside", "colour_bar", "drawable",
-    "end_labels", "house_style", "line", "new_panels", "one_panel", "readable", "save_figure",
+    "AFTER", "BEFORE", "FAINT", "GREY", "LARGEST", "along_path", "band", "beside", "colour_bar",
+    "drawable", "end_labels", "house_style", "line", "new_panels", "one_panel", "readable", "save_figure",
     "spread_out",
 ]  # fmt: skip

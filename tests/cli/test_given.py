@@ -38,7 +38,22 @@ def mistakes(name):
             [*own, *model, "--inputs", "p.npz"],
             "it holds pickled objects",
         ),
-        "other shape": (["connect", "a.safetensors", "c.safetensors", *model, *data], "leaf 'b1'"),
+        "other shape": (
+            ["connect", "a.safetensors", "c.safetensors", *model, *data],
+            "leaf 'b1': c.safetensors has shape (9,), expected (8,) as in a.safetensors",
+        ),
+        "NaN in a file": (
+            ["connect", "n.safetensors", "b.safetensors", *model, *data],
+            "n.safetensors: leaf 'b1' holds 8 NaN or infinite values of 8",
+        ),
+        "NaN in a file, merged": (
+            ["merge", "a.safetensors", "n.safetensors", *model, *data],
+            "n.safetensors: leaf 'b1' holds",
+        ),
+        "NaN in a file, inputs": (
+            ["inputs", "n.safetensors", *model, *data],
+            "n.safetensors: leaf 'b1' holds",
+        ),
         "no y": ([*own, *model, "--inputs", "x.npz"], "has no array 'y'"),
         "wrong leaf": ([*own, "--model", f"{name}:broken", *data], "no_such_leaf"),
         "wrong method": (["connect", "--methods", "magic"], "unknown method 'magic'"),
@@ -123,6 +138,7 @@ WRITTEN_HERE = {
     "p.npz",
     "x.npz",
     "c.safetensors",
+    "n.safetensors",
     "__pycache__",
 }
 
@@ -146,6 +162,7 @@ def test_mistakes_are_one_line_and_status_2(here, which, capsys, monkeypatch, tm
     mcjax.save("c.safetensors", {"w1": np.ones((6, 9), np.float32),
                                        "b1": np.ones(9, np.float32), 
                                        "w2": np.ones((9, 3), np.float32)})  # fmt: skip
+    mcjax.save("n.safetensors", a | {"b1": np.full(8, np.nan, np.float32)})
     arguments, message = mistakes(here)[which]
     assert run(arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
