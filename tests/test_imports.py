@@ -29,6 +29,7 @@ LEVELS = [
         "_files",
         "_modules",
         "_readonly",
+        "_reasons",
         "_stream",
         "_loops",
         "_threads",

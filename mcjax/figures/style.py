@@ -219,6 +219,6 @@ def _fraction(panel: Any, x: float) -> float:
 
 __all__ = [
     "AFTER", "BEFORE", "FAINT", "GREY", "LARGEST", "along_path", "band", "beside", "colour_bar",
-    "drawable", "end_labels", "house_style", "line", "new_panels", "one_panel", "readable", "save_figure",
-    "spread_out",
+    "drawable", "end_labels", "house_style", "line", "new_panels", "one_panel", "readable",
+    "save_figure", "spread_out",
 ]  # fmt: skip
