@@ -60,6 +60,17 @@ def by_name(
     return found
 
 
+def built(build: Callable[[], Any], name: str) -> Any:
+    """What a user's function, or class, makes without arguments.
+
+    **Raises:** `ValueError`, in one line, if it fails; `name`: what it is called.
+    """
+    try:
+        return build()
+    except (Exception, SystemExit) as error:  # anything may go wrong in it
+        raise ValueError(f"{name}() fails: {type(error).__name__}: {error}") from error
+
+
 def load_object(name: str, option: str) -> Any:
     """The object `package.module:object`, also of a module in the current folder.
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from .. import _check, _check_model
 from .._files import check_writable, held
-from .._modules import load_object
+from .._modules import built, load_object
 from ..tasks import Task
 
 # Parameters of a network in training: values, momentum, gradients, and what XLA makes besides.
@@ -236,11 +236,7 @@ def _torch_model(name: str) -> tuple[Any, Callable[[Path], Any]]:
     """
     from ..interop.torch import from_module, from_state_dict
 
-    build = load_object(name, "--torch")
-    try:
-        module = build()
-    except (Exception, SystemExit) as error:  # anything may go wrong in a user's function
-        raise ValueError(f"--torch: {name}() fails: {type(error).__name__}: {error}") from error
+    module = built(load_object(name, "--torch"), f"--torch: {name}")
     try:
         apply_fn, _ = from_module(module)
     except (ValueError, ImportError) as error:

@@ -9,12 +9,15 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
+from .. import _check
 from ..tasks import TASKS
 from . import given
+
+DATA = ("digits", "mnist", "cifar10")
 
 
 def option(metavar: str, default: str = "", help: str | None = None) -> Any:
@@ -42,25 +45,25 @@ class Own:
 class Scored(Own):
     """Of networks of your own: with files of parameters."""
 
-    task: Annotated[
-        Literal["classification", "regression", "next-token"] | None,
-        option("|".join(TASKS), "classification"),
-    ] = None
+    task: Annotated[str | None, option("|".join(TASKS), "classification")] = None
     """What the outputs of your own model are for."""
 
     @property
     def scored(self) -> Any:
-        """The task."""
-        return TASKS[self.task or "classification"]
+        """The task.
+
+        **Raises:** `ValueError` for a name of none.
+        """
+        name = self.task or "classification"
+        _check.one_of(name, tuple(TASKS), "--task")
+        return TASKS[name]
 
 
 @dataclasses.dataclass
 class Training:
     """Of networks that are trained: without files."""
 
-    data: Annotated[
-        Literal["digits", "mnist", "cifar10"] | None, option("digits|mnist|cifar10", "digits")
-    ] = None
+    data: Annotated[str | None, option("|".join(DATA), "digits")] = None
     """Data set to train on."""
     data_dir: Annotated[Path | None, option("FOLDER", "MCJAX_DATA_DIR, else TFDS's own")] = None
     """TFDS folder, of MNIST and CIFAR-10."""
@@ -119,6 +122,7 @@ def check_sources(files: Any, own: Own, training: Training, what: str) -> None:
         _refuse(training, "trained networks: of files of parameters none is trained")
         return
     _refuse(own, what)
+    _check.one_of(training.dataset, DATA, "--data")
     if training.data_dir is not None and training.dataset == "digits":
         raise ValueError("--data-dir goes with --data mnist and cifar10: it holds no digits")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-# How far apart lines are at the most that look like one, as a share of what is drawn.
-_NEAR = 0.004
+# How far apart lines are at the most that look like one, as a share of what is drawn: half a line.
+_NEAR = 0.007
 
 
 def coinciding(
@@ -27,7 +27,7 @@ def coinciding(
         >>> coinciding([(t, [0, 2, 0]), (t, [0, 1, 0]), (t, [0, 2.001, 0])])
         [(0, 2), (0, 1), (1, 2)]
     """
-    height = _height(lines) if height is None else height
+    height = height_of(y for _, y in lines) if height is None else height
     groups: list[list[int]] = []
     for i, line in enumerate(lines):
         near = (g for g in groups if _alike(lines[g[0]], line, _NEAR * height))
@@ -40,8 +40,9 @@ def coinciding(
     return [place[i] for i in range(len(lines))]
 
 
-def _height(lines: Sequence[tuple[Any, Any]]) -> float:
-    every = np.concatenate([np.zeros(0), *(np.asarray(y, float) for _, y in lines)])
+def height_of(values: Iterable[Any]) -> float:
+    """How far apart the greatest and the least of all finite values are."""
+    every = np.concatenate([np.zeros(0), *(np.asarray(v, float).ravel() for v in values)])
     known = every[np.isfinite(every)]
     return float(known.max() / 2 - known.min() / 2) * 2 if known.size else 0.0
 
@@ -68,4 +69,4 @@ def stripes(k: int, n: int, length: float) -> tuple[float, tuple[float, float]]:
     return (n - k) % n * length, (length, (n - 1) * length)
 
 
-__all__ = ["coinciding", "stripes"]
+__all__ = ["coinciding", "height_of", "stripes"]

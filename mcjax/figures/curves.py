@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .coinciding import coinciding, stripes
+from .coinciding import coinciding, height_of, stripes
 from .colours import colours_of
 from .families import MOST, families_of
 from .style import (
@@ -158,13 +158,15 @@ class _Style:
     def _striped(self, name: str, labels: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
         """(Method, split) → the dashes of a line that coincides with others of its split."""
         found = {}
+        every = [d for splits in self.curves.values() for d in splits.values()]
+        height = height_of(d.values[name].mean(0) for d in every if name in d.values)
         for split in self.splits:
             lines = {
                 v: (self.curves[v][split].t, self.curves[v][split].values[name].mean(0))
                 for v in labels
                 if split in self.curves[v] and name in self.curves[v][split].values
             }
-            for label, (k, n) in zip(lines, coinciding(list(lines.values())), strict=True):
+            for label, (k, n) in zip(lines, coinciding([*lines.values()], height), strict=True):
                 if n > 1 and self.how(split).get("ls", "-") == "-":
                     dashes = {"ls": stripes(k, n, _STRIPE), "dash_capstyle": "butt"}
                     found[label, split] = dashes

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .._modules import load_object, preset
+from .._modules import built, load_object, preset
 from .dare import Dare
 from .fisher import Fisher
 from .model_stock import ModelStock
@@ -64,7 +64,7 @@ def from_text(text: str) -> Any:
         return method_of(text)
     found = load_object(text, "--methods")
     if isinstance(found, type):
-        found = found()
+        found = built(found, f"--methods: {text}")
     traits_of(found, f"--methods {text}")
     return found
 

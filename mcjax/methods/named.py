@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .._modules import load_object, preset
+from .._modules import built, load_object, preset
 from ..path import Bezier, PolygonalChain
 from ..training.protocol import Protocol, tatro2020
 from .aligned import ActivationMatching, WeightMatching
@@ -74,7 +74,7 @@ def from_text(text: str) -> Any:
     if not callable(getattr(found, "connect", None)) or isinstance(found, type):
         if not callable(found):
             traits_of(found, f"--methods {text}")  # says what is wrong with it
-        found = found()
+        found = built(found, f"--methods: {text}")
     traits_of(found, f"--methods {text}")
     return found
 

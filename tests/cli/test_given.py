@@ -117,6 +117,22 @@ def mistakes(name):
         ),
         "digits in a folder": (["connect", "--data-dir", "tfds"], "--data-dir goes with --data"),
         "a task without files": (["connect", "--task", "regression"], "--task goes with two files"),
+        "a task that there is not": (
+            [*own, *model, *data, "--task", "ranking"],
+            "--task must be one of 'classification', 'regression', 'next-token', got 'ranking'",
+        ),
+        "data that there are not": (
+            ["connect", "--data", "cifar"],
+            "--data must be one of 'digits', 'mnist', 'cifar10', got 'cifar'",
+        ),
+        "a method that needs arguments": (
+            ["connect", "--methods", "mcjax.methods:Flow"],
+            "--methods: mcjax.methods:Flow() fails: TypeError",
+        ),
+        "a merging method that needs arguments": (
+            ["merge", "--methods", "mcjax.merge:Each"],
+            "--methods: mcjax.merge:Each() fails: TypeError",
+        ),
         "epochs of nothing": (
             ["connect", "--methods", "linear", "--curve-epochs", "3"],
             "--curve-epochs goes with methods that train, and none is asked for",
