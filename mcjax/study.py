@@ -211,6 +211,15 @@ class Comparison:
         return plain({"metadata": self.metadata, "endpoints": ends, "methods": methods})
 
 
+class EveryMethodFailedError(ValueError):
+    """No row has a curve; `comparison` has the reasons."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        row = comparison.rows[0]
+        super().__init__(f"every method failed; {row.label}: {row.error}")
+        self.comparison = comparison
+
+
 _CONVENTIONS = ("chord", "endpoint")
 
 
@@ -277,8 +286,6 @@ def compare(
     problem = Problem(network, a, b, x, y, draws, task)
     run = _Run(problem, splits, t, statistics, progress)
     rows = [run.row(name, method) for name, method in chosen.items()]
-    if all(row.error is not None for row in rows):
-        raise ValueError(f"every method failed; {rows[0].label}: {rows[0].error}")
     facts = {
         "task": task.name,
         "examples": {split: length(data[0]) for split, data in splits.items()},
@@ -287,7 +294,10 @@ def compare(
         "key": None if key is None else np.asarray(_check.key_data(key)).ravel().tolist(),
         "methods": {name: repr(method) for name, method in chosen.items()},
     }  # fmt: skip
-    return Comparison(tuple(rows), task, {**machine(), **facts})
+    found = Comparison(tuple(rows), task, {**machine(), **facts})
+    if len(found.failed) == len(rows):
+        raise EveryMethodFailedError(found)
+    return found
 
 
 def _some(values: Any) -> Any:
@@ -377,4 +387,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-__all__ = ["Comparison", "Row", "compare", "default_methods", "grid", "machine", "steps"]
+__all__ = [
+    "Comparison",
+    "EveryMethodFailedError",
+    "Row",
+    "compare",
+    "default_methods",
+    "grid",
+    "machine",
+    "steps",
+]

@@ -15,7 +15,7 @@ from ._types import Params
 from .evaluation import PairMean, mean_over_pairs
 from .network.network import Network
 from .report import Table
-from .study import Comparison, Data, compare
+from .study import Comparison, Data, EveryMethodFailedError, compare
 from .tasks import Task
 
 _CONVENTIONS = ("chord", "endpoint")
@@ -37,7 +37,8 @@ class PairwiseComparison:
 
     @property
     def _first(self) -> Comparison:
-        return next(iter(self.comparisons.values()))
+        """Of the pairs that some method joins."""
+        return next(c for c in self.comparisons.values() if c.splits)
 
     @property
     def task(self) -> Task:
@@ -77,9 +78,11 @@ class PairwiseComparison:
         return out
 
     def endpoints(self, split: str, metric: str) -> np.ndarray:
-        """(N,) values of the networks themselves."""
-        out = np.zeros(self.networks)
+        """(N,) values of the networks themselves; NaN of one that no method joins to another."""
+        out = np.full(self.networks, np.nan)
         for pair, comparison in self.comparisons.items():
+            if not comparison.splits:
+                continue
             values = next(r.curves[split] for r in comparison.rows if r.curves).values[metric]
             out[list(pair)] = values[0], values[-1]
         return out
@@ -96,9 +99,10 @@ class PairwiseComparison:
             known = np.isfinite(barrier.low)
             interval = f"{barrier.low:.4f} to {barrier.high:.4f}" if known else "–"
             rows.append([label, *cells, self._cell("", barrier), interval])
+        joined = sorted({i for pair, c in self.comparisons.items() if c.splits for i in pair})
         last = ["End points"]
         for split, metric in wanted:
-            of = self.endpoints(split, metric)
+            of = self.endpoints(split, metric)[joined]
             last.append(self._cell(metric, PairMean(of.mean(), of.std(ddof=1), 0, 0, 0.95)))
         notes = [
             f"Means ± standard deviations over the {len(self.comparisons)} pairs of "
@@ -167,7 +171,8 @@ def compare_pairs(
 
     **Returns:** a `PairwiseComparison`.
 
-    **Raises:** `ValueError` for fewer than two networks, and as `compare`.
+    **Raises:** `ValueError` for fewer than two networks, as `compare`, and if every method fails on
+    every pair.
 
         >>> import jax, jax.numpy as jnp, mcjax
         >>> from mcjax.study_pairs import compare_pairs
@@ -183,11 +188,17 @@ def compare_pairs(
     networks = list(networks)
     if len(networks) < 2:
         raise ValueError(f"networks: at least two are needed, got {len(networks)}")
-    found = {}
+    found: dict[tuple[int, int], Comparison] = {}
+    nothing = None
     for i, j in zip(*(v.tolist() for v in np.triu_indices(len(networks), 1)), strict=True):
-        comparison = compare(network, networks[i], networks[j], train, test, **options)
+        try:
+            comparison = compare(network, networks[i], networks[j], train, test, **options)
+        except EveryMethodFailedError as error:  # on this pair: others may be joined, or have been
+            comparison, nothing = error.comparison, nothing or error
         rows = tuple(dataclasses.replace(row, connection=None) for row in comparison.rows)
         found[i, j] = dataclasses.replace(comparison, rows=rows)
+    if nothing is not None and not any(c.splits for c in found.values()):
+        raise nothing
     return PairwiseComparison(len(networks), found)
 
 

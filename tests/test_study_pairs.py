@@ -54,6 +54,27 @@ def compared(networks):
     return (x, y), compare_pairs(network, networks, (x, y), methods=methods, t=5)
 
 
+def test_pairs_that_no_method_joins_do_not_take_the_others_away(networks, compared):
+    (x, y), _ = compared
+    found = compare_pairs(model_network(networks, x), networks, (x, y), methods=[Moody()], t=5)
+    barriers = found.barriers("Moody")
+    assert np.isnan(barriers[:3, 3]).all()
+    known = [c for c in found.comparisons.values() if c.splits]
+    assert 0 < len(known) < len(found.comparisons)
+    ends = found.endpoints("train", "accuracy")
+    assert np.isnan(ends[3])
+    assert ends[0] == 1  # its own labels
+    assert "Moody failed: too far" in found.table().text()
+    assert "nan" not in found.table().text()
+    json.dumps(found.to_dict(), allow_nan=False)
+    with pytest.raises(ValueError, match="every method failed; Moody: too far"):
+        compare_pairs(model_network(networks, x), networks[::3], (x, y), methods=[Moody()], t=5)
+
+
+def model_network(networks, x):
+    return mcjax.trace(model, networks[0], x)
+
+
 def losses(a, b, x, y):
     """Cross entropy on the segment, in NumPy."""
     out = []
