@@ -153,8 +153,7 @@ class Comparison:
         """A note, of networks with batch normalisation."""
         curves = [curve for row in self.rows for curve in row.curves.values()]
         found = dict.fromkeys(c.metadata.get("statistics", "none") for c in curves)
-        return [f"BatchNorm statistics: {words}." for words in found
-                if words != "none"]  # fmt: skip
+        return [f"BatchNorm statistics: {words}." for words in found if words != "none"]
 
     def _heading(self, split: str, metric: str) -> str:
         unit = " %" if self.task.scale(metric) == 100 else ""
@@ -388,12 +387,6 @@ def machine() -> dict[str, Any]:
 
 
 __all__ = [
-    "Comparison",
-    "EveryMethodFailedError",
-    "Row",
-    "compare",
-    "default_methods",
-    "grid",
-    "machine",
+    "Comparison", "EveryMethodFailedError", "Row", "compare", "default_methods", "grid", "machine",
     "steps",
-]
+]  # fmt: skip

@@ -119,7 +119,7 @@ class MergingComparison:
         found = dict.fromkeys(made.statistics for made in self.mergings.values())
         notes += [f"BatchNorm of merged networks: {v}; of the others, their own." for v in found
                   if v != "none"]  # fmt: skip
-        left_out = self.metadata.get("not run", {}).items()  # by who has chosen the methods
+        left_out = self.metadata.get("not run", {}).items()  # as the command has it
         notes += [f"Not run: {', '.join(names)}: {why}." for why, names in left_out]
         notes += [f"{r.label} failed: {r.error}" for r in self.rows if r.error is not None]
         return Table(columns, rows, last, notes)
