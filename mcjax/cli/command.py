@@ -242,7 +242,10 @@ def _connect(command: Connect, arguments: list[str]) -> None:
         from ..saving import load
 
         model = load(command.connection_model.expanduser())
-        methods[getattr(model, "method", "")] = Flow(model)  # raises for another value
+        try:
+            methods[getattr(model, "method", "")] = Flow(model)
+        except ValueError as error:
+            raise ValueError(f"--connection-model {command.connection_model}: {error}") from None
     study["methods"] = _methods(command, study, methods)
     asked = results.Asked(
         title, out, command.points, command.results.quiet, trained=not command.networks,
@@ -265,7 +268,7 @@ def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
 
 def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """Two networks or more trained on a data set."""
-    trained, seeds = command.trained, command.trained.seeds or (0, 1)
+    trained, seeds = command.trained, command.trained.seeds_or(0, 1)
     given.check_seeds(seeds)
     matching = not command.methods or bool({*command.methods} - {"linear", "arc"})
     recipe = dense(trained, trained.hidden, len(seeds), matching)
@@ -275,7 +278,7 @@ def _trained(command: Connect) -> tuple[str, Path, dict[str, Any]]:
 
 def _curves(command: Connect) -> bool:
     """Whether methods that train are used where none is named: of two networks on digits."""
-    two = len(command.trained.seeds or (0, 1)) == 2
+    two = len(command.trained.seeds_or(0, 1)) == 2
     return not command.networks and command.trained.dataset == "digits" and two
 
 

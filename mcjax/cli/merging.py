@@ -129,7 +129,7 @@ def _own(command: Merge) -> tuple[str, Path, dict[str, Any]]:
 
 def _trained(command: Merge) -> tuple[str, Path, dict[str, Any]]:
     """Networks trained on a data set."""
-    seeds = command.trained.seeds or (0, 1, 2)
+    seeds = command.trained.seeds_or(0, 1, 2)
     given.check_seeds(seeds)
     recipe = dense(command.trained, command.trained.hidden, len(seeds), not command.no_align)
     made = train(command.trained, recipe, seeds, command.results, "merge-")

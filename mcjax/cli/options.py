@@ -91,6 +91,10 @@ class DenseTraining(Training):
     seeds: Annotated[tuple[int, ...] | None, option("SEED …", "0 1")] = None
     """Seeds of the networks, two or more."""
 
+    def seeds_or(self, *usual: int) -> tuple[int, ...]:
+        """The seeds asked for; where none are, the usual ones."""
+        return usual if self.seeds is None else self.seeds
+
 
 @dataclasses.dataclass
 class Results:

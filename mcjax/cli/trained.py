@@ -59,9 +59,9 @@ def convolutional(asked: Training, channels: Sequence[int] | None) -> Recipe:
     from ..models import Conv2FC1
     from ..training import Protocol
 
-    channels = tuple(channels or (8, 16))
+    channels = (8, 16) if channels is None else tuple(channels)
     epochs = _epochs(asked, {"digits": 30, "mnist": 5, "cifar10": 30})
-    if epochs < 1 or min(channels) < 1:
+    if epochs < 1 or min(channels, default=0) < 1:
         raise ValueError("--epochs and --channels must be at least 1")
     protocol = Protocol(epochs, 32 if asked.dataset == "digits" else 128, 0.05)
     name = f"cnn-{'-'.join(map(str, channels))}"

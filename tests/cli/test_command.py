@@ -92,7 +92,10 @@ def test_a_connection_model_is_a_method(here, capsys):
     middle = model.connect(network, a, b)(0.5)
     jax.tree.map(np.testing.assert_array_equal, kept.path(0.5), middle)
     assert run([*arguments, "--connection-model", "a.safetensors"]) == 2
-    assert "model must be a connection model" in capsys.readouterr().err
+    assert (
+        "--connection-model a.safetensors: model must be a connection model"
+        in capsys.readouterr().err
+    )
 
 
 def test_own_networks(here, capsys):

@@ -109,6 +109,9 @@ def mistakes(name):
         "many points": (["connect", "--points", "1000000000"], "at most 100,000"),
         "seeds": (["connect", "--seeds", "-1", "1"], "--seeds must be at least 0"),
         "one seed": (["connect", "--seeds", "1"], "--seeds must be two or more different ones"),
+        "no seed": (["connect", "--seeds"], "different ones, got none"),
+        "no seed to merge": (["merge", "--seeds"], "different ones, got none"),
+        "no channels": (["inputs", "--channels"], "--epochs and --channels must be at least 1"),
         "a seed twice": (["connect", "--seeds", "1", "0", "1"], "got 1 0 1"),
         "an option of training": ([*own, *model, *data, "--seeds", "0", "1"], "--seeds goes with"),
         "options of training": (
