@@ -120,18 +120,19 @@ def from_seeds(of: Setting, number: int, work: Path) -> list[Any]:
 def learned(
     network: mcjax.Network, networks: Sequence[Any], of: Setting, number: int, work: Path
 ) -> tuple[mcjax.Network, list[Any]]:
-    """Networks of set `number`, their normalisations without scales and biases, the others brought
-    to the first by elements of the whole group that were learned for it; and the network that
-    takes such parameters."""
+    """Networks of set `number`, their normalisations without scales and biases, each brought to the
+    mean of those before it by elements of the whole group that were learned for it; and the
+    network that takes such parameters."""
     assert of.learning is not None
     problem = Problem(of.name, of.model, of.train, of.test, CLASSIFICATION, of.protocol)
-    a, *others = networks
-    moved = []
-    for k, b in enumerate(others, 1):
-        folder, key = work / f"{of.name}-learned-{number}-{k}", jax.random.key(0)
-        pair = Pair(problem, network, a, b, of.learning, of.learning, folder, key).absorbed
-        moved.append(learned_full_from_activations(pair)[0](1.0))
-    return pair.network, [pair.a, *moved]
+    first, forms = network.absorbed(networks[0])[0], [network.absorbed(p)[1] for p in networks]
+    found = forms[:1]
+    for k, b in enumerate(forms[1:], 1):
+        mean = jax.tree.map(lambda *v: sum(v) / len(v), *found)
+        folder, key = work / f"{of.name}-joined-{number}-{k}", jax.random.key(0)
+        pair = Pair(problem, first, mean, b, of.learning, of.learning, folder, key)
+        found.append(learned_full_from_activations(pair)[0](1.0))
+    return first, found
 
 
 def from_base(of: Setting, number: int, work: Path) -> tuple[Any, list[Any]]:
