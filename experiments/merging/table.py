@@ -190,11 +190,18 @@ def as_markdown(record: dict[str, Any]) -> str:
         lines += ["| " + " | ".join(r) + " |" for r in [*rows, *references(sets, metric)]]
     found = dict.fromkeys(s["matched"]["alignment"] for s in sets)
     lines += ["", f"Units matched: {', '.join(found)}."]
+    if "learned" in sets[0]:
+        epochs = described["protocols"]["learning"]["epochs"]
+        lines[-1] += (
+            " Whole group learned: normalisations absorbed, each network brought to the mean of "
+            f"those before it by activations and then {epochs} epochs of `learn_action`."
+        )
     return "\n".join(lines) + "\n"
 
 
 def draw(record: dict[str, Any], file: Path) -> None:
-    """Test accuracies, a panel a case: bars of methods, lines of the networks and the ensemble."""
+    """Test accuracies, a panel a case: bars of methods, with a standard deviation over sets, lines
+    of the networks and the ensemble."""
     from matplotlib.figure import Figure
 
     sets = record["sets"]
@@ -206,15 +213,17 @@ def draw(record: dict[str, Any], file: Path) -> None:
         figure = Figure(figsize=size, layout="constrained")
         of_each = zip(figure.subplots(1, len(panels)), panels.items(), strict=True)
         for panel, (case, title) in of_each:
-            bars = {}
+            bars, wide = {}, {}
             for name, method in names.items():
                 rows = [s[case]["methods"][name] for s in sets]
                 values = [r["values"]["test"]["accuracy"] for r in rows if not r["error"]]
                 bars[method["label"]] = 100 * float(np.mean(values)) if values else np.nan
+                if len(values) > 1:
+                    wide[method["label"]] = 100 * float(np.std(values, ddof=1))
             own, together = (np.mean([np.mean(s[case][k]["test"]["accuracy"]) for s in sets])
                              for k in ("networks", "ensemble"))  # fmt: skip
             lines = {"networks": 100 * float(own), "ensemble": 100 * float(together)}
-            draw_bars(bars, "test accuracy (%)", lines=lines, ax=panel)
+            draw_bars(bars, "test accuracy (%)", lines=lines, spread=wide, ax=panel)
             panel.set_title(title, pad=22)
         save_figure(figure, file)
 
