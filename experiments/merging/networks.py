@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 import mcjax
@@ -16,8 +17,9 @@ from mcjax.tasks import CLASSIFICATION
 from mcjax.training import Protocol
 
 from ..common import Run, digits, trained
-from ..symmetry.endpoints import AdamW
+from ..symmetry.endpoints import AdamW, Problem
 from ..symmetry.models import ViT
+from ..symmetry.rows import Pair, learned_full_from_activations
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -31,7 +33,7 @@ class Options(Run):
     data_dir: Path | None = None
     """TFDS folder."""
     sets: int | None = None
-    """How many sets of networks are merged (default: 5 of digits, 1 of MNIST and of ViTs)."""
+    """How many sets of networks are merged (default: 5 of digits, 3 of MNIST and of ViTs)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Setting:
       `tuning`: of what is fine-tuned from it, each on classes of its own
     - `splits`: these classes; there are as many networks in a set
     - `seen`: training examples that merging looks at, the first of them
+    - `learning`: how elements of the whole group are learned; None: permutations are enough
     """
 
     name: str
@@ -55,6 +58,7 @@ class Setting:
     tuning: Protocol
     splits: tuple[tuple[int, ...], ...]
     seen: int
+    learning: Protocol | None = None
 
     @property
     def described(self) -> dict[str, Any]:
@@ -62,7 +66,7 @@ class Setting:
             "model": repr(self.model), "train": len(self.train[0]), "test": len(self.test[0]),
             "splits": self.splits, "seen": min(self.seen, len(self.train[0])), "protocols": {
                 n: getattr(self, n).to_dict() | {"optimiser": type(getattr(self, n)).__name__}
-                for n in ("protocol", "base", "tuning")
+                for n in ("protocol", "base", "tuning", "learning") if getattr(self, n)
             },
         }  # fmt: skip
 
@@ -74,6 +78,7 @@ SPLITS = ((0, 1, 2, 3), (4, 5, 6), (7, 8, 9))
 
 def setting(options: Options) -> Setting:
     """Data, model and protocols of a run."""
+    learning = None
     if options.small or options.data == "digits":
         data = digits(options.smoke).flat()
         epochs = (2, 1, 1) if options.smoke else (30, 3, 10)
@@ -87,11 +92,12 @@ def setting(options: Options) -> Setting:
         data = digits(False)
         protocols = [AdamW(e, 32, 2e-3) for e in (20, 6, 5)]
         name, model = "vit", ViT(2, width=32)
+        learning = AdamW(20, 32, 4e-3, weight_decay=0.0)
     whole, base, tuning = protocols
-    sets = options.sets or {"digits": 2 if options.small else 5, "mnist": 1, "vit": 1}[name]
+    sets = options.sets or {"digits": 2 if options.small else 5, "mnist": 3, "vit": 3}[name]
     return Setting(
         name, model, (data.x_train, data.y_train), (data.x_test, data.y_test), sets, whole, base,
-        tuning, SPLITS, 2000,
+        tuning, SPLITS, 2000, learning,
     )  # fmt: skip
 
 
@@ -109,6 +115,24 @@ def from_seeds(of: Setting, number: int, work: Path) -> list[Any]:
         of.model, of.train, seeds, of.protocol, directory=work / f"{of.name}-seeds-{number}",
         label=f"{of.name}, networks of set {number}",
     )  # fmt: skip
+
+
+def learned(
+    network: mcjax.Network, networks: Sequence[Any], of: Setting, number: int, work: Path
+) -> tuple[mcjax.Network, list[Any]]:
+    """Networks of set `number`, their normalisations without scales and biases, each brought to the
+    mean of those before it by elements of the whole group that were learned for it; and the
+    network that takes such parameters."""
+    assert of.learning is not None
+    problem = Problem(of.name, of.model, of.train, of.test, CLASSIFICATION, of.protocol)
+    first, forms = network.absorbed(networks[0])[0], [network.absorbed(p)[1] for p in networks]
+    found = forms[:1]
+    for k, b in enumerate(forms[1:], 1):
+        mean = jax.tree.map(lambda *v: sum(v) / len(v), *found)
+        folder, key = work / f"{of.name}-joined-{number}-{k}", jax.random.key(0)
+        pair = Pair(problem, first, mean, b, of.learning, of.learning, folder, key)
+        found.append(learned_full_from_activations(pair)[0](1.0))
+    return first, found
 
 
 def from_base(of: Setting, number: int, work: Path) -> tuple[Any, list[Any]]:

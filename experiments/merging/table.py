@@ -1,5 +1,6 @@
 """`python -m experiments.merging.table`: every merging method on networks from different seeds, as
-trained and matched, and on networks fine-tuned from one base.
+trained, matched and (ViTs) with elements of the whole group learned, and on networks fine-tuned
+from one base.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from mcjax.merge import PRESETS, Each, Fisher, Starlight, traits_of
 from mcjax.study_merging import compare_merging
 
 from ..common import done, write
-from .networks import Data, Options, Setting, from_base, from_seeds, setting, some
+from .networks import Data, Options, Setting, from_base, from_seeds, learned, setting, some
 
 CASES = {
     "as trained": "different seeds, units as trained",
     "matched": "different seeds, units matched",
+    "learned": "different seeds, whole group learned",
     "fine-tuned": "fine-tuned from one base",
 }
 # Methods of a smoke run: tests/merge has all of them.
@@ -43,6 +45,11 @@ class Table(Options):
 
     star: bool = True
     """Train a star network too (not of ViTs)."""
+
+
+def cases(of: Setting) -> dict[str, str]:
+    """Those of a setting, and their titles."""
+    return {c: title for c, title in CASES.items() if of.learning or c != "learned"}
 
 
 def methods(options: Table, of: Setting, align: bool) -> dict[str, Any]:
@@ -79,29 +86,32 @@ def compared(
 
 
 def one_set(options: Table, of: Setting, number: int, work: Path) -> dict[str, Any]:
-    """The three cases of one set; what a run has done already is read again."""
+    """The cases of one set; what a run has done already is read again."""
     file = work / f"{of.name}-{number}.json"
-    found: dict[str, Any] = {case: {"methods": {}} for case in CASES} | {"CPU seconds": 0.0}
+    found: dict[str, Any] = {case: {"methods": {}} for case in cases(of)} | {"CPU seconds": 0.0}
     if file.exists():
-        found = json.loads(file.read_text())
+        found |= json.loads(file.read_text())
     wanted = {
         case: {n: m for n, m in methods(options, of, case == "matched").items()
                if not {n, f"{n}, two networks"}.intersection(found[case]["methods"])}
-        for case in CASES
+        for case in cases(of)
     }  # fmt: skip
     if not any(wanted.values()):
         return found
     networks, (base, tuned) = from_seeds(of, number, work), from_base(of, number, work)
     network = mcjax.trace(of.model.apply, networks[0], of.train[0][:2])
     own = tuple(map(Each, zip(*(_first(some(of.train, s)) for s in of.splits), strict=True)))
-    for case, several, more in (
-        ("as trained", networks, {"align": False}),
-        ("matched", networks, {}),
-        ("fine-tuned", tuned, {"base": base, "own": own}),
-    ):
+    given: dict[str, dict[str, Any]] = {
+        "as trained": {"align": False}, "matched": {}, "learned": {"align": False},
+        "fine-tuned": {"base": base, "own": own},
+    }  # fmt: skip
+    for case in cases(of):
         if wanted[case]:
             start = time.process_time()
-            new = compared(network, several, of, wanted[case], **more)
+            of_case = network, tuned if case == "fine-tuned" else networks
+            if case == "learned":
+                of_case = learned(*of_case, of, number, work)
+            new = compared(*of_case, of, wanted[case], **given[case])
             known = found[case]["methods"] | new["methods"]
             found[case] = {**new, **found[case], "methods": known}
             found["CPU seconds"] += time.process_time() - start
@@ -124,6 +134,11 @@ def cell(sets: list[dict[str, Any]], case: str, method: str, metric: str) -> str
     return spread([float(r["values"]["test"][metric]) for r in rows], metric)
 
 
+def shown(sets: list[dict[str, Any]]) -> dict[str, str]:
+    """The cases that were run, and their titles."""
+    return {case: title for case, title in CASES.items() if case in sets[0]}
+
+
 def ordered(names: Mapping[str, Any]) -> list[str]:
     """Methods of all networks first."""
     return sorted(names, key=lambda name: name.endswith("two networks"))
@@ -140,7 +155,7 @@ def spread(values: Any, metric: str) -> str:
 def references(sets: list[dict[str, Any]], metric: str) -> list[list[str]]:
     """Rows of what merged networks are compared with."""
     own, best, base, ensemble = (["network, mean"], ["network, best"], ["base"], ["ensemble"])
-    for case in CASES:
+    for case in shown(sets):
         each = [np.asarray(s[case]["networks"]["test"][metric], float) for s in sets]
         own.append(spread([v.mean() for v in each], metric))
         most = np.max if metric == "accuracy" else np.min
@@ -166,36 +181,50 @@ def as_markdown(record: dict[str, Any]) -> str:
         f"{described['protocols']['tuning']['epochs']}; tested on all classes.",
     ]  # fmt: skip
     for metric in ("accuracy", "loss"):
-        lines += ["", f"| test {metric} | {' | '.join(CASES.values())} |", "|---|---:|---:|---:|"]
+        titles = shown(sets)
+        lines += ["", f"| test {metric} | {' | '.join(titles.values())} |"]
+        lines += ["|---|" + "---:|" * len(titles)]
         rows = [
-            [first["methods"][m]["label"], *(cell(sets, case, m, metric) for case in CASES)]
+            [first["methods"][m]["label"], *(cell(sets, case, m, metric) for case in titles)]
             for m in ordered(first["methods"])
         ]
         lines += ["| " + " | ".join(r) + " |" for r in [*rows, *references(sets, metric)]]
     found = dict.fromkeys(s["matched"]["alignment"] for s in sets)
     lines += ["", f"Units matched: {', '.join(found)}."]
+    if "learned" in sets[0]:
+        epochs = described["protocols"]["learning"]["epochs"]
+        lines[-1] += (
+            " Whole group learned: normalisations absorbed, each network brought to the mean of "
+            f"those before it by activations and then {epochs} epochs of `learn_action`."
+        )
     return "\n".join(lines) + "\n"
 
 
 def draw(record: dict[str, Any], file: Path) -> None:
-    """Test accuracies, a panel a case: bars of methods, lines of the networks and the ensemble."""
+    """Test accuracies, a panel a case: bars of methods, with a standard deviation over sets, lines
+    of the networks and the ensemble."""
     from matplotlib.figure import Figure
 
     sets = record["sets"]
     with house_style():
         every = sets[0]["matched"]["methods"]
         names = {name: every[name] for name in ordered(every)}
-        figure = Figure(figsize=(14.5, 1.6 + 0.28 * len(names)), layout="constrained")
-        for panel, (case, title) in zip(figure.subplots(1, 3), CASES.items(), strict=True):
-            bars = {}
+        panels = shown(sets)
+        size = 4.8 * len(panels), 1.6 + 0.28 * len(names)
+        figure = Figure(figsize=size, layout="constrained")
+        of_each = zip(figure.subplots(1, len(panels)), panels.items(), strict=True)
+        for panel, (case, title) in of_each:
+            bars, wide = {}, {}
             for name, method in names.items():
                 rows = [s[case]["methods"][name] for s in sets]
                 values = [r["values"]["test"]["accuracy"] for r in rows if not r["error"]]
                 bars[method["label"]] = 100 * float(np.mean(values)) if values else np.nan
+                if len(values) > 1:
+                    wide[method["label"]] = 100 * float(np.std(values, ddof=1))
             own, together = (np.mean([np.mean(s[case][k]["test"]["accuracy"]) for s in sets])
                              for k in ("networks", "ensemble"))  # fmt: skip
             lines = {"networks": 100 * float(own), "ensemble": 100 * float(together)}
-            draw_bars(bars, "test accuracy (%)", lines=lines, ax=panel)
+            draw_bars(bars, "test accuracy (%)", lines=lines, spread=wide, ax=panel)
             panel.set_title(title, pad=22)
         save_figure(figure, file)
 

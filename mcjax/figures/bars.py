@@ -28,6 +28,7 @@ def draw_bars(
     path: str | Path | None = None,
     *,
     lines: Mapping[str, float] | None = None,
+    spread: Mapping[str, float] | None = None,
     ax: Any = None,
 ) -> Any:
     """A bar for each name, the first on top, and vertical lines to compare them with.
@@ -36,6 +37,7 @@ def draw_bars(
 
     **Arguments:**
     - `bars`: name → value; `lines`: name → value, of two at most
+    - `spread`: name → what a whisker shows to both sides, as a standard deviation
     - `label`: what the values are
     - `path`: picture file, its ending says the format; default: none is written
     - `ax`: axes to draw on; default: those of a new figure
@@ -49,10 +51,13 @@ def draw_bars(
             ax = new_panels(1, width=6.4, height=1.3 + 0.28 * len(bars))[0][0]
         widths = [value if abs(value) < LARGEST else math.nan for value in bars.values()]
         one_panel(ax).barh(range(len(bars)), widths, color=AFTER, height=0.7)
-        for k, value in enumerate(bars.values()):
+        for k, (name, value) in enumerate(bars.items()):
             known = abs(value) < LARGEST
             text = f" {value:.3g}" if known else " –"
-            at = (max(value, 0) if known else 0, k)
+            wide = (spread or {}).get(name, 0.0) if known else 0.0
+            if wide:
+                ax.errorbar(value, k, xerr=wide, color="0.15", capsize=2, lw=1)
+            at = (max(value, 0) + wide if known else 0, k)
             ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # lines may cross here
             ax.text(*at, text, va="center", fontsize=8, bbox=ground)
         for (name, value), colour in zip((lines or {}).items(), _LINES, strict=False):

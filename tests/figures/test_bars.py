@@ -24,6 +24,15 @@ def test_names_that_are_no_formulas_are_drawn_as_they_are(tmp_path):
     assert {f.name for f in tmp_path.iterdir()} == {"bars.png", "curves.png"}
 
 
+def test_whiskers_reach_as_far_as_they_say():
+    """To both sides of a value; not of one that is not known."""
+    wide = {"a": 0.25, "b": 0.5}
+    ax = draw_bars({"a": 2.0, "b": np.nan, "c": 1.0}, "loss", spread=wide)
+    (whisker,) = ax.containers[1:]
+    (segments,) = (bar.get_segments() for bar in whisker.lines[2])
+    np.testing.assert_allclose(segments[0], [(1.75, 0), (2.25, 0)])
+
+
 def test_several_axes_are_refused_in_words():
     with pytest.raises(ValueError, match="ax must be one of matplotlib's axes, got a ndarray of 2"):
         draw_bars({"a": 1.0}, "loss", ax=np.array([None, None]))
