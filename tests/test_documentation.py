@@ -63,3 +63,33 @@ def test_short_names_lead_to_one_place(public):
         "mcjax.Network.leaf_names": "mcjax.Network.leaf_names",
     }
     assert public.short(spelled) == {"match_many": "mcjax.align.match_many"}
+
+
+def test_examples_are_blocks_however_they_are_indented(public):
+    def indented():
+        """One line.
+
+            >>> 1 + 1
+            2
+
+        More.
+        """
+
+    def flush():
+        """One line.
+
+        >>> 1 + 1
+        2
+        """
+
+    block = "One line.\n\n```pycon\n>>> 1 + 1\n2\n```"
+    assert public.documentation(indented) == f"{block}\n\nMore."
+    assert public.documentation(flush) == block
+
+
+def test_members_are_ours(public):
+    found = public.members(mcjax.models.MLP)
+    assert "parent" not in found  # flax's
+    assert public.documentation(found["__call__"]) == ""  # not Python's "Call self as a function."
+    assert public.is_property(public.members(mcjax.attacks.Attacked)["linf"])
+    assert "init" in public.members(mcjax.attacks.BIM)
