@@ -92,4 +92,5 @@ def test_members_are_ours(public):
     assert "parent" not in found  # flax's
     assert public.documentation(found["__call__"]) == ""  # not Python's "Call self as a function."
     assert public.is_property(public.members(mcjax.attacks.Attacked)["linf"])
-    assert "init" in public.members(mcjax.attacks.BIM)
+    assert "init" in public.members(mcjax.attacks.BIM)  # whose docstring is `Attack`'s
+    assert "costly" not in public.members(mcjax.path.Legs)  # no docstring, but Python's of `bool`

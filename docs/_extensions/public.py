@@ -13,6 +13,9 @@ import mcjax
 
 # No interface in Python.
 COMMANDS = {"mcjax.cli"}
+# What `inspect.getdoc` finds for a `__call__`, or for a property in place of an attribute, that
+# has no docstring.
+_PYTHONS = {inspect.getdoc(type.__call__), inspect.getdoc(bool)}
 
 
 def _modules(package: Any) -> list[str]:
@@ -55,9 +58,9 @@ def names_of(module: Any) -> list[str]:
 
 
 def documentation(value: Any) -> str:
-    """A docstring, its examples as blocks of Python; nothing where only Python's own is inherited."""
+    """A docstring, its examples as blocks of Python; none where it would be one of Python's own."""
     text = inspect.getdoc(value) or ""
-    if text == inspect.getdoc(type.__call__):
+    if text in _PYTHONS:
         return ""
     lines, indent = [], None
     for line in text.splitlines():
@@ -76,7 +79,8 @@ def is_property(value: Any) -> bool:
 
 
 def members(kind: type) -> dict[str, Any]:
-    """Public methods and properties with a docstring, of the class and of its unnamed bases."""
+    """Public methods and properties with a docstring, and `__call__`, of the class and of its
+    unnamed bases."""
     found: dict[str, Any] = {}
     for base in inspect.getmro(kind):
         private = base is kind or base.__name__.startswith("_")
@@ -87,7 +91,7 @@ def members(kind: type) -> dict[str, Any]:
             plain = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
             # Other descriptors are what frameworks put into classes, as flax `parent`.
             ours = inspect.isroutine(plain) or is_property(plain)
-            if shown and ours and inspect.getdoc(plain):
+            if shown and ours and (name == "__call__" or documentation(plain)):
                 found.setdefault(name, value)
     return found
 
