@@ -94,3 +94,17 @@ def test_members_are_ours(public):
     assert public.is_property(public.members(mcjax.attacks.Attacked)["linf"])
     assert "init" in public.members(mcjax.attacks.BIM)  # whose docstring is `Attack`'s
     assert "costly" not in public.members(mcjax.path.Legs)  # no docstring, but Python's of `bool`
+
+
+@pytest.mark.parametrize(
+    ("formula", "read"),
+    [
+        (r"\frac32 c - \tfrac12(a)", r"\frac{3}{2} c - \tfrac{1}{2}(a)"),  # not 32 over c
+        (r"\frac1N \sum_n", r"\frac{1}{N} \sum_n"),
+        (r"\frac{\pi}{2} t", r"\frac{\pi}{2} t"),
+        (r"\exp(t \log g)", r"\exp(t\,\log\,g)"),
+        (r"\sin((1-t)\,\Omega)", r"\sin((1-t)\,\Omega)"),
+    ],
+)
+def test_formulas_are_spelled_as_docutils_reads_them(public, formula, read):
+    assert importlib.import_module("tex").spelled(formula) == read
