@@ -103,6 +103,7 @@ def test_members_are_ours(public):
         (r"\frac1N \sum_n", r"\frac{1}{N} \sum_n"),
         (r"\frac{\pi}{2} t", r"\frac{\pi}{2} t"),
         (r"\exp(t \log g)", r"\exp(t\,\log\,g)"),
+        (r"(1 - a) \operatorname{diag} M", r"(1 - a)\,\operatorname{diag}\,M"),
         (r"\sin((1-t)\,\Omega)", r"\sin((1-t)\,\Omega)"),
     ],
 )

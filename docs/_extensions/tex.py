@@ -8,7 +8,7 @@ import re
 _SHORT_FRACTION = re.compile(r"(\\[td]?frac)\s*([0-9A-Za-z])\s*([0-9A-Za-z])")
 # Named functions, around which it leaves no space.
 _FUNCTION = r"\\(?:log|exp|det|cos|sin)\b|\\operatorname\{[a-z]+\}"
-_BEFORE = re.compile(rf"(?<=[\w}}])\s*({_FUNCTION})")
+_BEFORE = re.compile(rf"(?<=[\w}})])\s*({_FUNCTION})")
 _AFTER = re.compile(rf"({_FUNCTION})\s*(?=[A-Za-z0-9]|\\(?!,|[bB]ig|left))")
 
 

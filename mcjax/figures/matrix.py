@@ -73,7 +73,7 @@ def draw_matrices(
     names, columns = _names(names, n), min(4, len(matrices))
     limits, digits = _scale(matrices, n)
     # Numbers of two digits fit into the cells, and the label beside the colours.
-    side = max(2.7, 1.3 + 0.36 * min(n, _WRITTEN))
+    side, label = max(2.7, 1.3 + 0.36 * min(n, _WRITTEN)), label.replace(", ", ",\n")
     with house_style(given is None):
         panels, figure = (
             new_panels(len(matrices), columns, width=side + 0.3, height=side + 0.3)
