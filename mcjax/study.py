@@ -168,10 +168,11 @@ class Comparison:
 
     def summary(self) -> str:
         """The table as plain text, and what it is of."""
-        facts = [f"task {self.task.name}"]
-        facts += [f"{k} {self.metadata[k]}" for k in ("examples", "statistics", "key")
+        examples = ", ".join(f"{n:,} {s}" for s, n in self.metadata.get("examples", {}).items())
+        facts = [f"task {self.task.name}", f"examples: {examples}"]
+        facts += [f"{k} {self.metadata[k]}" for k in ("statistics", "key")
                   if self.metadata.get(k) is not None]  # fmt: skip
-        return f"{self.table().text()}\n{', '.join(facts)}"
+        return f"{self.table().text()}\n{'; '.join(facts)}"
 
     def curves(self) -> dict[str, Mapping[str, Curve]]:
         """Label → split → curve, to draw."""

@@ -63,3 +63,49 @@ def test_short_names_lead_to_one_place(public):
         "mcjax.Network.leaf_names": "mcjax.Network.leaf_names",
     }
     assert public.short(spelled) == {"match_many": "mcjax.align.match_many"}
+
+
+def test_examples_are_blocks_however_they_are_indented(public):
+    def indented():
+        """One line.
+
+            >>> 1 + 1
+            2
+
+        More.
+        """
+
+    def flush():
+        """One line.
+
+        >>> 1 + 1
+        2
+        """
+
+    block = "One line.\n\n```pycon\n>>> 1 + 1\n2\n```"
+    assert public.documentation(indented) == f"{block}\n\nMore."
+    assert public.documentation(flush) == block
+
+
+def test_members_are_ours(public):
+    found = public.members(mcjax.models.MLP)
+    assert "parent" not in found  # flax's
+    assert public.documentation(found["__call__"]) == ""  # not Python's "Call self as a function."
+    assert public.is_property(public.members(mcjax.attacks.Attacked)["linf"])
+    assert "init" in public.members(mcjax.attacks.BIM)  # whose docstring is `Attack`'s
+    assert "costly" not in public.members(mcjax.path.Legs)  # no docstring, but Python's of `bool`
+
+
+@pytest.mark.parametrize(
+    ("formula", "read"),
+    [
+        (r"\frac32 c - \tfrac12(a)", r"\frac{3}{2} c - \tfrac{1}{2}(a)"),  # not 32 over c
+        (r"\frac1N \sum_n", r"\frac{1}{N} \sum_n"),
+        (r"\frac{\pi}{2} t", r"\frac{\pi}{2} t"),
+        (r"\exp(t \log g)", r"\exp(t\,\log\,g)"),
+        (r"(1 - a) \operatorname{diag} M", r"(1 - a)\,\operatorname{diag}\,M"),
+        (r"\sin((1-t)\,\Omega)", r"\sin((1-t)\,\Omega)"),
+    ],
+)
+def test_formulas_are_spelled_as_docutils_reads_them(public, formula, read):
+    assert importlib.import_module("tex").spelled(formula) == read

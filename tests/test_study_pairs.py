@@ -143,6 +143,13 @@ def test_matrices_are_drawn_in_one_scale(compared, tmp_path):
         draw_matrices({}, "loss")
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_few_networks_leave_room_for_the_label(count, tmp_path):
+    matrix = 1 - np.eye(count)
+    label = "barrier above the chord, training cross-entropy"
+    draw_matrices({"Linear": matrix, "OT": matrix}, label, tmp_path / "matrix.png")  # no warning
+
+
 @pytest.mark.parametrize("width", [80, 200])
 def test_deviations_stay_with_their_sign_in_a_narrow_terminal(width, capsys):
     from rich.console import Console

@@ -13,10 +13,11 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 from docutils import nodes
-from public import MODULES, members, names_of, public, short
+from public import MODULES, documentation, is_property, members, names_of, public, short
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -30,20 +31,7 @@ PLACES = {id(name.value): name.place for name in DESCRIBED.values()}
 _SPELLED = re.compile(r"(mcjax(?:\.[A-Za-z]\w*)*|[A-Za-z]\w*)(?:\(.*\))?", re.S)
 _FENCE = "`" * 8
 # Beyond so many arguments a class is made by mcjax, not by its users.
-_MOST = 10
-
-
-def documentation(value: Any) -> str:
-    """A docstring, its examples as blocks of Python."""
-    text = inspect.getdoc(value) or ""
-    lines, example = [], False
-    for line in text.splitlines():
-        if line.startswith("    >>>") and not example:
-            lines, example = [*lines, "```pycon"], True
-        elif example and not line.startswith("    "):
-            lines, example = [*lines, "```"], False
-        lines.append(line[4:] if example else line)
-    return "\n".join([*lines, "```"] if example else lines)
+_MOST = 11
 
 
 class _Text:
@@ -57,9 +45,13 @@ class _Text:
 
 
 def default(value: Any) -> Any:
-    """A default as one writes it: by its name, or by the fields that are not their own defaults."""
+    """A default as one writes it: by its name, as a fraction (8/255), or by the fields that are not
+    their own defaults."""
     if id(value) in PLACES and not isinstance(value, (bool, int, str, tuple)):
         return _Text(PLACES[id(value)].removeprefix("mcjax."))
+    if isinstance(value, float) and len(repr(value)) > 8:
+        share = Fraction(value).limit_denominator(1000)
+        return _Text(str(share)) if float(share) == value else value
     if repr(value) == "<factory>" or getattr(value, "__name__", "") == "<lambda>":
         return _Text("...")
     if inspect.isclass(value) or inspect.isroutine(value):
@@ -115,7 +107,7 @@ def class_entry(name: str, value: type) -> list[str]:
         if isinstance(what, (classmethod, staticmethod)):
             options = (":classmethod:",) if isinstance(what, classmethod) else (":staticmethod:",)
         plain = what.__func__ if options else what
-        if inspect.isroutine(plain):
+        if not is_property(plain):
             signed = called_as(plain, bound=not isinstance(what, staticmethod))
             lines += entry("method", member, signed, documentation(plain), options)
         else:

@@ -61,6 +61,7 @@ def prepare(app: Sphinx, config: Any) -> None:
     paths = [str(Path(__file__).parents[1] / "_kernel"), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(p for p in paths if p)
     os.environ.setdefault("JAX_PPRINT_USE_COLOR", "false")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm, of its bars
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(app.outdir).parent / ".jax_cache"))
     for page, packages in config.pages_need.items():

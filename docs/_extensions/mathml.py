@@ -5,7 +5,6 @@ A formula that docutils cannot read is a warning.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from docutils import nodes
@@ -14,12 +13,12 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
+from tex import spelled
 
 
 def _mathml(node: nodes.Element, as_block: bool) -> str:
-    formula = re.sub(r"\\dots\b", r"\\ldots", node.astext())  # which docutils does not know
     try:
-        return tex2mathml(formula, as_block=as_block)
+        return tex2mathml(spelled(node.astext()), as_block=as_block)
     except MathError as error:
         logging.getLogger(__name__).warning("%s", error, location=node)
         return node.astext()

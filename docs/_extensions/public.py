@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -12,6 +13,9 @@ import mcjax
 
 # No interface in Python.
 COMMANDS = {"mcjax.cli"}
+# What `inspect.getdoc` finds for a `__call__`, or for a property in place of an attribute, that
+# has no docstring.
+_PYTHONS = {inspect.getdoc(type.__call__), inspect.getdoc(bool)}
 
 
 def _modules(package: Any) -> list[str]:
@@ -53,8 +57,30 @@ def names_of(module: Any) -> list[str]:
     return [n for n in told if not inspect.ismodule(getattr(module, n))]
 
 
+def documentation(value: Any) -> str:
+    """A docstring, its examples as blocks of Python; none where it would be one of Python's own."""
+    text = inspect.getdoc(value) or ""
+    if text in _PYTHONS:
+        return ""
+    lines, indent = [], None
+    for line in text.splitlines():
+        if indent is None and line.lstrip().startswith(">>>"):
+            indent = len(line) - len(line.lstrip())
+            lines.append("```pycon")
+        elif indent is not None and not (line.strip() and line.startswith(" " * indent)):
+            lines, indent = [*lines, "```"], None
+        lines.append(line if indent is None else line[indent:])
+    return "\n".join(lines if indent is None else [*lines, "```"])
+
+
+def is_property(value: Any) -> bool:
+    """Whether an attribute of a class is read without a call."""
+    return isinstance(value, (property, functools.cached_property))
+
+
 def members(kind: type) -> dict[str, Any]:
-    """Public methods and properties with a docstring, of the class and of its unnamed bases."""
+    """Public methods and properties with a docstring, and `__call__`, of the class and of its
+    unnamed bases."""
     found: dict[str, Any] = {}
     for base in inspect.getmro(kind):
         private = base is kind or base.__name__.startswith("_")
@@ -63,8 +89,9 @@ def members(kind: type) -> dict[str, Any]:
         for name, value in vars(base).items():
             shown = not name.startswith("_") or name == "__call__"
             plain = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
-            callable_or_property = inspect.isroutine(plain) or hasattr(plain, "__get__")
-            if shown and callable_or_property and inspect.getdoc(plain):
+            # Other descriptors are what frameworks put into classes, as flax `parent`.
+            ours = inspect.isroutine(plain) or is_property(plain)
+            if shown and ours and (name == "__call__" or documentation(plain)):
                 found.setdefault(name, value)
     return found
 

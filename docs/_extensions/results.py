@@ -1,6 +1,7 @@
 """Sphinx: a page for each committed result, under a title, with the picture of the same name.
 
-`experiments/PAPER/results/NAME.md` are tables as experiments write them, without a title.
+`experiments/PAPER/results/NAME.md` are tables as experiments write them, without a title;
+`README.md` beside them says what was run, and here leads to them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from sphinx.application import Sphinx
 
 def as_page(app: Sphinx, page: str, source: list[str]) -> None:
     place = Path(page)
-    if place.parent.name != "results" or source[0].startswith("# "):
+    if place.parent.name != "results":
+        return
+    if place.name == "README":
+        others = sorted(f.stem for f in (app.srcdir / place.parent).glob("*.md"))
+        links = [f"[{name}]({name}.md)" for name in others if name != "README"]
+        source[0] += f"\n\nTables and figures: {', '.join(links)}.\n"
+    if source[0].startswith("# "):
         return
     source[0] = f"# {place.parts[-3]}: {place.name}\n\n{source[0]}"
     picture = f"{place.name}.png"

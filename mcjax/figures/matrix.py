@@ -72,7 +72,8 @@ def draw_matrices(
     n = len(next(iter(matrices.values())))
     names, columns = _names(names, n), min(4, len(matrices))
     limits, digits = _scale(matrices, n)
-    side = 1.3 + 0.36 * min(n, _WRITTEN)  # numbers of two digits fit into the cells
+    # Numbers of two digits fit into the cells, and the label beside the colours.
+    side, label = max(2.7, 1.3 + 0.36 * min(n, _WRITTEN)), label.replace(", ", ",\n")
     with house_style(given is None):
         panels, figure = (
             new_panels(len(matrices), columns, width=side + 0.3, height=side + 0.3)
