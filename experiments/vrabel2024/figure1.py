@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import tyro
 
-from mcjax.figures import colour_bar
-
 from ..figures import AFTER, BEFORE, GREY, beside, figure, finish, table
 from .endpoints import Trained, endpoint, folder_of
 from .pictures import as_image, as_record, draw_losses, show, show_signed, signed_record
@@ -55,8 +53,7 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
         for k, (what, path) in enumerate((("B", STRAIGHT), ("B′", AROUND))):
             image, loss = at(path, top)
             show(drawn.add_subplot(above[1 + k]), image, f"{what}, loss {loss}", chains[path][2])
-        axes = drawn.add_subplot(above[3])
-        colour_bar(axes, show_signed(axes, record["difference"], "B′ − B"), "mean over channels")
+        show_signed(drawn.add_subplot(above[3]), record["difference"], "B′ − B")
         for r, path in enumerate((AROUND, STRAIGHT)):
             strip = rows[1 + r].subgridspec(1, len(SHOWN))
             for k, t in enumerate(SHOWN):

@@ -33,6 +33,7 @@ from .study import (
     same_class,
 )
 
+COLOURS = {"A → C": BEFORE, "A → B′ → C": AFTER}
 # As in figure 5.
 KINDS = {"real–real": BLUE, "real–adversarial": ORANGE, "different classes": GREEN}
 ROUNDS = 4
@@ -78,23 +79,30 @@ def drawn_pairs(net: Endpoint, pairs: Pairs, how: inputs.Bypass) -> list[dict[st
 def draw(record: Mapping[str, Any], file: Path) -> None:
     """A pair of each class and its losses; the share of all pairs below δ after each round."""
     shown, rows = record["drawn"], max(2, -(-len(record["drawn"]) // 2))
-    with figure(file, 13, 1.3 * rows + 0.8, legend=2) as drawn:
-        grid = drawn.add_gridspec(rows, 3, width_ratios=(1, 1, 0.75))
-        shared = None
+    with figure(file, 13, 1.25 * rows + 0.6) as drawn:
+        left, right = drawn.subfigures(1, 2, width_ratios=(2.5, 1))
+        grid = left.subplots(rows, 6, width_ratios=(1, 1, 2.6) * 2, squeeze=False)
+        for axes in grid.flat[3 * len(shown) :]:
+            axes.remove()
         for n, pair in enumerate(shown):
-            place = grid[n // 2, n % 2].subgridspec(1, 3, width_ratios=(1, 1, 2.6))
-            for k, (what, image) in enumerate(pair["images"].items()):
-                show(drawn.add_subplot(place[k]), as_image(image), f"{what}, class {pair['label']}")
-            axes = shared = drawn.add_subplot(place[2], sharey=shared)
-            draw_losses(axes, pair["paths"], (BEFORE, AFTER), record["delta"])
+            *images, axes = grid.flat[3 * n : 3 * n + 3]
+            for place, (what, image) in zip(images, pair["images"].items(), strict=True):
+                show(place, as_image(image), f"{what}, class {pair['label']}")
+            if n:
+                axes.sharey(grid[0, 2])
+            draw_losses(axes, pair["paths"], COLOURS.values(), record["delta"])
             axes.yaxis.set_minor_formatter("")
             axes.set(ylabel="" if n % 2 else "loss", xlabel="t" if n // 2 == rows - 1 else "")
-        share = drawn.add_subplot(grid[: max(1, rows // 2), 2])
+        share, words = right.subplots(2, 1)
+        for what, colour in COLOURS.items():
+            line(words, [], [], colour, label=what)
+        words.axis("off")
+        words.legend(loc="upper left", title="losses, left", alignment="left")
         ends = {}
         for kind, colour in KINDS.items():
             joined = [100 * j for j in record[kind]["joined"]]
             line(share, range(len(joined)), joined, colour, marker="o", ms=4)
-            ends[f"{kind}, {record[kind]['pairs']}"] = (joined[-1], colour)
+            ends[f"{kind}, of {record[kind]['pairs']}"] = (joined[-1], colour)
         share.set(title="Pairs below δ (%)", xlabel="rounds", ylim=(-4, 104))
         share.set_xticks(range(ROUNDS + 1))
         end_labels(share, ends)

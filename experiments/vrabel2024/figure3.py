@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from mcjax.figures import colour_bar, shade
+from mcjax.figures import shade
 
 from ..figures import AFTER, BEFORE, beside, figure, finish, table
 from .endpoints import Trained, endpoint, folder_of
@@ -34,11 +34,10 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
     with figure(file, 11, 6.4) as drawn:
         rows = drawn.add_gridspec(2, 1, height_ratios=(1, 1.25))
         above, below = rows[0].subgridspec(1, 4), rows[1].subgridspec(1, 2)
-        titles = {"A": f"A, class {first}", "K": f"K, class {second}", "K′": f"K′, for {first}"}
-        for column, (k, title) in zip((0, 1, 3), titles.items(), strict=True):
-            show(drawn.add_subplot(above[column]), as_image(images[k]), title)
-        axes = drawn.add_subplot(above[2])
-        colour_bar(axes, show_signed(axes, record["difference"], "K′ − K"), "mean over channels")
+        titles = f"A, class {first}", f"K, class {second}", f"K′, classified as {first}"
+        for k, (image, title) in enumerate(zip(images.values(), titles, strict=True)):
+            show(drawn.add_subplot(above[k]), as_image(image), title)
+        show_signed(drawn.add_subplot(above[3]), record["difference"], "K′ − K")
         for k, logarithmic in enumerate((False, True)):
             axes = drawn.add_subplot(below[k])
             names = draw_losses(

@@ -15,7 +15,6 @@ import numpy as np
 import tyro
 
 from mcjax import inputs
-from mcjax.figures import colour_bar
 
 from ..figures import AFTER, BEFORE, beside, figure, finish, table
 from .endpoints import Pairs, Trained, endpoint, folder_of
@@ -29,9 +28,7 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
         rows = drawn.add_gridspec(2, 1, height_ratios=(1, 1.15))
         images = rows[0].subgridspec(1, len(record["images"]))
         for k, (what, image) in enumerate(record["images"].items()):
-            axes = drawn.add_subplot(images[k])
-            made = show_signed(axes, image, what)
-            colour_bar(axes, made, "mean over channels" if what == "C" else "")
+            show_signed(drawn.add_subplot(images[k]), image, what)
         axes = drawn.add_subplot(rows[1])
         names = draw_losses(axes, record["paths"], (BEFORE, AFTER), record["delta"])
         axes.set(title=f"Loss between two synthetic modes of class {record['label']}")

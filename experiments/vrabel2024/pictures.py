@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mcjax.figures import along_path, line
+from mcjax.figures import along_path, colour_bar, line
 
 from ..figures import GREY
 
@@ -23,9 +23,9 @@ def as_record(image: np.ndarray) -> dict[str, Any]:
 
 def signed_record(values: np.ndarray) -> dict[str, Any]:
     """The same of what may be negative, mean over channels: 0 in the middle of its range."""
-    values = values.mean(-1, keepdims=True)
-    most = float(np.abs(values).max()) or 1.0
-    return _packed(values, -most, most)
+    mean = values.mean(-1, keepdims=True)
+    most = float(np.abs(mean).max()) or 1.0
+    return _packed(mean, -most, most) | {"channels": values.shape[-1]}
 
 
 def as_image(record: Mapping[str, Any]) -> np.ndarray:
@@ -50,12 +50,12 @@ def show(axes: Any, image: np.ndarray, title: str = "", colour: str = "#333333")
     _bare(axes, title, colour)
 
 
-def show_signed(axes: Any, record: Mapping[str, Any], title: str) -> Any:
-    """What `signed_record` made, 0 white; for a colour bar."""
+def show_signed(axes: Any, record: Mapping[str, Any], title: str) -> None:
+    """What `signed_record` made, 0 white, with its colour bar."""
     low, high = record["range"]
     made = axes.imshow(as_image(record)[..., 0], cmap="RdBu_r", vmin=low, vmax=high)
+    colour_bar(axes, made, "mean over channels" if record["channels"] > 1 else "")
     _bare(axes, title)
-    return made
 
 
 def _bare(axes: Any, title: str, colour: str = "#333333") -> None:

@@ -53,7 +53,9 @@ DETECTORS: Mapping[bool, tuple[str, dict[str, Any]]] = {
     True: ("one detector for all attacks", {"marker": "o", "color": AFTER, "ms": 6}),
     False: ("a detector for each", {"marker": "o", "color": AFTER, "ms": 7, "mfc": "none"}),
 }
-OF_PAPER: Mapping[str, Any] = {"marker": "x", "color": BEFORE, "ms": 6}
+OF_PAPER: Mapping[str, Any] = {
+    "label": "paper (CIFAR-10, VGG-16)", "marker": "x", "color": BEFORE, "ms": 6,
+}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -244,7 +246,7 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
                 axes.plot(x, y, label=label, ls="", **style)
             if attack in ATTACKS:
                 x = [of[ATTACKS.index(attack)][1] for of in PAPER.values()]
-                axes.plot(x, [places[row] for row in PAPER], label="paper (CIFAR-10, VGG-16)", ls="", **OF_PAPER)
+                axes.plot(x, [places[row] for row in PAPER], ls="", **OF_PAPER)
             axes.axvline(50, color=GREY, ls=":", lw=1.2)
             axes.set(title=attack, xlabel="AUC (%)", xlim=(45, 102))
         panels[0].set_yticks(list(places.values()), list(places))
