@@ -78,7 +78,7 @@ def drawn_pairs(net: Endpoint, pairs: Pairs, how: inputs.Bypass) -> list[dict[st
 
 def draw(record: Mapping[str, Any], file: Path) -> None:
     """A pair of each class and its losses; the share of all pairs below δ after each round."""
-    shown, rows = record["drawn"], max(2, -(-len(record["drawn"]) // 2))
+    shown, rows = record["shown"], max(2, -(-len(record["shown"]) // 2))
     with figure(file, 13, 1.25 * rows + 0.6) as drawn:
         left, right = drawn.subfigures(1, 2, width_ratios=(2.5, 1))
         grid = left.subplots(rows, 6, width_ratios=(1, 1, 2.6) * 2, squeeze=False)
@@ -135,7 +135,7 @@ def main(options: Figure12) -> None:
         f"{net.accuracy:.1f} %, ends below δ/2.",
         ("", "pairs", "median height", *heads, "points inserted"), rows,
     )  # fmt: skip
-    record = {"accuracy": net.accuracy, "delta": delta, **found, "drawn": shown}
+    record = {"accuracy": net.accuracy, "delta": delta, **found, "shown": shown}
     finish(options, folder, f"figure12-{net.name}", record, [text], draw)
 
 
