@@ -236,8 +236,9 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
     """The AUC of every detector on each attack, beside the paper's."""
     names = list(dict.fromkeys(d["row"] for d in record["detectors"]))
     places = {name: len(names) - 1 - k for k, name in enumerate(names)}
+    columns = (*ATTACKS, ADAPTIVE)
+    least = 100 * min(d["auc"][attack] for d in record["detectors"] for attack in columns)
     with figure(file, 13, 3.8, legend=3) as drawn:
-        columns = (*ATTACKS, ADAPTIVE)
         panels = drawn.subplots(1, len(columns), sharex=True, sharey=True)
         for axes, attack in zip(panels, columns, strict=True):
             for jointly, (label, style) in DETECTORS.items():
@@ -248,7 +249,7 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
                 x = [of[ATTACKS.index(attack)][1] for of in PAPER.values()]
                 axes.plot(x, [places[row] for row in PAPER], ls="", **OF_PAPER)
             axes.axvline(50, color=GREY, ls=":", lw=1.2)
-            axes.set(title=attack, xlabel="AUC (%)", xlim=(45, 102))
+            axes.set(title=attack, xlabel="AUC (%)", xlim=(min(45, least - 2), 102))
         panels[0].set_yticks(list(places.values()), list(places))
 
 
