@@ -37,10 +37,11 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
 
     def at(path: str, t: float) -> tuple[np.ndarray, str]:
         knots, points, _ = chains[path]
-        k = min(int(np.searchsorted(knots, t, "right")), len(knots) - 1)
-        part = (t - knots[k - 1]) / (knots[k] - knots[k - 1])
+        place = np.interp(t, knots, range(len(knots)))
+        k = min(int(place), len(knots) - 2)
+        image = (1 - place + k) * points[k] + (place - k) * points[k + 1]
         loss = np.interp(t, paths[path]["t"], paths[path]["loss"])
-        return (1 - part) * points[k - 1] + part * points[k], f"{loss:.2g}"
+        return image, f"{loss:.2g}"
 
     with figure(file, 11, 6.6) as drawn:
         rows = drawn.add_gridspec(3, 1, height_ratios=(1.6, 1, 1))
