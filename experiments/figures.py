@@ -15,10 +15,6 @@ from mcjax.study import machine
 
 from .common import Run, done, write
 
-BLUE, ORANGE, GREEN, PINK, RED, SKY = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9",
-)  # fmt: skip
-
 # Of what is no method.
 BLUE, ORANGE, GREEN, PINK, RED, SKY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9",

@@ -27,6 +27,7 @@ from experiments.vrabel2024 import endpoints as inputs_endpoints
 from experiments.vrabel2024 import figure5 as statistics
 from experiments.vrabel2024 import figure9 as evolution
 from experiments.vrabel2024 import figure12 as examples
+from experiments.vrabel2024 import pictures
 from experiments.vrabel2024 import table1 as detection
 from experiments.vrabel2024.endpoints import Pairs
 from experiments.zhao2025 import figure1 as components
@@ -109,6 +110,22 @@ def test_cells_of_the_merging_table():
     assert table.cell([one(0.5), one(0.7)], "case", "m", "accuracy") == "60.0 ± 14.1"
     assert table.cell([one(0.5)], "case", "m", "accuracy") == "50.0"
     assert table.cell([one(0.5, "no")], "case", "m", "accuracy") == "needs a base"
+
+
+def test_images_of_a_record_are_those_given_to_half_a_step():
+    """Pixels outside [0, 1], a signed image, one that is zero."""
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-0.2, 1.5, (4, 5, 3))
+    for made, given in (
+        (pictures.as_record(image), image),
+        (pictures.as_record(image.clip(0.3, 0.4)), image.clip(0.3, 0.4)),
+        (pictures.signed_record(image - 5), (image - 5).mean(-1, keepdims=True)),
+        (pictures.signed_record(np.zeros((2, 2, 1))), np.zeros((2, 2, 1))),
+    ):
+        read, (low, high) = pictures.as_image(json.loads(json.dumps(made))), made["range"]
+        assert read.shape == given.shape
+        assert np.abs(read - given).max() <= 0.51 * (high - low) / 255
+    assert pictures.as_record(np.array([[[0.0], [1.0]]]))["range"] == [0.0, 1.0]
 
 
 def test_pairs_with_different_losses_are_left_out():

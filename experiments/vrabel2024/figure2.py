@@ -10,33 +10,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tyro
 
 from mcjax import inputs
-from mcjax.figures import along_path, line
 
-from ..figures import AFTER, BEFORE, GREEN, GREY, beside, figure, finish, table
+from ..figures import AFTER, BEFORE, GREEN, beside, figure, finish, table
 from .endpoints import Trained, endpoint, folder_of
-from .study import LEAST, Chains, example, how_of
-
-COLOURS = (BEFORE, AFTER, GREEN)
+from .pictures import draw_losses
+from .study import Chains, example, how_of
 
 
 def draw(record: Mapping[str, Any], file: Path) -> None:
     """The three losses; δ is dotted."""
     with figure(file, 7.8, 4.2) as drawn:
         axes = drawn.subplots()
-        ends = {}
-        for (what, path), colour in zip(record["paths"].items(), COLOURS, strict=True):
-            loss = np.maximum(path["loss"], LEAST)
-            line(axes, path["t"], loss, colour)
-            ends[what] = (float(loss[len(loss) // 2]), colour)
-        axes.axhline(record["delta"], color=GREY, ls=":", lw=1.2)
-        axes.annotate("δ", (0.01, record["delta"]), (0, 2), textcoords="offset points", color=GREY)
-        along_path(axes, "C")
-        axes.set(ylabel="cross-entropy", yscale="log", title="Bypassing a barrier between inputs")
-        beside(axes, ends)
+        names = draw_losses(axes, record["paths"], (BEFORE, AFTER, GREEN), record["delta"])
+        axes.set(title="Bypassing a barrier between inputs")
+        beside(axes, names)
 
 
 def main(options: Trained) -> None:

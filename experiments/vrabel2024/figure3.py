@@ -6,30 +6,50 @@ round of bypassing (vrabel2024, Fig. 3 and App. B.2.1), of ten such pairs the hi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import tyro
 
-from mcjax.figures import along_path, line, shade
+from mcjax.figures import shade
 
-from ..figures import AFTER, BEFORE, GREY, beside, figure, finish, table
+from ..figures import AFTER, BEFORE, beside, figure, finish, table
 from .endpoints import Trained, endpoint, folder_of
-from .study import (
-    LEAST,
-    Chains,
-    attack_of,
-    attacked,
-    by_class,
-    delta_of,
-    highest,
-    other_class,
-    show,
-    show_difference,
-)
+from .pictures import as_image, as_record, draw_losses, show, show_signed, signed_record
+from .study import Chains, attack_of, attacked, by_class, delta_of, highest, other_class
+
+# The straight line, and the rounds after it.
+COLOURS = (BEFORE, *(shade(AFTER, lightness) for lightness in (0.6, 0.3, 0.0)))
+
+
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The images; the loss after each round, rounds that had nothing to do left out."""
+    images, (first, second) = record["images"], record["classes"]
+    paths: dict[str, Any] = {}
+    for name, path in record["paths"].items():
+        if all(path["loss"] != other["loss"] for other in paths.values()):
+            paths[name] = path
+    with figure(file, 11, 6.4) as drawn:
+        rows = drawn.add_gridspec(2, 1, height_ratios=(1, 1.25))
+        above, below = rows[0].subgridspec(1, 4), rows[1].subgridspec(1, 2)
+        titles = f"A, class {first}", f"K, class {second}", f"K′, classified as {first}"
+        for k, (image, title) in enumerate(zip(images.values(), titles, strict=True)):
+            show(drawn.add_subplot(above[k]), as_image(image), title)
+        show_signed(drawn.add_subplot(above[3]), record["difference"], "K′ − K")
+        for k, logarithmic in enumerate((False, True)):
+            axes = drawn.add_subplot(below[k])
+            names = draw_losses(
+                axes, paths, COLOURS, record["delta"], "K′", logarithmic=logarithmic
+            )
+            axes.set(title="The same, logarithmic" if k else "Loss between A and K′")
+        beside(axes, names)
 
 
 def main(options: Trained) -> None:
     folder, net = folder_of(options, "figure3"), endpoint(options)
-    name, delta = f"figure3-{net.name}", delta_of(options)
+    delta = delta_of(options)
     numbers = by_class(net, options.seed, delta / 2)
     before = other_class(net, numbers, 1, options.seed)
     # The figure's attack; that of the statistics has 512 steps.
@@ -44,39 +64,20 @@ def main(options: Trained) -> None:
     chains = Chains.of(net, options, pair, "A → K′", rounds, 2 * points)
     found = chains.curves
     change = pair.c[0] - before.c[0]
-    with figure(folder / f"{name}.png", 12.5, 5.2) as drawn:
-        grid = drawn.add_gridspec(2, 4, height_ratios=(1, 1.5))
-        show(drawn.add_subplot(grid[0, 0]), pair.a[0], f"A, class {label}")
-        show(drawn.add_subplot(grid[0, 1]), before.c[0], f"K, class {int(before.y[1][0])}")
-        percent = 100 * np.abs(change).max() / before.c[0].max()
-        show_difference(
-            drawn.add_subplot(grid[0, 2]), change, f"K′ − K, at most {percent:.0f} % of K's"
-        )
-        show(drawn.add_subplot(grid[0, 3]), pair.c[0], f"K′, predicted {label}")
-        axes = drawn.add_subplot(grid[1, :2]), drawn.add_subplot(grid[1, 2:])
-        names = {}
-        for k, (what, (t, loss)) in enumerate(found.items()):
-            colour = BEFORE if not k else shade(AFTER, (0.6, 0.3, 0.0)[min(k, 3) - 1])
-            line(axes[0], t, loss, colour)
-            line(axes[1], t, np.maximum(loss, LEAST), colour)
-            names[what] = (float(loss[len(loss) // 2]), colour)
-        axes[1].axhline(delta, color=GREY, ls=":", lw=1.2)
-        axes[1].set_yscale("log")
-        for panel in axes:
-            along_path(panel, "K′")
-            panel.set(ylabel="cross-entropy")
-        beside(axes[1], names)
+    percent = 100 * float(np.abs(change).max() / before.c[0].max())
     rows = [[what, len(chains.points[what]) - 2, f"{loss.max():.3g}", chains.status[what]]
             for what, (_, loss) in found.items()]  # fmt: skip
     text = table(
         f"{net.name}, accuracy {net.accuracy:.1f} %; δ = {delta:g}.",
         ("path", "points inserted", "highest loss", "status"), rows,
     )  # fmt: skip
+    images = {"A": pair.a[0], "K": before.c[0], "K′": pair.c[0]}
     record = {
-        "accuracy": net.accuracy, "delta": delta, "change": float(percent),
-        "paths": chains.record(),
+        "accuracy": net.accuracy, "delta": delta, "change": percent, "paths": chains.record(),
+        "classes": [label, int(before.y[1][0])],
+        "images": {k: as_record(v) for k, v in images.items()}, "difference": signed_record(change),
     }  # fmt: skip
-    finish(options, folder, name, record, [text])
+    finish(options, folder, f"figure3-{net.name}", record, [text], draw)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ import numpy as np
 import tyro
 from scipy.stats import bootstrap
 
-from mcjax.figures import along_path, band, line, shade
+from mcjax.figures import along_path, band, line, readable, shade
 
 from ..figures import BLUE, GREEN, ORANGE, PINK, beside, figure, finish, table
 from .endpoints import Endpoint, Pairs, Trained, endpoint, folder_of
+from .pictures import LEAST
 from .study import attack_of, attacked, by_class, delta_of, other_class, same_class
 
 COLOURS = (BLUE, ORANGE, PINK, GREEN)
@@ -80,30 +81,42 @@ def scenarios(net: Endpoint, options: Figure5) -> dict[str, Pairs]:
 
 
 def draw(record: Mapping[str, Any], file: Path) -> None:
-    """Heights and gaps of every kind of pairs; the loss along them."""
+    """Heights and gaps of every kind of pairs; the loss along them, a panel each."""
     values, curves = record["values"], record["curves"]
-    with figure(file, 13, 4.2) as drawn:
-        boxes, lines = drawn.subplots(1, 2, width_ratios=(1.3, 1))
-        for k, (what, colour) in enumerate(zip(values, COLOURS, strict=True)):
-            for m, metric in enumerate(("height", "gap")):
-                box = boxes.boxplot(
-                    values[what][metric], positions=[5 * m + k], widths=0.7, patch_artist=True,
-                    showmeans=True, medianprops={"color": "#222222", "lw": 1.4},
-                    meanprops={"marker": "^", "mfc": "white", "mec": "#222222", "ms": 5},
-                    flierprops={"ms": 2.5, "mec": colour},
-                )  # fmt: skip
-                box["boxes"][0].set(facecolor=shade(colour, 0.45), edgecolor=colour)
-            t, (low, middle, high) = curves[what]["t"], curves[what]["quartiles"]
-            line(lines, t, middle, colour)
-            band(lines, t, low, high, colour)
-        along_path(lines, "C")
-        lines.set(ylabel="cross-entropy", title="(b) median and quartiles")
-        boxes.set_xticks([1.5, 6.5], ["height", "gap"])
-        boxes.grid(axis="x", visible=False)
-        boxes.set(ylabel="cross-entropy", title="(a) barriers between inputs (triangles: means)")
-        beside(lines, {
-            what: (-k, colour) for k, (what, colour) in enumerate(zip(values, COLOURS, strict=True))
-        })  # fmt: skip
+    with figure(file, 13, 6.6) as drawn:
+        boxes, below = drawn.subfigures(2, 1, height_ratios=(1.15, 1))
+        draw_boxes(boxes.subplots(), values)
+        panels = below.subplots(1, len(values), sharey=True)
+        for axes, (what, colour) in zip(panels, zip(values, COLOURS, strict=True), strict=True):
+            t, quartiles = curves[what]["t"], np.maximum(curves[what]["quartiles"], LEAST)
+            low, middle, high = quartiles
+            line(axes, t, middle, colour)
+            band(axes, t, low, high, colour)
+            along_path(axes, "C")
+            axes.set(yscale="log")
+            count = len(values[what]["height"])
+            axes.set_title(f"{what}: {count} pairs", fontsize=10, color=readable(colour))
+        panels[0].set(ylabel="cross-entropy:\nmedian and quartiles")
+
+
+def draw_boxes(axes: Any, values: Mapping[str, Mapping[str, Any]]) -> None:
+    """A box for each kind's heights and gaps, with outliers and means."""
+    for k, (what, colour) in enumerate(zip(values, COLOURS, strict=True)):
+        for m, metric in enumerate(("height", "gap")):
+            box = axes.boxplot(
+                values[what][metric], positions=[5 * m + k], widths=0.7, patch_artist=True,
+                showmeans=True, medianprops={"color": "#222222", "lw": 1.4},
+                meanprops={"marker": "^", "mfc": "white", "mec": "#222222", "ms": 5},
+                flierprops={"ms": 2.5, "mec": colour},
+            )  # fmt: skip
+            box["boxes"][0].set(facecolor=shade(colour, 0.45), edgecolor=colour)
+    axes.set_xticks([1.5, 6.5], ["height: highest loss of a segment", "gap: above the higher end"])
+    axes.grid(axis="x", visible=False)
+    axes.set(ylabel="cross-entropy", title="Barriers between inputs (triangles: means)")
+    ends = {
+        what: (-k, colour) for k, (what, colour) in enumerate(zip(values, COLOURS, strict=True))
+    }
+    beside(axes, ends)
 
 
 def main(options: Figure5) -> None:

@@ -26,7 +26,8 @@ from mcjax.theory import cell_side, lipschitz_bound
 
 from ..figures import AFTER, BEFORE, GREY, figure, finish, table
 from .endpoints import Endpoint, Options, SmallResNet, chunk_of, cnn, folder_of
-from .study import LEAST, along, modes
+from .pictures import LEAST
+from .study import along, modes
 
 DELTA = 1e-3  # of the path; its ends are below half of it
 # Random networks f: ℝ^d → [0, 1], as wide and deep in every dimension, and when inputs are similar.

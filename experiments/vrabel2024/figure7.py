@@ -7,21 +7,37 @@ barrier between them and its bypass (vrabel2024, Fig. 7 and App. B.6; without tr
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 
 from mcjax import inputs
-from mcjax.figures import along_path, line
 
 from ..figures import AFTER, BEFORE, beside, figure, finish, table
 from .endpoints import Pairs, Trained, endpoint, folder_of
-from .study import LEAST, along, delta_of, how_of, show_difference
+from .pictures import draw_losses, show_signed, signed_record
+from .study import along, curve_record, delta_of, how_of
+
+
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The modes, B and B′; the loss between them, before and after."""
+    with figure(file, 11, 5.8) as drawn:
+        rows = drawn.add_gridspec(2, 1, height_ratios=(1, 1.15))
+        images = rows[0].subgridspec(1, len(record["images"]))
+        for k, (what, image) in enumerate(record["images"].items()):
+            show_signed(drawn.add_subplot(images[k]), image, what)
+        axes = drawn.add_subplot(rows[1])
+        names = draw_losses(axes, record["paths"], (BEFORE, AFTER), record["delta"])
+        axes.set(title=f"Loss between two synthetic modes of class {record['label']}")
+        beside(axes, names)
 
 
 def main(options: Trained) -> None:
     folder, net = folder_of(options, "figure7"), endpoint(options)
-    name, delta = f"figure7-{net.name}", delta_of(options)
+    delta = delta_of(options)
     rng, shape = np.random.default_rng(options.seed), (10, *net.data.x_test.shape[1:])
     y = np.arange(10)
     steps = 96 if options.smoke else 512
@@ -40,24 +56,11 @@ def main(options: Trained) -> None:
     top = found.direct.summit[shown]
     b = (1 - top) * ends[0][shown] + top * ends[1][shown]
     count = 48 if options.small else 500
-    curves = {
-        "A → C": along(net, chain[[0, -1]], label, 2 * count),
-        "A → B′ → C": along(net, chain, label, count),
+    paths = {
+        "A → C": curve_record(*along(net, chain[[0, -1]], label, 2 * count)),
+        "A → B′ → C": curve_record(*along(net, chain, label, count)),
     }
-    with figure(folder / f"{name}.png", 9.5, 5.4) as drawn:
-        grid = drawn.add_gridspec(2, 4)
-        middle = chain[1] if len(chain) == 3 else b
-        images = ((chain[0], "A"), (b, "B"), (middle, "B′"), (chain[-1], "C"))
-        for k, (image, title) in enumerate(images):
-            show_difference(drawn.add_subplot(grid[0, k]), image, title)
-        axes = drawn.add_subplot(grid[1, :])
-        names = {}
-        for (what, (t, loss)), colour in zip(curves.items(), (BEFORE, AFTER), strict=True):
-            line(axes, t, np.maximum(loss, LEAST), colour)
-            names[what] = (float(loss[len(loss) // 2]), colour)
-        along_path(axes, "C")
-        axes.set(ylabel="cross-entropy", title=f"class {label}", yscale="log")
-        beside(axes, names)
+    middle = chain[1] if len(chain) == 3 else b
     below = found.status == "below delta"
     row = [
         f"{len(reached)} of 10", f"{np.median(found.direct.height):.3g}",
@@ -69,12 +72,13 @@ def main(options: Trained) -> None:
         ("pairs", "median height", "largest", "median after one round", "joined, 0 rounds", "1"),
         [row],
     )
+    images = {"A": chain[0], "B": b, "B′": middle, "C": chain[-1]}
     record = {
-        "label": label, "height": found.direct.height.tolist(), "after": found.height.tolist(),
-        "status": found.status.tolist(),
-        "curves": {k: [v.tolist() for v in c] for k, c in curves.items()},
+        "delta": delta, "label": label, "height": found.direct.height.tolist(),
+        "after": found.height.tolist(), "status": found.status.tolist(), "paths": paths,
+        "images": {k: signed_record(v) for k, v in images.items()},
     }  # fmt: skip
-    finish(options, folder, name, record, [text])
+    finish(options, folder, f"figure7-{net.name}", record, [text], draw)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pairs of inputs, what is measured along chains between them, and images as pictures."""
+"""Pairs of inputs, and what is measured along chains between them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from mcjax import inputs
 
 from .endpoints import Endpoint, Options, Pairs
 
-# Losses below are drawn here, on logarithmic axes.
-LEAST = 1e-6
 # The authors' attack in their statistics: 512 steps of Adam on the loss of another label.
 ATTACK = inputs.Synthesis(
     1e-3, steps=512, learning_rate=5e-3, deviation=0.1, roughness=1e-8
@@ -123,8 +121,14 @@ class Chains:
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
-        return {k: {"t": t.tolist(), "loss": loss.tolist(), "status": self.status[k]}
-                for k, (t, loss) in self.curves.items()}  # fmt: skip
+        return {
+            k: curve_record(*curve) | {"status": self.status[k]} for k, curve in self.curves.items()
+        }
+
+
+def curve_record(t: np.ndarray, loss: np.ndarray) -> dict[str, Any]:
+    """A loss along a path for JSON, in the digits that float32 has."""
+    return {k: [float(f"{v:.6g}") for v in values] for k, values in (("t", t), ("loss", loss))}
 
 
 def example(net: Endpoint, options: Options) -> Pairs:
@@ -155,26 +159,3 @@ def attack_of(options: Options, delta: float, **changes: Any) -> inputs.Synthesi
         steps = 96 if options.smoke else min(attack.steps, 512)
         attack = dataclasses.replace(attack, steps=steps, learning_rate=0.02)
     return attack
-
-
-def show(axes: Any, image: np.ndarray, title: str = "") -> None:
-    """An image in [0, 1], of one or of three channels."""
-    image = np.clip(image, 0, 1)
-    axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1,
-                interpolation="nearest")  # fmt: skip
-    axes.set_title(title, fontsize=9)
-    _bare(axes)
-
-
-def show_difference(axes: Any, change: np.ndarray, title: str) -> None:
-    """A difference of images: mean over channels, its largest value at the ends of the scale."""
-    change = change.mean(-1)
-    most = np.abs(change).max() or 1.0
-    axes.imshow(change, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
-    axes.set_title(title, fontsize=9)
-    _bare(axes)
-
-
-def _bare(axes: Any) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.grid(visible=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from mcjax.inputs import (
 )
 
 from ..common import done, write
+from ..figures import AFTER, BEFORE, GREY, figure
 from .endpoints import Endpoint, Trained, endpoint, folder_of
 
 ATTACKS = ("FGSM", "BIM", "PGD", "DeepFool", "C&W")
@@ -46,6 +48,14 @@ PAPER = {
     "LayerPFS": ((97.0, 99.9), (98.0, 99.9), (96.9, 99.6), (86.1, 92.2), (86.8, 93.3)),
     "mode connectivity": ((69.8, 76.8), (95.2, 98.6), (91.8, 97.4), (91.4, 96.9), (93.7, 98.3)),
 }
+# One detector for all attacks, one for each, and the paper's, in the figure.
+DETECTORS: Mapping[bool, tuple[str, dict[str, Any]]] = {
+    True: ("one detector for all attacks", {"marker": "o", "color": AFTER, "ms": 6}),
+    False: ("a detector for each", {"marker": "o", "color": AFTER, "ms": 7, "mfc": "none"}),
+}
+OF_PAPER: Mapping[str, Any] = {
+    "label": "paper (CIFAR-10, VGG-16)", "marker": "x", "color": BEFORE, "ms": 6,
+}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -146,7 +156,7 @@ def main(options: Table1) -> None:
     record = as_record(net, options, found, made, len(reference[0]))
     write(folder / f"{name}.json", record)
     write(folder / f"{name}.md", as_markdown(record))
-    draw(made["mode connectivity", True], folder / f"{name}.png")
+    draw(record, folder / f"{name}.png")
     done(*(folder / f"{name}.{ending}" for ending in ("json", "md", "png")))
 
 
@@ -222,10 +232,25 @@ def as_markdown(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(found: Detection, file: Path) -> None:
-    """The ROC of the loss curve's detector."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    found.plot(file)
+def draw(record: Mapping[str, Any], file: Path) -> None:
+    """The AUC of every detector on each attack, beside the paper's."""
+    names = list(dict.fromkeys(d["row"] for d in record["detectors"]))
+    places = {name: len(names) - 1 - k for k, name in enumerate(names)}
+    columns = (*ATTACKS, ADAPTIVE)
+    least = 100 * min(d["auc"][attack] for d in record["detectors"] for attack in columns)
+    with figure(file, 13, 3.8, legend=3) as drawn:
+        panels = drawn.subplots(1, len(columns), sharex=True, sharey=True)
+        for axes, attack in zip(panels, columns, strict=True):
+            for jointly, (label, style) in DETECTORS.items():
+                of = [d for d in record["detectors"] if d["jointly"] == jointly]
+                x, y = [100 * d["auc"][attack] for d in of], [places[d["row"]] for d in of]
+                axes.plot(x, y, label=label, ls="", **style)
+            if attack in ATTACKS:
+                x = [of[ATTACKS.index(attack)][1] for of in PAPER.values()]
+                axes.plot(x, [places[row] for row in PAPER], ls="", **OF_PAPER)
+            axes.axvline(50, color=GREY, ls=":", lw=1.2)
+            axes.set(title=attack, xlabel="AUC (%)", xlim=(min(45, least - 2), 102))
+        panels[0].set_yticks(list(places.values()), list(places))
 
 
 if __name__ == "__main__":
