@@ -112,7 +112,9 @@ def stack(call: Call) -> list[Axes]:
 def _lay_along(
     algebra: Algebra, operands: Sequence[Axes], dim: int, lengths: Sequence[int]
 ) -> Axes:
-    """The axes of arrays laid one after the other along `dim`."""
+    """The axes of arrays laid one after the other along `dim`; empty ones say nothing."""
+    filled = [(axes, n) for axes, n in zip(operands, lengths, strict=True) if n]
+    operands, lengths = zip(*filled or [(operands[0], 0)], strict=True)
     columns = [[algebra.resolve(axes[d]) for axes in operands] for d in range(len(operands[0]))]
     along = algebra.concat(columns[dim])
     key = along[0] if len(along) == 1 else None
