@@ -100,5 +100,6 @@ ROWS = [
     row("Conv1DLSTM", recurrent("Conv1DLSTM", (9,), 12, 3), (4, 9, 2), {(12,): 1}),
     row("MultiHeadAttention (a pre-norm transformer)", transformer, (7, 8),
         together({(32,): 1}, times(2, together(attention(4, 8), {(64,): 1})))),
-    row("nets.VectorQuantizer (VQ-VAE)", quantized, (12,), None),
+    row("nets.VectorQuantizer (VQ-VAE)", quantized, (12,),
+        {(24,): 2, (16,): 1, (12,): 1}),  # the 12 codes are chosen from by their distances
 ]  # fmt: skip

@@ -111,6 +111,12 @@ def blocks_of(count: int = LAYERS, **options: Any) -> Counter:
     return times(count, block(HEADS, SIZE, HIDDEN, **options))
 
 
+def regnet(before: int, width: int) -> Counter:
+    """A Y block, but for its stream: the convolutions' groups of 8 channels, what each holds before
+    and behind the grouped convolution, and a squeeze to a quarter of the block's input."""
+    return Counter({(width // 8,): 1, (width // 8, 8): 2}) + Counter({(before // 4,): 1})
+
+
 ROWS = [
     bert_like("FlaxBertForMaskedLM", "BertConfig"),
     bert_like("FlaxRobertaForMaskedLM", "RobertaConfig"),
@@ -186,10 +192,15 @@ ROWS = [
         options={"input_shape": (1, 16, 16, 3)}),
     row("FlaxResNetForImageClassification", "ResNetConfig",
         {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2], **LABELS,
-         "num_channels": 3}, lambda: pixels(32), None, options={"input_shape": (1, 32, 32, 3)}),
+         "num_channels": 3}, lambda: pixels(32),
+        # The stem; two streams; two bottlenecks in each block, of a quarter of its stream.
+        together({(8,): 1}, {(16,): 1, (4,): 2 * 2}, {(32,): 1, (8,): 2 * 2}),
+        options={"input_shape": (1, 32, 32, 3)}),
     row("FlaxRegNetForImageClassification", "RegNetConfig",
         {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2], "groups_width": 8,
-         "num_channels": 3, **LABELS}, lambda: pixels(32), None,
+         "num_channels": 3, **LABELS}, lambda: pixels(32),
+        together({(8,): 1}, *(regnet(*sizes) for sizes in ((8, 16), (16, 16), (16, 32), (32, 32))),
+                 {(16,): 1, (32,): 1}),
         options={"input_shape": (1, 32, 32, 3)}),
     row("FlaxCLIPModel", "CLIPConfig",
         {"text_config": {**BERT, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1},

@@ -85,6 +85,26 @@ HEADS_ALONE = times(LAYERS, attention(HEADS, SIZE, shared=2, rotary=True))
 EXPERTS = together(STREAM, HEADS_ALONE, {(4,): LAYERS})  # who they are, not what is in them
 CROSS = times(LAYERS, attention(HEADS, SIZE))
 SHARED = together(STREAM, layers(2 * LAYERS), CROSS)  # encoder and decoder have one embedding
+# Keys, receptances, decays and gates of keys stand in step in each head's state. Every layer adds
+# to its values those of the first, so heads and values are the same in all. Four bottlenecks a
+# layer (decay, a, gate, values), of which the first needs none for values.
+RWKV = together(STREAM, {(HEADS,): 1, (HEADS, SIZE): 1}, {(HEADS, SIZE): LAYERS, (HIDDEN,): LAYERS},
+                {(8,): 4 * LAYERS - 1})  # fmt: skip
+# Streams of encoder and decoder and the units of the first two convolutions; hidden layers are 4
+# times as wide as the stream. Half of a head's dimensions are rotated, by frequencies that are a
+# leaf: planes move with them, in all heads alike. The decoder's second attention rotates nothing.
+MOONSHINE = together(
+    {(WIDTH,): 3, (2 * WIDTH,): 1, (4 * WIDTH,): 2}, attention(HEADS, SIZE),
+    times(2, together(attention(HEADS, SIZE, rotary=True), {(2,): 1, (HEADS, SIZE - 4): 1})),
+)  # fmt: skip
+# The stem; in each stage what is downsampled, the two halves of an expansion, in the blocks of the
+# second (a residual stream) a bottleneck each, and both of the transitions.
+CSPNET = together({(8,): 1}, {(16,): 5, (8,): 1}, {(32,): 2, (16,): 5})
+# The stem's five convolutions, of which the second has half the channels; in each block three
+# (the input, beside them, is read by a squeeze), the squeeze and the excitation; a convolution on
+# top. Depthwise ones keep channels apart.
+HGNET = together({(8,): 4, (4,): 1}, {(8,): 2 + 1, (16,): 1}, {(8,): 2, (16,): 1, (32,): 1},
+                 {(32,): 1})  # fmt: skip
 ROWS = [
     row("Bert", TEXT, together(ENCODER, POOLED), CLASSIFIER),
     row("Roberta", TEXT, together(ENCODER, POOLED), CLASSIFIER),
@@ -135,14 +155,14 @@ ROWS = [
         together(EXPERTS, {(4, HIDDEN): LAYERS}), CAUSAL),
     row("RWKV7", {"hidden_size": WIDTH, "head_size": SIZE, "num_layers": LAYERS,
         "vocabulary_size": VOCABULARY, "intermediate_dim": HIDDEN, "gate_lora": 8, "mv_lora": 8,
-        "aaa_lora": 8, "decay_lora": 8}, None, CAUSAL, length=16),
+        "aaa_lora": 8, "decay_lora": 8}, RWKV, CAUSAL, length=16),
     row("T5", TEXT, {(WIDTH,): 1, (HEADS,): 4, (HEADS, SIZE): 12, (HIDDEN,): 4}),
     row("Bart", TEXT, SHARED),
     row("Whisper", {**TEXT, "num_mels": 8, "max_encoder_sequence_length": 20,
         "max_decoder_sequence_length": 20}, together(SHARED, STREAM, {(WIDTH,): 1}), length=20),
     row("Moonshine", {"vocabulary_size": VOCABULARY, "filter_dim": WIDTH, "encoder_num_layers": 1,
         "decoder_num_layers": 1, "hidden_dim": WIDTH, "intermediate_dim": HIDDEN,
-        "encoder_num_heads": HEADS, "decoder_num_heads": HEADS}, None, length=1200),
+        "encoder_num_heads": HEADS, "decoder_num_heads": HEADS}, MOONSHINE, length=1200),
     row("T5Gemma", {"vocabulary_size": VOCABULARY, **{f"{side}_{k}": v for side in
         ("encoder", "decoder") for k, v in {"hidden_dim": WIDTH, "intermediate_dim": HIDDEN,
         "num_layers": 1, "num_attention_heads": HEADS, "num_key_value_heads": 2, "head_dim": SIZE,
@@ -175,21 +195,24 @@ ROWS = [
         "stackwise_depth": [1, 2], "stackwise_strides": [2, 2], "stackwise_num_filters": [16, 32],
         "block_type": "dark_block", "stage_type": "csp", "expand_ratio": [2.0, 1.0],
         "bottle_ratio": [0.5, 1.0], "block_ratio": [1.0, 0.5], "down_growth": True,
-        "image_shape": (32, 32, 3)}, None, IMAGES),
+        "image_shape": (32, 32, 3)}, CSPNET, IMAGES),
     row("HGNetV2", {"depths": [1, 1], "embedding_size": 8, "hidden_sizes": [16, 32],
         "stem_channels": [3, 8, 8], "hidden_act": "relu", "use_learnable_affine_block": True,
         "stackwise_stage_filters": [[8, 8, 16, 1, 2, 3], [16, 8, 32, 1, 2, 3]],
         "apply_downsample": [False, True], "use_lightweight_conv_block": [False, True],
-        "image_shape": (32, 32, 3)}, None, IMAGES),
+        "image_shape": (32, 32, 3)}, HGNET, IMAGES),
     row("VGG", {"stackwise_num_repeats": [2, 2], "stackwise_num_filters": [8, 16],
         "image_shape": (16, 16, 3)}, {(8,): 2, (16,): 2}),
     row("Xception", {"stackwise_conv_filters": [[8, 16], [16, 16], [24, 32]],
-        "stackwise_pooling": [True, False, False], "image_shape": (71, 71, 3)}, None, IMAGES),
+        "stackwise_pooling": [True, False, False], "image_shape": (71, 71, 3)},
+        # The second block adds what it computes to the first's 16 units: as many, no projection.
+        {(8,): 1, (16,): 2, (24,): 1, (32,): 1}, IMAGES),
     row("ViTDet", {"hidden_size": WIDTH, "num_layers": LAYERS, "intermediate_dim": HIDDEN,
         "num_heads": HEADS, "global_attention_layer_indices": [1], "image_shape": (32, 32, 3),
         "patch_size": 4, "num_output_channels": 24, "window_size": 4},
         {(WIDTH,): 1, (HEADS,): 2, (HEADS, SIZE): 2, (SIZE,): 2, (HIDDEN,): 2, (24,): 2}, size=32),
     row("VideoPrism", {"num_frames": 2, "patch_size": 4, "hidden_dim": WIDTH,
         "intermediate_dim": HIDDEN, "num_heads": HEADS, "num_spatial_layers": 1,
-        "num_temporal_layers": 1, "num_auxiliary_layers": 0, "image_shape": (16, 16, 3)}, None),
+        "num_temporal_layers": 1, "num_auxiliary_layers": 0, "image_shape": (16, 16, 3)},
+        together(STREAM, layers(1 + 1))),  # over places, then over time, on one stream
 ]  # fmt: skip

@@ -12,18 +12,17 @@ between or beside the inputs makes ties.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 
+from .degrees import CONTRACTIONS, SUMS, Degrees
 from .program import Constant, Equation, Operand, Program, scan_counts
-from .sources import covered, inner_output, operand_dim, source_dim
+from .views import CASTS, SHAPES, covered, inner_output, operand_dim, source_dim
 
-_CASTS = {"convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier"}
-_SHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim", "transpose", "slice"}
 _MONOTONE = {
     "exp", "exp2", "expm1", "log", "log1p", "logistic", "tanh", "sqrt", "rsqrt", "cbrt", "erf",
     "neg", "sinh", "asinh", "atan",
@@ -31,8 +30,7 @@ _MONOTONE = {
 _SMOOTH = _MONOTONE | {"sin", "square", "integer_pow", "abs"}
 _POSITIVE = {"exp", "exp2", "logistic"}
 _BOUNDED = {"exp", "exp2", "logistic", "tanh", "erf", "sin", "cos"}
-_SUMS, _PRODUCTS = {"add", "add_any", "sub"}, {"mul", "div"}
-_CONTRACTIONS = {"dot_general", "conv_general_dilated"}
+_PRODUCTS = {"mul", "div"}
 _BITS = 32
 # A constant from this size on, added to what a network computes, may leave nothing of it.
 _LARGE = 1e4
@@ -77,6 +75,7 @@ class Ties:
         self.known: dict[Any, Any] = {}  # in the order in which they were answered
         self.open: dict[Any, bool] = {}  # question → whether it has been asked meanwhile
         self._visit(program)
+        self.degrees = Degrees(self.producers, self.cone)
 
     def _visit(self, program: Program) -> None:
         for equation in program.equations:
@@ -122,9 +121,9 @@ class Ties:
         if equation is None:
             return False
         name, inputs = equation.name, equation.inputs
-        if name in _CASTS | _MONOTONE:
+        if name in CASTS | _MONOTONE:
             return self.distinct(inputs[equation.outputs.index(value)], dim, rows)
-        if name in _SHAPES:
+        if name in SHAPES:
             source = source_dim(self.program, equation, dim)
             if source is None or (rows and self._repeats(equation)):
                 return False
@@ -135,9 +134,10 @@ class Ties:
         if name == "scan":
             inner, shift = inner_output(self.program, equation, value)
             return dim >= shift and self.distinct(inner, dim - shift, rows)
-        if name in _SUMS | _PRODUCTS:
-            return self._distinct_pair(equation, dim, rows)
-        return name in _CONTRACTIONS and self._distinct_contraction(equation, dim, rows)
+        if name in SUMS | _PRODUCTS:
+            pair = self._distinct_pair(equation, dim, rows)
+            return pair or (name in SUMS and not rows and self._distinct_sum(value, dim))
+        return name in CONTRACTIONS and self._distinct_contraction(equation, dim, rows)
 
     def _repeats(self, equation: Equation, operand: int = 0) -> bool:
         """Whether an operand is broadcast."""
@@ -150,12 +150,32 @@ class Ties:
             if (name == "div" and i) or (rows and self._repeats(equation, i)):
                 continue
             if self.uniform(other, dim):
-                kept = self.moderate(other) if name in _SUMS else self._scales(other)
+                kept = self.moderate(other) if name in SUMS else self._scales(other)
             else:
-                kept = name in _SUMS and self.fresh(other, self.cone(one))
+                kept = name in SUMS and self.fresh(other, self.cone(one))
             if kept and self.distinct(one, dim, rows):
                 return True
         return False
+
+    def _distinct_sum(self, value: Operand, dim: int) -> bool:
+        """A sum of |e|² and −2 e·x, for a code e of a book: a term that differs along `dim`, of a
+        degree in a parameter that no other has, differs from them for almost all its sizes."""
+        terms = list(self._terms(value))
+        varied = [t for t in terms if not self.uniform(t, dim)]
+        leaves = {o for t in varied for o in self.cone(t) if o in self.leaves and self.inexact(o)}
+        return all(map(self.moderate, terms)) and any(
+            _alone([self.degrees.of(t, leaf) for t in varied], i) and self.distinct(t, dim)
+            for leaf in sorted(leaves, key=self.leaves.__getitem__)
+            for i, t in enumerate(varied)
+        )
+
+    def _terms(self, value: Operand) -> Iterator[Operand]:
+        equation = self.producers.get(value)
+        if equation is None or equation.name not in SUMS | {"neg"}:
+            yield value
+        else:
+            for operand in equation.inputs:
+                yield from self._terms(operand)
 
     def _distinct_contraction(self, equation: Equation, dim: int, rows: bool) -> bool:
         found = operand_dim(self.program, equation, dim)
@@ -171,7 +191,7 @@ class Ties:
 
     def _scales(self, value: Operand) -> bool:
         """Whether products with it keep what differs: data themselves may be a mask of 0 and 1."""
-        while (equation := self.producers.get(value)) and equation.name in _CASTS | _SHAPES:
+        while (equation := self.producers.get(value)) and equation.name in CASTS | SHAPES:
             value = equation.inputs[0]
         return value not in self.data and self.live(value)
 
@@ -205,11 +225,11 @@ class Ties:
         name, inputs = equation.name, equation.inputs
         if self.positive(value):
             return True
-        if name in _CASTS | _SMOOTH | _SHAPES | {"gather"}:
+        if name in CASTS | _SMOOTH | SHAPES | {"gather"}:
             return self.live(inputs[0])
-        if name in _CONTRACTIONS | _PRODUCTS:
+        if name in CONTRACTIONS | _PRODUCTS:
             return covered(self.program, equation) and all(map(self.live, inputs))
-        if name in _SUMS:
+        if name in SUMS:
             pairs = (inputs, inputs[::-1])
             return any(self.live(a) and self._no_cancelling(a, b) for a, b in pairs)
         if name == "scan":
@@ -269,7 +289,7 @@ class Ties:
         name, inputs = equation.name, equation.inputs
         if name in _POSITIVE:
             return True
-        kept = _CASTS | _SHAPES | _PRODUCTS | {"sqrt", "rsqrt", "reduce_sum", "reduce_max"}
+        kept = CASTS | SHAPES | _PRODUCTS | {"sqrt", "rsqrt", "reduce_sum", "reduce_max"}
         return name in kept and all(map(holds, inputs[: 2 if name in _PRODUCTS else 1]))
 
     @_remembered
@@ -286,7 +306,7 @@ class Ties:
         if equation.name == "broadcast_in_dim":
             source = source_dim(self.program, equation, dim)
             return source is None or self.uniform(equation.inputs[0], source)
-        if equation.name in _CASTS | _SMOOTH | _SUMS | _PRODUCTS | {"max", "min"}:
+        if equation.name in CASTS | _SMOOTH | SUMS | _PRODUCTS | {"max", "min"}:
             return all(self.uniform(o, dim) for o in equation.inputs)
         return False
 
@@ -299,15 +319,15 @@ class Ties:
         equation = self.producers.get(value)
         if equation is None:
             return False
-        if equation.name in _CASTS | _SHAPES | {"neg"}:
+        if equation.name in CASTS | SHAPES | {"neg"}:
             return self.fresh(equation.inputs[0], cone)
         inputs = equation.inputs
-        if equation.name in (*_SUMS, "reduce_sum"):
+        if equation.name in (*SUMS, "reduce_sum"):
             return all(self.fresh(o, cone) for o in inputs)
         if equation.name == "mul":
             pairs = [(a, b) for a, b in (inputs, inputs[::-1]) if self.moderate(b)]
             return any(self.fresh(a, cone | self.cone(b)) for a, b in pairs)
-        return equation.name in _CONTRACTIONS and any(
+        return equation.name in CONTRACTIONS and any(
             self._parameter(o) and not self.cone(o) & cone for o in inputs
         )
 
@@ -318,7 +338,7 @@ class Ties:
                 value = self.outside[value][1]
                 continue
             equation = self.producers.get(value)
-            if equation is None or equation.name not in _CASTS | _SHAPES:
+            if equation is None or equation.name not in CASTS | SHAPES:
                 return False
             if whole and self._repeats(equation):
                 return False
@@ -349,6 +369,11 @@ class Ties:
                 seen.update(before)
             self.known[key] = frozenset(found)
         return self.known[key]
+
+
+def _alone(degrees: list[int | None], which: int) -> bool:
+    """Whether all degrees are known, and one of them is there once."""
+    return None not in degrees and degrees.count(degrees[which]) == 1
 
 
 def _all(operand: Operand, holds: Callable[[Any], Any]) -> bool:

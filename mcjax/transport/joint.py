@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ..network.axes import Atom
+from . import rows
 from .groups import solve_groups
 from .joints import Joint, joint_value
 from .solution import BOUND, LOCAL, GroupSolution, worst
@@ -63,11 +64,11 @@ def solve_jointly(
 ) -> GroupSolution:
     """Permutations of nested groups that maximise the sum of all terms and blocks.
 
-    Memory is bounded by one pair of outer units: the profits over the units of one group inside
-    it, and the two blocks. Without blocks this is `solve_groups`. With them the value of a pair is
-    that of a local optimum (the optimum if one of two groups inside has at most four units and
-    all are few), and large groups of pairs are scored after one turn and solved to the end where
-    they are chosen. For those values the assignment of outer units is optimal.
+    Memory is bounded by one outer unit of a with all of b: the profits over the units of one group
+    inside them, and the blocks. Without blocks this is `solve_groups`. With them the value of a
+    pair is that of a local optimum (the optimum if one of two groups inside has at most four units
+    and all are few), and large groups of pairs are scored after one turn and solved to the end
+    where they are chosen. For those values the assignment of outer units is optimal.
 
     **Arguments:**
     - `quick`: stop after one turn
@@ -95,7 +96,10 @@ def solve_jointly(
         chosen, each = np.arange(n), [pair(i, i) for i in range(n)]
     else:
         many = n * max(a.size for a in inner) > _FEW
-        pairs = [[pair(i, j, quick or many) for j in range(n)] for i in range(n)]
+        if (quick or many) and rows.fits(terms, joints, root, inner):
+            pairs = [rows.solve_row(terms, joints, root, i, inner, solver) for i in range(n)]
+        else:
+            pairs = [[pair(i, j, quick or many) for j in range(n)] for i in range(n)]
         chosen, _, of_root = solver.assign(np.array([[s.value for s in row] for row in pairs]))
         status = worst(status, of_root)
         each = [pairs[i][j] for i, j in enumerate(chosen)]

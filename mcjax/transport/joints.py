@@ -39,6 +39,15 @@ class Joint:
         axes = (*self.axes[:k], *self.axes[k + 1 :])
         return Joint(a, b, self.fixed, units, axes)
 
+    def row(self, root: Atom, i: int) -> Joint:
+        """Unit i of a's root against each unit of b's, which is a first fixed axis then."""
+        k = self.units.index(root)
+        axis = len(self.fixed) + k
+        b = np.moveaxis(self.b, axis, 0)
+        a = np.broadcast_to(self.a.take(i, axis), b.shape)
+        units, axes = (v[:k] + v[k + 1 :] for v in (self.units, self.axes))
+        return Joint(a, b, (root, *self.fixed), units, axes)
+
     def crossed(self, outer: Outer) -> bool:
         """Whether groups to match stand here that do not depend on each other."""
         return crossed([a for a in self.units if a in outer], outer)
@@ -46,6 +55,11 @@ class Joint:
     def value(self, found: Permutations, outer: Outer) -> float:
         """The inner product where all units are matched as found."""
         return float(np.sum(self._term((), found, outer).profit))
+
+    def values(self, found: Permutations, outer: Outer) -> np.ndarray:
+        """The inner products for each index of the first fixed axis."""
+        profit = self._term((), found, outer).profit
+        return profit.reshape(len(profit), -1).sum(1, dtype=np.float64)
 
     def terms(self, family: Sequence[Atom], found: Permutations, outer: Outer) -> list[Term]:
         """Profits of matching the units of one family, all others held as found.

@@ -91,6 +91,20 @@ def test_what_names_units_by_their_place_leaves_no_group(name):
     check(lambda p, x: mix(x @ p["in"]).mean(1) @ p["out"], {"in": (5, 7), "out": (7, 3)}, [])
 
 
+@pytest.mark.parametrize("reshaped", [False, True])
+def test_an_empty_array_says_nothing_of_what_it_is_laid_beside(reshaped):
+    """A share of the tokens that rounds to none, laid behind a token of other units."""
+
+    def model(p, x):
+        h = jnp.tanh(x @ p["in"])
+        none = h.reshape(-1, 2, 3, 7)[:, :0].reshape(len(x), 0, 7) if reshaped else h[:, :0]
+        token = jnp.broadcast_to(jnp.tanh(p["token"]), (len(x), 1, 7))
+        return h.mean(1) @ p["out"] + jnp.concatenate([token, none], 1).mean(1) @ p["read"]
+
+    shapes = {"in": (5, 7), "out": (7, 3), "token": (7,), "read": (7, 3)}
+    check(model, shapes, [(7,), (7,)])
+
+
 def test_a_key_that_names_units_is_a_number():
     """Where the first key has ties the second decides: the index of a unit, which changes with
     the units' order."""

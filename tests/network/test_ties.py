@@ -70,6 +70,45 @@ def test_a_masked_attention_before_the_router_leaves_the_experts_free():
     assert sorted(g.shape for g in network.groups.values() if 6 in g.shape) == [(6,), (6, 7)]
 
 
+def nearest(distance):
+    """Whether codes of a book, of which the nearest is taken, are found to be interchangeable."""
+
+    def apply_fn(p, x):
+        h = jnp.tanh(x @ p["in"]) @ p["h"]
+        return p["book"][:, jnp.argmin(distance(h, p["book"]), 1)].T @ p["out"]
+
+    params = normal({"in": (5, 8), "h": (8, 7), "book": (7, 6), "out": (7, 3)})
+    network = mcjax.trace(apply_fn, params, normal({"x": (40, 5)}, 1)["x"])  # verified
+    return (6,) in [g.shape for g in network.groups.values()]
+
+
+# x of (n, d), codes of (d, k); the norm of x is the same for all codes.
+DISTANCES = {
+    "|x|² − 2 x·e + |e|²": lambda x, e: (x**2).sum(1)[:, None] - 2 * x @ e + (e**2).sum(0),
+    "|e|² − x·e": lambda x, e: jnp.square(e).sum(0)[None] - x @ e,
+    "|e|² − x·e, negated twice": lambda x, e: -(x @ e - jnp.square(e).sum(0)),
+    "|e|² |x|² + x·e": lambda x, e: (e**2).sum(0) * (x**2).sum(1)[:, None] + x @ e,
+    "x·e − |e|₁, where x has parameters": lambda x, e: x @ e - jnp.abs(e).sum(0),
+}
+CANCELLED = {
+    "x·e − x·e": lambda x, e: x @ e - x @ e,
+    "0 |e|² + x·e − x·e": lambda x, e: 0 * (e**2).sum(0) + (x @ e - x @ e),
+    "|e|² rounded, without x": lambda x, e: jnp.round((e**2).sum(0)) + 0 * (x @ e),
+    "x·e beside 10³⁰ |e|²": lambda x, e: x @ e + 1e30 * (e**2).sum(0),
+}
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_codes_of_a_book_are_free_by_degrees(name):
+    """What is added is of another degree in a parameter, so it cancels no difference of codes."""
+    assert nearest(DISTANCES[name])
+
+
+@pytest.mark.parametrize("name", CANCELLED)
+def test_codes_at_equal_distances_are_fixed(name):
+    assert not nearest(CANCELLED[name])
+
+
 SQUARES = {
     "a product": lambda h: h * h,
     "a square": jnp.square,

@@ -50,8 +50,8 @@ def reshape(call: Call) -> list[Axes]:
     order = call.params.get("dimensions") or range(len(call.axes[0]))  # transposed first
     axes = [call.axes[0][d] for d in order]
     source, target = [call.shape(0)[d] for d in order], call.out_shape()
-    if 0 in source:
-        return call.fix_all("an empty array")
+    if 0 in source:  # no entries, which tell nothing
+        return constant_fill(call)
     out: list[Expr] = [()] * len(target)
     for first, last, start, stop in segments(source, target):
         stream: Expr = tuple(f for e in axes[first:last] for f in e)
@@ -112,7 +112,9 @@ def stack(call: Call) -> list[Axes]:
 def _lay_along(
     algebra: Algebra, operands: Sequence[Axes], dim: int, lengths: Sequence[int]
 ) -> Axes:
-    """The axes of arrays laid one after the other along `dim`."""
+    """The axes of arrays laid one after the other along `dim`; empty ones say nothing."""
+    filled = [(axes, n) for axes, n in zip(operands, lengths, strict=True) if n]
+    operands, lengths = zip(*filled or [(operands[0], 0)], strict=True)
     columns = [[algebra.resolve(axes[d]) for axes in operands] for d in range(len(operands[0]))]
     along = algebra.concat(columns[dim])
     key = along[0] if len(along) == 1 else None

@@ -43,7 +43,9 @@ def _expand(walk: Walk, program: Program, equation: Equation, values: list[Value
 @handles("reshape")
 def _reshape(walk: Walk, program: Program, equation: Equation, values: list[Value]):
     (output,) = equation.outputs
-    if equation.params.get("dimensions") is not None or 0 in values[0].shape:
+    if 0 in values[0].shape:
+        return [Value(program.shape(output))]
+    if equation.params.get("dimensions") is not None:
         dropped(walk.constraints, values[0])
         return [Value(program.shape(output))]
     axes = walk.analysis.of(output)

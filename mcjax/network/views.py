@@ -1,10 +1,14 @@
-"""Which axis of which operand an axis of a value comes from, whole and in order."""
+"""Which part of its operands a result shows: the dimension it comes from, whether all of it."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .program import Equation, Operand, Program
+
+# What shows the entries of its first operand as they are, and in another shape.
+CASTS = {"convert_element_type", "copy", "copy_p", "stop_gradient", "optimization_barrier"}
+SHAPES = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim", "transpose", "slice"}
 
 
 def inner_output(program: Program, equation: Equation, value: Operand) -> tuple[Operand, int]:
@@ -63,6 +67,3 @@ def covered(program: Program, equation: Equation) -> bool:
         if not inside.any(1).all():
             return False
     return True
-
-
-__all__ = ["covered", "inner_output", "operand_dim", "source_dim"]
