@@ -109,3 +109,12 @@ def test_members_are_ours(public):
 )
 def test_formulas_are_spelled_as_docutils_reads_them(public, formula, read):
     assert importlib.import_module("tex").spelled(formula) == read
+
+
+def test_every_public_name_says_what_it_is(public):
+    described, _ = public.public()
+    kinds = [
+        n for n in described.values() if inspect.isclass(n.value) or inspect.isroutine(n.value)
+    ]
+    assert len(kinds) > 300
+    assert [n.place for n in kinds if not public.documentation(n.value)] == []
