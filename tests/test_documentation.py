@@ -93,7 +93,9 @@ def test_members_are_ours(public):
     assert public.documentation(found["__call__"]) == ""  # not Python's "Call self as a function."
     assert public.is_property(public.members(mcjax.attacks.Attacked)["linf"])
     assert "init" in public.members(mcjax.attacks.BIM)  # whose docstring is `Attack`'s
-    assert "costly" not in public.members(mcjax.path.Legs)  # no docstring, but Python's of `bool`
+    # No docstring, but Python's of `bool` and `str`.
+    assert "costly" not in public.members(mcjax.path.Legs)
+    assert "source" not in public.members(mcjax.methods.TrainedCurve)
 
 
 @pytest.mark.parametrize(
