@@ -93,7 +93,9 @@ def test_members_are_ours(public):
     assert public.documentation(found["__call__"]) == ""  # not Python's "Call self as a function."
     assert public.is_property(public.members(mcjax.attacks.Attacked)["linf"])
     assert "init" in public.members(mcjax.attacks.BIM)  # whose docstring is `Attack`'s
-    assert "costly" not in public.members(mcjax.path.Legs)  # no docstring, but Python's of `bool`
+    # No docstring, but Python's of `bool` and `str`.
+    assert "costly" not in public.members(mcjax.path.Legs)
+    assert "source" not in public.members(mcjax.methods.TrainedCurve)
 
 
 @pytest.mark.parametrize(
@@ -109,3 +111,12 @@ def test_members_are_ours(public):
 )
 def test_formulas_are_spelled_as_docutils_reads_them(public, formula, read):
     assert importlib.import_module("tex").spelled(formula) == read
+
+
+def test_every_public_name_says_what_it_is(public):
+    described, _ = public.public()
+    kinds = [
+        n for n in described.values() if inspect.isclass(n.value) or inspect.isroutine(n.value)
+    ]
+    assert len(kinds) > 300
+    assert [n.place for n in kinds if not public.documentation(n.value)] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import functools
 import importlib
@@ -15,7 +16,7 @@ import mcjax
 COMMANDS = {"mcjax.cli"}
 # What `inspect.getdoc` finds for a `__call__`, or for a property in place of an attribute, that
 # has no docstring.
-_PYTHONS = {inspect.getdoc(type.__call__), inspect.getdoc(bool)}
+_PYTHONS = {inspect.getdoc(value) for value in (type.__call__, *vars(builtins).values())}
 
 
 def _modules(package: Any) -> list[str]:

@@ -117,7 +117,7 @@ def main(options: Options) -> None:
         table(
             "Height of the barrier between (1, 1) and (m, 1/m), ‖Y‖ = 1. It grows without bound "
             "(Prop. 5.3); among minima with |W| ≤ m it is bounded by its own value (Prop. 5.6).",
-            ["m", "closed form", "measured", "bound with |W| ≤ m"],
+            ["m", "closed form", "measured", "bound for weights up to m"],
             [[f"{r['m']:g}", f"{r['height']:.6f}", f"{max(r['loss']):.6f}",
               f"{theory.bounded_barrier(1.0, 1.0, r['m'], 1.0):.6f}"] for r in segments],
         ),
