@@ -1,7 +1,7 @@
 """`python -m experiments.redraw`: figures drawn anew from the committed numbers, nothing rerun.
 
 A module of an experiment whose `draw(record, file)` takes the record that it writes can be drawn
-so; what shows images besides cannot, and is listed.
+so. A picture without one, or whose record lacks what is drawn today, is listed.
 """
 
 from __future__ import annotations

@@ -25,12 +25,8 @@ COLOURS = (BEFORE, *(shade(AFTER, lightness) for lightness in (0.6, 0.3, 0.0)))
 
 
 def draw(record: Mapping[str, Any], file: Path) -> None:
-    """The images; the loss after each round, rounds that had nothing to do left out."""
+    """The images; the loss after each round."""
     images, (first, second) = record["images"], record["classes"]
-    paths: dict[str, Any] = {}
-    for name, path in record["paths"].items():
-        if all(path["loss"] != other["loss"] for other in paths.values()):
-            paths[name] = path
     with figure(file, 11, 6.4) as drawn:
         rows = drawn.add_gridspec(2, 1, height_ratios=(1, 1.25))
         above, below = rows[0].subgridspec(1, 4), rows[1].subgridspec(1, 2)
@@ -41,7 +37,7 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
         for k, logarithmic in enumerate((False, True)):
             axes = drawn.add_subplot(below[k])
             names = draw_losses(
-                axes, paths, COLOURS, record["delta"], "K′", logarithmic=logarithmic
+                axes, record["paths"], COLOURS, record["delta"], "K′", logarithmic=logarithmic
             )
             axes.set(title="The same, logarithmic" if k else "Loss between A and K′")
         beside(axes, names)

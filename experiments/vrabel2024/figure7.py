@@ -28,7 +28,8 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
         rows = drawn.add_gridspec(2, 1, height_ratios=(1, 1.15))
         images = rows[0].subgridspec(1, len(record["images"]))
         for k, (what, image) in enumerate(record["images"].items()):
-            show_signed(drawn.add_subplot(images[k]), image, what)
+            axes = drawn.add_subplot(images[k])
+            show_signed(axes, image, what, labelled=what == "C")
         axes = drawn.add_subplot(rows[1])
         names = draw_losses(axes, record["paths"], (BEFORE, AFTER), record["delta"])
         axes.set(title=f"Loss between two synthetic modes of class {record['label']}")

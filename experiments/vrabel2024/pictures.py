@@ -50,11 +50,12 @@ def show(axes: Any, image: np.ndarray, title: str = "", colour: str = "#333333")
     _bare(axes, title, colour)
 
 
-def show_signed(axes: Any, record: Mapping[str, Any], title: str) -> None:
-    """What `signed_record` made, 0 white, with its colour bar."""
+def show_signed(axes: Any, record: Mapping[str, Any], title: str, *, labelled: bool = True) -> None:
+    """What `signed_record` made, 0 white, with its colour bar; `labelled`: what the bar is of."""
     low, high = record["range"]
     made = axes.imshow(as_image(record)[..., 0], cmap="RdBu_r", vmin=low, vmax=high)
-    colour_bar(axes, made, "mean over channels" if record["channels"] > 1 else "")
+    several = labelled and record["channels"] > 1
+    colour_bar(axes, made, "mean over channels" if several else "")
     _bare(axes, title)
 
 
@@ -69,15 +70,18 @@ def draw_losses(
     axes: Any, paths: Mapping[str, Mapping[str, Any]], colours: Iterable[str], delta: float,
     end: str = "C", *, logarithmic: bool = True,
 ) -> dict[str, tuple[float, str]]:  # fmt: skip
-    """Losses along paths, and δ dotted.
+    """Losses along paths, and δ dotted; none twice, where a round had nothing to do.
 
     - `paths`: name → `"t"` and `"loss"`
     - `end`: where the paths end
 
     **Returns:** for `beside`.
     """
-    names = {}
+    names, drawn = {}, []
     for (what, path), colour in zip(paths.items(), colours, strict=False):
+        if path["loss"] in drawn:
+            continue
+        drawn.append(path["loss"])
         loss = np.maximum(path["loss"], LEAST)
         line(axes, path["t"], loss, colour, label=what)
         names[what] = (float(loss[len(loss) // 2]), colour)
