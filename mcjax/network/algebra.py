@@ -15,6 +15,7 @@ from .axes import (
     Uniform,
     inside,
     mentioned,
+    naming,
     once,
     own,
     size,
@@ -55,12 +56,10 @@ class Algebra(Pieces):
         if len(expr) != 1 or not isinstance(expr[0], Concat):
             return
         concat = expr[0]
-        for key, _ in sorted(concat.labels[0], key=lambda label: label[0].index):
-            which = [dict(label).get(key) for label in concat.labels]
-            if None not in which and len(set(which)) == len(which):
-                found = dict(zip(which, concat.parts, strict=True))
-                parts = [found.get(i, ()) for i in range(key.size)]
-                return self.unfold(self.followers(atom), atom, key, parts)
+        for key, which in naming(concat.labels):
+            found = dict(zip(which, concat.parts, strict=True))
+            parts = [found.get(i, ()) for i in range(key.size)]
+            return self.unfold(self.followers(atom), atom, key, parts)
 
     def _materialise(self, expr: Expr, over: frozenset[Atom]) -> Expr:
         """The expression with atoms for its uniform factors: the other side is not constant."""
@@ -190,7 +189,11 @@ class Algebra(Pieces):
             for b, _ in sorted(right[0], key=lambda label: label[0].index):
                 ones = [dict(labels).get(a) for labels in left]
                 others = [dict(labels).get(b) for labels in right]
-                if a is not b and a.size == b.size and ones == others and None not in ones:
+                if (
+                    a is not b
+                    and set(range(a.size)) == set(range(b.size)) == set(ones)
+                    and (ones == others)
+                ):
                     self._join_factors((a,), (b,))
 
     def join_all(self, exprs: Sequence[Expr]) -> Expr:

@@ -24,7 +24,7 @@ import dataclasses
 import math
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 
@@ -168,6 +168,14 @@ def once(factors: Iterable[Factor]) -> frozenset[Atom]:
             for part in inside(factor):
                 again.update(atoms(part))
     return frozenset(single - again)
+
+
+def naming(labels: Sequence[Labels]) -> Iterator[tuple[Atom, list[int]]]:
+    """The keys that label each of some parts with another index, and these."""
+    for key, _ in sorted(labels[0], key=lambda label: label[0].index):
+        which = [i for each in labels for k, i in each if k is key]
+        if len(labels) == len(which) == len(set(which)):
+            yield key, which
 
 
 def pick(expr: Expr, labels: Labels) -> Expr:

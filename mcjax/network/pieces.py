@@ -14,6 +14,7 @@ from .axes import (
     Labels,
     Uniform,
     atoms,
+    naming,
     own,
     pick,
     size,
@@ -98,6 +99,10 @@ class Pieces(Expressions):
                 return outer, self.join_all(inners)
             pairs = zip(inners, map(size, outers), strict=True)
             return outer, self.family(outer[0], [e for e, n in pairs for _ in range(n)])
+        for key, which in naming(labels):  # so that others that follow it are the same family
+            if len(which) == key.size:
+                members = [inners[which.index(i)] for i in range(key.size)]
+                return self.concat(outers, labels), self.family(key, members)
         key = self.fixed(("parts", tuple(outers), tuple(inners)), len(blocks), "parts of an axis")
         (part,) = own(key)
         labels = [label | {(part, i)} for i, label in enumerate(labels)]

@@ -162,10 +162,11 @@ class Ties:
         degree in a parameter that no other has, differs from them for almost all its sizes."""
         terms = list(self._terms(value))
         varied = [t for t in terms if not self.uniform(t, dim)]
-        leaves = {o for t in varied for o in self.cone(t) if o in self.leaves and self.inexact(o)}
+        cone = frozenset().union(*map(self.cone, varied))
         return all(map(self.moderate, terms)) and any(
             _alone([self.degrees.of(t, leaf) for t in varied], i) and self.distinct(t, dim)
-            for leaf in sorted(leaves, key=self.leaves.__getitem__)
+            for leaf in self.leaves
+            if leaf in cone and self.inexact(leaf)
             for i, t in enumerate(varied)
         )
 

@@ -45,7 +45,8 @@ class Joint:
         axis = len(self.fixed) + k
         b = np.moveaxis(self.b, axis, 0)
         a = np.broadcast_to(self.a.take(i, axis), b.shape)
-        units, axes = (v[:k] + v[k + 1 :] for v in (self.units, self.axes))
+        units = (*self.units[:k], *self.units[k + 1 :])
+        axes = (*self.axes[:k], *self.axes[k + 1 :])
         return Joint(a, b, (root, *self.fixed), units, axes)
 
     def crossed(self, outer: Outer) -> bool:

@@ -277,3 +277,49 @@ def test_group_normalisation_over_a_concatenation():
     case = linen(Model(), images(), [])
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     assert Counter(g.shape for g in network.groups.values()) == Counter([(2,), (2, 2)] * 2)
+
+
+# -- a concatenation that is normalised in runs which cut across its seams -----------------------
+
+
+def in_runs(h, run):
+    """h of (…, tokens, units), normalised over tokens and runs of units."""
+    g = h.reshape(*h.shape[:-1], -1, run)
+    mean, variance = (f(g, (-3, -1), keepdims=True) for f in (jnp.mean, jnp.var))
+    return ((g - mean) / jnp.sqrt(variance + 1e-5)).reshape(h.shape)
+
+
+def fused(p, x, keys, values, run, pairs):
+    """An attention with one head; its keys, values and values' gates come of one layer."""
+    h = in_runs(x @ p["kvg"] + p["bias"], run) * p["scale"]
+    k, v, gate = jnp.split(h, [keys, keys + values], -1)
+    q = in_runs(x @ p["q"], pairs) if pairs else x @ p["q"]
+    attention = jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", q, k))
+    return (jnp.einsum("bqk,bkd->bqd", attention, v) * jax.nn.sigmoid(gate)).mean(1) @ p["out"]
+
+
+# (keys, values, run, units of a run of queries) → groups. Counted by hand: keys in whole runs, and
+# those left in the run that ends among the values; values between the ends of runs of theirs and of
+# their gates. With queries in pairs, pairs in a run and the two of each.
+FUSED = {
+    # kkkk kkkk kkvv vvvg gggg: cells of 1, 1 and 3 values
+    (10, 5, 4, 0): {(2,): 2, (2, 4): 1, (3,): 1},
+    (10, 5, 4, 2): {(2,): 2, (2, 2): 1, (2, 2, 2): 1, (3,): 1},
+    # kkkk kkkk kkvv vvvv vggg gggg: values end at 2 and 6, gates at 3 of 7
+    (10, 7, 4, 0): {(2,): 3, (2, 4): 1, (3,): 1},
+    # 6 runs of 10 keys and 4; values end at 6, 16, …, gates at 8, 18, …
+    (64, 48, 10, 0): {(6,): 2, (6, 10): 1, (4,): 1, (2,): 5, (8,): 4},
+    (64, 48, 10, 2): {(6,): 2, (6, 5): 1, (6, 5, 2): 1, (2,): 6, (2, 2): 1, (8,): 4},
+}
+
+
+@pytest.mark.parametrize("sizes", FUSED)
+def test_runs_that_cut_across_a_concatenation(sizes):
+    keys, values, run, pairs = sizes
+    rng = np.random.default_rng(0)
+    n = keys + 2 * values
+    shapes = {"kvg": (5, n), "bias": (n,), "scale": (n,), "q": (5, keys), "out": (values, 3)}
+    params = {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
+    model = lambda p, x: fused(p, x, keys, values, run, pairs)
+    network = mcjax.trace(model, params, sequences())  # verified
+    assert Counter(g.shape for g in network.groups.values()) == FUSED[sizes]
