@@ -27,6 +27,7 @@ from .terms import (
     reduce_term,
     value_of,
 )
+from .terms import at as term_at
 
 Solve = Callable[[Sequence[Term], Outer], GroupSolution]
 
@@ -37,6 +38,9 @@ _MAX_TURNS = 30
 # Exchanges tried times the entries of the terms.
 _EXCHANGED_ENTRIES = 10**9
 _TOLERANCE = 1e-12
+# Permutations of so many units are worth a look at what each pair can be worth.
+_RANKED = 4
+_ROUNDING = 1e-6  # of a bound
 
 
 def solve_crossed(
@@ -91,15 +95,48 @@ def _count(atoms: Collection[Atom], outer: Outer) -> float:
 def _enumerate(
     terms: Sequence[Term], outer: Outer, few: Sequence[Atom], solve: Solve
 ) -> GroupSolution:
-    """All permutations of a few atoms; for each the others as `solve` finds them."""
+    """All permutations of a few atoms; for each the others as `solve` finds them.
+
+    Those that cannot be better than what has been found are not solved.
+    """
     left = {a: o for a, o in outer.items() if a not in few}
     best, value, status = identity(outer), -math.inf, OPTIMAL
-    for setting in _settings(few, outer):
-        solution = solve([reduce_term(t, few, setting, outer) for t in terms], left)
+    for most, setting in _ranked(terms, outer, few, solve):
+        least = value - _ROUNDING * abs(value)
+        if most < least:
+            break
+        reduced = [reduce_term(t, few, setting, outer) for t in terms]
+        if sum(map(_most, reduced)) < least:
+            continue
+        solution = solve(reduced, left)
         status = worst(status, solution.status)
         if solution.value > value:
             best, value = setting | solution.permutations, solution.value
     return GroupSolution(best, value, status)
+
+
+def _ranked(
+    terms: Sequence[Term], outer: Outer, few: Sequence[Atom], solve: Solve
+) -> Iterator[tuple[float, Permutations]]:
+    """All permutations of a few atoms, and at least what each can be worth, greatest first.
+
+    Of one atom: what it is worth if all others may differ for each of its pairs of units.
+    """
+    (atom, *more), left = few, {a: o for a, o in outer.items() if a not in few}
+    if more or outer[atom] or atom.size < _RANKED or any(atom in o for o in left.values()):
+        yield from ((math.inf, setting) for setting in _settings(few, outer))
+        return
+    mine = [t for t in terms if atom in t.units]
+    own = {a: o for a, o in left.items() if any(a in t.units for t in mine)}
+    n, exact = atom.size, True
+    values = np.empty((n, n))
+    for i, j in np.ndindex(n, n):
+        solution = solve([term_at(t, atom, i, j) for t in mine], own)
+        values[i, j], exact = solution.value, exact and solution.optimal
+    orders = np.array(list(itertools.permutations(range(n))))
+    bounds = values[np.arange(n), orders].sum(1) + sum(_most(t) for t in terms if t not in mine)
+    for k in np.argsort(-bounds, kind="stable"):
+        yield float(bounds[k]) if exact else math.inf, {atom: orders[k]}
 
 
 def _settings(atoms: Sequence[Atom], outer: Outer) -> Iterator[Permutations]:

@@ -43,7 +43,7 @@ def scanned(inside=lambda h, i: jnp.tanh(h)):
 
 
 def test_turns_are_those_of_the_whole_leaf(model):
-    """Every leaf of the catalogue; the whole against what actions do, one factor after the other."""
+    """Every leaf of the catalogue; the whole against what actions do, factor after factor."""
     case, network = model
     rng = np.random.default_rng(0)
     given = {g.atom: _permutation(g.shape, rng, True) for g in network.groups.values()}
@@ -89,8 +89,8 @@ def test_a_scan_of_stacks_is_the_unrolled_model():
         return x
 
     layers = [jax.tree.map(lambda v, i=i: v[i], p) for i in range(length)]
-    programs = [mcjax.trace(f, q, X, check=False).analysis.program
-                for f, q in ((scanned(lambda h, i: jnp.sin(h + i)), p), (unrolled, layers))]  # fmt: skip
+    pairs = (scanned(lambda h, i: jnp.sin(h + i)), p), (unrolled, layers)
+    programs = [make_program(f, q, X[:2]) for f, q in pairs]
     read: list[int] = []
 
     def turn(v, k):
