@@ -21,6 +21,7 @@ from .terms import (
     Outer,
     Permutations,
     Term,
+    add_up,
     clusters,
     families,
     identity,
@@ -105,7 +106,7 @@ def _enumerate(
         least = value - _ROUNDING * abs(value)
         if most < least:
             break
-        reduced = [reduce_term(t, few, setting, outer) for t in terms]
+        reduced = add_up(reduce_term(t, few, setting, outer) for t in terms)
         if sum(map(_most, reduced)) < least:
             continue
         solution = solve(reduced, left)
@@ -275,9 +276,20 @@ class _Search:
 
 
 def _most(term: Term) -> float:
-    """At least what a term can be worth."""
+    """At least what a term can be worth: rows and columns reduced, as the Hungarian method begins.
+
+    Of every row its largest entry; what is left has no positive entry, and of every column counts
+    the largest. Or columns first.
+    """
     f, u = len(term.fixed), len(term.units)
-    return float(term.profit.max(tuple(range(f + u, f + 2 * u))).sum())
+    n = math.prod(term.profit.shape[f : f + u])
+    profit = term.profit.reshape(-1, n, n)
+
+    def reduced(axis: int) -> float:
+        first = profit.max(axis, keepdims=True)
+        return float(first.sum() + (profit - first).max(3 - axis).sum())
+
+    return min(reduced(1), reduced(2))
 
 
 def _random(outer: Outer, rng: np.random.Generator) -> Permutations:
