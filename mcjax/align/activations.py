@@ -258,8 +258,9 @@ class _State:
 
 
 def _profit(m: Moments, statistic: str) -> np.ndarray:
+    """What matching each pair of units is worth; it may take the place of `m.cross`."""
     if statistic == "correlation":
-        return correlations(m)
+        return correlations(m, m.cross)
     if statistic == "covariance":
         return m.cross
     inner = m.cross + np.real(_of_a(m, m.mean_a) * _of_b(m, m.mean_b.conj()))
@@ -269,11 +270,15 @@ def _profit(m: Moments, statistic: str) -> np.ndarray:
     return 2 * inner - _of_a(m, of_a) - _of_b(m, of_b)
 
 
-def correlations(m: Moments) -> np.ndarray:
-    """The correlation of every unit of a with every unit of b (tatro2020, Eq. 3), 0 if dead."""
+def correlations(m: Moments, out: np.ndarray | None = None) -> np.ndarray:
+    """The correlation of every unit of a with every unit of b (tatro2020, Eq. 3), 0 if dead.
+
+    - `out`: where to write them
+    """
     scale_a = inverse_deviation(m.var_a, m.mean_a)
     scale_b = inverse_deviation(m.var_b, m.mean_b)
-    return m.cross * _of_a(m, scale_a) * _of_b(m, scale_b)
+    out = np.multiply(m.cross, _of_a(m, scale_a), out)
+    return np.multiply(out, _of_b(m, scale_b), out)
 
 
 def _of_a(m: Moments, values: np.ndarray) -> np.ndarray:

@@ -11,9 +11,10 @@ import numpy as np
 from ..network.axes import Atom, atoms
 from ..network.network import Network
 from ..symmetry.permutation import compose, invert
+from ..transport.groups import beside
 from ..transport.solution import LOCAL, OPTIMAL, worst
 from ..transport.solvers import Exact, Solver
-from ..transport.terms import clusters
+from ..transport.terms import clusters, identity
 from .arrays import Arrays, inner_product, scaled
 from .parameters import Products, move
 
@@ -210,12 +211,14 @@ class Descent:
         profiles: bool = False,
     ) -> bool:
         """Match a cluster (on settled parameters only, if given): True if that is a gain."""
-        problem = self.products.problem(self.current, i, settled, profiles)
-        if not (problem.terms or problem.joints):
-            return False
-        groups = {self.network.by_atom[atom].name: atom for atom in self.groups[i]}
-        before = problem.value({atom: self.identity[n] for n, atom in groups.items()})
-        solution = problem.solve(self.solver)
+        axis, problems = self.products.problems(self.current, i, settled, profiles)
+        before, parts = 0.0, []
+        for problem in problems:
+            if not (problem.terms or problem.joints):
+                return False
+            before += problem.value(identity(problem.outer))
+            parts.append(problem.solve(self.solver))
+        solution = parts[0] if axis is None else beside(parts, axis, self.products.outer[i])
         proved = not profiles and not self.twice[i]
         self.statuses[i] = worst(solution.status, OPTIMAL if proved else LOCAL)
         done = self.statuses[i] == OPTIMAL and self.products.complete(i, settled)
@@ -223,7 +226,8 @@ class Descent:
         if solution.value - before <= least * (abs(before) + NOTHING * self.size):
             self.done |= {i} if done else set()
             return False
-        delta = {n: solution.permutations[atom] for n, atom in groups.items()}
+        names = {atom: self.network.by_atom[atom].name for atom in self.groups[i]}
+        delta = {n: solution.permutations[atom] for atom, n in names.items()}
         if self.twice[i] and settled is None:
             moved = move(self.network, delta, self.current)
             if self._inner(moved) <= self.value():

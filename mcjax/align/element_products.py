@@ -127,7 +127,7 @@ class ElementProducts(Products):
         for code in np.unique(found).tolist():
             read = place.read
             if np.ndim(found):
-                read = functools.partial(np.asarray, np.where(found == code, place.a, 0))
+                read = functools.partial(np.asarray, np.where(found == code, place.a(), 0))
             one = Place(place.leaf, place.block, place.reading, place.others, place.alone, read)
             self.signs[one] = self._signs(place, code)
             yield one

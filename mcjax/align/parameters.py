@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +86,48 @@ class Products:
                 joints.append(place.reading.joint(block_a, block_b, outer, free))
         return GroupProblem(terms, joints, outer)
 
+    def problems(
+        self,
+        b: Arrays,
+        i: int,
+        settled: Collection[Atom] | None = None,
+        profiles: bool = False,
+    ) -> tuple[Atom | None, Iterator[GroupProblem]]:
+        """`problem` in parts, one for each index of a fixed axis that all of it follows (layers of
+        a scan), where their products together would be larger than the parameters.
+
+        **Returns:** (the axis, the parts one after the other); (None, the whole) without one
+        """
+        places = self._all(i)
+        known = [p for p in places if settled is None or p.others.issubset(settled)]
+        axis = self._axis(i, known) if known and not (profiles and known != places) else None
+        if axis is None:
+            return None, iter((self.problem(b, i, settled, profiles),))
+        largest = max(self.exponents[p.leaf] for p in known)
+        outer = {t: o[1:] for t, o in self.outer[i].items()}
+
+        def parts() -> Iterator[GroupProblem]:
+            for k in range(axis.size):
+                sums: dict[Any, np.ndarray] = {}
+                for place in known:
+                    assert isinstance(place, Place)
+                    key = place.reading.fixed[1:], place.reading.units
+                    power = self.exponents[place.leaf] - largest
+                    sums[key] = place.add_at(k, self._reader(place, b), power, sums.get(key))
+                yield GroupProblem([Term(v, *names) for names, v in sums.items()], [], outer)
+
+        return axis, parts()
+
+    def _axis(self, i: int, places: Sequence[Place | JointPlace]) -> Atom | None:
+        """A fixed axis that all groups of a cluster follow first, if none of its products there is
+        kept."""
+        axes = {o[0] if o else None for o in self.outer[i].values()}
+        (axis,) = axes if len(axes) == 1 else (None,)
+        apart = axis is not None and axis not in self.network.by_atom and all(
+            isinstance(p, Place) and p.reading.fixed[:1] == (axis,) and not p.kept for p in places
+        )  # fmt: skip
+        return axis if apart else None
+
     def known(self, i: int, settled: Collection[Atom]) -> float:
         """Settled parameters for each unit of a cluster's least known group: how sure it is."""
         return self._least(i, [p for p in self._all(i) if p.others.issubset(settled)], settled)
@@ -149,16 +190,12 @@ class Products:
 
     def _reader(self, place: Place, b: Arrays) -> Read:
         """Reads a place of b; it holds on to the one leaf, not to all of b."""
-        return partial(self._matrix_of, place, b[place.leaf])
+        leaf, axes = b[place.leaf], self.network.leaf_axes[place.leaf]
+        return lambda *at: place.reading.matrix(blocks(leaf, axes)[place.block][0], *at)
 
     def _matrix(self, place: Place, b: Arrays) -> np.ndarray:
-        return self._matrix_of(place, b[place.leaf])
-
-    def _matrix_of(self, place: Place, leaf: Any) -> np.ndarray:
-        return place.reading.layout.matrix(self._block_of(place, leaf))
+        return self._reader(place, b)()
 
     def _block(self, place: Place | JointPlace, arrays: Arrays) -> np.ndarray:
-        return self._block_of(place, arrays[place.leaf])
-
-    def _block_of(self, place: Place | JointPlace, leaf: Any) -> np.ndarray:
-        return single(blocks(leaf, self.network.leaf_axes[place.leaf])[place.block][0])
+        leaf, axes = arrays[place.leaf], self.network.leaf_axes[place.leaf]
+        return single(blocks(leaf, axes)[place.block][0])

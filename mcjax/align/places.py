@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,8 +19,9 @@ from ..transport.joints import Joint, crossed, nested
 from ..transport.terms import Outer, Term
 from .arrays import Arrays, single, times_power
 
-# The block of a network as matrices (outer fixed axes, units of the cluster, everything else).
-Read = Callable[[], np.ndarray]
+# The block of a network as matrices (outer fixed axes, units of the cluster, everything else); of
+# an index, at that one of the first fixed axis.
+Read = Callable[..., np.ndarray]
 
 # After so many updates a product is computed afresh, so that rounding does not add up.
 _MAX_UPDATES = 16
@@ -62,10 +64,20 @@ class Place:
         self.known = False  # whether float32 is known to hold the products of all units
         self.wide = False  # whether it is known not to
 
-    @property
-    def a(self) -> np.ndarray:
-        a = self.read()
+    def a(self, *at: int) -> np.ndarray:
+        a = self.read(*at)
         return a.astype(np.promote_types(a.dtype, np.float64)) if self.wide else a
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the product."""
+        layout = self.reading.layout
+        return (*layout.sizes(layout.fixed), *2 * layout.sizes(layout.units))
+
+    @property
+    def kept(self) -> bool:
+        """Whether the product is kept: it has no more entries than the block."""
+        return math.prod(self.shape) <= self.reading.entries
 
     def touch(self, units: Mapping[Any, np.ndarray]) -> None:
         """Units of other groups have changed: note which columns of b do."""
@@ -86,19 +98,18 @@ class Place:
     def add(self, read: Read, power: int, total: np.ndarray | None) -> np.ndarray:
         """`total` (which is written to) + 2^power a bᵀ for each index of the first axis, as
         (fixed…, units…, units…)."""
-        sizes = self.reading.layout.sizes(self.reading.layout.units)
-        shape = (*self.reading.layout.sizes(self.reading.layout.fixed), *sizes, *sizes)
-        if math.prod(shape) <= self.reading.entries:
+        shape = self.shape
+        if self.kept:
             product = times_power(self.times(read), power).reshape(shape)
             if total is None:
                 return product.copy() if np.shares_memory(product, self.product) else product
             return _added(total, product)
-        a, b = self.a, read()
+        a, b = self.a(), read()
         if total is None or power or not self.known:
             product = _times(a, b)
             if not self.known and _uneven(product.swapaxes(1, 2)):
                 self.wide = True
-                product = _times(self.a, b)
+                product = _times(self.a(), b)
             self.known, product = True, times_power(product, power).reshape(shape)
             return product if total is None else _added(total, product)
         flat = total.reshape(len(b), *2 * (b.shape[1],))
@@ -106,19 +117,29 @@ class Place:
             flat[k] += _times(a[k : k + 1], b[k : k + 1])[0]
         return total
 
+    def add_at(self, k: int, read: Read, power: int, total: np.ndarray | None) -> np.ndarray:
+        """`add` at index k of the first fixed axis; nothing is kept."""
+        b = read(k)
+        product = _times(self.a(k), b)
+        if not self.wide and _uneven(product.swapaxes(1, 2)):
+            self.wide = True
+            product = _times(self.a(k), b)
+        product = times_power(product, power).reshape(self.shape[1:])
+        return product if total is None else _added(total, product)
+
     def times(self, read: Read) -> np.ndarray:
         """a bᵀ for each index of the first axis."""
         changed, b = np.flatnonzero(self.stale), read()
         if self.product is None or self.updates >= _MAX_UPDATES or 2 * len(changed) >= b.shape[2]:
             first, self.known = not self.known, True
-            self.product, self.updates = _times(b, self.a), 0
+            self.product, self.updates = _times(b, self.a()), 0
             if first and _uneven(self.product):
                 self.wide = True
-                self.product = _times(b, self.a)
+                self.product = _times(b, self.a())
         elif len(changed):
             assert self.b is not None  # there is a product
             difference = b[:, :, changed] - self.b()[:, :, changed]
-            self.product += _times(difference, self.a[:, :, changed])
+            self.product += _times(difference, self.a()[:, :, changed])
             self.updates += 1
         self.b = read
         self.stale[:] = False
@@ -156,9 +177,7 @@ def places_of(network: Network, a: Arrays, outer: Outer) -> Iterator[Place | Joi
                 else:
                     alone = not rest.intersection(outer)
 
-                    def read(block: Any = block, layout: Layout = reading.layout) -> np.ndarray:
-                        return layout.matrix(single(block))
-
+                    read = functools.partial(reading.matrix, block)
                     yield Place(leaf, k, reading, others, alone, read)
 
 
@@ -218,6 +237,16 @@ class Reading:
     @property
     def entries(self) -> int:
         return math.prod(self.layout.shape)
+
+    def matrix(self, block: np.ndarray, *at: int) -> np.ndarray:
+        """A block as matrices, in at least float32: whole, or at an index of the first fixed axis,
+        which is then 1 long."""
+        layout = self.layout
+        for k in at:
+            first = (slice(None),) * layout.fixed[0]
+            block = block[(*first, slice(k, k + 1))]
+            layout = dataclasses.replace(layout, shape=block.shape)
+        return layout.matrix(single(block))
 
     def joint(
         self, a: np.ndarray, b: np.ndarray, outer: Outer, more: Collection[Any] = ()

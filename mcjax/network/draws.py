@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,6 @@ import numpy as np
 from .._lazy import lazily
 from .._tree import at_least_single
 from .program import Constant, Program
-from .wide import widen, widened
 
 special = lazily("scipy.special")
 
@@ -31,8 +30,8 @@ _VIEWS = {
 }  # fmt: skip
 
 
-def draw_leaf(leaf: Any, draw: int, number: int, *, wide: bool = False) -> Any:
-    """A parameter near the given one without zeros, ties or tiny scales.
+class Parameter:
+    """Draws of a parameter near the given one, without zeros, ties or tiny scales.
 
     θ' = θ u + s w with u, w ~ U(0.4, 1.4) and s of the sign that the whole leaf has (else positive)
     and of the size that a weight or a bias has: positive leaves stay positive (a variance),
@@ -41,29 +40,64 @@ def draw_leaf(leaf: Any, draw: int, number: int, *, wide: bool = False) -> Any:
     they are.
 
     **Arguments:**
-    - `draw`, `number`: which draw, and which leaf of the model it is
-    - `wide`: the same numbers in float64 (complex128)
+    - `leaf`: an array or its type
+    - `number`: which leaf of the model it is
     """
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        drawn = _drawn(leaf, draw, number)
-        return widen(drawn) if wide else drawn
-    if not jnp.issubdtype(leaf.dtype, jnp.inexact) or math.prod(leaf.shape) == 0:
-        return leaf if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else _host(leaf)
-    array = np.ascontiguousarray(_host(leaf))
-    flat, single = array.reshape(-1), at_least_single(array.dtype)
-    size, negative = _size_of(flat, single, array.shape)
-    first, second = (_Uniform(array.size, single, draw, 2 * number + k) for k in (0, 1))
-    size = -size if negative else size
-    out = np.empty(array.size, widened(array.dtype) if wide else array.dtype)
-    block, shift = np.empty(_BLOCK, single), np.empty(_BLOCK, size.dtype)
-    for start in range(0, array.size, _BLOCK):
-        here = flat[start : start + _BLOCK]
-        values, more = block[: here.size], shift[: here.size]
-        values[...] = here
-        values *= first.part(start, here.size)
-        values += np.multiply(second.part(start, here.size), size, more)
-        out[start : start + _BLOCK] = values.astype(array.dtype, copy=False)
-    return out.reshape(array.shape)
+
+    def __init__(self, leaf: Any, number: int) -> None:
+        self.leaf, self.number = leaf, number
+
+    def drawn(self, draw: int, turn: int | None = None) -> Any:
+        """The numbers of a draw, of the whole leaf or at one index of its first axis (the same)."""
+        if not jnp.issubdtype(self.leaf.dtype, jnp.inexact) or math.prod(self.leaf.shape) == 0:
+            return self._given if turn is None else self._given[turn]
+        shape = self.leaf.shape if turn is None else self.leaf.shape[1:]
+        size, out = math.prod(shape), np.empty(math.prod(shape), self.leaf.dtype)
+        first, fill = size * (turn or 0), self._filling(draw)
+        for start in range(0, size, _BLOCK):
+            fill(first + start, out[start : start + _BLOCK])
+        return out.reshape(shape)
+
+    @functools.cached_property
+    def _given(self) -> Any:
+        """What is given, on the host."""
+        leaf, of_type = self.leaf, isinstance(self.leaf, jax.ShapeDtypeStruct)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+            return jnp.broadcast_to(jax.random.key(0), leaf.shape) if of_type else leaf
+        return np.zeros(leaf.shape, leaf.dtype) if of_type else np.asarray(_host(leaf), order="C")
+
+    @functools.cached_property
+    def _size(self) -> Any:
+        """s."""
+        flat = self._given.reshape(-1)
+        size, negative = _size_of(flat, at_least_single(flat.dtype), self.leaf.shape)
+        return -size if negative else size
+
+    def _filling(self, draw: int) -> Callable[[int, np.ndarray], None]:
+        """A function that writes the entries from one on, at most a block."""
+        shape, single = self.leaf.shape, at_least_single(self.leaf.dtype)
+        whole = math.prod(shape)
+        if isinstance(self.leaf, jax.ShapeDtypeStruct):
+            uniform = _Uniform(whole, single, draw, self.number)
+            rows = math.sqrt(math.prod(shape[:-1]) or 1)
+
+            def random(start: int, out: np.ndarray) -> None:
+                u = uniform.part(start, out.size)
+                out[...] = special.ndtri(u - 0.4) / rows if len(shape) > 1 else u
+
+            return random
+        flat, size = self._given.reshape(-1), self._size
+        u, w = (_Uniform(whole, single, draw, 2 * self.number + k) for k in (0, 1))
+        block, shift = np.empty(_BLOCK, single), np.empty(_BLOCK, size.dtype)
+
+        def near(start: int, out: np.ndarray) -> None:
+            values = block[: out.size]
+            values[...] = flat[start : start + out.size]
+            values *= u.part(start, out.size)
+            values += np.multiply(w.part(start, out.size), size, shift[: out.size])
+            out[...] = values
+
+        return near
 
 
 def _size_of(flat: np.ndarray, single: Any, shape: tuple[int, ...]) -> tuple[Any, bool]:
@@ -76,21 +110,6 @@ def _size_of(flat: np.ndarray, single: Any, shape: tuple[int, ...]) -> tuple[Any
             largest, least = max(largest, values.max()), min(least, values.min())
     size = max(0.05 * math.sqrt(squares / flat.size), _scale(shape))
     return np.real(np.zeros((), single)).dtype.type(size), largest <= 0 and least < 0
-
-
-def _drawn(leaf: jax.ShapeDtypeStruct, draw: int, number: int) -> Any:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jnp.broadcast_to(jax.random.key(0), leaf.shape)
-    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return np.zeros(leaf.shape, leaf.dtype)
-    size, single = math.prod(leaf.shape), at_least_single(leaf.dtype)
-    uniform, out = _Uniform(size, single, draw, number), np.empty(size, leaf.dtype)
-    for start in range(0, size, _BLOCK):
-        values = uniform.part(start, min(_BLOCK, size - start))
-        if len(leaf.shape) > 1:
-            values = special.ndtri(values - 0.4) / math.sqrt(math.prod(leaf.shape[:-1]) or 1)
-        out[start : start + _BLOCK] = values.astype(leaf.dtype)
-    return out.reshape(leaf.shape)
 
 
 def _host(array: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ special = lazily("scipy.special")
 _WIDE = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
 # They widen their operands themselves, of large ones no more entries at a time.
 WIDENING = {"dot_general"}
-_WIDENED = 1 << 22
+_WIDENED = 1 << 20
 
 
 def is_narrow(dtype: Any) -> bool:
@@ -275,6 +275,9 @@ def _product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return x @ widen(y)
     out = np.empty((len(x), y.shape[1]), np.result_type(x.dtype, widened(y.dtype)))
     step = max(1, _WIDENED // len(y))
+    wide = np.empty_like(y[:, :step], widened(y.dtype))
     for start in range(0, y.shape[1], step):
-        out[:, start : start + step] = x @ widen(y[:, start : start + step])
+        part = y[:, start : start + step]
+        wide[:, : part.shape[1]] = part
+        np.matmul(x, wide[:, : part.shape[1]], out=out[:, start : start + step])
     return out

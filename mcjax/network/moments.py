@@ -109,15 +109,16 @@ def _passes(needed: Sequence[int]) -> Iterator[list[int]]:
         yield some
 
 
-def _assemble(network: Network, pool: Pool, sums: Any) -> Moments:
-    """A pool's sums as float64 moments; indices that no block holds have none (zeros)."""
+def _assemble(network: Network, pool: Pool, sums: list[tuple]) -> Moments:
+    """A pool's sums as float64 moments; indices that no block holds have none (zeros). The list is
+    emptied: what has been widened is let go."""
     shape_o, shape_f, shape_u = (
         tuple(a.size for a in some) for some in (pool.only, pool.fixed, pool.units)
     )
     tails = [shape_f + shape_u] * 4 + [shape_f + shape_u + shape_u]
     parts: list[Any] = []
-    for (index, _), held in zip(pool.pieces, sums, strict=True):
-        for k, (value, tail) in enumerate(zip(_in_float64(held), tails, strict=True)):
+    for index, _ in pool.pieces:
+        for k, (value, tail) in enumerate(zip(_in_float64(sums.pop(0)), tails, strict=True)):
             wide = value.reshape(tail)
             if not np.isfinite(wide).all():
                 names = " and ".join(network.by_atom[u].name for u in pool.units)
@@ -134,13 +135,19 @@ def _assemble(network: Network, pool: Pool, sums: Any) -> Moments:
 
 def _in_float64(held: tuple) -> tuple[np.ndarray, ...]:
     """Means, variances and covariance in true units, of sums in those of each unit."""
-    wide = [np.asarray(v) for v in held]
-    count, mean_a, mean_b, unit_a, unit_b, squares_a, squares_b, cross = (
-        v.astype(np.promote_types(v.dtype, np.float64)) for v in wide
+    *small, cross = held
+    del held
+    count, mean_a, mean_b, unit_a, unit_b, squares_a, squares_b = (
+        np.asarray(v).astype(np.promote_types(v.dtype, np.float64)) for v in small
     )
+    wide = np.asarray(cross).astype(np.float64)
+    del cross
+    for unit in (unit_a[:, :, None], unit_b[:, None, :]):
+        if (unit != 1).any():  # in place: it is the one large array
+            wide *= unit
+    wide /= count
     return (
-        mean_a, mean_b, squares_a * unit_a**2 / count, squares_b * unit_b**2 / count,
-        cross * unit_a[:, :, None] * unit_b[:, None, :] / count,
+        mean_a, mean_b, squares_a * unit_a**2 / count, squares_b * unit_b**2 / count, wide
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from .activations import analysis_for, axes_of
 from .axes import Atom
 from .blocks import blocks
 from .coarse import coarse
-from .draws import draw_leaf
+from .draws import Parameter
 from .elements import Key, apply_to, factors
 from .groups import Group
 from .network import Network
@@ -41,9 +41,8 @@ def responses(network: Network, params: Params, x: Inputs, tap: str) -> list[dic
     """
     some = per_example(lambda v: jnp.asarray(v[:_EXAMPLES]), x.first())
     found = pools(network, some, length(some), tap, ())[0]
-    leaves = [
-        np.asarray(draw_leaf(v, 0, i)) for i, v in enumerate(network.flatten(params, "params"))
-    ]
+    given = network.flatten(params, "params")
+    leaves = [np.asarray(Parameter(v, i).drawn(0)) for i, v in enumerate(given)]
     before = _seen(network, tap, leaves, some)
     rng = np.random.default_rng(0)
     answers: list[dict[Key, int | None]] = [{} for _ in found]

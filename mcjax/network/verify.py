@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..symmetry.matrices import CONDITION
-from .draws import draw_inputs, draw_leaf, vocabularies
+from .draws import Parameter, draw_inputs, vocabularies
 from .groups import Group
+from .moving import Element, Mover, layers_of
 from .program import Program
 from .structure import Structure
-from .symmetry.act import random_element, transform_leaf
+from .symmetry.act import random_element
 from .symmetry.factors import Factor
-from .wide import Wide, on_host
+from .wide import Stack, Wide, on_host
 
 Wrong = tuple[str, Factor]  # of a group, one of its factors
 _DRAWS = 3
@@ -64,7 +64,8 @@ def verify(network: Structure, params: Any, x: Any) -> tuple[Verification | None
     if not network.groups:
         return Verification(0), []
     with on_host():
-        leaves, inputs = jax.tree.leaves(params), jax.tree.leaves(x)
+        leaves = [Parameter(v, i) for i, v in enumerate(jax.tree.leaves(params))]
+        inputs = jax.tree.leaves(x)
         tokens = vocabularies(network.analysis.program, len(leaves))
         trials = [
             _Trial(network, leaves, draw_inputs(inputs, tokens, seed), seed)
@@ -130,28 +131,27 @@ def _wrong(found: Sequence[_Found]) -> bool:
     return any(not f.inexact <= 1 for f in found) or 2 * differ > len(found)
 
 
-def _for_each(make: Callable[[], Any], n: int) -> Callable[[], Any]:
-    """A function that returns one value n times, and holds it no longer than that."""
-    held: list[Any] = []
+class _Shared:
+    """What `make` returns for each of n runs, which is held until the last of them has it."""
 
-    def get() -> Any:
-        if not held:
-            held.extend([make()] * n)
-        return held.pop()
+    def __init__(self, make: Callable[..., Any], n: int) -> None:
+        self.make, self.n = make, n
+        self.held: dict[Any, list[Any]] = {}
 
-    return get
+    def __call__(self, *key: Any) -> Any:
+        left = self.held.pop(key, None) or [self.make(*key)] * self.n
+        value = left.pop()
+        if left:
+            self.held[key] = left
+        return value
 
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """What is done to the parameters: elements of factors, then units permuted (atom → indices)."""
+    """What is done to the parameters: units permuted (atom → indices), elements of factors."""
 
     given: Mapping[Any, np.ndarray]
-    elements: Sequence[tuple[Group, Factor, np.ndarray]]
-
-    def moving(self, leaf: int) -> list[tuple[Group, Factor, np.ndarray]]:
-        """The elements that move a leaf."""
-        return [e for e in self.elements if any(n == leaf for n, _ in e[1].moves)]
+    elements: Sequence[Element]
 
 
 class _Trial:
@@ -159,46 +159,35 @@ class _Trial:
     compared)."""
 
     def __init__(
-        self, network: Structure, leaves: Sequence[Any], inputs: Sequence[Any], seed: int
+        self, network: Structure, leaves: Sequence[Parameter], inputs: Sequence[Any], seed: int
     ) -> None:
         self.network, self.leaves, self.inputs, self.seed = network, leaves, inputs, seed
         self.rounded: dict[str, Any] = {}
         self.expected: list[Any] | None = None
 
     def _outputs(self, runs: Sequence[_Run]) -> list[list[Any]]:
-        """The outputs of some runs, for all of which each leaf is drawn once."""
-        network, n = self.network, len(runs)
-
-        def leaf(i: int) -> list[Callable[[], Any]]:
-            axes, moved = network.leaf_axes[i], [run.moving(i) for run in runs]
-            # Moved by elements as if before it was rounded; signs round nothing.
-            wide = any(factor.kind != "sign" for of in moved for _, factor, _ in of)
-            drawn = _for_each(lambda: draw_leaf(self.leaves[i], self.seed, i, wide=wide), n)
-
-            def read(k: int) -> Any:
-                value = drawn()
-                for group, factor, element in moved[k]:
-                    value = transform_leaf(group, factor, element, i, value, axes)
-                return network.permute_leaf(runs[k].given, value, axes)
-
-            return [functools.partial(read, k) for k in range(n)]
-
-        wide, leaves = Wide(), [leaf(i) for i in range(len(self.leaves))]
-        several = [[*(of[k] for of in leaves), *self.inputs] for k in range(n)]
-        outputs = wide.run_each(network.analysis.program, several)
+        """The outputs of some runs, for all of which each leaf, or turn of one, is drawn once."""
+        wide, leaves = Wide(), [self._read(i, runs) for i in range(len(self.leaves))]
+        several = [[*of, *self.inputs] for of in zip(*leaves, strict=True)]
+        outputs = wide.run_each(self.network.analysis.program, several)
         self.rounded |= wide.rounded
         return outputs
+
+    def _read(self, i: int, runs: Sequence[_Run]) -> list[Callable[[], Any]]:
+        """A leaf as each run reads it."""
+        whole = _Shared(lambda: self.leaves[i].drawn(self.seed), len(runs))
+        turn = _Shared(lambda k: self.leaves[i].drawn(self.seed, k), len(runs))
+        movers = [Mover(self.network, i, run.given, run.elements) for run in runs]
+        read = [lambda m=m: m(whole()) for m in movers]
+        if layers_of(self.network.leaf_axes[i]) is None:
+            return read  # type: ignore[return-value]
+        return [Stack(r, lambda k, m=m: m.turn(turn(k), k)) for r, m in zip(read, movers)]
 
     def _compared(self, run: _Run) -> tuple[list[Any], list[Any]]:
         """(Outputs of the model as it is, of a run)."""
         if self.expected is not None:
             return self.expected, self._outputs([run])[0]
-        plain = _Run({}, ())
-        if any(e.bodies for e in self.network.analysis.program.equations):
-            # A loop holds the leaves of all its turns: those of one run at a time.
-            self.expected = self._outputs([plain])[0]
-            return self._compared(run)
-        self.expected, actual = self._outputs([plain, run])
+        self.expected, actual = self._outputs([_Run({}, ()), run])
         return self.expected, actual
 
     def deviations(self, names: Sequence[str], factors: Sequence[Wrong] = ()) -> _Found:
@@ -247,6 +236,13 @@ def deviation(y: np.ndarray, z: np.ndarray) -> float:
     finite = np.isfinite(y)
     if not np.array_equal(finite, np.isfinite(z)):
         return float("inf")
-    if not finite.any():
-        return 0.0
-    return float(np.abs(y - z)[finite].max() / (np.abs(y[finite]).max() or 1.0))
+    if not finite.all():
+        y, z = y[finite], z[finite]
+    return float(_largest(y - z) / (_largest(y) or 1.0)) if y.size else 0.0
+
+
+def _largest(values: np.ndarray) -> Any:
+    """The largest modulus; of real numbers without an array of them."""
+    if values.dtype.kind == "c":
+        return np.abs(values).max()
+    return max(values.max(), -values.min())

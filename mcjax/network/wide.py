@@ -5,12 +5,14 @@ its own to check the device's program against. Other primitives are bound one by
 float64 operands where they take them, otherwise as they were traced: `rounded` says which.
 
 A leaf is read, and widened, where it is first computed with, and let go after its last use: a
-model in 16 bits is never held in 64.
+model in 16 bits is never held in 64. Of a stack of layers that a `scan` reads, that is one layer.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,6 +50,17 @@ def on_host():
         yield
 
 
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """An array that is made where it is read: whole, or at an index of its first axis."""
+
+    whole: Callable[[], Any]
+    turn: Callable[[int], Any]
+
+    def __call__(self) -> Any:
+        return self.whole()
+
+
 class Wide:
     """Runs programs; `rounded`: primitive → the type it was run in, where not in float64."""
 
@@ -58,34 +71,32 @@ class Wide:
         """The outputs of a program.
 
         **Arguments:**
-        - `inputs`: one array per `program.inputs`, or a function that returns it
+        - `inputs`: one array per `program.inputs`, a function that returns it, or a `Stack`
         """
         return self.run_each(program, [inputs])[0]
 
     def run_each(self, program: Program, several: Sequence[Sequence[Any]]) -> list[list[Any]]:
-        """The outputs of a program on several inputs, each equation on all before the next one."""
+        """The outputs of a program on several inputs, each equation on all before the next one;
+        turns of a scan too."""
         envs: list[dict[int, Any]] = [dict(zip(program.inputs, v, strict=True)) for v in several]
         last = {o: e.index for e in program.equations for o in e.inputs if isinstance(o, int)}
         for output in program.outputs:
             if isinstance(output, int):
                 last.pop(output, None)
-
-        def read(env: dict[int, Any], operand: Operand) -> Any:
-            if isinstance(operand, Constant):
-                return _constant(operand.value)
-            if callable(env[operand]):
-                env[operand] = env[operand]()
-            return env[operand]
-
         for equation in program.equations:
-            for env in envs:
-                arguments = [read(env, o) for o in equation.inputs]
-                results = self.bind(program, equation, arguments)
+            if equation.name == "scan":
+                found = self._scan(program, equation, envs)
+            for k, env in enumerate(envs):
+                if equation.name == "scan":
+                    results = found[k]
+                else:
+                    arguments = [_read(env, o) for o in equation.inputs]
+                    results = self.bind(program, equation, arguments)
                 env.update(zip(equation.outputs, results, strict=True))
                 for operand in {o for o in equation.inputs if isinstance(o, int)}:
                     if last.get(operand) == equation.index:
                         del env[operand]
-        return [[read(env, o) for o in program.outputs] for env in envs]
+        return [[_read(env, o) for o in program.outputs] for env in envs]
 
     def bind(self, program: Program, equation: Equation, arguments: list[Any]) -> Sequence[Any]:
         """What an equation makes of its operands."""
@@ -126,21 +137,26 @@ class Wide:
 
     # -- control flow ----------------------------------------------------------------------
 
-    def scan(self, program: Program, equation: Equation, arguments: list[Any]) -> list[Any]:
+    def _scan(
+        self, program: Program, equation: Equation, envs: Sequence[dict[int, Any]]
+    ) -> list[list[Any]]:
         n_const, n_carry = scan_counts(program, equation)
-        body, length = equation.bodies[0], equation.params["length"]
-        constants = arguments[:n_const]
-        carry = [widen(v) for v in arguments[n_const : n_const + n_carry]]
-        scanned = arguments[n_const + n_carry :]
-        steps = range(length)
-        stacked: list[Any] = [None] * length
-        for i in reversed(steps) if equation.params["reverse"] else steps:
-            outputs = self.run(body, [*constants, *carry, *(v[i] for v in scanned)])
-            carry, stacked[i] = outputs[:n_carry], outputs[n_carry:]
+        body, length, first = equation.bodies[0], equation.params["length"], n_const + n_carry
+        constants = [[_read(env, o) for o in equation.inputs[:n_const]] for env in envs]
+        carries = [[widen(_read(env, o)) for o in equation.inputs[n_const:first]] for env in envs]
+        scanned = [[_stack(env, o) for o in equation.inputs[first:]] for env in envs]
+        stacked: list[list[Any]] = [[None] * length for _ in envs]
+        for i in reversed(range(length)) if equation.params["reverse"] else range(length):
+            turns = [[functools.partial(v.turn, i) for v in of] for of in scanned]
+            given = [[*c, *h, *t] for c, h, t in zip(constants, carries, turns, strict=True)]
+            for k, outputs in enumerate(self.run_each(body, given)):
+                carries[k], stacked[k][i] = outputs[:n_carry], outputs[n_carry:]
         if length:
-            return [*carry, *(np.stack(list(map(widen, ys))) for ys in zip(*stacked, strict=True))]
-        empty = [program.aval(o) for o in equation.outputs[n_carry:]]
-        return [*carry, *(np.zeros(t.shape, widened(t.dtype)) for t in empty)]
+            ys = [[np.stack(list(map(widen, y))) for y in zip(*of, strict=True)] for of in stacked]
+        else:
+            empty = [program.aval(o) for o in equation.outputs[n_carry:]]
+            ys = [[np.zeros(t.shape, widened(t.dtype)) for t in empty] for _ in envs]
+        return [[*h, *y] for h, y in zip(carries, ys, strict=True)]
 
     def loop(self, program: Program, equation: Equation, arguments: list[Any]) -> list[Any]:
         n_cond, n_body = equation.params["cond_nconsts"], equation.params["body_nconsts"]
@@ -156,7 +172,24 @@ class Wide:
         return self.run(equation.bodies[which], arguments[1:])
 
 
-_LOOPS: dict[str, Callable] = {"scan": Wide.scan, "while": Wide.loop, "cond": Wide.branch}
+_LOOPS: dict[str, Callable] = {"while": Wide.loop, "cond": Wide.branch}
+
+
+def _read(env: dict[int, Any], operand: Operand) -> Any:
+    if isinstance(operand, Constant):
+        return _constant(operand.value)
+    if callable(env[operand]):
+        env[operand] = env[operand]()
+    return env[operand]
+
+
+def _stack(env: dict[int, Any], operand: Operand) -> Stack:
+    """An operand that a scan reads a turn at a time."""
+    given = None if isinstance(operand, Constant) else env[operand]
+    if isinstance(given, Stack):
+        return given
+    whole = _read(env, operand)
+    return Stack(lambda: whole, whole.__getitem__)
 
 
 # Their parameters hold the sum or product as a program for one type.

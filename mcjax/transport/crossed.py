@@ -21,12 +21,14 @@ from .terms import (
     Outer,
     Permutations,
     Term,
+    add_up,
     clusters,
     families,
     identity,
     reduce_term,
     value_of,
 )
+from .terms import at as term_at
 
 Solve = Callable[[Sequence[Term], Outer], GroupSolution]
 
@@ -37,6 +39,9 @@ _MAX_TURNS = 30
 # Exchanges tried times the entries of the terms.
 _EXCHANGED_ENTRIES = 10**9
 _TOLERANCE = 1e-12
+# Permutations of so many units are worth a look at what each pair can be worth.
+_RANKED = 4
+_ROUNDING = 1e-6  # of a bound
 
 
 def solve_crossed(
@@ -91,15 +96,48 @@ def _count(atoms: Collection[Atom], outer: Outer) -> float:
 def _enumerate(
     terms: Sequence[Term], outer: Outer, few: Sequence[Atom], solve: Solve
 ) -> GroupSolution:
-    """All permutations of a few atoms; for each the others as `solve` finds them."""
+    """All permutations of a few atoms; for each the others as `solve` finds them.
+
+    Those that cannot be better than what has been found are not solved.
+    """
     left = {a: o for a, o in outer.items() if a not in few}
     best, value, status = identity(outer), -math.inf, OPTIMAL
-    for setting in _settings(few, outer):
-        solution = solve([reduce_term(t, few, setting, outer) for t in terms], left)
+    for most, setting in _ranked(terms, outer, few, solve):
+        least = value - _ROUNDING * abs(value)
+        if most < least:
+            break
+        reduced = add_up(reduce_term(t, few, setting, outer) for t in terms)
+        if sum(map(_most, reduced)) < least:
+            continue
+        solution = solve(reduced, left)
         status = worst(status, solution.status)
         if solution.value > value:
             best, value = setting | solution.permutations, solution.value
     return GroupSolution(best, value, status)
+
+
+def _ranked(
+    terms: Sequence[Term], outer: Outer, few: Sequence[Atom], solve: Solve
+) -> Iterator[tuple[float, Permutations]]:
+    """All permutations of a few atoms, and at least what each can be worth, greatest first.
+
+    Of one atom: what it is worth if all others may differ for each of its pairs of units.
+    """
+    (atom, *more), left = few, {a: o for a, o in outer.items() if a not in few}
+    if more or outer[atom] or atom.size < _RANKED or any(atom in o for o in left.values()):
+        yield from ((math.inf, setting) for setting in _settings(few, outer))
+        return
+    mine = [t for t in terms if atom in t.units]
+    own = {a: o for a, o in left.items() if any(a in t.units for t in mine)}
+    n, exact = atom.size, True
+    values = np.empty((n, n))
+    for i, j in np.ndindex(n, n):
+        solution = solve([term_at(t, atom, i, j) for t in mine], own)
+        values[i, j], exact = solution.value, exact and solution.optimal
+    orders = np.array(list(itertools.permutations(range(n))))
+    bounds = values[np.arange(n), orders].sum(1) + sum(_most(t) for t in terms if t not in mine)
+    for k in np.argsort(-bounds, kind="stable"):
+        yield float(bounds[k]) if exact else math.inf, {atom: orders[k]}
 
 
 def _settings(atoms: Sequence[Atom], outer: Outer) -> Iterator[Permutations]:
@@ -238,9 +276,20 @@ class _Search:
 
 
 def _most(term: Term) -> float:
-    """At least what a term can be worth."""
+    """At least what a term can be worth: rows and columns reduced, as the Hungarian method begins.
+
+    Of every row its largest entry; what is left has no positive entry, and of every column counts
+    the largest. Or columns first.
+    """
     f, u = len(term.fixed), len(term.units)
-    return float(term.profit.max(tuple(range(f + u, f + 2 * u))).sum())
+    n = math.prod(term.profit.shape[f : f + u])
+    profit = term.profit.reshape(-1, n, n)
+
+    def reduced(axis: int) -> float:
+        first = profit.max(axis, keepdims=True)
+        return float(first.sum() + (profit - first).max(3 - axis).sum())
+
+    return min(reduced(1), reduced(2))
 
 
 def _random(outer: Outer, rng: np.random.Generator) -> Permutations:

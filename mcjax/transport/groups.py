@@ -9,6 +9,7 @@ do not depend on each other are another matter, see `crossed`.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -78,8 +79,8 @@ def _solve_root(root: Atom, terms: Sequence[Term], outer: Outer, solver: Solver)
     if root not in outer:  # a fixed axis: each of its indices is a problem of its own
         each = [solve_groups([at(t, root, i, i) for t in own], inner, solver)
                 for i in range(root.size)]  # fmt: skip
-        status = worst(whole, *(s.status for s in each))
-        return GroupSolution(_stacked(each, root, outer), sum(s.value for s in each), status)
+        solution = beside(each, root, outer)
+        return dataclasses.replace(solution, status=worst(whole, solution.status))
     if not inner:
         profits = [t.profit.sum(tuple(range(len(t.fixed)))) if t.fixed else t.profit for t in own]
         permutation, value, status = solver.assign(np.asarray(sum(profits[1:], profits[0])))
@@ -126,6 +127,12 @@ def _bounds(term: Term, root: Atom) -> np.ndarray:
     first = term.profit.max(tuple(of_b), keepdims=True).sum((*range(f), *of_a), keepdims=True)
     second = term.profit.max(tuple(of_a), keepdims=True).sum((*range(f), *of_b), keepdims=True)
     return np.minimum(first, second).reshape(root.size, root.size).astype(np.float64)
+
+
+def beside(each: Sequence[GroupSolution], root: Atom, outer: Outer) -> GroupSolution:
+    """Solutions at each index of an axis, as one along it."""
+    status = worst(*(s.status for s in each))
+    return GroupSolution(_stacked(each, root, outer), sum(s.value for s in each), status)
 
 
 def _stacked(each: Sequence[GroupSolution], root: Atom, outer: Outer) -> Permutations:

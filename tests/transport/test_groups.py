@@ -252,3 +252,31 @@ def test_a_few_crossed_units_are_enumerated_beside_many_groups():
         )
     assert found.value == pytest.approx(best)
     assert found.optimal
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_enumerated_units_that_could_not_be_better_are_left_out(monkeypatch, seed, signal):
+    """Five units beside nine, two arrays and one of the nine alone, against every order."""
+    few, many, rng = atom(0, 5), atom(1, 9), np.random.default_rng(seed)
+    both = [rng.normal(size=(5, 9, 5, 9)) for _ in range(2)]
+    alone = rng.normal(size=(9, 9))
+    p, q = rng.permutation(5), rng.permutation(9)
+    for i in range(5):
+        both[0][i, np.arange(9), p[i], q] += signal
+    terms = [*(Term(v, (), (few, many)) for v in both), Term(alone, (), (many,))]
+
+    def value(order):
+        held = sum(v[np.arange(5), :, order].sum(0) for v in both) + alone
+        return held[linear_sum_assignment(held, maximize=True)].sum()
+
+    solved = []
+    assign = Exact.assign
+    monkeypatch.setattr(Exact, "assign", lambda *args: solved.append(0) or assign(*args))
+    solution = solve_groups(terms, {few: (), many: ()})
+    every = [value(np.array(o)) for o in itertools.permutations(range(5))]
+    assert solution.status == "optimal"
+    assert solution.value == pytest.approx(max(every), rel=1e-12)
+    if signal == 3.0:  # each pair of units once, and the order that was planted
+        assert len(solved) < 30 < len(every)
+        assert solution.permutations[few].tolist() == p.tolist()

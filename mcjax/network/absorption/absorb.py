@@ -16,7 +16,7 @@ from ... import _check
 from ..._compiled import remembered
 from ..._static import pack, unpack
 from ..._types import Params
-from ..draws import draw_inputs, draw_leaf, vocabularies
+from ..draws import Parameter, draw_inputs, vocabularies
 from ..structure import Structure
 from ..verify import deviation, tolerance_of
 from ..wide import Wide, on_host, widen
@@ -263,7 +263,7 @@ def _verify(plan: Plan, absorbed: Structure) -> None:
         for seed in range(_DRAWS):
 
             def read(i: int, seed: int = seed) -> Any:
-                drawn = widen(draw_leaf(types[i], seed, i))
+                drawn = widen(Parameter(types[i], i).drawn(seed))
                 sign = np.resize([1.0, -1.0, -1.0], drawn.shape) if i in scales else 1
                 return drawn * sign if i in scales else drawn
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 from ..._tree import at_least_single
 from ...symmetry.matrices import general_linear_of, orthogonal_of
 from ..axes import Axes
-from ..blocks import Block, cut, join, plan
+from ..blocks import Block, Plan, cut, join, plan
 from ..groups import Group
 from ..layout import Layout, followed
 from .factors import Factor, Move
@@ -38,12 +39,8 @@ def _moved(
 ) -> Any:
     element, inverse = both
     how, dims = plan(axes)
-    exponents = move.exponents
-    blocks = cut(leaf, how)
-    if exponents.size == 1:
-        powers: list[Any] = [int(exponents.flat[0])] * len(blocks)
-    else:
-        powers = [_power(k) for k in cut(np.broadcast_to(exponents, np.shape(leaf)), how)]
+    exponents, blocks = move.exponents, cut(leaf, how)
+    powers = _powers(exponents, how, len(blocks), np.shape(leaf))
     if factor.matrices and (exponents == -1).any():
         inverse = _transposed(_inverse(element) if inverse is None else inverse)
     done = []
@@ -56,6 +53,38 @@ def _moved(
                     block = _scaled(group, element, power, block, of, i)
         done.append(block)
     return join(done, how, np.shape(leaf))
+
+
+def scales_of(
+    scalings: Sequence[tuple[Group, Factor, np.ndarray]], number: int, shape: tuple[int, ...],
+    axes: Axes,
+) -> list[list[np.ndarray]]:  # fmt: skip
+    """What some elements of scalings and signs multiply a leaf by: of each block of its plan, one
+    array for all that vary along the same axes, to be broadcast against the block.
+
+    **Arguments:**
+    - `number`, `shape`, `axes`: of the leaf
+    """
+    how, dims = plan(axes)
+    found: list[dict[tuple[int, ...], np.ndarray]] = [{} for _ in dims]
+    for group, factor, element in scalings:
+        for move in dict(factor.moves).get(number, ()):
+            powers = _powers(move.exponents, how, len(dims), shape)
+            for scales, power, of in zip(found, powers, dims, strict=True):
+                if np.ndim(power) == 0 and power == 0:
+                    continue
+                for i, dim in enumerate(of):
+                    if dim.factor is group.atom and dim.axis == move.axis:
+                        c = _scale(group, element, power, of, i)
+                        scales[c.shape] = scales[c.shape] * c if c.shape in scales else c
+    return [list(scales.values()) for scales in found]
+
+
+def _powers(exponents: np.ndarray, how: Plan, n: int, shape: tuple[int, ...]) -> list[Any]:
+    """The exponents of each of n blocks of a leaf of this shape."""
+    if exponents.size == 1:
+        return [int(exponents.flat[0])] * n
+    return [_power(k) for k in cut(np.broadcast_to(exponents, shape), how)]
 
 
 def _power(block: np.ndarray) -> Any:
@@ -75,6 +104,15 @@ def _own(element: Any, dims: Block, fixed: tuple[int, ...]) -> Any:
 
 
 def _scaled(group: Group, element: Any, power: Any, block: Any, dims: Block, i: int) -> Any:
+    if np.ndim(power) == 0 and power == 0:
+        return block
+    wide = at_least_single(block.dtype)
+    c = _scale(group, _as(element, _real(wide)), power, dims, i)
+    return _as(_as(block, wide) * c, block.dtype)
+
+
+def _scale(group: Group, element: Any, power: Any, dims: Block, i: int) -> Any:
+    """c^k, to be broadcast against a block whose dimension i holds the units."""
     fixed = followed(dims, i, group.outer)
     own = _own(element, dims, fixed)
     order = (*fixed, i)
@@ -82,11 +120,7 @@ def _scaled(group: Group, element: Any, power: Any, block: Any, dims: Block, i: 
     for d, n in zip(order, own.shape, strict=True):
         sizes[d] = n
     by_place = sorted(range(len(order)), key=order.__getitem__)
-    if np.ndim(power) == 0 and power == 0:
-        return block
-    wide = at_least_single(block.dtype)
-    c = _as(own.transpose(by_place).reshape(sizes), _real(wide))
-    return _as(_as(block, wide) * c**power, block.dtype)
+    return own.transpose(by_place).reshape(sizes) ** power
 
 
 def _as(array: Any, dtype: Any) -> Any:
@@ -143,4 +177,4 @@ def random_element(kind: str, shape: tuple[int, ...], rng: np.random.Generator) 
     return orthogonal_of(rng.normal(size=inner), fixing_ones=fixing)
 
 
-__all__ = ["random_element", "transform_leaf"]
+__all__ = ["random_element", "scales_of", "transform_leaf"]
