@@ -5,8 +5,11 @@ different seeds, as trained and matched; one layer at a time and all before it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
 import mcjax
@@ -49,7 +52,7 @@ def main(options: Layers) -> None:
               "curves": {", ".join(k): c.to_dict() for k, c in curves.items()}}  # fmt: skip
     write(folder / f"layers-{name}.json", record)
     write(folder / f"layers-{name}.md", as_markdown(name, len(train[0]), curves))
-    draw(curves, folder / f"layers-{name}.png")
+    draw(record, folder / f"layers-{name}.png")
     done(*(folder / f"layers-{name}.{ending}" for ending in ("json", "md", "png")))
 
 
@@ -69,17 +72,27 @@ def as_markdown(name: str, examples: int, curves: dict[Any, LayerCurves]) -> str
     return "\n".join([*lines, f"| all layers | {whole} |", ""])
 
 
-def draw(curves: dict[Any, LayerCurves], file: Any) -> None:
+def curves_of(record: Mapping[str, Any]) -> LayerCurves:
+    """What `LayerCurves.to_dict` made a record of; the task is classification."""
+    values, whole = (
+        {k: np.asarray(v, float) for k, v in record[name].items()} for name in ("values", "whole")
+    )
+    t, distances = (np.asarray(record[k], float) for k in ("t", "distances"))
+    return LayerCurves(record["leaves"], record["moved"], t, values, whole, distances)
+
+
+def draw(record: Mapping[str, Any], file: Path) -> None:
     """A panel of bars for each way."""
     from matplotlib.figure import Figure
 
+    curves = {k: curves_of(v) for k, v in record["curves"].items()}
     layers = next(iter(curves.values())).layers
     with house_style():
         figure = Figure(figsize=(10, 2 * (1.2 + 0.24 * max(len(layers), 3))), layout="constrained")
         panels = figure.subplots(2, 2, sharey=True).ravel()
-        for panel, (key, found) in zip(panels, curves.items(), strict=True):
+        for panel, (name, found) in zip(panels, curves.items(), strict=True):
             found.plot(ax=panel)
-            panel.set_title(", ".join(key), pad=22)
+            panel.set_title(name, pad=22)
         save_figure(figure, file)
 
 
