@@ -189,11 +189,9 @@ class Algebra(Pieces):
             for b, _ in sorted(right[0], key=lambda label: label[0].index):
                 ones = [dict(labels).get(a) for labels in left]
                 others = [dict(labels).get(b) for labels in right]
-                if (
-                    a is not b
-                    and set(range(a.size)) == set(range(b.size)) == set(ones)
-                    and (ones == others)
-                ):
+                # (Of keys of which only some indices are here the others may differ.)
+                whole = set(range(a.size)) == set(range(b.size)) == set(ones)
+                if a is not b and whole and ones == others:
                     self._join_factors((a,), (b,))
 
     def join_all(self, exprs: Sequence[Expr]) -> Expr:

@@ -173,8 +173,9 @@ def once(factors: Iterable[Factor]) -> frozenset[Atom]:
 def naming(labels: Sequence[Labels]) -> Iterator[tuple[Atom, list[int]]]:
     """The keys that label each of some parts with another index, and these."""
     for key, _ in sorted(labels[0], key=lambda label: label[0].index):
-        which = [i for each in labels for k, i in each if k is key]
-        if len(labels) == len(which) == len(set(which)):
+        found = [[i for k, i in each if k is key] for each in labels]
+        which = [i for each in found for i in each]
+        if all(len(each) == 1 for each in found) and len(set(which)) == len(which):
             yield key, which
 
 

@@ -11,6 +11,7 @@ from .views import CASTS, SHAPES
 
 SUMS = {"add", "add_any", "sub"}
 CONTRACTIONS = {"dot_general", "conv_general_dilated"}
+_ADDED, _POWERS = CONTRACTIONS | {"mul"}, {"square", "integer_pow"}
 _LINEAR = CASTS | SHAPES | {"neg", "abs", "reduce_sum"}
 
 
@@ -28,29 +29,28 @@ class Degrees:
 
     def of(self, value: Operand, leaf: Operand) -> int | None:
         """k where c times the parameter is c^k times the value, for all c > 0; None if none."""
-        if (value, leaf) not in self.known:
-            self.known[value, leaf] = self._of(value, leaf)
-        return self.known[value, leaf]
-
-    def _of(self, value: Operand, leaf: Operand) -> int | None:
         if value == leaf:
             return 1
         if leaf not in self.cone(value):
             return 0
-        equation = self.producers.get(value)
-        if equation is None:
+        if (value, leaf) not in self.known:
+            equation = self.producers.get(value)
+            self.known[value, leaf] = None if equation is None else self._through(equation, leaf)
+        return self.known[value, leaf]
+
+    def _through(self, equation: Equation, leaf: Operand) -> int | None:
+        name, params = equation.name, equation.params
+        rounded = not jnp.issubdtype(params.get("new_dtype", jnp.float32), jnp.inexact)
+        if rounded or name not in _ADDED | _POWERS | SUMS | _LINEAR:
             return None
-        degrees = [self.of(o, leaf) for o in equation.inputs]
-        found = [d for d in degrees if d is not None]
-        if len(found) < len(degrees):
-            return None
-        name = equation.name
-        if not jnp.issubdtype(equation.params.get("new_dtype", jnp.float32), jnp.inexact):
-            return None  # integers are rounded
-        if name == "mul" or name in CONTRACTIONS:
+        found: list[int] = []
+        for operand in reversed(equation.inputs):  # a residual stream, which goes far back, last
+            degree = self.of(operand, leaf)
+            if degree is None:
+                return None
+            found.append(degree)
+        if name in _ADDED:
             return sum(found)
-        if name in ("square", "integer_pow"):
-            return equation.params.get("y", 2) * found[0]
-        if name in SUMS:
-            return found[0] if found[0] == found[1] else None
-        return found[0] if name in _LINEAR else None
+        if name in _POWERS:
+            return params.get("y", 2) * found[0]
+        return found[0] if len(set(found)) == 1 else None
