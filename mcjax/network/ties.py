@@ -31,6 +31,7 @@ _SMOOTH = _MONOTONE | {"sin", "square", "integer_pow", "abs"}
 _POSITIVE = {"exp", "exp2", "logistic"}
 _BOUNDED = {"exp", "exp2", "logistic", "tanh", "erf", "sin", "cos"}
 _PRODUCTS = {"mul", "div"}
+_SIGNED = CASTS | SHAPES | _PRODUCTS | {"sqrt", "rsqrt", "pow", "top_k", "reduce_sum", "reduce_max"}
 _BITS = 32
 # A constant from this size on, added to what a network computes, may leave nothing of it.
 _LARGE = 1e4
@@ -310,8 +311,7 @@ class Ties:
         name, inputs = equation.name, equation.inputs
         if name in _POSITIVE:
             return True
-        kept = CASTS | SHAPES | _PRODUCTS | {"sqrt", "rsqrt", "pow", "reduce_sum", "reduce_max"}
-        return name in kept and all(map(holds, inputs[: 2 if name in _PRODUCTS else 1]))
+        return name in _SIGNED and all(map(holds, inputs[: 2 if name in _PRODUCTS else 1]))
 
     @_remembered
     def uniform(self, value: Operand, dim: int) -> bool:

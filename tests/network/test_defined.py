@@ -39,6 +39,11 @@ def norm(h):
     return jnp.linalg.norm(h, axis=-1, keepdims=True)
 
 
+def gates(h, p):
+    largest = jax.lax.top_k(jax.nn.softmax(h), 2)[0]
+    return largest / largest.sum(-1, keepdims=True)
+
+
 UNDEFINED = {
     "a root": lambda h, p, m: jnp.sqrt(h @ p["r"]),
     "a logarithm": lambda h, p, m: jnp.log(h @ p["r"]),
@@ -67,6 +72,7 @@ DEFINED = {
     "divided by the norm": lambda h, p, m: (h / norm(h)) @ p["r"],
     "divided by the norm, at least": lambda h, p, m: (h / jnp.maximum(norm(h), 1e-12)) @ p["r"],
     "a variance that is a parameter": lambda h, p, m: (h / jnp.sqrt(p["g"] ** 2 + 1e-5)) @ p["r"],
+    "gates over their sum": lambda h, p, m: h @ p["r"] + gates(h, p) @ p["s"][:2],
     "a temperature": lambda h, p, m: (h @ p["r"]) / p["g"][0],
     "a mask scales a bias": lambda h, p, m: h @ p["r"] + m * p["g"][:6],
     "1 + a power of what is positive": lambda h, p, m: h @ p["r"] + (1 + norm(h)) ** -0.5,
