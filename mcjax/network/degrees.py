@@ -54,3 +54,8 @@ class Degrees:
         if name in _POWERS:
             return params.get("y", 2) * found[0]
         return found[0] if len(set(found)) == 1 else None
+
+
+def alone(degrees: list[int | None], which: int) -> bool:
+    """Whether all degrees are known, and one of them is there once."""
+    return None not in degrees and degrees.count(degrees[which]) == 1

@@ -12,14 +12,14 @@ between or beside the inputs makes ties.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 
-from .degrees import CONTRACTIONS, SUMS, Degrees
+from .degrees import CONTRACTIONS, SUMS, Degrees, alone
 from .program import Constant, Equation, Operand, Program, scan_counts
 from .views import CASTS, SHAPES, covered, inner_output, operand_dim, source_dim
 
@@ -31,6 +31,7 @@ _SMOOTH = _MONOTONE | {"sin", "square", "integer_pow", "abs"}
 _POSITIVE = {"exp", "exp2", "logistic"}
 _BOUNDED = {"exp", "exp2", "logistic", "tanh", "erf", "sin", "cos"}
 _PRODUCTS = {"mul", "div"}
+_SIGNED = CASTS | SHAPES | _PRODUCTS | {"sqrt", "rsqrt", "pow", "top_k", "reduce_sum", "reduce_max"}
 _BITS = 32
 # A constant from this size on, added to what a network computes, may leave nothing of it.
 _LARGE = 1e4
@@ -130,7 +131,8 @@ class Ties:
             return self.distinct(inputs[0], source, rows)
         if name in ("max", "min"):  # a reduction starts from −∞
             x, start = inputs
-            return _all(start, np.isinf) and self.distinct(x, dim, rows)
+            empty = np.isneginf if name == "max" else np.isposinf
+            return _all(start, empty) and self.distinct(x, dim, rows)
         if name == "scan":
             inner, shift = inner_output(self.program, equation, value)
             return dim >= shift and self.distinct(inner, dim - shift, rows)
@@ -164,7 +166,7 @@ class Ties:
         varied = [t for t in terms if not self.uniform(t, dim)]
         cone = frozenset().union(*map(self.cone, varied))
         return all(map(self.moderate, terms)) and any(
-            _alone([self.degrees.of(t, leaf) for t in varied], i) and self.distinct(t, dim)
+            alone([self.degrees.of(t, leaf) for t in varied], i) and self.distinct(t, dim)
             for leaf in self.leaves
             if leaf in cone and self.inexact(leaf)
             for i, t in enumerate(varied)
@@ -192,9 +194,11 @@ class Ties:
 
     def _scales(self, value: Operand) -> bool:
         """Whether products with it keep what differs: data themselves may be a mask of 0 and 1."""
-        while (equation := self.producers.get(value)) and equation.name in CASTS | SHAPES:
-            value = equation.inputs[0]
-        return value not in self.data and self.live(value)
+        return self.live(value) and not self._masks(value)
+
+    def _masks(self, value: Operand) -> bool:
+        """Whether it may be a mask, of 0 and 1: it is made of data alone."""
+        return frozenset() < self.cone(value) <= self.data and not self.positive(value)
 
     @_remembered
     def moderate(self, value: Operand) -> bool:
@@ -214,9 +218,11 @@ class Ties:
     def live(self, value: Operand) -> bool:
         """Almost surely nothing in it vanishes, row by row."""
         if isinstance(value, Constant):
-            return _all(value, lambda v: v != 0)
+            return _all(value, lambda v: np.isfinite(v) & (v != 0))
+        if not self.inexact(value):  # truncated, it may be
+            return False
         if value in self.leaves or value in self.data:
-            return self.inexact(value)
+            return True
         if value in self.outside:
             _, outer, after = self.outside[value]
             return self.live(outer) and (after is None or self.live(after))
@@ -228,14 +234,21 @@ class Ties:
             return True
         if name in CASTS | _SMOOTH | SHAPES | {"gather"}:
             return self.live(inputs[0])
-        if name in CONTRACTIONS | _PRODUCTS:
+        if name in CONTRACTIONS:
             return covered(self.program, equation) and all(map(self.live, inputs))
+        if name in _PRODUCTS:
+            return all(map(self.live, inputs)) and not self._masked(inputs)
         if name in SUMS:
             pairs = (inputs, inputs[::-1])
             return any(self.live(a) and self._no_cancelling(a, b) for a, b in pairs)
         if name == "scan":
             return self.live(inner_output(self.program, equation, value)[0])
         return False
+
+    def _masked(self, operands: Sequence[Operand]) -> bool:
+        """Whether data may be a mask of what is no parameter (of it, data are but scaled)."""
+        pairs = (operands, operands[::-1])
+        return any(self._masks(a) and not self.cone(b) <= self.leaves.keys() for a, b in pairs)
 
     def _no_cancelling(self, a: Operand, b: Operand) -> bool:
         """a ± b does not vanish: b has parameters of its own, or is constant where a is not."""
@@ -250,13 +263,21 @@ class Ties:
     def positive(self, value: Operand) -> bool:
         """Above zero whatever the parameters."""
         if isinstance(value, Constant):
-            return _all(value, lambda v: v > 0)
+            return _all(value, lambda v: np.isfinite(v) & (v > 0))
+        if not self.inexact(value):  # truncated, it may be zero
+            return False
         return self._sign(value, self.positive) or self._shifted(value)
 
     def _shifted(self, value: Operand) -> bool:
-        """A sum of what is above zero and what is not below (a variance and ε)."""
+        """The larger, or a sum, of what is above zero and what is not below (a variance and ε)."""
         equation = self.producers.get(value)
-        if equation is None or equation.name not in ("add", "add_any"):
+        if equation is None:
+            return False
+        if equation.name == "max":
+            return any(map(self.positive, equation.inputs))
+        if equation.name == "reduce_sum":
+            return self.not_negative(equation.inputs[0]) and self.live(equation.inputs[0])
+        if equation.name not in ("add", "add_any"):
             return False
         pairs = (equation.inputs, equation.inputs[::-1])
         return any(self.positive(a) and self.not_negative(b) for a, b in pairs)
@@ -266,12 +287,12 @@ class Ties:
         if isinstance(value, Constant):
             return _all(value, lambda v: v >= 0)
         equation = self.producers.get(value)
-        if equation is None:
+        if equation is None or jnp.iscomplexobj(self.program.aval(value)):
             return False
         if equation.name in ("square", "abs") or self.positive(value):
             return True
         if equation.name == "mul" and equation.inputs[0] == equation.inputs[1]:
-            return jnp.issubdtype(self.program.aval(value).dtype, jnp.floating)
+            return True
         if equation.name == "integer_pow":
             return equation.params["y"] % 2 == 0
         if equation.name == "pow":
@@ -290,8 +311,7 @@ class Ties:
         name, inputs = equation.name, equation.inputs
         if name in _POSITIVE:
             return True
-        kept = CASTS | SHAPES | _PRODUCTS | {"sqrt", "rsqrt", "reduce_sum", "reduce_max"}
-        return name in kept and all(map(holds, inputs[: 2 if name in _PRODUCTS else 1]))
+        return name in _SIGNED and all(map(holds, inputs[: 2 if name in _PRODUCTS else 1]))
 
     @_remembered
     def uniform(self, value: Operand, dim: int) -> bool:
@@ -370,11 +390,6 @@ class Ties:
                 seen.update(before)
             self.known[key] = frozenset(found)
         return self.known[key]
-
-
-def _alone(degrees: list[int | None], which: int) -> bool:
-    """Whether all degrees are known, and one of them is there once."""
-    return None not in degrees and degrees.count(degrees[which]) == 1
 
 
 def _all(operand: Operand, holds: Callable[[Any], Any]) -> bool:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..axes import Atom, Axes, Expr, size
+from ..defined import is_defined
 from ..program import Constant
 from ._call import Call, Named, rule
 
@@ -195,4 +196,5 @@ def _tie_free(call: Call, along: Expr, dim: int) -> bool:
     atoms = [f for f in along if isinstance(f, Atom)]
     if len(atoms) != len(along) or len(set(atoms)) != len(atoms):
         return False  # constant along it, or the same units twice
-    return call.ties.distinct(call.equation.inputs[0], dim)
+    operand = call.equation.inputs[0]
+    return call.ties.distinct(operand, dim) and is_defined(call.ties, operand)

@@ -99,6 +99,8 @@ def _pour(
 @rule("concatenate")
 def concatenate(call: Call) -> list[Axes]:
     lengths = [call.shape(i)[call.params["dimension"]] for i in range(len(call.axes))]
+    if not any(lengths):
+        return constant_fill(call)
     return [_lay_along(call.algebra, call.axes, call.params["dimension"], lengths)]
 
 
@@ -114,7 +116,7 @@ def _lay_along(
 ) -> Axes:
     """The axes of arrays laid one after the other along `dim`; empty ones say nothing."""
     filled = [(axes, n) for axes, n in zip(operands, lengths, strict=True) if n]
-    operands, lengths = zip(*filled or [(operands[0], 0)], strict=True)
+    operands, lengths = zip(*filled, strict=True)
     columns = [[algebra.resolve(axes[d]) for axes in operands] for d in range(len(operands[0]))]
     along = algebra.concat(columns[dim])
     key = along[0] if len(along) == 1 else None

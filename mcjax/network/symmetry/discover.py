@@ -180,9 +180,9 @@ class _Search:
         if CONSTANT in solution.pivots:
             return self._factor("orthogonal", present, "a norm keeps lengths")
         values = solution.extend({CONSTANT: 1})
-        first = next(iter(sorted(self.writes) or sorted(self.places)))
         chosen = self._filled(system, values)
-        one = chosen[first][self.places[first] > NONE].flat[0]
+        exponents = (chosen[k][self.places[k] > NONE] for k in sorted(self.writes))
+        one = next((e.flat[0] for e in exponents if e.size), 1)  # a stack may hold no layers
         signs = {k: np.where(self.places[k] > NONE, np.where(v == one, 1, -1), 0)
                  for k, v in chosen.items()}  # fmt: skip
         return self._factor("general linear", signs)
