@@ -29,6 +29,7 @@ ACTIONS = "symmetry/test_permutation.py"
 MOMENTS = "network/test_moments.py align/test_numbers.py -k 'not clip'"
 GROUPS = "transport/test_groups.py transport/test_solvers.py"
 ADJUST = "adjust/test_adjust.py -k 'not architecture'"
+TURNS = "network/test_moving.py"
 LAYERS = "methods/test_layerwise.py -k 'not resnet and not garipov'"
 TRAINING = "training/test_driver.py training/test_fit.py"
 STATISTICS = "evaluation/test_statistics.py"
@@ -166,7 +167,7 @@ MUTATIONS = [
       "s[5] * of_s[0] ** 2 + t[5] * of_t[0] ** 2 + _square(e_a) * w",
       "s[5] * of_s[0] ** 2 + t[5] * of_t[0] ** 2", MOMENTS),
     M("correlations: deviations of b", "align/activations.py",
-      "_of_a(m, scale_a) * _of_b(m, scale_b)", "_of_a(m, scale_a)",
+      "np.multiply(out, _of_b(m, scale_b), out)", "out",
       "align/test_matching.py align/test_signature.py -k 'objective or numpy'"),
     M("profit: inner products", "align/activations.py",
       "inner = m.cross + np.real(_of_a(m, m.mean_a) * _of_b(m, m.mean_b.conj()))",
@@ -175,7 +176,7 @@ MUTATIONS = [
       "- _of_a(m, of_a) - _of_b(m, of_b)", "- _of_a(m, of_a)",
       "align/test_matching.py -k objective"),
     M("weights: products that are kept", "align/places.py",
-      "difference = b[:, :, changed] - self.b[:, :, changed]", "difference = b[:, :, changed]",
+      "difference = b[:, :, changed] - self.b()[:, :, changed]", "difference = b[:, :, changed]",
       "align/test_matching.py -k 'alone or objective'"),
     M("weights: only settled parameters", "align/parameters.py",
       "whole = settled is None or place.others.issubset(settled)", "whole = True",
@@ -197,6 +198,19 @@ MUTATIONS = [
       "solution.value + sum(map(_most, others))", "solution.value", GROUPS),
     M("crossed: exchanges", "transport/crossed.py",
       "finished = self.exchange()", "finished = True", GROUPS),
+    M("crossed: rows and columns reduced", "transport/crossed.py",
+      "return min(reduced(1), reduced(2))", "return 0.9 * min(reduced(1), reduced(2))", GROUPS),
+    M("crossed: what each pair can be worth", "transport/crossed.py",
+      "bounds = values[", "bounds = 0.8 * values[", GROUPS),
+    M("weights: a layer of a stack", "align/places.py",
+      "block = block[(*first, slice(k, k + 1))]", "block = block[(*first, slice(0, 1))]",
+      "align/test_stacks.py"),
+    M("trace: a turn's numbers", "network/draws.py",
+      "first, fill = size * (turn or 0),", "first, fill = 0,", TURNS),
+    M("trace: a turn's part of an element", "network/moving.py",
+      "element.take(k, group", "element.take(0, group", TURNS),
+    M("trace: a turn's scales", "network/moving.py",
+      "c[k % len(c)] for c", "c[0] for c", TURNS),
     M("groups: bounds of pairs", "transport/groups.py",
       "return np.minimum(first, second).reshape", "return (0.5 * first).reshape", GROUPS),
     M("groups: an unfinished proof", "transport/groups.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +35,13 @@ def test_layers_of_a_scan_are_matched_one_by_one(size):
     network = mcjax.trace(model, a, jnp.ones((2, 4)), check=False)
     ((name, group),) = network.groups.items()
     arrays = [[np.asarray(v) for v in jax.tree.leaves(p)] for p in (a, b)]
-    products = Products(network, arrays[0], [[group.atom]])
-    axis, parts = products.problems(arrays[1], 0)
+    axis, parts = Products(network, arrays[0], [[group.atom]]).problems(arrays[1], 0)
     assert axis is group.outer[0]
     (whole,) = Products(network, arrays[0], [[group.atom]]).problem(arrays[1], 0).terms
     forms = ("lu,lv->luv", "lwu,lwv->luv", "luw,lvw->luv")  # b, in, out
     pairs = zip(*arrays, strict=True)
-    expected = sum(np.einsum(f, *map(np.float64, p)) for f, p in zip(forms, pairs, strict=True))
+    products = (np.einsum(f, *map(np.float64, p)) for f, p in zip(forms, pairs, strict=True))
+    expected: Any = sum(products)
     np.testing.assert_allclose(whole.profit, expected, atol=1e-4)
     for k, part in enumerate(parts):
         (term,) = part.terms
