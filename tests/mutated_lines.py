@@ -209,7 +209,7 @@ MUTATIONS = [
       "weights[alive] = solved * scale[:, None]", "weights[alive] = solved", ADJUST),
     M("least squares: what is cut off", "adjust/solve.py",
       "kept = values > _RANK_TOLERANCE * values[-1]", "kept = values > -1.0", ADJUST),
-    M("moments along: the lower triangle", "adjust/moments.py",
+    M("moments along: the lower triangle", "adjust/gram.py",
       "out[:, k:n, i:j] = tile.swapaxes(1, 2)", "pass", ADJUST),
     M("moments along: compensated sums", "adjust/moments.py",
       "lost = jax.tree.map(lambda a, t, c: (a - t) - c, after, total, corrected)",
