@@ -125,9 +125,10 @@ class Sliding:
             read = jnp.concatenate([z[:, : rows - apart], *(y[:, apart:] for y in ys)], -1)
             return [_product(read, z[:, i : i + rows - apart]) for i in offsets]
 
-        size = 4 * positions * math.prod(self.window[1:]) * x.shape[-1]
-        shared = _by_examples(of_some, (x, *ys), max(1, _CACHED_BYTES // size))
-        strip = shared[0].shape[1]
+        strip = math.prod(self.window[1:]) * x.shape[-1]
+        # Products of fewer samples than they have columns would be read and written, not computed.
+        at_once = max(_CACHED_BYTES // (4 * positions * strip), -(-strip // positions))
+        shared = _by_examples(of_some, (x, *ys), at_once)
         x = self.padded(x)
         z = self.strips(wide(x[:, : 2 * apart]))
         before, behind = self._ends(x, 0), self._ends(x, rows)
