@@ -132,7 +132,7 @@ class Sliding:
         x = self.padded(x)
         z = self.strips(wide(x[:, : 2 * apart]))
         before, behind = self._ends(x, 0), self._ends(x, rows)
-        grams = [sum([*before[j - i][i:], *behind[j - i][:i]], shared[j - i][:strip])
+        grams: list[Any] = [sum([*before[j - i][i:], *behind[j - i][:i]], shared[j - i][:strip])
                  for i, j in self.blocks]  # fmt: skip
         lasts, crosses = strip + np.cumsum([y.shape[-1] for y in ys]), []
         for y, last in zip(ys, lasts, strict=True):
