@@ -181,14 +181,13 @@ def _sums(
             leaves = [*jax.tree.leaves(params), *jax.tree.leaves(cx)]
             observe = {v: (lambda array: array) for _, v in readers.values()}
             seen = run(program, leaves, given=known, observe=observe)[1]
-            grams, crosses = [], [jnp.zeros(())] * len(layers)
+            grams, crosses = [], {}
             for key, (form, v) in readers.items():
                 mine = [n for n, f in enumerate(layers) if f.key == key]
                 tiles, products = form.moments(seen[v], [targets[n] for n in mine])
                 grams.append(tiles)
-                for n, product in zip(mine, products, strict=True):
-                    crosses[n] = product
-            return grams, crosses
+                crosses |= zip(mine, products, strict=True)
+            return grams, [crosses[n] for n in range(len(layers))]
 
         grams, crosses = jax.lax.map(at, ts)
         energies = [jnp.sum(jnp.square(y), (1, 2)) for y in targets]
