@@ -30,6 +30,7 @@ MOMENTS = "network/test_moments.py align/test_numbers.py -k 'not clip'"
 GROUPS = "transport/test_groups.py transport/test_solvers.py"
 ADJUST = "adjust/test_adjust.py -k 'not architecture'"
 TURNS = "network/test_moving.py"
+PATCHES = "adjust/test_patches.py"
 LAYERS = "methods/test_layerwise.py -k 'not resnet and not garipov'"
 TRAINING = "training/test_driver.py training/test_fit.py"
 STATISTICS = "evaluation/test_statistics.py"
@@ -223,11 +224,17 @@ MUTATIONS = [
       "weights[alive] = solved * scale[:, None]", "weights[alive] = solved", ADJUST),
     M("least squares: what is cut off", "adjust/solve.py",
       "kept = values > _RANK_TOLERANCE * values[-1]", "kept = values > -1.0", ADJUST),
-    M("moments along: the lower triangle", "adjust/moments.py",
+    M("moments along: the lower triangle", "adjust/gram.py",
       "out[:, k:n, i:j] = tile.swapaxes(1, 2)", "pass", ADJUST),
     M("moments along: compensated sums", "adjust/moments.py",
       "lost = jax.tree.map(lambda a, t, c: (a - t) - c, after, total, corrected)",
       "lost = jax.tree.map(jnp.zeros_like, after)", ADJUST),
+    M("moments of patches: rows before the shared", "adjust/patches.py",
+      "sum([*before[j - i][i:], *behind", "sum([*before[j - i][:i], *behind", PATCHES),
+    M("moments of patches: zeros at the end", "adjust/patches.py",
+      "end = x.shape[1] - max(high, 0)", "end = x.shape[1] - max(high, 0) - 1", PATCHES),
+    M("moments of patches: rows first", "adjust/form.py",
+      "(out, *(axes[a] for a in order), channels)", "(out, *axes, channels)", PATCHES),
     M("layerwise: the last leg", "methods/layerwise.py",
       "legs.append(self._partial(now, [(moved, last)]))", "pass",
       f"{LAYERS} methods/test_connect.py"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,8 @@ from ..network.host import HOST
 from ..network.layers import VIEWS, Contraction
 from ..network.network import Layer
 from ..network.program import Equation, Program, used
+from . import gram
+from .patches import Sliding
 
 _IDENTITIES = {"convert_element_type", "reduce_precision", "copy", "copy_p", "stop_gradient"}
 
@@ -57,6 +59,21 @@ class MatrixForm(WeightForm, abc.ABC):
     @abc.abstractmethod
     def outputs(self, y: jax.Array) -> jax.Array:
         """Y (batch, samples, outputs), from the layer's own output (before its bias)."""
+
+    def moments(
+        self, x: jax.Array, ys: Sequence[jax.Array]
+    ) -> tuple[list[jax.Array], list[jax.Array]]:
+        """Tiles of XᵀX (batch, rows, columns) at `places()`, and XᵀY for each Y (`outputs`)."""
+        inputs = gram.wide(self.inputs(x))
+        return gram.tiles(inputs), [jnp.einsum("bsi,bso->bio", inputs, y) for y in ys]
+
+    def places(self) -> list[gram.Place]:
+        """Where the tiles of XᵀX lie in it."""
+        return gram.places(self.index.shape[1])
+
+    def whole(self, tiles: Sequence[np.ndarray]) -> np.ndarray:
+        """XᵀX (batch, inputs, inputs) in float64, from its tiles."""
+        return gram.whole(tiles, self.places())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,46 +116,62 @@ class _Dense(MatrixForm):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Convolution(MatrixForm):
-    window: tuple[int, ...]
-    params: Any
+    """Inputs are patches: positions in the window before channels."""
+
+    sliding: Sliding
+    rows: int  # of positions
+    data_order: tuple[int, ...]  # (examples, positions…, channels)
+    output_order: tuple[int, ...]
 
     @classmethod
-    def of(cls, c: Contraction, index: np.ndarray) -> _Convolution:
+    def of(cls, program: Program, c: Contraction, index: np.ndarray) -> _Convolution:
         params = c.equation.params
-        spec, groups = params["dimension_numbers"].rhs_spec, params["feature_group_count"]
-        moved = np.transpose(index, spec)  # (outputs, channels, window…)
+        spec, groups = params["dimension_numbers"], params["feature_group_count"]
+        out, channels, *axes = spec.rhs_spec
+        fields = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
+        window = tuple(index.shape[a] for a in axes)
+        sliding = Sliding(window, *(tuple(params[name]) for name in fields))
+        order = sliding.rows_first()
+        sliding = sliding.ordered(order)
+        moved = np.transpose(index, (out, *(axes[a] for a in order), channels))
         matrix = np.swapaxes(moved.reshape(groups, moved.shape[0] // groups, -1), 1, 2)
-        window = moved.shape[2:]
-        names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
-        key = (c.input, groups, window, *(tuple(params[k]) for k in names))
-        return cls(matrix, key, window, params)
+
+        def ordered(batch: int, channels: int, *axes: int) -> tuple[int, ...]:
+            return (batch, *(axes[a] for a in order), channels)
+
+        key, outputs = (c.input, groups, sliding), ordered(*spec.out_spec)
+        shape = [program.shape(c.equation.outputs[0])[a] for a in outputs]
+        return cls(matrix, key, sliding, shape[1], ordered(*spec.lhs_spec), outputs)
+
+    @property
+    def shares(self) -> bool:
+        """Whether patches share products, groups of channels having none of their own."""
+        return len(self.index) == 1 and self.sliding.shares(self.rows)
 
     def inputs(self, x: jax.Array) -> jax.Array:
-        """Patches, channels before positions in the window."""
-        groups, width, _ = self.index.shape
-        params = self.params
-        x = jnp.transpose(x, params["dimension_numbers"].lhs_spec)
-        pairs = zip(params["padding"], params["lhs_dilation"], strict=True)
-        config = [(0, 0, 0), (0, 0, 0), *((low, high, d - 1) for (low, high), d in pairs)]
-        x = jax.lax.pad(x, jnp.zeros((), x.dtype), config)
-        strides, dilation = params["window_strides"], params["rhs_dilation"]
-        spans = [d * (w - 1) for d, w in zip(dilation, self.window, strict=True)]
-        counts = [(n - a - 1) // s + 1 for n, a, s in zip(x.shape[2:], spans, strides, strict=True)]
-        reach = [(n - 1) * s + 1 for n, s in zip(counts, strides, strict=True)]
-        pieces = []
-        for offset in itertools.product(*map(range, self.window)):
-            first = [o * d for o, d in zip(offset, dilation, strict=True)]
-            last = [a + r for a, r in zip(first, reach, strict=True)]
-            piece = jax.lax.slice(x, (0, 0, *first), (*x.shape[:2], *last), (1, 1, *strides))
-            pieces.append(piece)
-        patches = jnp.stack(pieces, 2).reshape(x.shape[0], groups, width, -1)
-        return jnp.transpose(patches, (1, 0, 3, 2)).reshape(groups, -1, width)
+        x = self.sliding.padded(jnp.transpose(x, self.data_order))
+        patches, (groups, width, _) = self.sliding.patches(x), self.index.shape
+        window = math.prod(self.sliding.window)
+        patches = patches.reshape(-1, window, groups, width // window)
+        return jnp.moveaxis(patches, 2, 0).reshape(groups, -1, width)
 
     def outputs(self, y: jax.Array) -> jax.Array:
         n, _, width = self.index.shape
-        moved = jnp.transpose(y, self.params["dimension_numbers"].out_spec)
-        moved = moved.reshape(moved.shape[0], n, width, -1)
-        return jnp.transpose(moved, (1, 0, 3, 2)).reshape(n, -1, width)
+        return jnp.moveaxis(jnp.transpose(y, self.output_order).reshape(-1, n, width), 1, 0)
+
+    def moments(
+        self, x: jax.Array, ys: Sequence[jax.Array]
+    ) -> tuple[list[jax.Array], list[jax.Array]]:
+        if not self.shares:
+            return super().moments(x, ys)
+        x = jnp.transpose(x, self.data_order)
+        ys = [y.reshape(len(x), self.rows, -1, y.shape[-1]) for y in ys]
+        tiles, crosses = self.sliding.moments(x, ys)
+        return [tile[None] for tile in tiles], [cross[None] for cross in crosses]
+
+    def places(self) -> list[gram.Place]:
+        width = self.index.shape[1]
+        return self.sliding.places(width) if self.shares else super().places()
 
 
 def matrix_form(program: Program, layer: Layer, c: Contraction) -> MatrixForm:
@@ -153,7 +186,7 @@ def matrix_form(program: Program, layer: Layer, c: Contraction) -> MatrixForm:
         return _Dense.of(program, c, index)
     if c.equation.params["batch_group_count"] != 1:
         raise ValueError(f"layer {layer.name!r} is a convolution with batch groups")
-    return _Convolution.of(c, index)
+    return _Convolution.of(program, c, index)
 
 
 def _weight_position(c: Contraction) -> int:

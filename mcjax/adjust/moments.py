@@ -1,8 +1,7 @@
 """Second moments of layers' inputs along a path, streamed over the data.
 
 Products are taken in the arrays' precision chunk by chunk and added up with Kahan's compensation,
-which is float64 for sums of this length and needs no float64 on the device. The Gram matrix is
-symmetric: only tiles on and above its diagonal are computed.
+which is float64 for sums of this length and needs no float64 on the device.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from .. import _check
 from .._compiled import compiled_for
 from .._inputs import length, per_example
 from .._stream import Inputs, is_batches
-from .._tree import at_least_single
 from .._types import Params
 from ..network import chunks
 from ..network.activations import analysis_for
@@ -31,14 +29,13 @@ from ..network.program import Program, run
 from ..path import Path
 from ..path.sharing import shared_part
 from .form import MatrixForm, matrix_form
+from .gram import wide
 from .solve import Normal
 
 _CHUNK = 4000
 _SAMPLE_BYTES = 128 << 20  # of a layer's samples at a time
 # Of moments at a time, for which what does not depend on t is done once.
 _MOMENT_BYTES = 1 << 30
-# Side of a Gram matrix's least tiles: smaller ones cost more than the products that they save.
-_TILE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +73,7 @@ def moments_along(
     wanted, forced = tuple(wanted), (*wanted, *forced)
     at_once = _even_up(len(ts), max(1, _MOMENT_BYTES // _moment_bytes(network, wanted)))
     points = np.asarray(ts, jnp.result_type(float))
-    keys = [f.key for f in _traced_forms(network, wanted)]
+    layers = _traced_forms(network, wanted)
 
     def at_some(first):  # a function, as its sums are let go before the next are made
         some = np.resize(points[first : first + at_once], (at_once,))  # one shape: one compilation
@@ -87,7 +84,7 @@ def moments_along(
             new = jax.tree.map(lambda a, b: np.float64(a) - np.float64(b), total, lost)
             exact = new if exact is None else jax.tree.map(np.add, exact, new)
         for t in range(min(at_once, len(ts) - first)):
-            yield _normals(exact, keys, t)
+            yield _normals(exact, layers, t)
 
     for first in range(0, len(ts), at_once):
         yield from at_some(first)
@@ -128,14 +125,14 @@ def parts(x: Inputs) -> Iterator[tuple[Any, int]]:
             first = last
 
 
-def _normals(exact: Any, keys: Sequence[Any], t: int) -> list[list[Normal]]:
-    """The normal equations at point number t of layers whose inputs have these keys."""
-    grams, crosses, energies = jax.tree.map(lambda v: v[t], exact)
-    widths = {key: cross.shape[1] for key, cross in zip(keys, crosses, strict=True)}
-    whole = {key: _whole(g, n) for (key, n), g in zip(widths.items(), grams, strict=True)}
+def _normals(exact: Any, layers: Sequence[MatrixForm], t: int) -> list[list[Normal]]:
+    """The normal equations at point number t of layers of these forms."""
+    tiles, crosses, energies = jax.tree.map(lambda v: v[t], exact)
+    grams = {f.key: f for f in layers}
+    grams = {key: f.whole(v) for (key, f), v in zip(grams.items(), tiles, strict=True)}
     return [
-        [Normal(g, c, float(e)) for g, c, e in zip(whole[key], cross, energy, strict=True)]
-        for key, cross, energy in zip(keys, crosses, energies, strict=True)
+        [Normal(g, c, float(e)) for g, c, e in zip(grams[f.key], cross, energy, strict=True)]
+        for f, cross, energy in zip(layers, crosses, energies, strict=True)
     ]
 
 
@@ -162,7 +159,6 @@ def _sums(
     program, n_leaves = analysis.program, len(network.leaf_types)
     model = Model(program, None, network.treedef, n_leaves)
     layers = forms(network, chunks.types(x, chunk), wanted)
-    distinct = list(dict.fromkeys(f.key for f in layers))
     readers: dict[Any, tuple[MatrixForm, Any]] = {
         f.key: (f, found[w.layer].input) for f, w in zip(layers, wanted, strict=True)
     }
@@ -172,7 +168,7 @@ def _sums(
     def one_chunk(sums, i):
         cx = chunks.take(x, i * chunk, chunk)
         given = _outputs(program, [found[w.layer].output for w in forced], forced, references, cx)
-        targets = [f.outputs(given[found[w.layer].output]) for f, w in
+        targets = [wide(f.outputs(given[found[w.layer].output])) for f, w in
                    zip(layers, wanted, strict=True)]  # fmt: skip
         values = shared.values(cx, given)
 
@@ -185,13 +181,16 @@ def _sums(
             leaves = [*jax.tree.leaves(params), *jax.tree.leaves(cx)]
             observe = {v: (lambda array: array) for _, v in readers.values()}
             seen = run(program, leaves, given=known, observe=observe)[1]
-            inputs = {key: _wide(f.inputs(seen[v])) for key, (f, v) in readers.items()}
-            crosses = [jnp.einsum("bsi,bso->bio", inputs[f.key], _wide(y))
-                       for f, y in zip(layers, targets, strict=True)]  # fmt: skip
-            return [_gram_tiles(inputs[key]) for key in distinct], crosses
+            grams, crosses = [], {}
+            for key, (form, v) in readers.items():
+                mine = [n for n, f in enumerate(layers) if f.key == key]
+                tiles, products = form.moments(seen[v], [targets[n] for n in mine])
+                grams.append(tiles)
+                crosses |= zip(mine, products, strict=True)
+            return grams, [crosses[n] for n in range(len(layers))]
 
         grams, crosses = jax.lax.map(at, ts)
-        energies = [jnp.sum(jnp.square(_wide(y)), (1, 2)) for y in targets]
+        energies = [jnp.sum(jnp.square(y), (1, 2)) for y in targets]
         energies = [jnp.broadcast_to(e, (len(ts), *e.shape)) for e in energies]
         return _add(sums, (grams, crosses, energies)), None
 
@@ -217,10 +216,6 @@ def _outputs(
     return out
 
 
-def _wide(x: jax.Array) -> jax.Array:
-    return x.astype(at_least_single(x.dtype))
-
-
 def _add(sums: Any, new: Any) -> Any:
     """Kahan's sum: (total, lost) with total − lost the sum to twice the precision."""
     if sums is None:  # the structure only
@@ -230,29 +225,6 @@ def _add(sums: Any, new: Any) -> Any:
     after = jax.tree.map(jnp.add, total, corrected)
     lost = jax.tree.map(lambda a, t, c: (a - t) - c, after, total, corrected)
     return after, lost
-
-
-def _gram_tiles(x: jax.Array) -> list[jax.Array]:
-    """The tiles of XᵀX."""
-    return [jnp.einsum("bsi,bsj->bij", x[..., i:j], x[..., k:n])
-            for (i, j), (k, n) in _tiles(0, x.shape[-1])]  # fmt: skip
-
-
-def _whole(tiles: Sequence[np.ndarray], width: int) -> np.ndarray:
-    out = np.empty((len(tiles[0]), width, width))
-    for ((i, j), (k, n)), tile in zip(_tiles(0, width), tiles, strict=True):
-        out[:, i:j, k:n] = tile
-        out[:, k:n, i:j] = tile.swapaxes(1, 2)
-    return out
-
-
-def _tiles(first: int, last: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """(Rows, columns) of tiles on and above the diagonal: squares, halved towards it."""
-    if last - first <= _TILE:
-        return [((first, last), (first, last))]
-    middle = (first + last) // 2
-    square = ((first, middle), (middle, last))
-    return [*_tiles(first, middle), square, *_tiles(middle, last)]
 
 
 def _even_up(n: int, most: int) -> int:

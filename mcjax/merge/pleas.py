@@ -19,7 +19,7 @@ from .._stream import Inputs
 from .._tree import at_least_single
 from .._types import ApplyFn, Params
 from ..adjust.adjustment import LayerStatus, warn_of_few_samples
-from ..adjust.form import matrix_form
+from ..adjust.form import MatrixForm, matrix_form
 from ..adjust.solve import Normal, solve
 from ..align.activations import checked_inputs, match_activations
 from ..network import chunks
@@ -149,7 +149,7 @@ def pleas(
     similar = correlations(both, (a, b), inputs, [*counts])
     pairs = {n: partial_assignment(similar[n], k) for n, k in counts.items()}
     pairings = {n: Pairing.of(p, *sizes[n]) for n, p in pairs.items()}
-    normals = _normals(both, made, layers, (a, b), pairings, inputs)
+    normals = _normals(both, made, dict(zip(layers, forms, strict=True)), (a, b), pairings, inputs)
     leaves, status = _blended(both, made, layers, (a, b), pairings), {}
     for k, form, normal in zip(layers, forms, normals, strict=True):
         layer, solutions = made.layers[k], [solve(one) for one in normal.each]
@@ -246,7 +246,7 @@ class _Sums:
 def _normals(
     both: Two,
     made: Network,
-    layers: Sequence[int],
+    layers: Mapping[int, MatrixForm],
     params: tuple[Params, Params],
     pairings: Pairings,
     inputs: Inputs,
@@ -254,8 +254,9 @@ def _normals(
     totals = [_Sums() for _ in layers]
     for x in in_chunks(inputs):
         found = jax.device_get(_products(*both, made, tuple(layers), params, pairings, x))
-        for total, (gram, cross, energy, samples) in zip(totals, found, strict=True):
-            total.add(gram, cross, energy, int(samples))
+        of_layers = zip(totals, layers.values(), found, strict=True)
+        for total, form, (tiles, cross, energy, samples) in of_layers:
+            total.add(form.whole(tiles), cross, energy, int(samples))
     return totals
 
 
@@ -293,9 +294,9 @@ def _products(
     out = []
     for k in layers:
         form = matrix_form(known[2][0].program, made.layers[k], known[2][1][k])
-        z, y = form.inputs(at(k, "input")), form.outputs(at(k, "output"))
-        gram, cross = jnp.einsum("bsi,bsj->bij", z, z), jnp.einsum("bsi,bso->bio", z, y)
-        out.append((gram, cross, jnp.sum(jnp.square(y), (1, 2)), z.shape[1]))
+        y = form.outputs(at(k, "output"))
+        tiles, (cross,) = form.moments(at(k, "input"), [y])
+        out.append((tiles, cross, jnp.sum(jnp.square(y), (1, 2)), y.shape[1]))
     return out
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mcjax
 from mcjax import _stream
-from mcjax.adjust import moments, solve_layers
+from mcjax.adjust import gram, moments, solve_layers
 from mcjax.adjust.form import matrix_form
 from mcjax.adjust.moments import Wanted, inputs_of, moments_along
 from mcjax.adjust.solve import Normal, solve
@@ -183,7 +183,7 @@ def test_moments_are_numpys_in_float64():
 
 @pytest.mark.parametrize("tile", [1, 3, 11])
 def test_tiles_make_up_the_whole_gram_matrix(tile, monkeypatch):
-    monkeypatch.setattr(moments, "_TILE", tile)
+    monkeypatch.setattr(gram, "_TILE", tile)
     # As many examples as no other: networks that are alike share programs, with their tiles.
     x = jnp.asarray(np.random.default_rng(0).normal(size=(30 + tile, 11)), jnp.float32)
     params = {"w": jnp.ones((11, 2))}
