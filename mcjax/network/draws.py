@@ -149,7 +149,8 @@ def _scale(shape: tuple[int, ...]) -> float:
 
 
 def draw_inputs(leaves: Sequence[Any], vocabularies: Mapping[int, int], draw: int) -> list[Any]:
-    """Inputs of the types given: draw 0 is near what is given, others are random.
+    """Inputs of the types given: draw 0 is near what is given, its zeros and masks stay; others are
+    random.
 
     **Arguments:**
     - `leaves`: arrays or their types
@@ -178,7 +179,11 @@ def _input(value: Any, vocabulary: int | None, draw: int, rng: np.random.Generat
     size = _root_mean_square(values) if values.size else 1.0
     size = size if 0 < size < math.inf else 1.0
     if draw == 0 and known:
-        return values * rng.uniform(0.8, 1.2, values.shape) + 0.05 * size * rng.random(values.shape)
+        near = values * rng.uniform(0.8, 1.2, values.shape) + 0.05 * size * rng.random(values.shape)
+        # A mask makes ties, by its zeros or its ones, that no random numbers do.
+        zero = values == 0
+        kept = (zero | (values == 1)).all() if zero.any() else False
+        return np.where(zero | kept, values, near) if not zero.all() else near
     if draw == 1 or (known and values.dtype.kind == "f" and values.min(initial=0) < 0):
         return (size * rng.normal(size=values.shape)).astype(wide)
     return (size * rng.uniform(0.1, 1.0, values.shape)).astype(wide)  # for logarithms and roots

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mcjax
+from mcjax.network.ties import Ties
 
 SHAPES = {"in": (5, 8), "r": (8, 6), "s": (8, 6), "g": (8,), "e": (6, 8), "out": (8, 3)}
 
@@ -93,6 +94,15 @@ def test_experts_are_fixed_where_all_logits_may_vanish(name):
 @pytest.mark.parametrize("name", DEFINED)
 def test_experts_are_free_where_all_is_in_its_domain(name):
     assert free(DEFINED[name])
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_verification_sees_the_zeros_of_a_mask(monkeypatch, name):
+    """Where the rules took masks for numbers that are never zero."""
+    for rule in ("live", "_scales"):
+        monkeypatch.setattr(Ties, rule, lambda self, value: True)
+    with pytest.raises(RuntimeError, match="do not leave the function unchanged"):
+        free(MASKED[name])
 
 
 def test_a_mask_outside_a_scan_is_one_in_it():
