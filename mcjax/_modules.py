@@ -85,7 +85,11 @@ def load_object(name: str, option: str) -> Any:
         found: Any = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever a user's module does
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise ValueError(f"{option}: cannot import {module!r}: {kind}{error}") from error
+        hint = ""
+        if "/" in module or module.endswith(".py"):  # a file's name, where a module's belongs
+            dotted = module.removesuffix(".py").strip("./").replace("/", ".")
+            hint = f" (as a module: {dotted}:{path})"
+        raise ValueError(f"{option}: cannot import {module!r}: {kind}{error}{hint}") from error
     for part in path.split("."):
         if not hasattr(found, part):
             raise ValueError(f"{option}: {module!r} has no {path!r}")

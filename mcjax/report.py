@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,11 @@ class Table:
         return "\n".join([*lines, *self.notes])
 
     def terminal(self, title: str, width: int = 80) -> Any:
-        """A `rich` table for a terminal of this width, its notes as the caption."""
+        """A `rich` table for a terminal of this width, its notes as the caption.
+
+        What is too wide has its names and deviations broken into lines, no number, and may
+        still be wider.
+        """
         from rich.markup import escape
         from rich.table import Table as RichTable
 
@@ -52,17 +57,30 @@ class Table:
             title=escape(title), title_justify="left", header_style="bold",
             caption=escape("\n".join(self.notes)) or None, caption_justify="left",
         )  # fmt: skip
-        table.add_column(self.columns[0], no_wrap=True)
-        for column in self.columns[1:]:
-            table.add_column(column, justify="right")
-        fold = self._width() > width
-        for row in self.rows:
-            table.add_row(*map(escape, _folded(row) if fold else row))
-        if self.last is not None:
+        shown = self._folded() if self._width() > width else self
+        table.add_column(escape(shown.columns[0]), no_wrap=True)
+        for column in shown.columns[1:]:
+            table.add_column(escape(column), justify="right", no_wrap=True)
+        for row in shown.rows:
+            table.add_row(*map(escape, row))
+        if shown.last is not None:
             table.add_section()
-            last = _folded(self.last) if fold else self.last
-            table.add_row(*map(escape, last), style="dim")
+            table.add_row(*map(escape, shown.last), style="dim")
         return table
+
+    def _folded(self) -> Table:
+        """The table with lines in its cells: as narrow as its numbers and words are."""
+        last = None if self.last is None else _folded(self.last)
+        made = dataclasses.replace(self, rows=[*map(_folded, self.rows)], last=last)
+        lines = [[line for row in made._all() for line in row[i].split("\n")]
+                 for i in range(len(self.columns))]  # fmt: skip
+        columns = [
+            "\n".join(
+                textwrap.wrap(name, max(map(len, [*cells, *name.split()])), break_on_hyphens=False)
+            )
+            for name, cells in zip(self.columns, lines, strict=True)
+        ]
+        return dataclasses.replace(made, columns=columns)
 
     def _width(self) -> int:
         """How many columns of a terminal the table takes unless cells are broken."""

@@ -260,7 +260,10 @@ def _connect(command: Connect, arguments: list[str]) -> None:
 def _own(command: Connect) -> tuple[str, Path, dict[str, Any]]:
     """The user's own networks."""
     if len(command.networks) != 2:
-        raise ValueError(f"expected two files of parameters, got {len(command.networks)}")
+        raise ValueError(
+            f"expected two files of parameters, got {len(command.networks)} "
+            "(of more: mcjax merge, or two at a time)"
+        )
     first, second = names_of(command.networks)
     out = command.results.folder(f"{first}-{second}".replace("/", "-"))
     return f"A = {first}, B = {second}", out, study_of(command.networks, command.own)

@@ -19,6 +19,7 @@ from ..tasks import Task
 _COPIES = 6
 # Correlations or costs of all pairs of units, and what a solver makes of them.
 _MATRICES = 3
+_SHOWN = 3  # leaves named where a function asks for one that is not there
 # What the library says (a regular expression) → how the command says it.
 _SAID = {
     r"task=mcjax\.tasks\.REGRESSION": "--task regression",
@@ -73,6 +74,8 @@ def arrays(path: Path, needed: tuple[str, ...]) -> dict[str, Any]:
 
 def _reason(path: Path, error: Exception) -> str:
     """Why NumPy could not read a file of arrays."""
+    if path.suffix == ".safetensors":
+        return "a file of parameters, it seems"
     if "pickle" in str(error):  # NumPy says how to open it all the same
         return "it holds pickled objects, which are never opened"
     if path.suffix == ".npy":
@@ -95,6 +98,8 @@ def check_model(apply_fn: Any, params: Any, x: Any, file: Path, option: str = "-
         _check_model.outputs(out)
     except (Exception, SystemExit) as error:  # anything may go wrong in a user's function
         line = (str(error).strip().splitlines() or [""])[0]
+        if isinstance(error, KeyError):
+            line += f" (the file has {_some_leaves(params)})"
         hint = (
             ""
             if _is_whole(file)
@@ -180,6 +185,14 @@ def _claimed(place: Path, names: Sequence[str]) -> IO[bytes] | None:
         lock.close()
         return None
     return lock
+
+
+def _some_leaves(params: Any) -> str:
+    """How leaves are reached in parameters, the first few."""
+    import jax
+
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(params)]
+    return ", ".join(paths[:_SHOWN]) + (", …" if len(paths) > _SHOWN else "")
 
 
 def _is_whole(file: Path) -> bool:

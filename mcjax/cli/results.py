@@ -12,6 +12,7 @@ from ..report import Table
 from . import given, terminal
 
 _LEAST_WIDTH = 80
+_NO_WIDTH = 10_000  # wider than any table
 # Inputs at a time: as points leave a batch it halves, and each size is compiled, which takes longer
 # than a small network's steps.
 _INPUTS = 8
@@ -165,10 +166,14 @@ def _progress(count: int, quiet: bool, what: str = "connecting") -> Iterator[Cal
 def _say(asked: Asked, table: Table, place: Path, files: dict[str, str]) -> None:
     if not asked.quiet:
         from rich.console import Console
+        from rich.measure import Measurement
 
         # On a narrow terminal lines go on below: cut numbers would be of no use.
-        width = max(Console().width, _LEAST_WIDTH)
-        Console(width=width).print(table.terminal(asked.title, width))
+        console = Console()
+        width = max(console.width, _LEAST_WIDTH)
+        shown = table.terminal(asked.title, width)
+        whole = Measurement.get(console, console.options.update(width=_NO_WIDTH), shown).maximum
+        Console(width=max(width, whole)).print(shown)
     print(f"Written to {place}:")
     width = max(map(len, files))
     for name, what in files.items():

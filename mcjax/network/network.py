@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 import jax
@@ -306,7 +306,7 @@ class Network(Structure):
         fixed is fixed."""
         width = max((len(n) for n in self.leaf_names), default=0)
         lines = [
-            f"{len(self.groups)} groups, {len(self.layers)} layers, "
+            f"{_counted(self.groups, 'group')}, {_counted(self.layers, 'layer')}, "
             f"{self.verification or 'not verified by execution'}"
         ]
         if self.analysis.unknown:
@@ -329,8 +329,8 @@ class Network(Structure):
                 lines.append(f"  {beside}{factor.describe(self.leaf_names, _SHOWN)}")
         if self.groups and multiplies_data(self.analysis.program, len(self.leaf_types)):
             lines.append(
-                "not searched for: queries and keys under rotary embeddings also keep a rotation "
-                "of each rotated plane"
+                "not searched for: if embeddings are rotary, queries and keys also keep a "
+                "rotation of each rotated plane"
             )
         constants = self._constants()
         for name, role, axes in zip(self.leaf_names, self.roles, self.leaf_axes, strict=True):
@@ -377,7 +377,13 @@ class Network(Structure):
 
     def __repr__(self) -> str:
         absorbed = ", absorbed" if self.absorption else ""
-        return f"Network({len(self.groups)} groups, {len(self.layers)} layers{absorbed})"
+        counts = f"{_counted(self.groups, 'group')}, {_counted(self.layers, 'layer')}"
+        return f"Network({counts}{absorbed})"
+
+
+def _counted(things: Sized, word: str) -> str:
+    """1 group, 2 groups."""
+    return f"{len(things)} {word}{'s' * (len(things) != 1)}"
 
 
 __all__ = ["Group", "Layer", "Network", "Place"]

@@ -24,6 +24,9 @@ def mistakes(name):
     data = ["--inputs", "data.npz"]
     return {
         "one file": (["connect", "a.safetensors"], "expected two files"),
+        "three files": ([*own, "a.safetensors", *model, *data], "of more: mcjax merge"),
+        "a file's name": ([*own, "--model", "./my/model.py:f", *data], "as a module: my.model:f"),
+        "parameters as data": ([*own, *model, "--inputs", "a.safetensors"], "file of parameters"),
         "no model": ([*own, *data], "needs --model package.module:apply_fn, or --torch"),
         "missing file": (
             ["connect", "a.safetensors", "no.safetensors", *model, *data],
@@ -56,6 +59,10 @@ def mistakes(name):
         ),
         "no y": ([*own, *model, "--inputs", "x.npz"], "has no array 'y'"),
         "wrong leaf": ([*own, "--model", f"{name}:broken", *data], "no_such_leaf"),
+        "a leaf that the file has": (
+            [*own, "--model", f"{name}:broken", *data],
+            "(the file has ['b1'], ",
+        ),
         "wrong method": (["connect", "--methods", "magic"], "unknown method 'magic'"),
         "own method that is none": (["connect", "--methods", f"{name}:nothing"], "an object with"),
         "own method of no module": (["connect", "--methods", "no_module:m"], "cannot import"),

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mcjax.cli.command import run
+from mcjax.cli.results import Asked, _say
+from mcjax.report import Table
 
 from .own import own
 
@@ -42,3 +44,15 @@ def test_a_narrow_terminal_cuts_no_number(here, monkeypatch, capsys):
     assert run(own(here, "--methods", "linear", "--points", "2", "--out", "out")) == 0
     worst = json.loads(Path("out/results.json").read_text())["methods"]["linear"]["worst"]
     assert f"{100 * worst['train']['accuracy']:.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("terminal", [30, 80])
+def test_a_wide_table_cuts_no_number(terminal, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("COLUMNS", str(terminal))
+    columns = ["method", *["worst train absolute error"] * 12]
+    table = Table(columns, [["Activation matching, full", *["0.123456"] * 12]])
+    asked = Asked("a title", tmp_path, points=2, quiet=False, trained=False)
+    _say(asked, table, tmp_path, {"table.md": "the table"})
+    shown = capsys.readouterr().out
+    assert shown.count("0.123456") == 12
+    assert "…" not in shown

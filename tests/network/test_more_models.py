@@ -241,7 +241,7 @@ def test_groups(name):
     case = MODELS[name]()
     network = mcjax.trace(case.apply_fn, case.params, case.x)
     assert Counter(g.shape for g in network.groups.values()) == case.shapes
-    attends = "queries and keys under rotary" in network.explain()
+    attends = "if embeddings are rotary" in network.explain()
     if name != "branches":  # in a cond all counts as data
         assert attends == (name in ("rotary", "vit", "equinox-attention"))
     params, x = case.another(1), case.inputs(3)

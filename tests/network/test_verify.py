@@ -216,7 +216,7 @@ def test_integer_inputs_that_are_compared():
 
 def test_nothing_to_verify():
     network = mcjax.trace(lambda p, x: x @ p["w"], arrays(w=(3, 2)), X)
-    assert "0 groups, 1 layers, nothing to verify" in network.explain()
+    assert "0 groups, 1 layer, nothing to verify" in network.explain()
 
 
 @pytest.mark.parametrize("layout", [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"),
