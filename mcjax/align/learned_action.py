@@ -89,7 +89,8 @@ class LearnedAction:
         """The objective before and after, and what the action is."""
         return (
             f"learned action: {self.status}\n"
-            f"{self.before:.5g} -> {self.after:.5g} in {len(self.losses)} epochs\n{self.action!r}"
+            f"objective (lower is better) {self.before:.5g} -> {self.after:.5g} in "
+            f"{len(self.losses)} epochs\n{self.action!r}"
         )
 
 

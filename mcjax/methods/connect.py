@@ -145,7 +145,8 @@ def _inputs(network: Network, traits: Traits, x: Any, y: Any) -> Any:
     """The inputs without marks; raise if the method needs what is not there."""
     if x is None:
         if traits.needs_inputs != "no":
-            raise ValueError(f"{traits.label} looks at activations: pass inputs as x=…")
+            does = "trains" if traits.needs_labels else "looks at activations"
+            raise ValueError(f"{traits.label} {does}: pass inputs as x=…")
     else:
         x = network.inputs(x)
         _check.batched(x, "x")

@@ -107,7 +107,7 @@ def test_a_planted_element_of_a_transformer_is_found():
     f = NETS["transformer"][0]
     np.testing.assert_allclose(f(found.action(b), x), y, atol=1e-3)
     assert found.losses.shape == (30,)
-    assert "improved" in found.summary()
+    assert "improved\nobjective (lower is better) " in found.summary()
 
 
 def test_an_exchange_is_found():

@@ -114,6 +114,8 @@ def test_what_is_missing_is_asked_for(pair):
     case, network, a, b = pair
     with pytest.raises(ValueError, match=r"Activation matching looks at .* pass inputs as x="):
         mcjax.connect(network, a, b, "activation-matching")
+    with pytest.raises(ValueError, match=r"Garipov \(3\) trains: pass inputs as x="):
+        mcjax.connect(network, a, b, "garipov-3")
     with pytest.raises(ValueError, match=r"Garipov \(3\) trains and needs labels: .* y="):
         mcjax.connect(network, a, b, "garipov-3", x=case.inputs(9))
     with pytest.raises(ValueError, match="x and y have different lengths: 9 and 8"):
