@@ -76,7 +76,9 @@ class Table:
                  for i in range(len(self.columns))]  # fmt: skip
         columns = [
             "\n".join(
-                textwrap.wrap(name, max(map(len, [*cells, *name.split()])), break_on_hyphens=False)
+                textwrap.wrap(
+                    name, max(map(len, ["…", *cells, *name.split()])), break_on_hyphens=False
+                )
             )
             for name, cells in zip(self.columns, lines, strict=True)
         ]
