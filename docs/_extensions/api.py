@@ -20,6 +20,7 @@ from docutils import nodes
 from public import MODULES, documentation, is_property, members, names_of, public, short
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import signature, stringify_signature
@@ -115,6 +116,12 @@ def class_entry(name: str, value: type) -> list[str]:
     return entry(kind, name, called_as(value), "\n".join(lines), fence=_FENCE + "`")
 
 
+def below(name: str) -> str:
+    """The docstring below a constant; none where its module only takes it from another."""
+    module, _, constant = name.rpartition(".")
+    return "\n".join(ModuleAnalyzer.for_module(module).find_attr_docs().get(("", constant), []))
+
+
 def described(name: str, value: Any) -> list[str]:
     if inspect.isclass(value):
         return class_entry(name, value)
@@ -125,7 +132,7 @@ def described(name: str, value: Any) -> list[str]:
         text = "\n".join(f"- `{k!r}`: `{default(v)!r}`" for k, v in value.items())
     else:
         text = f"A `{type(value).__name__}`." if own else f"`{value!r}`"
-    return entry("data", name, "", text)
+    return entry("data", name, "", f"{below(name)}\n\n{text}")
 
 
 class Api(SphinxDirective):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -166,19 +167,27 @@ def references(sets: list[dict[str, Any]], metric: str) -> list[list[str]]:
     return [own, best, base, ensemble]
 
 
+def on_one_line(model: str) -> str:
+    """`repr` of a flax module, whose fields are a line each, as one would call it."""
+    name, _, fields = model.partition("(")
+    parts = re.findall(r"^ *(\w+) = (.*)$", fields, re.M)
+    return f"{name}({', '.join(f'{field}={value}' for field, value in parts)})"
+
+
 def as_markdown(record: dict[str, Any]) -> str:
     sets, described = record["sets"], record["setting"]
     first = sets[0]["as trained"]
+    splits = ", ".join(f"{min(s)} to {max(s)}" for s in described["splits"])
     over = f"mean ± one standard deviation over {len(sets)} sets" if len(sets) > 1 else "one set"
-    model = " ".join(described["model"].split()).replace("# attributes ", "")
+    model = on_one_line(described["model"])
     lines = [
         f"# Merging: {record['name']}", "",
         f"`{model}`, {described['train']:,} training and {described['test']:,} test examples; "
         f"sets of {len(described['splits'])} networks, {over}. Test accuracy in percent, then test "
         "loss.", "",
-        f"Fine-tuned: the base saw all classes for {described['protocols']['base']['epochs']} "
-        f"epochs, each network then those of one of {described['splits']} for "
-        f"{described['protocols']['tuning']['epochs']}; tested on all classes.",
+        f"Fine-tuned: the base saw all classes (epochs: {described['protocols']['base']['epochs']})"
+        f", then each network its own ({splits}; epochs: "
+        f"{described['protocols']['tuning']['epochs']}); tested on all classes.",
     ]  # fmt: skip
     for metric in ("accuracy", "loss"):
         titles = shown(sets)
