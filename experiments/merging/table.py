@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 import mcjax
-from mcjax.figures import house_style, save_figure
+from mcjax.figures import house_style, new_panels, save_figure
 from mcjax.figures.bars import draw_bars
 from mcjax.merge import PRESETS, Each, Fisher, Starlight, traits_of
 from mcjax.study_merging import compare_merging
@@ -212,17 +212,13 @@ def as_markdown(record: dict[str, Any]) -> str:
 def draw(record: dict[str, Any], file: Path) -> None:
     """Test accuracies, a panel a case: bars of methods, with a standard deviation over sets, lines
     of the networks and the ensemble."""
-    from matplotlib.figure import Figure
-
     sets = record["sets"]
     with house_style():
         every = sets[0]["matched"]["methods"]
         names = {name: every[name] for name in ordered(every)}
-        panels = shown(sets)
-        size = 4.8 * len(panels), 1.6 + 0.28 * len(names)
-        figure = Figure(figsize=size, layout="constrained")
-        of_each = zip(figure.subplots(1, len(panels)), panels.items(), strict=True)
-        for panel, (case, title) in of_each:
+        cases = shown(sets)
+        panels, figure = new_panels(len(cases), 2, width=4.8, height=1.6 + 0.28 * len(names))
+        for panel, (case, title) in zip(panels, cases.items(), strict=True):
             bars, wide = {}, {}
             for name, method in names.items():
                 rows = [s[case]["methods"][name] for s in sets]
