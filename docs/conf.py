@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "mcjax"
-extensions = ["myst_nb", "executed", "results", "mathml", "pictures", "api", "terms"]
+extensions = ["myst_nb", "executed", "results", "mathml", "pictures", "api", "spaces", "terms"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "experiments/*/results/*.md"]
 exclude_patterns = ["docs/_build"]

@@ -49,6 +49,11 @@ def accuracy(path: Any, model: Any, t: Any) -> np.ndarray:
     return 100 * mcjax.evaluate(path, model.apply, (x, y), t).accuracy
 
 
+def spoken(method: str) -> str:
+    """The words for a preset, as tables have them."""
+    return mcjax.methods.traits_of(mcjax.methods.PRESETS[method]).label
+
+
 def save(figure: Figure, name: str) -> None:
     save_figure(figure, OUT / f"{name}.png")
 
@@ -90,7 +95,7 @@ def linear_and_arc(model: Any, a: Any, b: Any, network: Any) -> None:
     for method, colour in colours.items():
         path = mcjax.connect(network, a, b, method).path
         line(right, t, along := accuracy(path, model, t), colour)
-        names[method] = (float(along[15]), colour)
+        names[spoken(method)] = (float(along[15]), colour)
     along_path(right)
     right.set(title="64-512-10 on digits", ylabel="training accuracy (%)")
     beside(right, names)
@@ -105,11 +110,11 @@ def legs_of(axes: Any, model: Any, a: Any, b: Any, network: Any, shift: float | 
         assert isinstance(path, Legs)
         t, legs = path.grid(10), len(path.legs)
         line(axes, legs * t, along := accuracy(path, model, t), colours[method])
-        names[method] = (float(along[len(t) // 2]), colours[method])
+        names[spoken(method)] = (float(along[len(t) // 2]), colours[method])
     t = np.linspace(0, 1, 31)
     along = accuracy(Linear(a, b), model, t)
     axes.plot(t * legs if shift is None else shift + t, along, "--", color=colours["linear"])
-    beside(axes, names | {"linear": (float(along[15]), colours["linear"])})
+    beside(axes, names | {spoken("linear"): (float(along[15]), colours["linear"])})
     return legs
 
 
@@ -149,16 +154,17 @@ def transport(model: Any, a: Any, b: Any, network: Any) -> None:
 def learnable(model: Any, nets: list[Any], network: Any) -> None:
     architecture = flows.Architecture("realnvp", blocks=4, width=128, depth=1)
     key = jax.random.key(0)
-    trained = {
-        "realnvp-flow": flows.train_flow(
+    trained = (
+        flows.train_flow(
             network, nets[2:], architecture, flows.AdamProtocol(600, 1024, 1e-3), key=key),
-        "realnvp-bijection": flows.train_bijection(
+        flows.train_bijection(
             network, nets[2:], (x, y), architecture, flows.AdamProtocol(600, 128, 5e-4), key=key),
-    }  # fmt: skip
+    )  # fmt: skip
     figure, axes = panels(1, 8)
     t, names = np.linspace(0, 1, 31), {}
     a, b = nets[:2]
-    methods = {"arc": "arc", **{n: mcjax.methods.Flow(made) for n, made in trained.items()}}
+    methods = {spoken("arc"): mcjax.methods.Arc()}
+    methods |= {mcjax.methods.traits_of(m).label: m for m in map(mcjax.methods.Flow, trained)}
     for name, colour in colours_of(methods).items():
         path = mcjax.connect(network, a, b, methods[name]).path
         line(axes, t, along := accuracy(path, model, t), colour)

@@ -20,6 +20,7 @@ from docutils import nodes
 from public import MODULES, documentation, is_property, members, names_of, public, short
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import signature, stringify_signature
@@ -51,11 +52,14 @@ def default(value: Any) -> Any:
         return _Text(PLACES[id(value)].removeprefix("mcjax."))
     if isinstance(value, float) and len(repr(value)) > 8:
         share = Fraction(value).limit_denominator(1000)
-        return _Text(str(share)) if float(share) == value else value
+        told = f"{value:g}" if share.denominator == 1 else str(share)
+        return _Text(told.replace("e+", "e")) if float(share) == value else value
     if repr(value) == "<factory>" or getattr(value, "__name__", "") == "<lambda>":
         return _Text("...")
     if inspect.isclass(value) or inspect.isroutine(value):
         return _Text(value.__name__)
+    if isinstance(value, Mapping) and not value:
+        return _Text("{}")
     if dataclasses.is_dataclass(value):
         fields = [(f.name, getattr(value, f.name), f.default) for f in dataclasses.fields(value)]
         told = [f"{name}={default(v)!r}" for name, v, own in fields if not _same(v, own)]
@@ -115,7 +119,8 @@ def class_entry(name: str, value: type) -> list[str]:
     return entry(kind, name, called_as(value), "\n".join(lines), fence=_FENCE + "`")
 
 
-def described(name: str, value: Any) -> list[str]:
+def described(name: str, value: Any, below: list[str]) -> list[str]:
+    """`below`: the lines of the docstring below a constant, which is no part of its value."""
     if inspect.isclass(value):
         return class_entry(name, value)
     if inspect.isroutine(value):
@@ -125,7 +130,7 @@ def described(name: str, value: Any) -> list[str]:
         text = "\n".join(f"- `{k!r}`: `{default(v)!r}`" for k, v in value.items())
     else:
         text = f"A `{type(value).__name__}`." if own else f"`{value!r}`"
-    return entry("data", name, "", text)
+    return entry("data", name, "", "\n".join([*below, "", text]))
 
 
 class Api(SphinxDirective):
@@ -136,11 +141,12 @@ class Api(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         module = importlib.import_module(self.arguments[0])
         lines = [*entry("module", module.__name__, "", ""), documentation(module), ""]
+        below = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
         elsewhere = []
         for name in sorted(names_of(module), key=lambda n: (n.lower(), n)):
             full = f"{module.__name__}.{name}"
             if SPELLED[full] == full:
-                lines += described(name, getattr(module, name))
+                lines += described(name, getattr(module, name), below.get(("", name), []))
             else:
                 elsewhere.append(f"- `{full}`: `{SPELLED[full]}`")
         if elsewhere:

@@ -100,8 +100,11 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
                 figures.line(panel, [r[x] for r in mine], [r["accuracy"] for r in mine],
                              colours[kind], marker="o", ms=4)  # fmt: skip
                 if x == "multiply_adds":
+                    # Ensembles that cost one network stand above each other, left of all others.
+                    left_of = mine[0][x] == mine[-1][x]
                     panel.annotate(
-                        words[kind], (last[x], last["accuracy"]), (5, 0), va="center", fontsize=9,
+                        words[kind], (last[x], mine[-1]["accuracy"]), (-5 if left_of else 5, 0),
+                        va="center", ha="right" if left_of else "left", fontsize=9,
                         textcoords="offset points", color=colours[kind],
                     )  # fmt: skip
         left.set(xlabel="networks in the ensemble", ylabel="test accuracy (%)",

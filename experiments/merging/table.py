@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import tyro
 
 import mcjax
-from mcjax.figures import house_style, save_figure
+from mcjax.figures import house_style, new_panels, save_figure
 from mcjax.figures.bars import draw_bars
 from mcjax.merge import PRESETS, Each, Fisher, Starlight, traits_of
 from mcjax.study_merging import compare_merging
@@ -166,19 +167,27 @@ def references(sets: list[dict[str, Any]], metric: str) -> list[list[str]]:
     return [own, best, base, ensemble]
 
 
+def on_one_line(model: str) -> str:
+    """`repr` of a flax module, whose fields are a line each, as one would call it."""
+    name, _, fields = model.partition("(")
+    parts = re.findall(r"^ *(\w+) = (.*)$", fields, re.M)
+    return f"{name}({', '.join(f'{field}={value}' for field, value in parts)})"
+
+
 def as_markdown(record: dict[str, Any]) -> str:
     sets, described = record["sets"], record["setting"]
     first = sets[0]["as trained"]
+    splits = ", ".join(f"{min(s)} to {max(s)}" for s in described["splits"])
     over = f"mean ± one standard deviation over {len(sets)} sets" if len(sets) > 1 else "one set"
-    model = " ".join(described["model"].split()).replace("# attributes ", "")
+    model = on_one_line(described["model"])
     lines = [
         f"# Merging: {record['name']}", "",
         f"`{model}`, {described['train']:,} training and {described['test']:,} test examples; "
         f"sets of {len(described['splits'])} networks, {over}. Test accuracy in percent, then test "
         "loss.", "",
-        f"Fine-tuned: the base saw all classes for {described['protocols']['base']['epochs']} "
-        f"epochs, each network then those of one of {described['splits']} for "
-        f"{described['protocols']['tuning']['epochs']}; tested on all classes.",
+        f"Fine-tuned: the base saw all classes (epochs: {described['protocols']['base']['epochs']})"
+        f", then each network its own ({splits}; epochs: "
+        f"{described['protocols']['tuning']['epochs']}); tested on all classes.",
     ]  # fmt: skip
     for metric in ("accuracy", "loss"):
         titles = shown(sets)
@@ -203,17 +212,13 @@ def as_markdown(record: dict[str, Any]) -> str:
 def draw(record: dict[str, Any], file: Path) -> None:
     """Test accuracies, a panel a case: bars of methods, with a standard deviation over sets, lines
     of the networks and the ensemble."""
-    from matplotlib.figure import Figure
-
     sets = record["sets"]
     with house_style():
         every = sets[0]["matched"]["methods"]
         names = {name: every[name] for name in ordered(every)}
-        panels = shown(sets)
-        size = 4.8 * len(panels), 1.6 + 0.28 * len(names)
-        figure = Figure(figsize=size, layout="constrained")
-        of_each = zip(figure.subplots(1, len(panels)), panels.items(), strict=True)
-        for panel, (case, title) in of_each:
+        cases = shown(sets)
+        panels, figure = new_panels(len(cases), 2, width=4.8, height=1.6 + 0.28 * len(names))
+        for panel, (case, title) in zip(panels, cases.items(), strict=True):
             bars, wide = {}, {}
             for name, method in names.items():
                 rows = [s[case]["methods"][name] for s in sets]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -225,11 +226,17 @@ def as_markdown(record: dict[str, Any]) -> str:
         "",
         "Validation chose for mode connectivity, for all attacks: "
         f"{next(iter(chosen['chosen'].values()))}. Its template of a class is the training image "
-        "of the lowest loss. The attacks: "
-        + "; ".join(f"`{a['attack']}`" for a in record["attacks"].values())
+        "of the lowest loss. The attacks, of pixels in [0, 1]: "
+        + "; ".join(f"`{shorter(a['attack'])}`" for a in record["attacks"].values())
         + ".",
     ]
     return "\n".join(lines) + "\n"
+
+
+def shorter(attack: str) -> str:
+    """An attack without what all of them share: what pixels are, and the templates."""
+    shared = r"(bounds|mean|std)=\([^)]*\), |templates=Templates\([^)]*\), "
+    return re.sub(r"\d\.\d{6,}", lambda n: f"{float(n[0]):.3g}", re.sub(shared, "", attack))
 
 
 def draw(record: Mapping[str, Any], file: Path) -> None:

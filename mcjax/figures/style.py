@@ -180,7 +180,8 @@ def drawable(name: str) -> str:
     from matplotlib.mathtext import MathTextParser
 
     try:
-        MathTextParser("path").parse(name)
+        for line in name.splitlines():  # as matplotlib does: a line break has no glyph
+            MathTextParser("path").parse(line)
     except ValueError:
         return name.replace("$", r"\$")
     return name

@@ -3,8 +3,10 @@ and attacks.
 
 Each raises `AssertionError`:
 
+```python
 def test_my_path():
     mcjax.testing.check_path(MyPath(a, b), a, b)
+```
 """
 
 from .actions import check_action

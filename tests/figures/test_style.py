@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 
 import mcjax
 from mcjax.figures import beside, end_labels, house_style, line, new_panels
-from mcjax.figures.style import spread_out
+from mcjax.figures.style import drawable, spread_out
 
 
 @given(st.lists(st.floats(-1, 2), min_size=1, max_size=6), st.floats(0.01, 0.5))
@@ -53,6 +53,12 @@ def test_names_of_lines_do_not_meet(names):
         assert min(one.y1, other.y1) <= max(one.y0, other.y0) + 1
     assert all(box.x0 > panel.get_window_extent().x1 for box in boxes)
     assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_names_of_two_lines_are_drawn_without_a_warning(caplog):
+    assert drawable("γ,\n$t^2$") == "γ,\n$t^2$"
+    assert drawable("a $ and\nno formula") == "a \\$ and\nno formula"
+    assert not caplog.records
 
 
 def plots() -> Iterator[tuple[str, type]]:
