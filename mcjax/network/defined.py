@@ -1,7 +1,9 @@
-"""Whether NaN or infinity arises on the way to a value: among such entries the first is told."""
+"""Whether the largest of some entries is one: none are equal, and none is NaN or infinite on the
+way, of which the first would be told."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,22 @@ import numpy as np
 
 from .program import Constant, Equation, Operand
 from .ties import Ties
+
+
+def has_no_ties(ties: Ties, value: Operand, dim: int) -> bool:
+    """Whether entries along `dim` differ, and are defined, almost surely.
+
+    Programs may be deeper than Python's stack: there all values are asked about first, in the
+    program's order. What is too deep even then is answered by no.
+    """
+    for ready in (False, True):
+        with contextlib.suppress(RecursionError):
+            for earlier in sorted(ties.producers) if ready else ():
+                ties.live(earlier)
+                ties.moderate(earlier)
+            return ties.distinct(value, dim) and is_defined(ties, value)
+        ties.forget()
+    return False
 
 
 def is_defined(ties: Ties, value: Operand) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 
-from .program import Equation, Operand
+from .program import Constant, Equation, Operand
 from .views import CASTS, SHAPES
 
 SUMS = {"add", "add_any", "sub"}
@@ -26,6 +26,23 @@ class Degrees:
         self.producers = producers
         self.cone = cone
         self.known: dict[tuple[Operand, Operand], int | None] = {}
+
+    def terms(self, value: Operand) -> list[Operand]:
+        """What a sum is of; none if it has a value twice, which may cancel."""
+        terms: list[Operand] = []
+        todo, seen = [value], {value}
+        while todo:
+            current = todo.pop()
+            equation = self.producers.get(current)
+            if equation is None or equation.name not in SUMS | {"neg"}:
+                terms.append(current)
+                continue
+            values = [o for o in equation.inputs if not isinstance(o, Constant)]
+            if len({*values}) < len(values) or not seen.isdisjoint(values):
+                return []
+            seen.update(values)
+            todo.extend(reversed(equation.inputs))
+        return terms
 
     def of(self, value: Operand, leaf: Operand) -> int | None:
         """k where c times the parameter is c^k times the value, for all c > 0; None if none."""

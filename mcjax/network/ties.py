@@ -12,7 +12,7 @@ between or beside the inputs makes ties.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, TypeVar
 
@@ -101,6 +101,11 @@ class Ties:
         """Whether numbers are so few that two of some are often equal."""
         return jnp.finfo(self.program.aval(value).dtype).bits < _BITS
 
+    def forget(self) -> None:
+        """As before the first question, some of which may have been left open."""
+        self.known.clear()
+        self.open.clear()
+
     @_remembered
     def distinct(self, value: Operand, dim: int, rows: bool = False) -> bool:
         """Almost surely no two entries along `dim` are equal.
@@ -162,7 +167,7 @@ class Ties:
     def _distinct_sum(self, value: Operand, dim: int) -> bool:
         """A sum of |e|² and −2 e·x, for a code e of a book: a term that differs along `dim`, of a
         degree in a parameter that no other has, differs from them for almost all its sizes."""
-        terms = list(self._terms(value))
+        terms = self.degrees.terms(value)
         varied = [t for t in terms if not self.uniform(t, dim)]
         cone = frozenset().union(*map(self.cone, varied))
         return all(map(self.moderate, terms)) and any(
@@ -171,14 +176,6 @@ class Ties:
             if leaf in cone and self.inexact(leaf)
             for i, t in enumerate(varied)
         )
-
-    def _terms(self, value: Operand) -> Iterator[Operand]:
-        equation = self.producers.get(value)
-        if equation is None or equation.name not in SUMS | {"neg"}:
-            yield value
-        else:
-            for operand in equation.inputs:
-                yield from self._terms(operand)
 
     def _distinct_contraction(self, equation: Equation, dim: int, rows: bool) -> bool:
         found = operand_dim(self.program, equation, dim)

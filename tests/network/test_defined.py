@@ -110,3 +110,35 @@ def test_a_mask_outside_a_scan_is_one_in_it():
         return jax.lax.scan(lambda c, z: (c, z @ p["r"] * m), 0.0, h[None])[1][0]
 
     assert not free(logits)
+
+
+def deep(layers, inside):
+    """A residual network before a router, deeper than Python's stack."""
+
+    def apply_fn(p, x):
+        h = x["x"] @ p["in"]
+        for k in range(layers):
+            h = h + inside(h) @ p[f"s{k}"]
+        return p["e"][jnp.argmax(h @ p["r"], -1)] @ p["out"]
+
+    shapes = SHAPES | {f"s{k}": (8, 8) for k in range(layers)}
+    return mcjax.trace(apply_fn, normal(shapes), normal({"x": (40, 5)}, 1), check=False)
+
+
+@pytest.mark.parametrize("inside", [lambda h: h, jnp.tanh], ids=["linear", "tanh"])
+def test_a_router_at_any_depth(inside):
+    shapes = [[g.shape for g in deep(n, inside).groups.values()] for n in (2, 300)]
+    assert shapes[0] == shapes[1]
+    assert (6,) in shapes[0]
+
+
+def test_a_sum_that_has_its_terms_often():
+    """2^200 times, and as often taken away."""
+
+    def logits(h, p, m):
+        z = h @ p["r"]
+        for _ in range(200):
+            z = z + (z - p["g"][:6])
+        return z
+
+    free(logits)  # in a moment

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..axes import Atom, Axes, Expr, size
-from ..defined import is_defined
+from ..defined import has_no_ties
 from ..program import Constant
 from ._call import Call, Named, rule
 
@@ -196,5 +196,4 @@ def _tie_free(call: Call, along: Expr, dim: int) -> bool:
     atoms = [f for f in along if isinstance(f, Atom)]
     if len(atoms) != len(along) or len(set(atoms)) != len(atoms):
         return False  # constant along it, or the same units twice
-    operand = call.equation.inputs[0]
-    return call.ties.distinct(operand, dim) and is_defined(call.ties, operand)
+    return has_no_ties(call.ties, call.equation.inputs[0], dim)
