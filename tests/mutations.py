@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .mutated_lines import MUTATIONS, Mutation
+from .mutated import MUTATIONS, Mutation
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _COPIED = ("mcjax", "tests", "experiments", "pyproject.toml", "README.md")
