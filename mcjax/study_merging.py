@@ -187,7 +187,7 @@ class MergingComparison:
 
 def compare_merging(
     network: Network | ApplyFn,
-    networks: Sequence[Params],
+    networks: Sequence[Params] | Mapping[str, Params],
     train: Data,
     test: Data | None = None,
     *,
@@ -195,7 +195,6 @@ def compare_merging(
     base: Params | None = None,
     align: bool | None = None,
     own: Data | None = None,
-    names: Sequence[str] | None = None,
     key: jax.Array | None = None,
     task: Task = CLASSIFICATION,
     progress: Callable[[str], None] = lambda _: None,
@@ -207,7 +206,8 @@ def compare_merging(
 
     **Arguments:**
     - `network`: the traced network, or `apply_fn`, which is traced
-    - `networks`: two parameter trees or more
+    - `networks`: two parameter trees or more; or name → tree, as results show them (without names
+      they are "network 0" and so on)
     - `train`, `test`: (x, y); methods look at the first 10,000 training examples, those that train
       at all
     - `methods`: names of `mcjax.merge.PRESETS` and objects, or name → method; default: the presets
@@ -216,7 +216,6 @@ def compare_merging(
     - `align`: whether units are matched (`mcjax.align.match_many`); default: unless there is a base
     - `own`: (x, y) that methods look at in place of the training data, each a `mcjax.merge.Each` of
       every network's own
-    - `names`: of the networks, as results show them; default: `"network 0"` and so on
     - `key`: for the methods' random choices, and the matching's
     - `task`: metrics, and the loss of methods that look at it
     - `progress`: called with a line before each piece of work
@@ -240,14 +239,13 @@ def compare_merging(
     """
     (x, y), _ = _check.labelled(train, "train")
     progress("tracing the model")
-    networks = list(networks)
+    if not isinstance(networks, Mapping):
+        networks = {f"network {i}": params for i, params in enumerate(networks)}
+    names, networks = tuple(map(str, networks)), list(networks.values())
     if len(networks) < 2:
         raise ValueError(f"networks: at least two are needed, got {len(networks)}")
     if not isinstance(network, Network):
         network = trace(network, networks[0], per_example(lambda v: v[:2], x))
-    called = [f"network {i}" for i in range(len(networks))] if names is None else list(names)
-    if len(called) != len(networks):
-        raise ValueError(f"names: {len(called)} of {len(networks)} networks, expected one for each")
     trees = network.check_parameters(**{f"networks[{i}]": p for i, p in enumerate(networks)})
     quick = {name: method for name, method in PRESETS.items() if not traits_of(method).trains}
     chosen = by_name(quick if methods is None else methods, PRESETS, method_of, traits_of)
@@ -281,7 +279,7 @@ def compare_merging(
     return MergingComparison(
         tuple(rows), {s: {m: v[:n] for m, v in f.items()} for s, f in values.items()}, ensemble,
         {} if base is None else _each_of(values, n)[0], alignment, task, {**machine(), **facts},
-        tuple(called),
+        names,
     )  # fmt: skip
 
 

@@ -124,7 +124,8 @@ def _own(command: Merge) -> tuple[str, Path, dict[str, Any]]:
     out = command.results.folder("merge-" + "-".join(names).replace("/", "-"))
     study = study_of(files, command.own, base)
     study["metadata"]["base"] = None if base is None else str(base)
-    return " + ".join(names), out, study | {"names": names}
+    study["networks"] = dict(zip(names, study["networks"], strict=True))
+    return " + ".join(names), out, study
 
 
 def _trained(command: Merge) -> tuple[str, Path, dict[str, Any]]:
@@ -134,7 +135,8 @@ def _trained(command: Merge) -> tuple[str, Path, dict[str, Any]]:
     recipe = dense(command.trained, command.trained.hidden, len(seeds), not command.no_align)
     made = train(command.trained, recipe, seeds, command.results, "merge-")
     names = [f"seed {seed}" for seed in seeds]
-    return made.title, made.out, made.study | {"names": names, "protocol": made.protocol}
+    networks = dict(zip(names, made.networks, strict=True))
+    return made.title, made.out, made.study | {"networks": networks, "protocol": made.protocol}
 
 
 __all__ = ["Merge", "run_merge"]

@@ -133,8 +133,8 @@ def report_merging(asked: Asked, study: dict[str, Any]) -> None:
     with given.fresh(asked.out, own) as place:
         files: dict[str, str] = {}
         if asked.trained:
-            for name, params in zip(metadata["seeds"], networks, strict=True):
-                save(place / f"network-{name}.safetensors", params)
+            for seed, params in zip(metadata["seeds"], networks.values(), strict=True):
+                save(place / f"network-{seed}.safetensors", params)
             files["network-*.safetensors"] = "the networks, by seed"
         for method, made in found.mergings.items():
             save(place / f"merged-{method.replace(':', '-')}.safetensors", made.params)

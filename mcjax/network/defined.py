@@ -21,7 +21,7 @@ def has_no_ties(ties: Ties, value: Operand, dim: int) -> bool:
     """
     for ready in (False, True):
         with contextlib.suppress(RecursionError):
-            for earlier in sorted(ties.producers) if ready else ():
+            for earlier in sorted(v for v in ties.producers if isinstance(v, int) and ready):
                 ties.live(earlier)
                 ties.moderate(earlier)
             return ties.distinct(value, dim) and is_defined(ties, value)

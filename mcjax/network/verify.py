@@ -14,7 +14,7 @@ import numpy as np
 from ..symmetry.matrices import CONDITION
 from .draws import Parameter, draw_inputs, vocabularies
 from .groups import Group
-from .moving import Element, Mover, layers_of
+from .mover import Element, Mover, layers_of
 from .program import Program
 from .structure import Structure
 from .symmetry.act import random_element

@@ -8,7 +8,7 @@ M = Mutation
 MOMENTS = "network/test_moments.py align/test_numbers.py -k 'not clip'"
 GROUPS = "transport/test_groups.py transport/test_solvers.py"
 ADJUST = "adjust/test_adjust.py -k 'not architecture'"
-TURNS = "network/test_moving.py"
+TURNS = "network/test_mover.py"
 PATCHES = "adjust/test_patches.py"
 LAYERS = "methods/test_layerwise.py -k 'not resnet and not garipov'"
 PLEAS = "merge/test_pleas.py -k 'numpy or wider_one or convolutions'"
@@ -63,9 +63,9 @@ MUTATIONS = [
       "align/test_stacks.py"),
     M("trace: a turn's numbers", "network/draws.py",
       "first, fill = size * (turn or 0),", "first, fill = 0,", TURNS),
-    M("trace: a turn's part of an element", "network/moving.py",
+    M("trace: a turn's part of an element", "network/mover.py",
       "element.take(k, group", "element.take(0, group", TURNS),
-    M("trace: a turn's scales", "network/moving.py",
+    M("trace: a turn's scales", "network/mover.py",
       "c[k % len(c)] for c", "c[0] for c", TURNS),
     M("groups: bounds of pairs", "transport/groups.py",
       "return np.minimum(first, second).reshape", "return (0.5 * first).reshape", GROUPS),

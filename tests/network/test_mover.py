@@ -12,7 +12,7 @@ import pytest
 import mcjax
 from mcjax.network import rules
 from mcjax.network.draws import Parameter
-from mcjax.network.moving import Mover, layers_of
+from mcjax.network.mover import Mover, layers_of
 from mcjax.network.program import make_program
 from mcjax.network.symmetry.act import random_element, transform_leaf
 from mcjax.network.verify import _permutation, _Shared
