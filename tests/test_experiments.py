@@ -11,13 +11,18 @@ import jax
 import numpy as np
 import pytest
 
+import mcjax
 from experiments.anokhin2020 import architectures, figure5, figure7, table1, table2
+from experiments.common import digits
 from experiments.ferbach2023 import drawn, dropout, rates, widths
 from experiments.ferbach2023 import figure2 as matchers
 from experiments.ferbach2023.correlation import Cells, concordant, rank_correlation
 from experiments.ferbach2023.networks import Warmed, data_of, networks
 from experiments.merging import layers, table
+from experiments.merging import networks as merged
 from experiments.symmetry import diagnosis, gpt, vit
+from experiments.symmetry.endpoints import AdamW
+from experiments.symmetry.models import ViT
 from experiments.tatro2020 import figure1, figure2, figure3, figure4
 from experiments.tatro2020 import table1 as curves_table
 from experiments.tatro2020 import table2 as losses_table
@@ -98,6 +103,21 @@ def test_smoke_of_merging(module, shared, capsys):
     kind = table.Table if module is table else layers.Layers
     module.main(kind(smoke=True, sets=1, out=shared / "merging"))
     assert_files_said(capsys.readouterr().out, shared / "merging")
+
+
+def test_what_is_learned_for_merging_computes_what_it_did(tmp_path):
+    """Two ViTs brought to a first one by elements of the whole group, in absorbed form."""
+    model, x = ViT(4, width=8, depth=1, heads=2), digits(smoke=True).x_train
+    y = np.arange(len(x)) % 10
+    given = [model.init(jax.random.key(k), x[:1]) for k in range(3)]
+    brief = AdamW(1, 32)
+    of = merged.Setting("vit", model, (x, y), (x, y), 1, brief, brief, brief, (), 64, brief)
+    network = mcjax.trace(model.apply, given[0], x[:2])
+    absorbed, found = merged.learned(network, given, of, 0, tmp_path)
+    assert absorbed.absorption is not None
+    for before, after in zip(given, found, strict=True):
+        want, got = model.apply(before, x[:8]), model.apply(after, x[:8])
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
 def test_cells_of_the_merging_table():
